@@ -1,0 +1,108 @@
+# Every target sets the environment up first if that is not done. GNU make 3.81 or later.
+#
+#   make DEVICE=cpu …        the lock to install: cpu or gpu. Default: gpu if nvidia-smi finds one
+#   make PYTHON=python3.12 … the Python to make the environment with. Default: the first of 3.11 to 3.13 found
+#   make VENV=PATH …         another folder for the environment
+#   make SETUP=skip …        take the environment as it is, and install nothing
+#   make TARGET ARGS="…"     more words for the target's command
+
+VENV = .venv
+ARGS =
+PORT = 5000
+UV = uv
+DEVICE := $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
+
+# Holds the folder that the environment was made for. Written last, so what was interrupted is done again.
+STAMP = $(VENV)/.installed-$(DEVICE)
+# With the environment first in PATH, `python` of dvc.yaml and `dvc` are its own.
+IN_VENV = bin=$$(cd "$(VENV)/bin" && pwd) && PATH="$$bin:$$PATH"
+
+ifeq ($(SETUP),skip)
+READY =
+else
+READY = $(STAMP)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-slow lint format params sweep ui lock clean distclean again
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make the environment, which all targets below do by themselves
+
+repro: $(READY) ## run the pipeline: what has changed since the last run, and what depends on it
+	@$(IN_VENV) dvc repro $(ARGS)
+
+test: $(READY) ## run the tests, all but the slow ones
+	@$(IN_VENV) python -m pytest $(ARGS)
+
+test-slow: $(READY) ## run the slow tests: the whole pipeline, experiments and sweeps
+	@$(IN_VENV) python -m pytest -m slow $(ARGS)
+
+lint: $(READY) ## check style and types, and that params.yaml is not older than conf/
+	@$(IN_VENV) ruff check .
+	@$(IN_VENV) ruff format --check .
+	@$(IN_VENV) mypy
+	@$(IN_VENV) python -c 'from thaw import config; config.run(lambda: None if config.read() else None, "params.yaml")'
+
+format: $(READY) ## put the code in the one style, and mend what can be mended
+	@$(IN_VENV) ruff check --fix-only --quiet .
+	@$(IN_VENV) ruff format .
+
+params: $(READY) ## compile conf/ to params.yaml; ARGS="data=folder phase2.epochs=5" chooses and sets
+	@$(IN_VENV) python -m thaw.config $(ARGS)
+
+sweep: $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
+	@$(IN_VENV) python -m thaw.sweep -m $(ARGS)
+
+ui: $(READY) ## show the runs: MLflow on 127.0.0.1, port 5000 or PORT
+	@$(IN_VENV) && case "$$MLFLOW_TRACKING_URI" in \
+		http*) echo "MLFLOW_TRACKING_URI is set: the runs are at $$MLFLOW_TRACKING_URI" ;; \
+		*) echo "MLflow's pages: http://127.0.0.1:$(PORT) (Ctrl-C stops it)"; \
+		exec mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
+			--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(ARGS) ;; \
+	esac
+
+lock: ## choose the newest versions that pyproject.toml allows, for both locks; needs uv
+	@command -v $(UV) >/dev/null || { echo "make lock: expected the program uv, found none; install it, or UV=PATH" >&2; exit 1; }
+	$(UV) pip compile $(LOCK) --output-file requirements/cpu.txt
+	$(UV) pip compile $(LOCK) --extra gpu --output-file requirements/gpu.txt
+
+# No index host: it is the user's choice where packages come from.
+LOCK = pyproject.toml --quiet --upgrade --extra sample --extra dev --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header
+
+clean: ## remove what tools cache, and the activation cache; data, models and runs stay
+	rm -rf .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info .thaw/activations
+	find conf stages tests thaw -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove the environment .venv as well
+	rm -rf .venv
+
+# An environment that was made for another folder, or whose Python is gone, does not count.
+MADE_FOR := $(shell test -x "$(VENV)/bin/python" && cat "$(VENV)"/.installed-* 2>/dev/null)
+ifneq ($(MADE_FOR),$(CURDIR))
+$(STAMP): again
+endif
+
+# Only .venv is ever emptied; another folder may be somebody's environment.
+$(STAMP): requirements/$(DEVICE).txt pyproject.toml
+	@if [ "$(MADE_FOR)" != "$(CURDIR)" ] && { [ "$(VENV)" = .venv ] || [ ! -x "$(VENV)/bin/python" ]; }; then \
+		for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python) ""; do \
+			"$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+				2>/dev/null && break; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "make: expected Python 3.11, 3.12 or 3.13 with its module venv, found none;" \
+				"install one, or name it: make PYTHON=PATH" >&2; \
+			exit 1; \
+		fi; \
+		"$$python" -m venv $(if $(filter .venv,$(VENV)),--clear) "$(VENV)" || exit 1; \
+	fi; \
+	rm -f "$(VENV)"/.installed-*; \
+	echo "Setting up $(VENV) with $$("$(VENV)/bin/python" --version) and requirements/$(DEVICE).txt:" \
+		"a few minutes the first time"
+	@"$(VENV)/bin/python" -m pip install --quiet --require-hashes --requirement requirements/$(DEVICE).txt
+	@"$(VENV)/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "$(CURDIR)" > "$(STAMP)"

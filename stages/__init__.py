@@ -1,0 +1,1 @@
+"""The entry points that dvc.yaml runs, one module a stage."""

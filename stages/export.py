@@ -1,0 +1,44 @@
+"""export: the classifier as it is deployed, proven equal to what was evaluated."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from thaw import config, exporting, images, layout, model, parity, progress, records, schema, tracking
+
+STAGE = "export"
+
+
+@dataclass
+class Config:
+    """What this stage reads of params.yaml."""
+
+    data: schema.Data
+    export: schema.Export
+    tracking: schema.Tracking
+
+
+def main() -> None:
+    """Write every format; fail unless a fresh process gets evaluate's probabilities from each on all test images."""
+    settings = config.load(Config)
+    with tracking.stage(STAGE, settings.tracking, config.read()), progress.stage(STAGE):
+        exporting.write(layout.EXPORTED, model.load(layout.PHASE2), settings.export.formats)
+
+        test = images.read(settings.data.raw, "test")
+        expected = np.load(layout.probabilities("phase2"), allow_pickle=False)
+        differences = parity.check(layout.EXPORTED, test.paths, expected, settings.export.tolerance)
+
+        figures = {
+            "largest_difference": max(differences.values()),
+            "compared_images": len(test),
+            "made_from": records.made_from([layout.PHASE2 / model.WEIGHTS, layout.probabilities("phase2")]),
+        }
+        records.write_json(layout.metrics(STAGE), figures)
+        ways = ", ".join(differences)
+        progress.result(
+            STAGE, f"{ways} equal evaluate on {len(test):,} images within {max(differences.values()):.0e} → {layout.EXPORTED}"
+        )
+
+
+if __name__ == "__main__":
+    config.run(main, STAGE)

@@ -1,0 +1,53 @@
+"""phase1_head: train a new head on the frozen backbone."""
+
+from dataclasses import dataclass
+
+from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
+from thaw import backbone as backbones
+
+STAGE = "phase1_head"
+
+
+@dataclass
+class Config:
+    """What this stage reads of params.yaml."""
+
+    data: schema.Data
+    image: schema.Image
+    augment: schema.Augment
+    backbone: schema.Backbone
+    head: schema.Head
+    phase1: schema.Phase1
+    phase2: schema.Phase2
+    compute: schema.Compute
+    tracking: schema.Tracking
+
+
+def main() -> None:
+    """Build the classifier, train its head on pooled features, write it."""
+    settings = config.load(Config)
+    with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
+        seeds.fix(settings.phase1.seed)
+        sha256 = backbones.weights_sha256(settings.backbone.name, settings.backbone.weights)
+        card = model.Card(settings.backbone, sha256, settings.image, settings.head, images.classes())
+        classifier = model.build(card, weights=settings.backbone.weights)
+
+        train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
+        inputs = features.pooled(classifier, settings, train, val)
+        size, seed = settings.phase1.batch_size, settings.phase1.seed
+        history = training.fit(
+            classifier.head,
+            images.Batches(inputs.train, train.labels, size, inputs.views, seed),
+            images.Batches(inputs.val, val.labels, size),
+            settings.phase1,
+            lambda epoch, values: run.epoch("phase1", epoch, values),
+            "phase 1",
+        )
+
+        model.save(layout.PHASE1, classifier)
+        training.record(STAGE, history, made_from=[layout.MANIFEST])
+        progress.result(STAGE, f"{history.summary()} → {layout.PHASE1}")
+
+
+if __name__ == "__main__":
+    config.run(main, STAGE)

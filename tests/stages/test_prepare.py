@@ -1,0 +1,112 @@
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from stages import prepare
+from thaw import layout, records
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of two classes with ten images each; their folder is data/raw."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["tracking"]["enabled"] = False
+    params["data"] = {"raw": "data/raw", "val": 0.2, "test": 0.2, "seed": 0}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for label in ("cat", "dog"):
+        fill(Path("data/raw") / label, 10)
+    return tmp_path
+
+
+def fill(folder: Path, count: int) -> None:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(sum(folder.as_posix().encode()))
+    for index in range(count):
+        Image.fromarray(random.integers(0, 256, (5, 7, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+
+
+def made() -> dict[Path, bytes]:
+    paths = [layout.MANIFEST, layout.CLASSES, layout.QUARANTINE, layout.metrics("prepare")]
+    return {path: path.read_bytes() for path in paths}
+
+
+def test_the_manifest_lists_every_usable_image_with_its_split(project: Path) -> None:
+    prepare.main()
+    rows = records.read_csv(layout.MANIFEST)
+    assert list(rows[0]) == ["path", "sha256", "label", "split", "width", "height"]
+    assert [row["path"] for row in rows] == sorted(f"{label}/{i}.png" for label in ("cat", "dog") for i in range(10))
+    for row in rows:
+        assert row["sha256"] == records.sha256(Path("data/raw") / row["path"])
+        assert (row["label"], row["width"], row["height"]) == (row["path"].split("/")[0], "7", "5")
+    counts = Counter((row["label"], row["split"]) for row in rows)
+    assert counts == {
+        (label, name): n for label in ("cat", "dog") for name, n in [("train", 6), ("val", 2), ("test", 2)]
+    }
+    assert records.read_json(layout.CLASSES) == {"classes": ["cat", "dog"]}
+    assert layout.QUARANTINE.read_text(encoding="utf-8") == "path,reason,remedy\n"
+
+
+def test_the_same_images_give_the_same_bytes(project: Path) -> None:
+    prepare.main()
+    first = made()
+    shutil.rmtree(layout.PREPARED)
+    prepare.main()
+    assert made() == first
+
+
+def test_what_is_left_out_is_in_the_quarantine_and_in_the_figures(project: Path) -> None:
+    Path("data/raw/cat/notes, old.txt").write_text("no picture")
+    Path("data/raw/dog/empty.png").touch()
+    Path("data/raw/dog/.DS_Store").touch()
+    shutil.copy("data/raw/cat/0.png", "data/raw/cat/copy.png")
+    shutil.copy("data/raw/cat/1.png", "data/raw/dog/cat after all.jpg")
+    prepare.main()
+    quarantine = records.read_csv(layout.QUARANTINE)
+    assert [(row["path"], row["reason"]) for row in quarantine] == [
+        ("cat/notes, old.txt", "not an image"),
+        ("dog/empty.png", "an empty file"),
+    ]
+    figures = records.read_json(layout.metrics("prepare"))
+    expected = {"images": 22, "classes": 2, "refused": 2, "ignored": 1, "misnamed": 1}
+    expected |= {"duplicates": 2, "label_conflicts": 1}
+    assert {key: figures[key] for key in expected} == expected
+    assert figures["leaks"] == {"train_val": 0, "train_test": 0, "val_test": 0}
+    split = {row["path"]: row["split"] for row in records.read_csv(layout.MANIFEST)}
+    assert split["cat/1.png"] == split["dog/cat after all.jpg"] == "train"
+    assert split["cat/0.png"] == split["cat/copy.png"]
+    for name in layout.SPLITS:
+        total = sum(row[name] for row in figures["per_class"])
+        assert total == figures["splits"][name]["images"] == list(split.values()).count(name)
+
+
+def test_ready_made_splits_are_kept_and_their_leaks_are_told(project: Path) -> None:
+    for name in ("train", "test"):
+        for label in ("cat", "dog"):
+            fill(Path("data/ready") / name / label, 10)
+    shutil.copy("data/ready/train/cat/0.png", "data/ready/test/cat/leak.png")
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text.replace("data/raw", "data/ready"), encoding="utf-8")
+    prepare.main()
+    figures = records.read_json(layout.metrics("prepare"))
+    sources = {name: figures["splits"][name]["source"] for name in layout.SPLITS}
+    assert sources == {"train": "folder", "val": "drawn", "test": "folder"}
+    assert figures["splits"]["test"]["images"] == 21
+    assert figures["splits"]["val"]["images"] == 4
+    assert figures["leaks"]["train_test"] + figures["leaks"]["val_test"] == 1
+
+
+def test_a_class_that_lost_all_its_images_stops_the_stage_and_the_quarantine_tells_why(project: Path) -> None:
+    for path in Path("data/raw/dog").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="class dog: expected a usable image, received none, 10 were left out"):
+        prepare.main()
+    assert len(records.read_csv(layout.QUARANTINE)) == 10
+    assert not layout.MANIFEST.exists()

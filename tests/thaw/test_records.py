@@ -1,0 +1,106 @@
+"""Records are the same bytes on every machine, and give back what was put in."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thaw import records
+
+FLOATS = [0.1, 1 / 3, -0.0, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, math.nextafter(1, 2), 1e22]
+
+
+def bits(values: list[float]) -> bytes:
+    return np.array(values, np.float64).tobytes()
+
+
+def test_json_is_sorted_and_indented_in_fixed_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "record.json"
+    records.write_json(path, {"b": [1, 2.5], "a": {"z": True, "y": None}})
+    expected = b'{\n  "a": {\n    "y": null,\n    "z": true\n  },\n  "b": [\n    1,\n    2.5\n  ]\n}\n'
+    assert path.read_bytes() == expected
+
+
+def test_json_bytes_do_not_depend_on_the_order_of_the_keys(tmp_path: Path) -> None:
+    one, two = tmp_path / "1.json", tmp_path / "2.json"
+    records.write_json(one, {"x": {"a": 1, "b": 2}, "y": 3})
+    records.write_json(two, {"y": 3, "x": {"b": 2, "a": 1}})
+    assert one.read_bytes() == two.read_bytes()
+    assert records.sha256(one) == records.sha256(two)
+
+
+def test_floats_keep_their_bits_through_json(tmp_path: Path) -> None:
+    random = np.random.default_rng(0).normal(size=500).tolist()
+    path = tmp_path / "floats.json"
+    records.write_json(path, {"values": FLOATS + random})
+    assert bits(records.read_json(path)["values"]) == bits(FLOATS + random)
+
+
+def test_floats_keep_their_bits_through_csv(tmp_path: Path) -> None:
+    values = FLOATS + np.random.default_rng(1).normal(size=500).tolist()
+    path = tmp_path / "floats.csv"
+    records.write_csv(path, ["value"], ({"value": value} for value in values))
+    assert bits([float(row["value"]) for row in records.read_csv(path)]) == bits(values)
+
+
+def test_numpy_floats_keep_their_bits_through_csv(tmp_path: Path) -> None:
+    path = tmp_path / "floats.csv"
+    single = np.random.default_rng(2).normal(size=100).astype(np.float32)
+    double = np.random.default_rng(3).normal(size=100)
+    rows = ({"single": one, "double": two} for one, two in zip(single, double, strict=True))
+    records.write_csv(path, ["single", "double"], rows)
+    back = records.read_csv(path)
+    assert np.array([row["single"] for row in back]).astype(np.float32).tobytes() == single.tobytes()
+    assert bits([float(row["double"]) for row in back]) == double.tobytes()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_json_refuses_what_json_has_no_word_for_and_writes_no_file(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "record.json"
+    with pytest.raises(ValueError, match="JSON"):
+        records.write_json(path, {"loss": {"deep": [value]}})
+    assert not path.exists()
+
+
+def test_csv_has_its_header_and_lf_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.csv"
+    records.write_csv(path, ["name", "count"], [{"count": 1, "name": "a"}, {"name": "b", "count": 2}])
+    assert path.read_bytes() == b"name,count\na,1\nb,2\n"
+
+
+def test_csv_without_rows_still_has_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    records.write_csv(path, ["name", "count"], [])
+    assert path.read_bytes() == b"name,count\n"
+    assert records.read_csv(path) == []
+
+
+def test_unicode_commas_quotes_and_line_breaks_come_back(tmp_path: Path) -> None:
+    names = ["Fuß/äpfel.jpg", "写真,1.png", 'say "cheese".png', "two\nlines.png", "two\r\nlines.png", " space ", "🍎"]
+    table, record = tmp_path / "rows.csv", tmp_path / "record.json"
+    records.write_csv(table, ["path"], ({"path": name} for name in names))
+    assert [row["path"] for row in records.read_csv(table)] == names
+    records.write_json(record, {"paths": names, "ключ": "значение"})
+    assert records.read_json(record) == {"paths": names, "ключ": "значение"}
+    assert "写真" in table.read_text(encoding="utf-8")
+    assert "写真" in record.read_text(encoding="utf-8")
+
+
+def test_csv_refuses_a_column_it_was_not_told_of(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="extra"):
+        records.write_csv(tmp_path / "rows.csv", ["a"], [{"a": 1, "extra": 2}])
+
+
+def test_reading_json_that_is_no_object_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "list.json"
+    path.write_text("[1, 2]", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"list\.json: expected a JSON object, received list"):
+        records.read_json(path)
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "bytes"
+    path.write_bytes(bytes(range(256)) * 9000)  # more than one buffer
+    assert records.sha256(path) == hashlib.sha256(bytes(range(256)) * 9000).hexdigest()

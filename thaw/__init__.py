@@ -1,0 +1,1 @@
+"""Thaw: fine-tune pretrained image models in two phases."""

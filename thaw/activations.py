@@ -1,0 +1,146 @@
+"""The activation cache: what the frozen layers make of each view of each image, computed once, ever.
+
+A frozen layer is a pure function, so its output is a memo: deleting the cache changes nothing but time. An entry's
+name is the hash of all that determines its numbers: weights, cut, preprocessing, augmentation with its seed and the
+view's number, engine and versions. Which images there are is not in the name: images that are added cost
+only themselves, and a view more costs only that view.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import augment, cache, extraction, images, preprocessing, progress, schema
+from thaw.framework import keras, tf
+
+@dataclass
+class Frozen:
+    """The frozen layers and all that determines what they put out."""
+
+    model: keras.Model  # (batch, size, size, 3) float32 in [0, 255] → one output a cut
+    cuts: list[str]  # the outputs' names
+    weights_sha256: str  # of the pretrained weights
+    image: schema.Image
+    augment: schema.Augment
+    compute: schema.Compute
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of an image's activations at each cut."""
+        return [tuple(output.shape[1:]) for output in self.model.outputs]
+
+    def row_bytes(self) -> list[int]:
+        """An image's activations at each cut in the cache, in bytes."""
+        return [2 * int(np.prod(shape)) for shape in self.shapes()]
+
+    def cache_bytes(self, train: int, val: int) -> int:
+        """What the cache needs for so many images of training and validation."""
+        return sum(self.row_bytes()) * (train * self.views() + val)
+
+    def views(self) -> int:
+        """Different views that the cache keeps of each training image."""
+        return 1 if augment.clean(self.augment) else self.augment.views
+
+
+def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[list[cache.Reader]]:
+    """Make sure that the cache holds all that is asked for, and open it.
+
+    Args:
+        sets: images, and how many views of each.
+
+    Returns:
+        For each set, a reader for each cut.
+    """
+    folder = cache.folder(frozen.compute.cache_dir)
+    family, names = _names(frozen, max(views for _, views in sets))
+    with cache.lock(folder, family):
+        cache.claim(folder, (name for view in names for name in view))
+        entries = [
+            [cache.Entry(folder / name, shape) for name, shape in zip(view, frozen.shapes(), strict=True)]
+            for view in names
+        ]
+        _fill(frozen, entries, sets, folder)
+        return [
+            [
+                cache.Reader(
+                    [entries[view][cut] for view in range(views)],
+                    [entries[view][cut].find(split.hashes) for view in range(views)],
+                )
+                for cut in range(len(frozen.cuts))
+            ]
+            for split, views in sets
+        ]
+
+
+def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
+    """The lock's name, and the name of each view's entry at each cut."""
+    sources = (preprocessing, augment, extraction)
+    family: dict[str, Any] = {
+        "weights": frozen.weights_sha256,
+        "image": asdict(frozen.image),
+        "extractor": frozen.compute.extractor,
+        "gpu": bool(tf.config.list_physical_devices("GPU")),
+        "versions": [version(package) for package in ("tensorflow", "keras", "onnxruntime")],
+        "code": [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in sources],
+    }
+    drawn = {key: value for key, value in asdict(frozen.augment).items() if key != "views"}
+    return cache.name(**family), [
+        [cache.name(**family, cut=cut, view=view, augment=drawn if view else None) for cut in frozen.cuts]
+        for view in range(views)
+    ]
+
+
+def _fill(
+    frozen: Frozen,
+    entries: list[list[cache.Entry]],
+    sets: Sequence[tuple[images.Images, int]],
+    folder: Path,
+) -> None:
+    """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once."""
+    paths: dict[str, str] = {}
+    missing: dict[str, dict[int, list[int]]] = {}  # image → view → cuts
+    for split, views in sets:
+        for view, cut in ((view, cut) for view in range(views) for cut in range(len(frozen.cuts))):
+            rows = entries[view][cut].find(split.hashes)
+            for position in np.flatnonzero(rows < 0):
+                sha = split.hashes[position]
+                paths[sha] = split.paths[position]
+                cuts = missing.setdefault(sha, {}).setdefault(view, [])
+                if cut not in cuts:
+                    cuts.append(cut)
+    if not missing:
+        return
+    sizes = frozen.row_bytes()
+    wanted = sum(sizes[cut] for views in missing.values() for cuts in views.values() for cut in cuts)
+    excess = cache.make_room(folder, wanted, round(frozen.compute.cache_gb * 1e9))
+    if excess:
+        progress.warn(f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all of it is needed now")
+    run, engine = extraction.engine(frozen.model, frozen.compute.extractor)
+    passes = sum(len(views) for views in missing.values())
+    progress.say(f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)")
+    make_views = tf.function(augment.view(frozen.augment), reduce_retracing=True)
+    hashes, size = list(missing), frozen.compute.extract_batch_size
+    batches = images.pixels(frozen.image, [paths[sha] for sha in hashes], size)
+    with progress.bar("views") as bar:
+        task = bar.add_task("frozen layers", total=passes, note="")
+        for batch, clean in zip(count(), batches):
+            shas = hashes[batch * size : (batch + 1) * size]
+            for view in range(len(entries)):
+                chosen = [position for position, sha in enumerate(shas) if view in missing[sha]]
+                if not chosen:
+                    continue
+                picked = [shas[position] for position in chosen]
+                pixels = clean[chosen]
+                if view:
+                    seeds = augment.view_seeds(frozen.augment, picked, [view] * len(picked))
+                    pixels = make_views(pixels, seeds).numpy()
+                for cut, values in enumerate(run(pixels)):
+                    kept = [row for row, sha in enumerate(picked) if cut in missing[sha][view]]
+                    if kept:
+                        entries[view][cut].append([picked[row] for row in kept], values[kept].astype(np.float16))
+                bar.update(task, advance=len(picked))

@@ -1,0 +1,335 @@
+"""The pretrained networks, their weights, and the places where they may be cut into a frozen and a thawed part.
+
+A cut lies between two blocks, where a single tensor carries all that the rest of the network needs. Inside a residual
+block a second tensor, the shortcut, is on its way, so a block is thawed or frozen as a whole.
+"""
+
+import hashlib
+import math
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import efficientnet_lite, records, torch_checkpoint
+from thaw.framework import keras
+
+# Random weights are the same in every process, so that two stages that build them build one network. Any number does.
+RANDOM_SEED = 0
+# The smallest input that every network takes; the weights' shapes don't depend on it.
+SMALLEST_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where published weights come from, and how they get into the network."""
+
+    load: Callable[[keras.Model, str], None]  # (network, sha256 of the file)
+    sha256: str  # of the file; empty: its publisher gives none
+    file: Callable[[], Path] | None  # None: the download is Keras's own, which keeps the file to itself
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table: a network that ``backbone.name`` can choose."""
+
+    graph: Callable[[str, int], keras.Model]  # (name, size) → flat model on pixels in [0, 255], any weights
+    size: int  # pixels, the input it was pretrained at
+    sources: Mapping[str, Source]  # words of backbone.weights, besides random and a file's path
+    blocks: tuple[tuple[str, str], ...]  # the first pattern that a layer's name begins with gives its block's name
+
+
+def _load_package(model: keras.Model, sha256: str) -> None:
+    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(), sha256))
+
+
+def _mobilenet_v2(name: str, size: int) -> keras.Model:
+    pixels = keras.Input((size, size, 3), name="pixels", dtype="float32")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, name="stem_range")(pixels)
+    network = keras.applications.MobileNetV2(include_top=False, weights=None, input_tensor=scaled)
+    return keras.Model(pixels, network.output, name=name)
+
+
+def _download_mobilenet_v2(model: keras.Model, _sha256: str) -> None:
+    try:
+        source = keras.applications.MobileNetV2(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
+    except Exception as error:  # Keras's downloader raises a plain Exception
+        raise ValueError(
+            f"backbone.weights=imagenet: expected to download {model.name}'s weights, received: {error}; give a local "
+            "file with backbone.weights=PATH, or use backbone.name=efficientnet_lite0 with backbone.weights=package"
+        ) from error
+    model.set_weights(source.get_weights())
+
+
+TABLE: dict[str, Family] = {
+    "efficientnet_lite0": Family(
+        graph=efficientnet_lite.graph,
+        size=224,
+        sources={
+            "package": Source(
+                load=_load_package,
+                sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                file=efficientnet_lite.package_file,
+            )
+        },
+        blocks=((r"block_\d+[a-z]|stem|top", r"\g<0>"),),
+    ),
+    "mobilenet_v2": Family(
+        graph=_mobilenet_v2,
+        size=224,
+        # Keras checks no hash for mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5, and no published
+        # one was found. Give the file as a path to have its hash in the records.
+        sources={"imagenet": Source(load=_download_mobilenet_v2, sha256="", file=None)},
+        blocks=((r"expanded_conv|block_\d+", r"\g<0>"), (r"Conv_1|out_relu", "top"), (r"", "stem")),
+    ),
+}
+
+
+def _family(name: str) -> Family:
+    if name not in TABLE:
+        raise ValueError(f"backbone.name: expected one of {', '.join(TABLE)}, received {name!r}")
+    return TABLE[name]
+
+
+def _source(name: str, weights: str) -> Source | Path | None:
+    """The published source, the local file, or None for random weights."""
+    sources = _family(name).sources
+    if weights == "random":
+        return None
+    if weights in sources:
+        return sources[weights]
+    if not weights.endswith(".h5"):
+        words = ", ".join((*sources, "random"))
+        raise ValueError(f"backbone.weights: {name} expects {words} or a .weights.h5 file, received {weights!r}")
+    if not Path(weights).is_file():
+        raise ValueError(f"backbone.weights: expected a file, received {weights!r}, which does not exist")
+    return Path(weights)
+
+
+def _draw(model: keras.Model) -> None:
+    """Random kernels with the variance of He et al. (2015, arXiv:1502.01852); norms stay the identity."""
+    generator = np.random.default_rng(RANDOM_SEED)
+    for layer in model.layers:
+        for variable in layer.weights:
+            if variable.name == "kernel":
+                inputs = 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else 3  # axes that are summed over
+                deviation = math.sqrt(2 / math.prod(variable.shape[:inputs]))
+                variable.assign(generator.normal(0, deviation, variable.shape).astype("float32"))
+
+
+def _load_file(model: keras.Model, path: Path) -> None:
+    # Keras only warns of weights it doesn't find in the file. Those stay NaN, and are found below.
+    for variable in model.weights:
+        variable.assign(np.full(variable.shape, np.nan, variable.dtype))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.load_weights(path)
+        if any(np.isnan(array).any() for array in model.get_weights()):
+            raise ValueError("a weight is missing from the file, or NaN")
+    except Exception as error:  # h5py and Keras raise OSError, KeyError, ValueError, TypeError and more
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"backbone.weights: expected weights of {model.name}, received {path}, which does not load "
+            f"({reason:.200}); give a file that {model.name} without its classifier was saved to with save_weights"
+        ) from error
+
+
+def build(name: str, weights: str, size: int) -> keras.Model:
+    """The network of a row, with its weights, without a classifier.
+
+    Args:
+        name: a row of ``TABLE``.
+        weights: ``random`` (the same in every process), a word of the row's ``sources``, or a weights file's path.
+        size: height and width of the input in pixels.
+
+    Returns:
+        A flat functional model called ``name``: pixels (batch, size, size, 3) float32 in [0, 255] → features (batch,
+        height, width, channels) float32. It scales the pixels itself.
+
+    Raises:
+        ValueError: unknown name or word, or weights that are missing, damaged or another network's.
+    """
+    source = _source(name, weights)
+    if size < SMALLEST_SIZE:
+        raise ValueError(f"image.size: expected {SMALLEST_SIZE} pixels or more, received {size}")
+    model = _family(name).graph(name, size)
+    if source is None:
+        _draw(model)
+    elif isinstance(source, Source):
+        source.load(model, source.sha256)
+    else:
+        _load_file(model, source)
+    return model
+
+
+def weights_sha256(name: str, weights: str) -> str:
+    """Hex digest that tells pretrained weights from others.
+
+    For ``package`` and a path it is the file's. For ``random`` and ``imagenet``, which leave no file, it is that of
+    the built network's weights: their float32 bytes, in the model's order.
+    """
+    source = _source(name, weights)
+    if isinstance(source, Path):
+        return records.sha256(source)
+    if source is not None and source.file is not None:
+        return records.sha256(source.file())
+    digest = hashlib.sha256()
+    for array in build(name, weights, SMALLEST_SIZE).get_weights():
+        digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A cut through the network: all layers before it are frozen, all behind it thawed. The input is no layer here."""
+
+    block: str  # the first thawed block; empty: none
+    tensor_layer: str  # the layer whose output crosses the cut; the input's where all is thawed
+    thawed_layers: int
+    frozen_layers: int
+    snapped: bool  # another number of layers was asked for
+    requested: str
+
+    def describe(self) -> str:
+        """One line for users."""
+        total = self.thawed_layers + self.frozen_layers
+        where = f"from {self.block} on" if self.block else "the backbone stays frozen"
+        if self.snapped:
+            return f"{self.requested} layers asked, {self.thawed_layers} thawed: {where}"
+        return f"{self.thawed_layers} of {total} layers thawed: {where}"
+
+
+def _producers(model: keras.Model) -> tuple[dict[str, set[str]], dict[str, Any]]:
+    """For each layer, the layers that feed it, and its output tensor.
+
+    Found from the output backwards: a layer that ``split`` has shared also has nodes in other models, so its own list
+    of nodes would mix them up.
+    """
+    feeds: dict[str, set[str]] = {}
+    outputs: dict[str, Any] = {}
+    waiting = [model.output]
+    while waiting:
+        tensor = waiting.pop()
+        layer, node, _ = tensor._keras_history
+        if layer.name not in feeds:
+            arguments = layer._inbound_nodes[node].input_tensors
+            feeds[layer.name] = {argument._keras_history.operation.name for argument in arguments}
+            outputs[layer.name] = tensor
+            waiting.extend(arguments)
+    return feeds, outputs
+
+
+def _block_of(layer: str, family: Family) -> str:
+    for pattern, name in family.blocks:
+        match = re.match(pattern, layer)
+        if match:
+            return match.expand(name)
+    raise ValueError(f"{layer}: expected a layer that a pattern of the backbone's blocks matches, received none")
+
+
+def boundaries(model: keras.Model) -> list[Boundary]:
+    """Every cut between blocks, from the input (all thawed) to the output (none thawed).
+
+    Args:
+        model: from ``build``; its name chooses the row with the patterns of block names.
+
+    Raises:
+        ValueError: more than one tensor crosses from a block to the next, or a block is in two pieces.
+    """
+    family = _family(model.name)
+    feeds, _ = _producers(model)
+    order = [layer.name for layer in model.layers if layer.name in feeds]  # Keras keeps them in topological order
+    place = {name: index for index, name in enumerate(order)}
+    blocks = ["", *(_block_of(name, family) for name in order[1:]), ""]
+
+    found: list[Boundary] = []
+    for first in range(1, len(blocks)):
+        if blocks[first] == blocks[first - 1]:
+            continue
+        crossing = {feed for name in order[first:] for feed in feeds[name] if place[feed] < first}
+        crossing |= {order[-1]} if first == len(order) else set()
+        if len(crossing) > 1 or blocks[first] in [cut.block for cut in found]:
+            raise ValueError(
+                f"{model.name}: expected one place and one tensor into the block {blocks[first]!r}, "
+                f"received {sorted(crossing)}; correct the row's patterns of block names"
+            )
+        found.append(
+            Boundary(blocks[first], crossing.pop(), len(order) - first, first - 1, False, blocks[first] or "none")
+        )
+    return found
+
+
+def boundary(model: keras.Model, unfreeze: str) -> Boundary:
+    """The cut that ``phase2.unfreeze`` means.
+
+    Args:
+        model: from ``build``.
+        unfreeze: a number of layers counted from the output, as Keras lists them: the nearest cut that thaws
+            something, of two equally near the one that thaws less; or a block's name: that block and all behind it;
+            or ``none`` or ``all``.
+    """
+    cuts = boundaries(model)
+    total = cuts[0].thawed_layers
+    if unfreeze in ("all", "none"):
+        cut, snapped = (cuts[0] if unfreeze == "all" else cuts[-1]), False
+    elif unfreeze.isdecimal() and 1 <= int(unfreeze) <= total:
+        count = int(unfreeze)
+        cut = min(cuts[:-1], key=lambda cut: (abs(cut.thawed_layers - count), cut.thawed_layers))
+        snapped = cut.thawed_layers != count
+    else:
+        named = [cut for cut in cuts[:-1] if cut.block == unfreeze]
+        if not named:
+            raise ValueError(
+                f"phase2.unfreeze: expected 1 to {total} layers, none, all or one of {model.name}'s blocks "
+                f"({', '.join(cut.block for cut in cuts[:-1])}), received {unfreeze!r}"
+            )
+        cut, snapped = named[0], False
+    return replace(cut, snapped=snapped, requested=unfreeze)
+
+
+def split(model: keras.Model, boundary: Boundary) -> tuple[keras.Model, keras.Model]:
+    """Cut the model in two that share its layers and variables.
+
+    Returns:
+        ``(frozen, thawed)``: pixels → the tensor at the cut, and that tensor → features. One after the other they are
+        the model. Where all or nothing is thawed, one of them hands its input on unchanged.
+    """
+    _, outputs = _producers(model)
+    cut = outputs[boundary.tensor_layer]
+    frozen = keras.Model(model.input, cut, name=f"{model.name}_frozen")
+    # Keras makes no model from a layer's output to itself, so nothing thawed is a model of an input alone.
+    ends = (
+        (cut, model.output) if boundary.thawed_layers else (keras.Input(batch_shape=cut.shape, dtype=cut.dtype),) * 2
+    )
+    return frozen, keras.Model(*ends, name=f"{model.name}_thawed")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table's rows or, given a row's name, its blocks: what ``phase2.unfreeze`` can be and what it costs."""
+    if not arguments:
+        for name, family in TABLE.items():
+            words = ", ".join((*family.sources, "random"))
+            print(f"{name:20} {family.size:4} px   weights: {words} or a .weights.h5 file")
+        return
+    model = build(arguments[0], "random", _family(arguments[0]).size)
+    _, outputs = _producers(model)
+    print(f"{'block':14} {'layers':>6} {'from here':>9} {'parameters':>10}   {'enters as':>14} {'KB fp16':>8}")
+    for cut, following in pairwise(boundaries(model)):
+        layers = model.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
+        parameters = sum(layer.count_params() for layer in layers)
+        shape = outputs[cut.tensor_layer].shape[1:]
+        print(
+            f"{cut.block:14} {len(layers):6} {cut.thawed_layers:9} {parameters:10,}   "
+            f"{' x '.join(map(str, shape)):>14} {2 * math.prod(shape) / 1000:8.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

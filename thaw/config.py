@@ -1,0 +1,224 @@
+"""conf/ composed, checked and compiled to params.yaml; params.yaml read by the stages.
+
+``python -m thaw.config [group=option key=value …]`` writes params.yaml, byte for byte as ``dvc exp run -S …`` does.
+Stages read that file and nothing else: ``load`` gives a stage the groups it declares. No TensorFlow here, and Hydra
+only where something is composed.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
+
+from thaw import layout, schema
+
+# Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
+UNTRACKED = {
+    "compute": "how the work is done: engines, batch sizes of inference, disk budget",
+    "tracking": "where runs are mirrored",
+    "phase1_head.data": "where the images lie; what they are is in the manifest, by content hash",
+    "phase1_head.phase2": "which activations to keep for phase 2 while images pass; the cache is a memo",
+    "phase2_finetune.data": "where the images lie; what they are is in the manifest, by content hash",
+    "export.data": "where the images lie; what they are is in the manifest, by content hash",
+}
+
+# Modules that only look on, so that a change in them makes no stage run again.
+OBSERVERS = {
+    "tracking": "copies files to MLflow",
+    "pipeline_run": "finds the files that tracking copies",
+    "progress": "what a person sees while a stage runs",
+}
+
+# Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
+ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
+
+ConfigT = TypeVar("ConfigT")
+
+
+def digest(conf: Path) -> str:
+    """Sixteen hex digits that change whenever a file does that params.yaml is compiled from."""
+    total = hashlib.sha256()
+    for path in sorted(conf.rglob("*.yaml")):
+        name = path.relative_to(conf)
+        if name.parts[0] not in ON_DEMAND:
+            total.update(f"{name.as_posix()}\n{path.read_text(encoding='utf-8')}\0".encode())
+    return total.hexdigest()[:16]
+
+
+def check(values: dict[str, Any]) -> schema.Project:
+    """Check keys, types, ranges and what groups must agree on.
+
+    Args:
+        values: the whole of params.yaml as nested dicts.
+
+    Raises:
+        ValueError: one line that says which key, what was expected and what was received.
+    """
+    _check_keys(values, schema.Project, "")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema.Project), values)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise ValueError(f"{missing[0]}: expected a value, received none; set it with {missing[0]}=…")
+        project = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{error.full_key}: {reason}" if error.full_key else reason) from None
+    assert isinstance(project, schema.Project)
+    return project
+
+
+def _check_keys(values: dict[str, Any], expected: type, prefix: str) -> None:
+    known = {field.name: field.type for field in fields(expected)}
+    for key, value in values.items():
+        if key not in known:
+            guess = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {prefix}{guess[0]}?" if guess else f"known: {', '.join(known)}"
+            raise ValueError(f"{prefix}{key}: no such key; {hint}")
+        kind = known[key]
+        if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
+            if not isinstance(value, dict):
+                raise ValueError(f"{prefix}{key}: expected a group of keys, received {value!r}")
+            _check_keys(value, kind, f"{prefix}{key}.")
+
+
+def register() -> None:
+    """Make the schema known to Hydra as the config ``schema``, with a check that runs when a composition is resolved.
+
+    The check sits in the one field that conf/ does not set: ``compiled_from`` is an interpolation that looks at the
+    whole configuration. So it also runs inside ``dvc exp run``, before anything is started.
+    """
+    from hydra.core.config_store import ConfigStore  # noqa: PLC0415 -- stages never import Hydra
+
+    def compiled_from(_root_: DictConfig) -> str:
+        values = OmegaConf.to_container(_root_, throw_on_missing=False)
+        assert isinstance(values, dict)
+        check({str(key): value for key, value in values.items()} | {"compiled_from": ""})
+        return digest(layout.CONF)
+
+    OmegaConf.register_new_resolver("thaw.compiled_from", compiled_from, replace=True)
+    node = OmegaConf.structured(schema.Project)
+    node.compiled_from = "${thaw.compiled_from:}"
+    ConfigStore.instance().store(name="schema", node=node)
+
+
+def compose(overrides: Sequence[str] = ()) -> str:
+    """The text of params.yaml for conf/ with ``overrides`` (Hydra's grammar).
+
+    Raises:
+        ValueError: an unknown group, option or key, a wrong type or a value out of range; one line.
+    """
+    from hydra import compose as hydra_compose  # noqa: PLC0415 -- stages never import Hydra
+    from hydra import initialize_config_dir  # noqa: PLC0415
+    from hydra.errors import HydraException  # noqa: PLC0415
+
+    if not layout.CONF.is_dir():
+        raise ValueError(f"expected the folder conf/ here, received {Path.cwd()}; run this in the project's root")
+    register()
+    try:
+        with initialize_config_dir(str(layout.CONF.resolve()), version_base=None):
+            composed = hydra_compose(config_name="config", overrides=list(overrides))
+        OmegaConf.resolve(composed)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error)) from None
+    return OmegaConf.to_yaml(composed)
+
+
+def explain(error: Exception) -> str:
+    """One line that says what was wrong with a composition, out of the chain of exceptions that Hydra raises."""
+    from hydra.errors import MissingConfigException, OverrideParseException  # noqa: PLC0415 -- stages never import Hydra
+
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    first, *rest = (line.strip() for line in str(cause).splitlines() if line.strip())
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
+        *groups, key = str(cause.full_key).split(".")
+        return _unknown_key(groups, key)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: expected key=value or group=option"
+    if isinstance(error, MissingConfigException):
+        return " ".join([first, *rest]).split(" Config search path:")[0].removeprefix("In 'config': ")
+    if isinstance(cause, InterpolationResolutionError):
+        return first.split("resolving interpolation: ")[-1]
+    blamed = re.search(r"override '?([\w.@/+~]+)", str(error))
+    return f"{blamed.group(1)}: {first}" if blamed and blamed.group(1) not in first else first
+
+
+def _unknown_key(groups: Sequence[str], key: str) -> str:
+    values: dict[str, Any] = {key: None}
+    for group in reversed(groups):
+        values = {group: values}
+    try:
+        _check_keys(values, schema.Project, "")
+    except ValueError as error:
+        return str(error)
+    return f"{'.'.join([*groups, key])}: no such key"
+
+
+def read() -> dict[str, Any]:
+    """The whole of params.yaml, checked.
+
+    Raises:
+        ValueError: params.yaml is missing, wrong, or older than conf/.
+    """
+    if not layout.PARAMS.is_file():
+        raise ValueError(
+            f"expected {layout.PARAMS} in {Path.cwd()}, found none; run this in the project's root, after `make params`"
+        )
+    values = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{layout.PARAMS}: expected groups of keys, received {values!r}; run `make params`")
+    check(values)
+    # An experiment is composed by DVC as it starts, so it cannot be stale.
+    composed_now = "DVC_EXP_NAME" in os.environ
+    if layout.CONF.is_dir() and not composed_now and values["compiled_from"] != digest(layout.CONF):
+        raise ValueError(
+            "conf/ was edited after params.yaml was compiled from it; run `make params` "
+            "(or `python -m thaw.config` with your overrides), then try again"
+        )
+    return values
+
+
+def load(config: type[ConfigT]) -> ConfigT:
+    """The groups that a stage declares.
+
+    Args:
+        config: a dataclass whose fields are named like groups of params.yaml and typed by ``thaw.schema``.
+
+    Raises:
+        ValueError: params.yaml as a whole is wrong, not only the groups asked for.
+    """
+    project = check(read())
+    return config(**{field.name: getattr(project, field.name) for field in fields(config)})  # type: ignore[arg-type]
+
+
+def run(main: Callable[[], None], name: str) -> None:
+    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("THAW_TRACEBACK"):
+            raise
+        sys.exit(f"{name}: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
+
+
+def main() -> None:
+    text = compose(sys.argv[1:])
+    layout.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    print(f"{layout.PARAMS} compiled from {layout.CONF}/")
+
+
+if __name__ == "__main__":
+    run(main, "thaw.config")

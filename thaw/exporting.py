@@ -1,0 +1,88 @@
+"""The classifier as it is deployed: raw images in, probabilities and labels out, preprocessing inside.
+
+``keras``: one file, batches of pixels of any size, only layers that Keras itself has. ``saved_model``: a folder for
+TensorFlow Serving and all that reads SavedModel, for pixels and for encoded files. Both name their classes themselves.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from thaw import layout, model, preprocessing, records
+from thaw.framework import keras, tf
+
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
+
+
+def serving(classifier: model.Classifier) -> keras.Model:
+    """(batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32 probabilities."""
+    pixels = keras.Input((None, None, 3), dtype="uint8", name="images")
+    fitted = preprocessing.resizer(classifier.card.image)(pixels)
+    features = classifier.pool(classifier.backbone(fitted, training=False))
+    logits = classifier.head(features)
+    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
+    return keras.Model(pixels, probabilities, name="thaw")
+
+
+def write(folder: Path, classifier: model.Classifier, formats: list[str]) -> None:
+    """Write the formats asked for, and the labels beside them.
+
+    Args:
+        formats: of ``thaw.schema.FORMATS``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    deployed = serving(classifier)
+    about = {"classes": classifier.card.classes, "image": asdict(classifier.card.image)}
+    records.write_json(folder / layout.LABELS, about)
+    if "keras" in formats:
+        _write_keras(folder / layout.KERAS_FILE, deployed, about)
+    if "saved_model" in formats:
+        _write_saved_model(folder / layout.SAVED_MODEL, deployed, classifier)
+
+
+def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) -> None:
+    """Save, then write the zip again: without dates, so that equal models are equal files, and with the labels."""
+    deployed.save(path)
+    with zipfile.ZipFile(path) as saved:
+        parts = {name: saved.read(name) for name in saved.namelist()}
+    metadata = json.loads(parts["metadata.json"])
+    metadata.pop("date_saved", None)
+    parts["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    parts[layout.LABELS] = json.dumps(about, sort_keys=True, ensure_ascii=False).encode()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in sorted(parts):
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), parts[name])
+    path.write_bytes(packed.getvalue())
+
+
+def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Classifier) -> None:
+    labels = tf.constant(classifier.card.classes)
+    load = preprocessing.load(classifier.card.image)
+    size = classifier.card.image.size
+    whole = model.whole(classifier)
+
+    def answer(probabilities: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
+
+    def encoded(files: tf.Tensor) -> dict[str, tf.Tensor]:
+        spec = tf.TensorSpec((size, size, 3), tf.float32)
+        return answer(tf.nn.softmax(whole(tf.map_fn(load, files, fn_output_signature=spec), training=False)))
+
+    def pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(deployed(images, training=False))
+
+    def classes() -> dict[str, tf.Tensor]:
+        return {"classes": labels}
+
+    archive = keras.export.ExportArchive()
+    archive.track(deployed)
+    # The first endpoint is the default signature too.
+    archive.add_endpoint("encoded", encoded, [tf.TensorSpec((None,), tf.string, name="encoded")])
+    archive.add_endpoint("images", pixels, [tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
+    archive.add_endpoint("classes", classes, [])
+    archive.write_out(folder, verbose=False)

@@ -1,0 +1,110 @@
+"""What phase 1 and phase 2 are trained on: the output of the frozen layers, cached or computed as it is needed.
+
+Both phases train only what comes after a cut. Where the inputs at the cut come from makes no difference to them: from
+the activation cache, in which every view of an image is computed once, or streaming, with a fresh view in every epoch.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thaw import activations, augment, extraction, images, model, preprocessing, progress
+from thaw import backbone as backbones
+from thaw.activations import Frozen
+from thaw.framework import keras, tf
+
+FRESH_VIEWS = 2**31  # to draw from when views are not kept
+
+
+@dataclass
+class Inputs:
+    """What phase 2 is fed with."""
+
+    train: images.Source
+    val: images.Source
+    views: int  # to draw from in each epoch
+
+
+def pooled(classifier: model.Classifier, settings: Any, train: images.Images, val: images.Images) -> Inputs:
+    """Phase 1's inputs: what comes out of the whole backbone and pooling.
+
+    Phase 2 will want the activations at its boundary, which the images pass on their way. If it will take them from
+    the cache, they are kept in passing, so that no image goes this way again.
+
+    Args:
+        settings: has the groups augment, compute and phase2.
+    """
+    card, backbone = classifier.card, classifier.backbone
+    outputs = {f"pool:{card.head.pooling}": classifier.pool(backbone.output)}
+    boundary = backbones.boundary(backbone, settings.phase2.unfreeze)
+    if boundary.thawed_layers and boundary.frozen_layers:
+        frozen_part, _ = backbones.split(backbone, boundary)
+        if keep(_frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input), settings, train, val)[0]:
+            outputs[boundary.tensor_layer] = frozen_part.output
+    frozen = _frozen(card, settings, outputs, backbone.input)
+    (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
+    return Inputs(train_reader, val_reader, frozen.views())
+
+
+def at_boundary(
+    frozen_part: keras.Model,
+    boundary: backbones.Boundary,
+    card: model.Card,
+    settings: Any,
+    train: images.Images,
+    val: images.Images,
+) -> Inputs:
+    """Phase 2's inputs, cached or streaming as ``phase2.activations`` says; ``auto`` asks whether they fit the budget.
+
+    Args:
+        frozen_part: images → activations at ``boundary``.
+        settings: has the groups augment, compute and phase2.
+    """
+    frozen = _frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
+    kept, reason = keep(frozen, settings, train, val)
+    progress.say(reason)
+    if kept:
+        (train_reader,), (val_reader,) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
+        return Inputs(train_reader, val_reader, frozen.views())
+    views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
+    return Inputs(streaming(frozen, train), streaming(frozen, val), views)
+
+
+def _frozen(card: model.Card, settings: Any, outputs: dict[str, Any], inputs: Any) -> Frozen:
+    frozen = keras.Model(inputs, list(outputs.values()))
+    return Frozen(frozen, list(outputs), card.weights_sha256, card.image, settings.augment, settings.compute)
+
+
+def keep(frozen: Frozen, settings: Any, train: images.Images, val: images.Images) -> tuple[bool, str]:
+    """Whether phase 2's activations go to the cache, and why."""
+    wanted = settings.phase2.activations
+    needed, budget = frozen.cache_bytes(len(train), len(val)) / 1e9, settings.compute.cache_gb
+    if wanted != "auto":
+        return wanted == "cached", f"activations {wanted}, as phase2.activations says ({needed:.2f} GB)"
+    if needed <= budget:
+        return True, f"activations cached: {needed:.2f} GB of {budget:g} GB in compute.cache_gb"
+    return False, f"activations streaming: cached they need {needed:.2f} GB, compute.cache_gb is {budget:g}"
+
+
+def streaming(frozen: Frozen, split: images.Images) -> images.Source:
+    """The activations at the first cut, computed when they are asked for, from views that need not be kept."""
+    run, _ = extraction.engine(frozen.model, frozen.compute.extractor)
+    load = preprocessing.load(frozen.image)
+    make_views = tf.function(augment.view(frozen.augment), reduce_retracing=True)
+    paths = np.array(split.paths)
+    shape = (frozen.image.size, frozen.image.size, 3)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+    def decode(files: tf.Tensor) -> tf.Tensor:
+        spec = tf.TensorSpec(shape, tf.float32)
+        return tf.map_fn(lambda file: load(tf.io.read_file(file)), files, fn_output_signature=spec)
+
+    def source(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+        pixels = decode(paths[indices])
+        if views.any():
+            seeds = augment.view_seeds(frozen.augment, [split.hashes[index] for index in indices], views.tolist())
+            pixels = tf.where((views == 0)[:, None, None, None], pixels, make_views(pixels, seeds))
+        return run(pixels.numpy())[0]
+
+    return source

@@ -1,0 +1,41 @@
+"""TensorFlow and Keras, imported in one place: with the backend this program is written for, and quietly.
+
+Every other module takes ``keras`` and ``tf`` from here. A user's ``~/.keras/keras.json`` may name another backend, and
+TensorFlow greets every process with lines on stderr, about drivers that a laptop does not have, that hide
+what a person should read. They are held back only while it is imported, and shown after all if that fails.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+
+
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+with _stderr_held_back():
+    import keras
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()  # looks for drivers, and says what it did not find
+
+__all__ = ["keras", "tf"]

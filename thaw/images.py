@@ -1,0 +1,104 @@
+"""Which images there are, from the manifest, and their pixels."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thaw import layout, preprocessing, records, schema
+from thaw.framework import keras, tf
+
+# (indices, views), both (b,) int64 → inputs of a model, (b, ...) float32
+Source = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass
+class Images:
+    """The images of one split, in the manifest's order."""
+
+    paths: list[str]  # of the files
+    names: list[str]  # the files' paths as in the manifest, relative to the folder of images
+    hashes: list[str]  # hex sha256 of the files
+    labels: np.ndarray  # (n,) int64, indices into the class list
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def classes() -> list[str]:
+    """Class names; a label is an index into this list."""
+    return list(records.read_json(layout.CLASSES)["classes"])
+
+
+def read(raw: str, split: str) -> Images:
+    """The images of a split.
+
+    Args:
+        raw: the folder of images that the manifest's paths are relative to.
+        split: train, val or test.
+
+    Raises:
+        ValueError: the folder isn't there.
+    """
+    if not Path(raw).is_dir():
+        raise ValueError(f"data.raw: expected the folder of images {raw}, found none; has it been moved?")
+    number = {name: index for index, name in enumerate(classes())}
+    rows = [row for row in records.read_csv(layout.MANIFEST) if row["split"] == split]
+    return Images(
+        paths=[str(Path(raw) / row["path"]) for row in rows],
+        names=[row["path"] for row in rows],
+        hashes=[row["sha256"] for row in rows],
+        labels=np.array([number[row["label"]] for row in rows], np.int64),
+    )
+
+
+def pixels(image: schema.Image, paths: Sequence[str], batch_size: int) -> Iterator[np.ndarray]:
+    """The images of ``paths`` in their order, decoded and fitted beside whatever the caller does.
+
+    Yields:
+        (batch, size, size, 3) float32 in [0, 255]; the last batch may be smaller.
+    """
+    load = preprocessing.load(image)
+    files = tf.data.Dataset.from_tensor_slices(list(paths))
+    options = tf.data.Options()
+    options.deterministic = True
+    decoded = files.map(lambda path: load(tf.io.read_file(path)), num_parallel_calls=tf.data.AUTOTUNE)
+    batches = decoded.batch(batch_size).prefetch(2).with_options(options)
+    return iter(batches.as_numpy_iterator())
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stubs
+    """What a training epoch is fed with, in a seeded order, each image once.
+
+    Args:
+        source: gives the inputs of some images: (indices, views), both (b,) int64 → (b, ...) float32.
+        labels: (n,) int64.
+        views: how many views of each image there are to draw from; an epoch takes one of them.
+        seed: of order and draws. None: the order of the labels and view 0, as in validation.
+    """
+
+    def __init__(self, source: Source, labels: np.ndarray, batch_size: int, views: int = 1, seed: int | None = None):
+        super().__init__(workers=1, max_queue_size=8)
+        self.source, self.labels, self.batch_size = source, labels, batch_size
+        self.views, self.seed, self.epoch = views, seed, 0
+        self._draw()
+
+    def _draw(self) -> None:
+        self.order = np.arange(len(self.labels))
+        self.view = np.zeros(len(self.labels), np.int64)
+        if self.seed is not None:
+            chance = np.random.default_rng([self.seed, self.epoch])
+            self.order = chance.permutation(len(self.labels))
+            self.view = chance.integers(self.views, size=len(self.labels))
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        indices = self.order[number * self.batch_size : (number + 1) * self.batch_size]
+        return self.source(indices, self.view[indices]), self.labels[indices]
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+        self._draw()

@@ -1,0 +1,62 @@
+"""Every path of the project, once. All are relative to the project's root, where the stages run."""
+
+import os
+from pathlib import Path
+
+CONF = Path("conf")
+PARAMS = Path("params.yaml")
+
+SAMPLE = Path("data/sample/digits")
+PREPARED = Path("data/prepared")
+MANIFEST = PREPARED / "manifest.csv"
+CLASSES = PREPARED / "classes.json"
+QUARANTINE = PREPARED / "quarantine.csv"
+
+PHASE1 = Path("models/phase1_head")
+PHASE2 = Path("models/phase2_finetune")
+EVALUATION = Path("models/evaluate")
+CURVES = EVALUATION / "curves.png"
+REPORT = EVALUATION / "report.html"
+EXPORTED = Path("models/export")
+KERAS_FILE = "model.keras"  # these three are in EXPORTED
+SAVED_MODEL = "saved_model"
+LABELS = "labels.json"
+
+METRICS = Path("metrics")
+PER_CLASS = METRICS / "per_class.csv"
+
+SPLITS = ("train", "val", "test")
+
+
+def metrics(stage: str) -> Path:
+    """The stage's figures, kept in git."""
+    return METRICS / f"{stage}.json"
+
+
+def history(stage: str) -> Path:
+    """The stage's figures by epoch, kept in git."""
+    return METRICS / f"{stage}_history.csv"
+
+
+def predictions(phase: str) -> Path:
+    """What the model of a phase ("phase1", "phase2") said of each test image."""
+    return EVALUATION / f"predictions_{phase}.csv"
+
+
+def probabilities(phase: str) -> Path:
+    """The probabilities behind ``predictions``: (images, classes) float32, a row a line."""
+    return EVALUATION / f"probabilities_{phase}.npy"
+
+
+def confusion_picture(phase: str) -> Path:
+    """Actual against predicted classes of the test images."""
+    return EVALUATION / f"confusion_{phase}.png"
+
+
+def main_root() -> Path:
+    """The repository that an isolated experiment was started from, or else the folder we are in.
+
+    DVC runs an isolated experiment in a temporary copy and leaves the path of the main repository in ``DVC_ROOT``:
+    what all runs share (the MLflow database, the activation cache) belongs there.
+    """
+    return Path(os.environ.get("DVC_ROOT") or ".").resolve()

@@ -1,0 +1,214 @@
+"""One run of the pipeline: what tells it from another, which records on disk are its own, and their figures.
+
+Nothing here knows MLflow; ``thaw.tracking`` copies what this module finds.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+from omegaconf import OmegaConf
+
+from thaw import layout, records
+
+STAGES = ("sample", "prepare", "phase1_head", "phase2_finetune", "evaluate", "export")
+PHASES = {"phase1_head": "phase1", "phase2_finetune": "phase2"}
+# Summaries keep away from the names of the curves, or a final value would be drawn as one more epoch.
+GROUPS = {
+    "sample": "sample",
+    "prepare": "data",
+    "phase1_head": "phase1_summary",
+    "phase2_finetune": "phase2_summary",
+    "export": "export",
+}
+TESTS = {"phase1": "test_phase1", "phase2": "test", "difference": "test_difference"}
+PICTURES = (
+    layout.confusion_picture("phase1"),
+    layout.confusion_picture("phase2"),
+    layout.CURVES,
+    layout.REPORT,
+)
+LOCK = Path("dvc.lock")
+CLOCK_SLACK = 2.0  # seconds: the kernel states a process's start to within about one second
+# What a run of the pipeline rewrites itself, so a change there does not make the commit a wrong answer.
+PRODUCTS = (layout.METRICS, LOCK, layout.PARAMS)
+
+
+def dvc_process() -> psutil.Process | None:
+    """The nearest ancestor that is DVC, if there is one. In a queue too it works on one experiment only."""
+    if "DVC_STAGE" not in os.environ:
+        return None
+    for process in psutil.Process().parents():
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if any(Path(word).name in ("dvc", "dvc.exe") for word in words[:2]) or words[1:3] == ["-m", "dvc"]:
+            return process
+    return None
+
+
+def identity(params: Mapping[str, Any]) -> tuple[str, float]:
+    """What all stages of one run of the pipeline have in common, though each is its own process.
+
+    Under DVC this is the DVC process; the machine gives its number to another process later, but not before it has
+    ended. A stage started by hand goes with the others of the same project, parameters and data.
+
+    Returns:
+        The key, and the Unix time in seconds before which no run with this key can have begun.
+    """
+    host = re.sub(r"[^\w.-]", "_", platform.node())
+    process = dvc_process()
+    if process is not None:
+        return f"{host}:{process.pid}:{experiment()}", process.create_time() - CLOCK_SLACK
+    data = records.sha256(layout.MANIFEST) if layout.MANIFEST.exists() else ""
+    text = json.dumps([str(Path.cwd()), data, params], sort_keys=True, default=str)
+    return f"{host}:by-hand:{hashlib.sha256(text.encode()).hexdigest()[:32]}", 0.0
+
+
+def experiment() -> str:
+    """The name of the DVC experiment, empty outside of one."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def title(params: Mapping[str, Any]) -> str:
+    """A name for people: the DVC experiment's, or else what distinguishes most runs."""
+    if experiment():
+        return experiment()
+    rate = float(params["phase2"]["learning_rate"])
+    return f"{params['backbone']['name']} · {params['phase2']['unfreeze']} · {rate:.0e}"
+
+
+def commit() -> tuple[str, bool] | None:
+    """The git commit, and whether other files than the run's own products differ from it; None without git."""
+    paths = [".", *(f":(exclude){path.as_posix()}" for path in PRODUCTS)]
+    try:
+        head, status = (
+            subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", *paths])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head, bool(status)
+
+
+def tags(key: str) -> dict[str, str]:
+    """What the run is marked with when it begins."""
+    found = {"thaw.pipeline": key}
+    if experiment():
+        found["dvc.exp_name"] = experiment()
+    if (state := commit()) is not None:
+        found |= {"mlflow.source.git.commit": state[0], "thaw.git_dirty": str(state[1]).lower()}
+    return found
+
+
+def leaves(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values that are not mappings, each with the keys on the way to it."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, separator, f"{prefix}{key}{separator}")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def valid(stage: str, params: Mapping[str, Any], *, finished: bool) -> list[str]:
+    """The stages whose records on disk belong to this run, in the pipeline's order.
+
+    A record is out of date if a file it was made from is another one now, and then so is each record after it. The
+    records of later stages must agree with ``dvc.lock`` too: the code and the parameters they were made with.
+
+    Args:
+        stage: The one that asks.
+        params: The whole of params.yaml.
+        finished: Whether ``stage`` has ended well; if not, only the stages before it are looked at.
+    """
+    own = STAGES.index(stage)
+    locked = OmegaConf.to_container(OmegaConf.load(LOCK)) if LOCK.exists() else {}
+    stages: dict[str, Any] = locked.get("stages", {}) if isinstance(locked, dict) else {}
+    found = []
+    for index, name in enumerate(STAGES if finished else STAGES[:own]):
+        if not layout.metrics(name).exists():
+            continue
+        record = records.read_json(layout.metrics(name))
+        made_from = {each["path"]: each["sha256"] for each in record.get("made_from", [])}
+        if any(not Path(path).is_file() or records.sha256(Path(path)) != sum_ for path, sum_ in made_from.items()):
+            break
+        if index > own and not (made_from and _agrees(stages.get(name, {}), params)):
+            break
+        found.append(name)
+    return found
+
+
+def _agrees(locked: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Whether the files and parameters a stage ran with are still the same. Folders are left to ``made_from``."""
+    for dependency in locked.get("deps", []):
+        path, expected = Path(dependency["path"]), dependency.get("md5", "")
+        if dependency.get("hash") != "md5" or expected.endswith(".dir"):
+            continue
+        if not path.is_file() or hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != expected:
+            return False
+    for name, value in locked.get("params", {}).get(layout.PARAMS.name, {}).items():
+        now: Any = params
+        for key in name.split("."):
+            now = now.get(key) if isinstance(now, Mapping) else None
+        if _plain({name: now}) != _plain({name: value}):
+            return False
+    return True
+
+
+def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves, with numbers as floats: 1e-05 is a number to the YAML that DVC writes and a text to PyYAML."""
+    plain: dict[str, Any] = {}
+    for key, value in leaves(tree, "."):
+        try:
+            plain[key] = float(value)
+        except (TypeError, ValueError):
+            plain[key] = value
+    return plain
+
+
+def figures(stage: str) -> dict[str, float]:
+    """The numbers of the stage's record under the names they have in MLflow. Lists and texts are left to the file."""
+    record = records.read_json(layout.metrics(stage))
+    if stage == "evaluate":
+        groups = {TESTS.get(key, f"test/{key}"): value for key, value in record.items()}
+    else:
+        groups = {GROUPS[stage]: record}
+    numbers = {key: value for key, value in leaves(groups, "/") if type(value) in (int, float)}
+    # MLflow refuses other characters, and class names come from folders.
+    return {re.sub(r"[^\w.\- :/]", "_", key): float(value) for key, value in numbers.items()}
+
+
+def first_step(phase: str) -> int:
+    """Where the phase begins on the common epoch axis: phase 2 goes on where phase 1 has ended."""
+    history = layout.history("phase1_head")
+    return len(records.read_csv(history)) if phase == "phase2" and history.exists() else 0
+
+
+def curves(stage: str) -> list[tuple[str, int, float]]:
+    """The stage's figures by epoch: name, step on the common axis, value."""
+    if stage not in PHASES or not layout.history(stage).exists():
+        return []
+    phase = PHASES[stage]
+    start = first_step(phase)
+    return [
+        (f"{phase}/{name}", start + int(row["epoch"]), float(value))
+        for row in records.read_csv(layout.history(stage))
+        for name, value in row.items()
+        if name != "epoch" and value
+    ]
+
+
+def files(stage: str) -> list[tuple[Path, str]]:
+    """What of the stage's files is on disk and worth a look in MLflow, and the folder it goes to there."""
+    own = [(layout.metrics(stage), "metrics"), (layout.history(stage), "metrics")]
+    if stage == "evaluate":
+        own += [(path, "pictures" if path.suffix == ".png" else "report") for path in PICTURES]
+    return [(path, folder) for path, folder in own if path.exists()]

@@ -1,0 +1,163 @@
+"""``thaw predict``: an exported model's answers for files and folders. Only the exported model is read."""
+
+import argparse
+import json
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import config, layout
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+BATCH = 32  # files read and answered at once
+
+
+@dataclass
+class Exported:
+    """A model as it is deployed."""
+
+    classes: list[str]
+    answer: Callable[[Sequence[bytes]], np.ndarray]  # n encoded images → (n, classes) float32 probabilities
+
+
+def load(path: Path) -> Exported:
+    """Load what the stage `export` wrote.
+
+    Args:
+        path: the folder that it wrote, or the ``.keras`` file or the SavedModel in it.
+
+    Raises:
+        ValueError: there is no exported model.
+    """
+    for each in (path / layout.SAVED_MODEL, path):
+        if (each / "saved_model.pb").is_file():
+            return _saved_model(each)
+    for each in (path / layout.KERAS_FILE, path):
+        if each.is_file() and zipfile.is_zipfile(each):
+            return _keras(each)
+    raise ValueError(
+        f"{path}: expected an exported model ({layout.SAVED_MODEL}/ or {layout.KERAS_FILE}), found none; "
+        "run `dvc repro`, or give its folder with --model"
+    )
+
+
+def _saved_model(path: Path) -> Exported:
+    from thaw.framework import tf  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
+
+    loaded = tf.saved_model.load(str(path))
+    names = loaded.signatures["classes"]()["classes"].numpy()
+
+    def answer(files: Sequence[bytes]) -> np.ndarray:
+        result: np.ndarray = loaded.signatures["encoded"](encoded=tf.constant(list(files)))["probabilities"].numpy()
+        return result
+
+    return Exported([name.decode() for name in names], answer)
+
+
+def _keras(path: Path) -> Exported:
+    from thaw import preprocessing  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
+    from thaw.framework import keras, tf  # noqa: PLC0415
+
+    with zipfile.ZipFile(path) as archive:
+        if layout.LABELS not in archive.namelist():
+            raise ValueError(f"{path}: expected {layout.LABELS} in the file, found none; was it exported by thaw?")
+        classes = json.loads(archive.read(layout.LABELS))["classes"]
+    deployed = tf.function(keras.saving.load_model(path, compile=False), reduce_retracing=True)
+
+    def answer(files: Sequence[bytes]) -> np.ndarray:
+        return np.concatenate([deployed(preprocessing.decode(tf.constant(file))[None]).numpy() for file in files])
+
+    return Exported(classes, answer)
+
+
+def find(paths: Sequence[str]) -> list[Path]:
+    """The files that are meant: each file named, and the images below each folder named.
+
+    Raises:
+        ValueError: a path is neither, or a folder has no image.
+    """
+    found: list[Path] = []
+    for name in paths:
+        path = Path(name)
+        if path.is_dir():
+            below = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not below:
+                raise ValueError(f"{name}: expected images ({', '.join(SUFFIXES)}) in the folder, found none")
+            found += below
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise ValueError(f"{name}: expected an image or a folder of images, found nothing there")
+    return found
+
+
+def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | str]]:
+    """The probabilities for each file, (classes,) float32, or what is wrong with it."""
+    waiting = iter(files)
+    while batch := list(islice(waiting, BATCH)):
+        contents = [_read(path) for path in batch]
+        try:
+            rows: Sequence[Any] = exported.answer([data for data in contents if isinstance(data, bytes)] or [b""])
+        except Exception:  # one of them is no image; TensorFlow says so with several classes of errors
+            rows = [_alone(exported, data) for data in contents if isinstance(data, bytes)]
+        good = iter(rows)
+        for path, data in zip(batch, contents, strict=True):
+            yield path, next(good) if isinstance(data, bytes) else data
+
+
+def _read(path: Path) -> bytes | str:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+
+
+def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
+    try:
+        return exported.answer([data])[0]
+    except Exception:  # see above
+        return "expected a JPEG, PNG, GIF, BMP or WebP image, received something else or a damaged file"
+
+
+def main() -> None:
+    """The command ``thaw``."""
+    parser = argparse.ArgumentParser("thaw", description="Fine-tune pretrained image models in two phases.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("predict", help="label and probability for images, from the exported model")
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder of images")
+    command.add_argument("--model", type=Path, default=layout.EXPORTED, help="exported model (default: %(default)s)")
+    command.add_argument("--json", action="store_true", help="JSON with the probability of every class")
+    options = parser.parse_args()
+    config.run(lambda: _predict(options), "thaw predict")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    files = find(options.images)
+    exported = load(options.model)
+    results, failed = [], 0
+    for path, answer in answers(exported, files):
+        if isinstance(answer, str):
+            failed += 1
+            print(f"{path}: {answer}", file=sys.stderr)
+            results.append({"path": str(path), "error": answer})
+            continue
+        best = int(answer.argmax())
+        label, probability = exported.classes[best], float(answer[best])
+        every = {name: float(value) for name, value in zip(exported.classes, answer, strict=True)}
+        results.append({"path": str(path), "label": label, "probability": probability, "probabilities": every})
+        if not options.json:
+            print(f"{path}\t{label}\t{probability:.1%}")
+    if options.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    if failed:
+        raise ValueError(f"{failed} of {len(files)} files could not be used")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""From a file's bytes to the backbone's input: decode, turn upright, fit to the square.
+
+Training, evaluation and serving all call these functions. What comes out is float32 RGB in [0, 255]; the range that a
+backbone wants is its own first layer (``thaw.backbone``), so nobody can forget it or apply it twice.
+"""
+
+from typing import Any
+
+from thaw import schema
+from thaw.framework import keras, tf
+
+# An APP1 segment holds 64 KB at most, and it stands among the first segments.
+_EXIF_SEARCH_BYTES = 1 << 17
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """Pixels of an encoded image, upright.
+
+    Args:
+        encoded: () string; JPEG, PNG, GIF (first frame), BMP or WebP.
+
+    Returns:
+        (height, width, 3) uint8 RGB. Alpha is dropped, grey is repeated, a JPEG's EXIF orientation is applied.
+    """
+
+    def jpeg() -> tf.Tensor:
+        # The accurate inverse DCT is the one that Pillow and browsers use.
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+    def other() -> tf.Tensor:
+        return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+    is_jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
+    pixels = tf.cond(is_jpeg, jpeg, other)
+    pixels.set_shape((None, None, 3))
+    turned = tf.cond(is_jpeg, lambda: orientation(encoded), lambda: 1)
+    return tf.cond(turned == 1, lambda: pixels, lambda: upright(pixels, turned))
+
+
+def orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """The EXIF orientation of a JPEG (TIFF 6.0 tag 274, in the first APP1 segment that is Exif).
+
+    Args:
+        encoded: () string; bytes of a JPEG file.
+
+    Returns:
+        () int32, 1 to 8; 1 ("as it is") when there is none or it makes no sense.
+    """
+    data = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES), tf.uint8), tf.int32)
+    size = tf.size(data)
+
+    def at(position: tf.Tensor) -> tf.Tensor:
+        return tf.gather(data, tf.clip_by_value(position, 0, size - 1))
+
+    def is_exif(position: tf.Tensor) -> tf.Tensor:
+        name = at(position + 4 + tf.range(6))
+        return (at(position + 1) == 0xE1) & tf.reduce_all(name == tf.constant(list(b"Exif\0\0"), tf.int32))
+
+    def more(position: tf.Tensor) -> tf.Tensor:
+        marker = at(position + 1)
+        in_header = (position + 10 < size) & (at(position) == 0xFF) & (marker != 0xDA) & (marker != 0xD9)
+        return in_header & ~is_exif(position)
+
+    def step(position: tf.Tensor) -> tf.Tensor:
+        return (position + 2 + at(position + 2) * 256 + at(position + 3),)
+
+    (segment,) = tf.while_loop(more, step, (tf.constant(2),))
+    tiff = segment + 10
+    little = at(tiff) == ord("I")
+
+    def short(position: tf.Tensor) -> tf.Tensor:
+        first, second = at(position), at(position + 1)
+        return tf.where(little, first + second * 256, first * 256 + second)
+
+    def directory() -> tf.Tensor:
+        # The offset's upper half is 0 in any file that is right: the segment is smaller than 64 KB.
+        offset = tf.where(little, short(tiff + 4), short(tiff + 6))
+        first = tiff + offset + 2
+        entries = first + 12 * tf.range(tf.minimum(short(tiff + offset), 512))
+        values = tf.boolean_mask(short(entries + 8), (short(entries) == 274) & (entries + 12 <= size))
+        value = tf.reduce_max(tf.concat([values[:1], [0]], axis=0))
+        return tf.where((value >= 1) & (value <= 8), value, 1)
+
+    return tf.cond(is_exif(segment) & (segment + 18 < size), directory, lambda: 1)
+
+
+def upright(pixels: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
+    """Undo an EXIF orientation.
+
+    Args:
+        pixels: (height, width, channels).
+        turned: () int32, 1 to 8.
+    """
+    pixels = tf.cond(turned >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+    mirrored = tf.reduce_any(turned == [2, 3, 6, 7])
+    flipped = tf.reduce_any(turned == [3, 4, 7, 8])
+    pixels = tf.cond(mirrored, lambda: pixels[:, ::-1], lambda: pixels)
+    return tf.cond(flipped, lambda: pixels[::-1], lambda: pixels)
+
+
+def resizer(image: schema.Image) -> keras.layers.Layer:
+    """The layer that fits images to the input square, part of the exported model too.
+
+    It takes ([batch,] height, width, 3) of any size, uint8 or float, and gives ([batch,] size, size, 3) float32.
+    """
+    fit: dict[str, Any] = {
+        "squash": {},
+        "crop": {"crop_to_aspect_ratio": True},
+        "pad": {"pad_to_aspect_ratio": True},
+    }[image.fit]
+    return keras.layers.Resizing(
+        image.size, image.size, image.interpolation, antialias=image.antialias, dtype="float32", name="resize", **fit
+    )
+
+
+def load(image: schema.Image) -> Any:
+    """The whole way as one function: () string, encoded bytes → (size, size, 3) float32 in [0, 255]."""
+    resize = resizer(image)
+
+    def pixels(encoded: tf.Tensor) -> tf.Tensor:
+        return resize(tf.cast(decode(encoded), tf.float32))
+
+    return pixels

@@ -1,0 +1,76 @@
+"""What a person sees while a stage runs. On a terminal: stage, bar, time left, result. Elsewhere: the result only."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+console = Console(highlight=False)
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Head line and total time of the stage ``name``."""
+    if console.is_terminal:
+        console.rule(f"[bold]{name}", align="left")
+    start = time.monotonic()
+    yield
+    if console.is_terminal:
+        console.print(f"[dim]{name} took {duration(time.monotonic() - start)}")
+
+
+def say(text: str) -> None:
+    """A line for people at a terminal."""
+    if console.is_terminal:
+        console.print(text, markup=False)
+
+
+def result(name: str, text: str) -> None:
+    """What came of a stage and where it lies; also written when nobody watches."""
+    console.print(f"{name}: {text}", markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Something that a person should know, on stderr; also written when nobody watches."""
+    Console(stderr=True, highlight=False).print(f"warning: {text}", markup=False, soft_wrap=True)
+
+
+def bar(unit: str) -> Progress:
+    """A progress bar with the time left and a free text field ``note``; invisible when not on a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def track(items: Iterable[Item], description: str, total: int, unit: str = "images") -> Iterator[Item]:
+    """Yield ``items`` with a bar that shows how many are done, how many a second, and the time left."""
+    start = time.monotonic()
+    with bar(unit) as progress:
+        task = progress.add_task(description, total=total, note="")
+        for done, item in enumerate(items, start=1):
+            yield item
+            rate = done / max(time.monotonic() - start, 1e-9)
+            progress.update(task, completed=done, note=f"{rate:,.0f} {unit}/s")
+
+
+def duration(seconds: float) -> str:
+    """3 s, 2 min 5 s, 1 h 4 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,257 @@
+"""The test as pictures and as one HTML page that needs nothing but itself: the same input gives the same bytes."""
+
+import base64
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
+PHASE_NOTES = {"phase1": "head on the frozen backbone", "phase2": "top of the backbone thawed"}
+
+# The metrics of a phase in the order of the page: key, name, whether it is a share, what to know of it.
+FIGURES = (
+    ("accuracy", "Accuracy", True, ""),
+    ("macro_f1", "Macro F1", True, "mean over classes"),
+    ("macro_precision", "Macro precision", True, "mean over classes"),
+    ("macro_recall", "Macro recall", True, "mean over classes"),
+    ("loss", "Loss", False, "cross-entropy in nats, lower is better"),
+    ("ece", "Calibration error", True, "ECE, lower is better"),
+    ("brier", "Brier score", False, "0 to 2, lower is better"),
+)
+
+COUNTED_CLASSES = 30  # above this a cell is too small for its count
+LONGEST_LABEL = 28  # characters of a class name on a picture
+DPI = 120
+TRAIN, VALIDATION = "#8a94a6", "#2563a8"
+
+# What differs from matplotlib's defaults. Any: matplotlib's stubs allow only the names of their own version.
+STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans"],  # matplotlib ships it
+    "font.size": 9.0,
+    "text.parse_math": False,  # a class may have a $ in its name
+    "axes.edgecolor": "#9aa3b0",
+    "axes.labelcolor": "#3b4350",
+    "xtick.color": "#3b4350",
+    "ytick.color": "#3b4350",
+    "text.color": "#1c2430",
+    "axes.linewidth": 0.8,
+}
+
+
+def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str], title: str, path: Path) -> None:
+    """Draw a confusion matrix as a PNG: the colour is the share of the row, the number the images.
+
+    The colour goes with the square root of the share, so that a mistake made once in a hundred can be seen. Counts
+    are written up to ``COUNTED_CLASSES`` classes; an empty cell is a zero.
+
+    Args:
+        confusion: (classes, classes) counts, rows actual, columns predicted.
+        classes: names, in the order of the rows.
+        title: above the picture.
+        path: of the PNG; its folder is made if missing.
+    """
+    counts = np.asarray(confusion)
+    n = len(classes)
+    if n == 0 or counts.shape != (n, n):
+        raise ValueError(f"confusion: expected shape ({n}, {n}) for {n} classes, received {counts.shape}")
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    labels = [name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…" for name in classes]
+    side = max(3.0, n * (0.44 if n <= COUNTED_CLASSES else 0.12))  # inches
+    size = 9.0 if n <= COUNTED_CLASSES else 6.5  # points, so that neighbouring labels don't touch
+    with _plain_style():
+        figure = Figure(figsize=(side, side), dpi=DPI)
+        axes = figure.add_axes((0, 0, 1, 1))
+        image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+        axes.set_xticks(range(n), labels, rotation=45 if n <= COUNTED_CLASSES else 90, fontsize=size)
+        axes.set_yticks(range(n), labels, fontsize=size)
+        if n <= COUNTED_CLASSES:
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
+            _write_counts(axes, counts, image.to_rgba(shares))
+        axes.tick_params(length=0)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("actual")
+        axes.set_title(title, fontsize=11, loc="left", pad=10)
+        bar = figure.add_axes((1 + 0.2 / side, 0, 0.12 / side, 1))
+        figure.colorbar(image, cax=bar, label="share of the actual class").outline.set_visible(False)
+        _save(figure, path)
+
+
+def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Draw loss and accuracy of both phases on one epoch axis as a PNG.
+
+    Args:
+        histories: by phase in order of time, a row per epoch: ``epoch`` from 1 in each phase, ``loss``, ``accuracy``,
+            ``val_loss``, ``val_accuracy``; numbers or their text as read from CSV. A missing value leaves a gap.
+        path: of the PNG; its folder is made if missing.
+    """
+    with _plain_style():
+        figure = Figure(figsize=(9, 3.2), dpi=DPI, layout="constrained")
+        for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            before = 0
+            for phase, rows in histories.items():
+                if not rows:
+                    continue
+                epochs = [before + int(row["epoch"]) for row in rows]
+                for key, label, colour in ((name, "train", TRAIN), (f"val_{name}", "validation", VALIDATION)):
+                    values = [_number(row.get(key)) for row in rows]
+                    first = label if before == 0 else None  # one entry in the legend for both phases
+                    axes.plot(epochs, values, color=colour, label=first, linewidth=1.6, marker="o", markersize=2.8)
+                if before:
+                    axes.axvline(before + 0.5, color="#b0482f", linewidth=1, linestyle=(0, (4, 3)))
+                place = (before + 0.5, 1.02)
+                axes.text(*place, PHASES.get(phase, phase), transform=axes.get_xaxis_transform(), fontsize=8)
+                before = max(epochs)
+            axes.set_xlim(0.5, max(before, 1) + 0.5)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(name)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="#e4e7ec", linewidth=0.7)
+            axes.set_axisbelow(True)
+            if before:
+                axes.legend(frameon=False, fontsize=8)
+        _save(figure, path)
+
+
+def write_html(
+    path: Path,
+    *,
+    classes: Sequence[str],
+    evaluation: Mapping[str, Mapping[str, Any]],
+    per_class: Mapping[str, Sequence[Mapping[str, Any]]],
+    confusion_pictures: Mapping[str, Path],
+    curves: Path,
+    counts: Mapping[str, Mapping[str, int]],
+    params: Mapping[str, Any],
+    confidence: float,
+) -> None:
+    """Write the report: one HTML file with its pictures inside.
+
+    Args:
+        path: of the HTML file; its folder is made if missing.
+        classes: names, in the order of the labels.
+        evaluation: ``phase1`` and ``phase2``, each a ``metrics.summary``, and ``difference``: ``metrics.difference``
+            and ``metrics.mcnemar`` of phase 1 (a) and phase 2 (b) in one record.
+        per_class: ``metrics.per_class`` of ``phase1`` and of ``phase2``, rows in the order of ``classes``.
+        confusion_pictures: PNG of ``phase1`` and of ``phase2``.
+        curves: PNG of the training curves.
+        counts: by split, the images of each class; a class that is absent has none.
+        params: the configuration, nested.
+        confidence: of the intervals, and 1 less the p-value below which a difference is called one.
+    """
+    if any(len(per_class[phase]) != len(classes) for phase in PHASES):
+        lengths = " and ".join(str(len(per_class[phase])) for phase in PHASES)
+        raise ValueError(f"per_class: expected a row for each of the {len(classes)} classes, received {lengths}")
+    rows = [
+        {"name": name, "f1_before": before["f1"], **after}
+        for name, before, after in zip(classes, per_class["phase1"], per_class["phase2"], strict=True)
+    ]
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "points": _points}
+    template = environment.from_string(resources.files("thaw").joinpath("report.html").read_text(encoding="utf-8"))
+    text = template.render(
+        classes=classes,
+        evaluation=evaluation,
+        verdict=_verdict(evaluation["difference"], confidence),
+        confidence=f"{100 * confidence:g}",
+        phases=PHASES,
+        notes=PHASE_NOTES,
+        figures=_figures(evaluation, len(classes)),
+        per_class=sorted(rows, key=lambda row: row["f1"]),
+        pictures={phase: _inline(confusion_pictures[phase]) for phase in PHASES},
+        curves=_inline(curves),
+        counts=counts,
+        params=_flat(params),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _write_counts(axes: Axes, counts: NDArray[np.integer[Any]], colours: NDArray[np.float64]) -> None:
+    """Write every count but zero, in black or white, whichever stands out more from its cell (sRGB luminance)."""
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    luminance = linear[..., :3] @ np.array([0.2126, 0.7152, 0.0722])
+    size = 8.5 if counts.max() < 10_000 else 6.0
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if luminance[row, column] < 0.179 else "#10161f"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=size)
+
+
+def _figures(evaluation: Mapping[str, Mapping[str, Any]], classes: int) -> list[dict[str, Any]]:
+    """Rows of the table of metrics: name, note and the text for each phase. Top-k of all classes says nothing."""
+    before, after = evaluation["phase1"], evaluation["phase2"]
+    ks = sorted(int(key.split("_")[1]) for key in after if key.startswith("top_"))
+    top = tuple((f"top_{k}_accuracy", f"Top-{k} accuracy", True, "") for k in ks if k < classes)
+    return [
+        {
+            "name": name,
+            "note": note,
+            "values": [_percent(x[key]) if share else f"{x[key]:.3f}" for x in (before, after)],
+        }
+        for key, name, share, note in (*FIGURES[:1], *top, *FIGURES[1:])
+    ]
+
+
+def _verdict(difference: Mapping[str, Any], confidence: float) -> str:
+    """One sentence: what phase 2 changed, as far as this test can tell."""
+    if difference["p_value"] >= 1 - confidence:
+        if difference["accuracy_low"] <= 0 <= difference["accuracy_high"]:
+            return "Within noise: this test can't tell the two phases apart."
+        return "On the edge of noise: the interval leaves out zero, but the exact test does not rule it out."
+    return "More than noise: phase 2 is " + ("better." if difference["accuracy"] > 0 else "worse.")
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None or value == "" else float(value)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _points(share: float) -> str:
+    """A difference of shares in signed percentage points, without a negative zero."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")  # noqa: RUF001 (a true minus sign)
+
+
+def _inline(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+
+
+@contextmanager
+def _plain_style() -> Iterator[None]:
+    # A glyph that the font lacks is drawn as a box; the page beside the picture has the name in full.
+    with warnings.catch_warnings(), matplotlib.rc_context():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        matplotlib.rcdefaults()  # a user's own settings must not change the bytes
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})

@@ -1,0 +1,262 @@
+"""The configuration's types, units and ranges: one dataclass per group of ``conf/``.
+
+Values live in YAML only, so no field has a default. A range is checked in ``__post_init__``; what two groups must
+agree on is checked by ``Project``. Nothing here imports TensorFlow.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+FITS = ("squash", "crop", "pad")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+POOLINGS = ("avg", "max")
+SCHEDULES = ("constant", "cosine")
+ACTIVATIONS = ("auto", "cached", "streaming")
+EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
+FORMATS = ("keras", "saved_model")
+
+
+def _between(group: object, field: str, low: float, high: float, unit: str = "") -> None:
+    value = getattr(group, field)
+    if not low <= value <= high:
+        name = f"{type(group).__name__.lower()}.{field}"
+        raise ValueError(f"{name}: expected {low:g} to {high:g}{unit and ' ' + unit}, received {value!r}")
+
+
+def _one_of(group: object, field: str, choices: Collection[str]) -> None:
+    value = getattr(group, field)
+    if value not in choices:
+        name = f"{type(group).__name__.lower()}.{field}"
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, received {value!r}")
+
+
+@dataclass
+class Data:
+    """Which images, and how they are divided."""
+
+    raw: str  # folder with one folder per class, or with train/ val/ test/ of such folders; relative to the project
+    val: float  # share of the images for validation, 0.01 to 0.5
+    test: float  # share of the images for the test, 0.01 to 0.5
+    seed: int  # of the split
+
+    def __post_init__(self) -> None:
+        _between(self, "val", 0.01, 0.5)
+        _between(self, "test", 0.01, 0.5)
+        if not self.raw:
+            raise ValueError("data.raw: expected a folder of images, received an empty path")
+
+
+@dataclass
+class Image:
+    """How a file becomes the backbone's input: the one preprocessing contract."""
+
+    size: int  # pixels, height and width of the input, 32 to 1024
+    fit: str  # squash: stretch to the square; crop: cut the middle square; pad: add black borders
+    interpolation: str  # nearest, bilinear or bicubic
+    antialias: bool  # low-pass filter before an image is made smaller
+
+    def __post_init__(self) -> None:
+        _between(self, "size", 32, 1024, "pixels")
+        _one_of(self, "fit", FITS)
+        _one_of(self, "interpolation", INTERPOLATIONS)
+
+
+@dataclass
+class Augment:
+    """Random views of a training image. Every range is symmetric around "unchanged"."""
+
+    views: int  # seeded views kept per training image; view 0 is the clean image; 1 to 64
+    horizontal_flip: bool  # left and right exchanged, half of the time
+    vertical_flip: bool  # top and bottom exchanged, half of the time
+    quarter_turns: bool  # turned by 0, 90, 180 or 270 degrees
+    rotation: float  # degrees at most, 0 to 180
+    zoom: float  # 0.1 is 90 % to 110 % of the size, 0 to 0.9
+    translation: float  # share of the image's side, each direction, 0 to 0.5
+    brightness: float  # share of the pixel range added or taken away, 0 to 1
+    contrast: float  # 0.1 is 90 % to 110 % of the distance from the mean, 0 to 1
+    seed: int  # of the views
+
+    def __post_init__(self) -> None:
+        _between(self, "views", 1, 64)
+        _between(self, "rotation", 0, 180, "degrees")
+        _between(self, "zoom", 0, 0.9)
+        _between(self, "translation", 0, 0.5)
+        _between(self, "brightness", 0, 1)
+        _between(self, "contrast", 0, 1)
+
+
+@dataclass
+class Backbone:
+    """Which pretrained network, and where its weights come from."""
+
+    name: str  # a row of thaw.backbone.TABLE
+    weights: str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file
+
+    def __post_init__(self) -> None:
+        if self.weights not in ("package", "imagenet", "random") and not self.weights.endswith(".h5"):
+            raise ValueError(
+                "backbone.weights: expected package, imagenet, random or the path of a .weights.h5 file, "
+                f"received {self.weights!r}"
+            )
+
+
+@dataclass
+class Head:
+    """The layers put on the backbone: pooling, then dense layers with dropout, then logits."""
+
+    pooling: str  # avg or max, over height and width
+    units: list[int]  # width of each hidden dense layer; may be empty
+    dropout: list[float]  # after each hidden layer, 0 to 0.95, as many as units
+    l2: float  # weight of the L2 penalty on dense kernels, 0 to 1
+
+    def __post_init__(self) -> None:
+        _one_of(self, "pooling", POOLINGS)
+        _between(self, "l2", 0, 1)
+        if len(self.units) != len(self.dropout):
+            raise ValueError(
+                f"head.dropout: expected one rate for each of the {len(self.units)} head.units, "
+                f"received {len(self.dropout)}"
+            )
+        if any(units < 1 for units in self.units):
+            raise ValueError(f"head.units: expected widths of 1 or more, received {self.units}")
+        if any(not 0 <= rate <= 0.95 for rate in self.dropout):
+            raise ValueError(f"head.dropout: expected rates from 0 to 0.95, received {self.dropout}")
+
+
+@dataclass
+class Phase1:
+    """Training of the head on the frozen backbone."""
+
+    epochs: int  # at most; 1 to 1000
+    batch_size: int  # images a step, 1 to 4096
+    learning_rate: float  # Adam's, above 0 and at most 1
+    patience: int  # epochs without a better validation loss before training stops, 1 to 1000
+    plateau_patience: int  # epochs without a better validation loss before the rate is cut, 1 to 1000
+    plateau_factor: float  # what the rate is multiplied by on a plateau, 0.01 to 1 (1: never cut)
+    seed: int  # of the head's initial weights, the dropout and the order of the images
+
+    def __post_init__(self) -> None:
+        _between(self, "epochs", 1, 1000)
+        _between(self, "batch_size", 1, 4096, "images")
+        _between(self, "learning_rate", 1e-8, 1)
+        _between(self, "patience", 1, 1000, "epochs")
+        _between(self, "plateau_patience", 1, 1000, "epochs")
+        _between(self, "plateau_factor", 0.01, 1)
+
+
+@dataclass
+class Phase2:
+    """Training on, with the top of the backbone thawed."""
+
+    unfreeze: str  # layers counted from the output (40), a block's name (from there on), none or all
+    epochs: int  # at most; 1 to 1000
+    batch_size: int  # images a step, 1 to 4096
+    learning_rate: float  # Adam's, above 0 and at most 1, below phase 1's
+    allow_high_rate: bool  # accept a learning rate that is not below phase 1's
+    patience: int  # epochs without a better validation loss before training stops, 1 to 1000
+    schedule: str  # constant, or cosine: down to zero over all epochs
+    warmup: float  # share of all steps over which the rate rises from zero, 0 to 0.5
+    activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
+    seed: int  # of the dropout and the order of the images
+
+    def __post_init__(self) -> None:
+        _between(self, "epochs", 1, 1000)
+        _between(self, "batch_size", 1, 4096, "images")
+        _between(self, "learning_rate", 1e-8, 1)
+        _between(self, "patience", 1, 1000, "epochs")
+        _one_of(self, "schedule", SCHEDULES)
+        _between(self, "warmup", 0, 0.5)
+        _one_of(self, "activations", ACTIVATIONS)
+        if not self.unfreeze or (self.unfreeze.lstrip("+-").isdigit() and int(self.unfreeze) < 1):
+            raise ValueError(
+                "phase2.unfreeze: expected a number of layers from 1, a block's name, none or all, "
+                f"received {self.unfreeze!r}"
+            )
+
+
+@dataclass
+class Compute:
+    """How the work is done. Nothing here may change what comes out, so DVC does not track it."""
+
+    cache_dir: str  # folder of the activation cache; empty: .thaw/activations in the project
+    cache_gb: float  # disk budget of the activation cache in GB (10^9 bytes), 0 to 100000
+    extractor: str  # engine that runs the frozen layers: auto, onnxruntime or tensorflow
+    extract_batch_size: int  # images a step through the frozen layers, 1 to 4096
+
+    def __post_init__(self) -> None:
+        _between(self, "cache_gb", 0, 100_000, "GB")
+        _one_of(self, "extractor", EXTRACTORS)
+        _between(self, "extract_batch_size", 1, 4096, "images")
+
+
+@dataclass
+class Evaluate:
+    """The test."""
+
+    top_k: list[int]  # the answer counts as right if it is among the k likeliest classes; each 1 or more
+    confidence: float  # of the intervals, 0.5 to 0.999
+    batch_size: int  # images a step, 1 to 4096
+
+    def __post_init__(self) -> None:
+        _between(self, "confidence", 0.5, 0.999)
+        _between(self, "batch_size", 1, 4096, "images")
+        if any(k < 1 for k in self.top_k):
+            raise ValueError(f"evaluate.top_k: expected numbers from 1, received {self.top_k}")
+
+
+@dataclass
+class Export:
+    """What is deployed, and how exactly it must agree with what was tested."""
+
+    formats: list[str]  # keras, saved_model
+    tolerance: float  # largest difference of a probability between the exported and the evaluated model, 0 to 0.1
+
+    def __post_init__(self) -> None:
+        _between(self, "tolerance", 0, 0.1)
+        unknown = [name for name in self.formats if name not in FORMATS]
+        if unknown or not self.formats:
+            raise ValueError(f"export.formats: expected some of {', '.join(FORMATS)}, received {self.formats}")
+
+
+@dataclass
+class Tracking:
+    """Where the runs are mirrored."""
+
+    enabled: bool  # false: no run is written
+    uri: str  # MLflow's tracking URI; empty: mlflow.db in the project. MLFLOW_TRACKING_URI goes before it
+    experiment: str  # MLflow's experiment name
+
+    def __post_init__(self) -> None:
+        if not self.experiment:
+            raise ValueError("tracking.experiment: expected a name, received an empty one")
+
+
+@dataclass
+class Project:
+    """The whole of params.yaml."""
+
+    compiled_from: str  # digest of the conf/ that params.yaml was compiled from
+    data: Data
+    image: Image
+    augment: Augment
+    backbone: Backbone
+    head: Head
+    phase1: Phase1
+    phase2: Phase2
+    compute: Compute
+    evaluate: Evaluate
+    export: Export
+    tracking: Tracking
+
+    def __post_init__(self) -> None:
+        if self.data.val + self.data.test > 0.9:
+            raise ValueError(
+                "data.val + data.test: expected 0.9 at most, so that something is left to train on, "
+                f"received {self.data.val + self.data.test:g}"
+            )
+        if self.phase2.learning_rate >= self.phase1.learning_rate and not self.phase2.allow_high_rate:
+            raise ValueError(
+                "phase2.learning_rate: expected a rate below phase1.learning_rate "
+                f"({self.phase1.learning_rate:g}), received {self.phase2.learning_rate:g}; a high rate destroys "
+                "pretrained weights, set phase2.allow_high_rate=true if you mean it"
+            )

@@ -1,0 +1,143 @@
+"""``fit``: optimiser, schedule, stopping. Both phases are trained by it; they differ in what they give it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw import layout, progress, records, schema
+from thaw.images import Batches
+from thaw.framework import keras
+
+# Called after every epoch with its number, from 1, and its figures.
+Report = Callable[[int, Mapping[str, float]], None]
+
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+
+
+@dataclass
+class History:
+    """What each epoch came to, and which was the best by validation loss."""
+
+    rows: list[dict[str, float]]  # keys are COLUMNS
+    best: int  # epoch, from 1; 0: no epoch was better than what training started from
+    start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
+
+    def at_best(self) -> dict[str, float]:
+        """The figures of the weights that were kept."""
+        return self.rows[self.best - 1] if self.best else self.start
+
+    def summary(self) -> str:
+        """One line for people."""
+        if not self.start:
+            return "nothing to train, the model stays as it was"
+        kept = f"epoch {self.best} of {len(self.rows)}" if self.best else f"the start, none of {len(self.rows)} epochs,"
+        return f"{kept} is best, validation accuracy {self.at_best()['val_accuracy']:.1%}"
+
+
+def record(stage: str, history: History, made_from: Sequence[Path], **more: Any) -> None:
+    """Write the stage's history as CSV and its figures as JSON, with the hashes of the files it was made from."""
+    records.write_csv(layout.history(stage), COLUMNS, history.rows)
+    figures = {
+        "epochs": len(history.rows),
+        "best_epoch": history.best,
+        **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
+        "made_from": records.made_from(made_from),
+        **more,
+    }
+    records.write_json(layout.metrics(stage), figures)
+
+
+def fit(
+    model: keras.Model,
+    train: Batches,
+    val: Batches,
+    settings: schema.Phase1 | schema.Phase2,
+    report: Report,
+    description: str,
+) -> History:
+    """Train with Adam until the validation loss stops falling, and leave the weights of the best epoch in the model.
+
+    Args:
+        model: gives logits; what of it is trainable is trained. It is compiled here.
+        report: told of every epoch as it ends.
+
+    Raises:
+        ValueError: the loss is no longer a number.
+    """
+    model.compile(
+        keras.optimizers.Adam(_rate(settings, len(train))),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,  # on a CPU, XLA runs depthwise convolutions ten times slower
+    )
+    before = model.get_weights()
+    start = {f"val_{key}": float(value) for key, value in model.evaluate(val, verbose=0, return_dict=True).items()}
+    watch = _Watch(settings.epochs, len(train), report, description)
+    callbacks = [
+        watch,
+        keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True),
+    ]
+    if isinstance(settings, schema.Phase1):
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                "val_loss", factor=settings.plateau_factor, patience=settings.plateau_patience, min_delta=0
+            )
+        )
+    with watch.bar:
+        model.fit(
+            train, validation_data=val, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=callbacks
+        )
+    best = min(watch.rows, key=lambda row: row["val_loss"])
+    if best["val_loss"] < start["val_loss"]:
+        return History(watch.rows, int(best["epoch"]), start)
+    model.set_weights(before)
+    return History(watch.rows, 0, start)
+
+
+def _rate(settings: schema.Phase1 | schema.Phase2, steps: int) -> Any:
+    if isinstance(settings, schema.Phase1) or (settings.schedule == "constant" and not settings.warmup):
+        return settings.learning_rate
+    total = steps * settings.epochs
+    warmup = round(settings.warmup * total)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else settings.learning_rate,
+        decay_steps=total - warmup,
+        # A "decay" to the full rate is a constant rate after the warm-up.
+        alpha=0.0 if settings.schedule == "cosine" else 1.0,
+        warmup_target=settings.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
+    """Keeps the history, shows the bar, tells ``report``, and stops what has diverged."""
+
+    def __init__(self, epochs: int, steps: int, report: Report, description: str):
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self.report, self.steps = report, steps
+        self.bar = progress.bar("steps")
+        self.task = self.bar.add_task(description, total=epochs * steps, note="")
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.start = time.monotonic()
+        # Read here, since a plateau changes the rate after the epoch that it belongs to.
+        self.rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.bar.advance(self.task)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        figures = {key: float(value) for key, value in (logs or {}).items() if key in COLUMNS}
+        row = {"epoch": epoch + 1, **figures, "learning_rate": self.rate}
+        if not all(abs(value) < float("inf") for value in row.values()):
+            raise ValueError(
+                f"training diverged in epoch {epoch + 1}: the loss is {row['loss']}; choose a lower learning rate"
+            )
+        self.rows.append(row)
+        note = f"epoch {epoch + 1} of {self.epochs}: accuracy {row['accuracy']:.3f}, val {row['val_accuracy']:.3f}"
+        self.bar.update(self.task, completed=(epoch + 1) * self.steps, note=note)
+        self.report(epoch + 1, {**row, "seconds": time.monotonic() - self.start})
