@@ -29,7 +29,8 @@ endif
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-setup: $(READY) ## make the environment, which all targets below do by themselves
+setup: $(READY) ## make the environment, which the targets below do by themselves
+	@echo "$(VENV) is ready"
 
 repro: $(READY) ## run the pipeline: what has changed since the last run, and what depends on it
 	@$(IN_VENV) dvc repro $(ARGS)
@@ -54,8 +55,10 @@ params: $(READY) ## compile conf/ to params.yaml; ARGS="data=folder phase2.epoch
 	@$(IN_VENV) python -m thaw.config $(ARGS)
 
 sweep: $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
-	@$(IN_VENV) python -m thaw.sweep -m $(ARGS)
+	@$(IN_VENV) python -m thaw.sweep $(ARGS)
 
+# MLflow starts seven more processes for jobs of its own, which showing runs has no use for.
+ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 ui: $(READY) ## show the runs: MLflow on 127.0.0.1, port 5000 or PORT
 	@$(IN_VENV) && case "$$MLFLOW_TRACKING_URI" in \
 		http*) echo "MLFLOW_TRACKING_URI is set: the runs are at $$MLFLOW_TRACKING_URI" ;; \

@@ -34,10 +34,8 @@ def main() -> None:
             "made_from": records.made_from([layout.PHASE2 / model.WEIGHTS, layout.probabilities("phase2")]),
         }
         records.write_json(layout.metrics(STAGE), figures)
-        ways = ", ".join(differences)
-        progress.result(
-            STAGE, f"{ways} equal evaluate on {len(test):,} images within {max(differences.values()):.0e} → {layout.EXPORTED}"
-        )
+        text = f"{', '.join(differences)} equal evaluate on {len(test):,} images within {figures['largest_difference']:.0e}"
+        progress.result(STAGE, f"{text} → {layout.EXPORTED}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
 from thaw import backbone as backbones
+from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
 
 STAGE = "phase1_head"
 

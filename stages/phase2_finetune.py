@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from thaw import backbone as backbones
-from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
+from thaw import boundaries, config, features, images, layout, model, progress, schema, seeds, tracking, training
 
 STAGE = "phase2_finetune"
 
@@ -20,12 +19,12 @@ class Config:
 
 
 def main() -> None:
-    """Read phase 1's classifier, cut it at the boundary, train what lies behind it, prove that the rest is untouched."""
+    """Cut phase 1's classifier at the boundary, train what lies behind it, prove that the rest is untouched."""
     settings = config.load(Config)
     with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
         seeds.fix(settings.phase2.seed)
         classifier = model.load(layout.PHASE1)
-        boundary = backbones.boundary(classifier.backbone, settings.phase2.unfreeze)
+        boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
         progress.say(boundary.describe())
         history = training.History([], 0, {})
         if boundary.thawed_layers:

@@ -19,6 +19,7 @@ import numpy as np
 from thaw import augment, cache, extraction, images, preprocessing, progress, schema
 from thaw.framework import keras, tf
 
+
 @dataclass
 class Frozen:
     """The frozen layers and all that determines what they put out."""
@@ -119,10 +120,14 @@ def _fill(
     wanted = sum(sizes[cut] for views in missing.values() for cuts in views.values() for cut in cuts)
     excess = cache.make_room(folder, wanted, round(frozen.compute.cache_gb * 1e9))
     if excess:
-        progress.warn(f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all of it is needed now")
+        progress.warn(
+            f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all of it is needed now"
+        )
     run, engine = extraction.engine(frozen.model, frozen.compute.extractor)
     passes = sum(len(views) for views in missing.values())
-    progress.say(f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)")
+    progress.say(
+        f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
+    )
     make_views = tf.function(augment.view(frozen.augment), reduce_retracing=True)
     hashes, size = list(missing), frozen.compute.extract_batch_size
     batches = images.pixels(frozen.image, [paths[sha] for sha in hashes], size)

@@ -34,7 +34,10 @@ def view_seeds(augment: schema.Augment, hashes: Sequence[str], views: Sequence[i
     Returns:
         (n, 2) int32.
     """
-    digests = (hashlib.sha256(f"{augment.seed} {sha} {view}".encode()).digest() for sha, view in zip(hashes, views, strict=True))
+    digests = (
+        hashlib.sha256(f"{augment.seed} {sha} {view}".encode()).digest()
+        for sha, view in zip(hashes, views, strict=True)
+    )
     return np.array([np.frombuffer(digest[:8], np.int32) for digest in digests], np.int32).reshape(-1, 2)
 
 
@@ -51,9 +54,7 @@ def view(augment: schema.Augment) -> Any:
 
     def make(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         # (batch, 9) in [0, 1): nine independent numbers an image
-        chance = tf.map_fn(
-            lambda seed: tf.random.stateless_uniform((9,), seed), seeds, fn_output_signature=tf.float32
-        )
+        chance = tf.map_fn(lambda seed: tf.random.stateless_uniform((9,), seed), seeds, fn_output_signature=tf.float32)
         if geometric:
             images = _move(augment, images, chance)
         if augment.contrast:

@@ -78,7 +78,10 @@ class Entry:
             with self.data.open("rb") if self.data.exists() else open(os.devnull, "rb") as file:  # noqa: PTH123
                 for position in np.argsort(rows):
                     row = int(rows[position])
-                    if row >= 0 and f"{zlib.crc32(_read(file, row, self.row_bytes)):08x}".encode() != lines[row][65:73]:
+                    if (
+                        row >= 0
+                        and f"{zlib.crc32(_read(file, row, self.row_bytes)):08x}".encode() != lines[row][65:73]
+                    ):
                         rows[position] = -1
         return rows
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -69,12 +69,10 @@ def check(values: dict[str, Any]) -> schema.Project:
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
             raise ValueError(f"{missing[0]}: expected a value, received none; set it with {missing[0]}=…")
-        project = OmegaConf.to_object(merged)
+        return cast("schema.Project", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{error.full_key}: {reason}" if error.full_key else reason) from None
-    assert isinstance(project, schema.Project)
-    return project
 
 
 def _check_keys(values: dict[str, Any], expected: type, prefix: str) -> None:
@@ -100,9 +98,8 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore  # noqa: PLC0415 -- stages never import Hydra
 
     def compiled_from(_root_: DictConfig) -> str:
-        values = OmegaConf.to_container(_root_, throw_on_missing=False)
-        assert isinstance(values, dict)
-        check({str(key): value for key, value in values.items()} | {"compiled_from": ""})
+        values = cast("dict[str, Any]", OmegaConf.to_container(_root_, throw_on_missing=False))
+        check(values | {"compiled_from": ""})
         return digest(layout.CONF)
 
     OmegaConf.register_new_resolver("thaw.compiled_from", compiled_from, replace=True)
@@ -173,7 +170,7 @@ def read() -> dict[str, Any]:
     """
     if not layout.PARAMS.is_file():
         raise ValueError(
-            f"expected {layout.PARAMS} in {Path.cwd()}, found none; run this in the project's root, after `make params`"
+            f"expected {layout.PARAMS} in {Path.cwd()}, found none; go to the project's root and run `make params`"
         )
     values = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
     if not isinstance(values, dict):

@@ -11,9 +11,7 @@ from thaw.framework import keras, tf
 PHASES = {"phase1": layout.PHASE1, "phase2": layout.PHASE2}
 
 
-def probabilities(
-    classifiers: Sequence[model.Classifier], split: images.Images, batch_size: int
-) -> list[np.ndarray]:
+def probabilities(classifiers: Sequence[model.Classifier], split: images.Images, batch_size: int) -> list[np.ndarray]:
     """What each classifier says of each image; an image is decoded once for all of them.
 
     Returns:
@@ -64,7 +62,11 @@ def write(found: Mapping[str, np.ndarray], split: images.Images, settings: Any, 
     records.write_csv(
         layout.PER_CLASS,
         ["phase", "class", "precision", "recall", "f1", "support"],
-        ({"phase": phase, "class": name, **row} for phase in found for name, row in zip(classes, tables[phase], strict=True)),
+        (
+            {"phase": phase, "class": name, **row}
+            for phase in found
+            for name, row in zip(classes, tables[phase], strict=True)
+        ),
     )
     _write_report(settings, classes, summaries, tables)
     first, second = (_line(summaries[phase]) for phase in ("phase1", "phase2"))

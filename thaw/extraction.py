@@ -1,7 +1,7 @@
 """The engine that runs the frozen layers: the fastest one at hand whose output is that of Keras.
 
-On a CPU ONNX Runtime runs a MobileNet-like network about twice as fast as a ``tf.function``; TensorFlow with the weights
-folded to constants lies between the two. Whichever runs is compared with Keras on a batch before it is trusted.
+On a CPU, ONNX Runtime runs a MobileNet-like network about twice as fast as a ``tf.function``; TensorFlow with the
+weights folded to constants lies between the two. ONNX Runtime is compared with Keras on a batch before it is trusted.
 """
 
 import os

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import activations, augment, extraction, images, model, preprocessing, progress
-from thaw import backbone as backbones
+from thaw import activations, augment, boundaries, extraction, images, model, preprocessing, progress
 from thaw.activations import Frozen
 from thaw.framework import keras, tf
 
@@ -37,10 +36,15 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     """
     card, backbone = classifier.card, classifier.backbone
     outputs = {f"pool:{card.head.pooling}": classifier.pool(backbone.output)}
-    boundary = backbones.boundary(backbone, settings.phase2.unfreeze)
+    boundary = boundaries.find(backbone, settings.phase2.unfreeze)
     if boundary.thawed_layers and boundary.frozen_layers:
-        frozen_part, _ = backbones.split(backbone, boundary)
-        if keep(_frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input), settings, train, val)[0]:
+        frozen_part, _ = boundaries.split(backbone, boundary)
+        if keep(
+            _frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input),
+            settings,
+            train,
+            val,
+        )[0]:
             outputs[boundary.tensor_layer] = frozen_part.output
     frozen = _frozen(card, settings, outputs, backbone.input)
     (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
@@ -49,7 +53,7 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
 
 def at_boundary(
     frozen_part: keras.Model,
-    boundary: backbones.Boundary,
+    boundary: boundaries.Boundary,
     card: model.Card,
     settings: Any,
     train: images.Images,
@@ -95,10 +99,11 @@ def streaming(frozen: Frozen, split: images.Images) -> images.Source:
     paths = np.array(split.paths)
     shape = (frozen.image.size, frozen.image.size, 3)
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
-    def decode(files: tf.Tensor) -> tf.Tensor:
+    def decode_all(files: tf.Tensor) -> tf.Tensor:
         spec = tf.TensorSpec(shape, tf.float32)
         return tf.map_fn(lambda file: load(tf.io.read_file(file)), files, fn_output_signature=spec)
+
+    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), tf.string)])
 
     def source(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         pixels = decode(paths[indices])

@@ -1,5 +1,6 @@
 """Which images there are, from the manifest, and their pixels."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +94,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stub
             self.view = chance.integers(self.views, size=len(self.labels))
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
+        """Steps of an epoch; the last may have fewer images."""
+        return math.ceil(len(self.labels) / self.batch_size)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         indices = self.order[number * self.batch_size : (number + 1) * self.batch_size]
         return self.source(indices, self.view[indices]), self.labels[indices]
 
     def on_epoch_end(self) -> None:
+        """Draw order and views anew; Keras calls it."""
         self.epoch += 1
         self._draw()

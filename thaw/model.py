@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from thaw import backbone as backbones
+from thaw import boundaries, records, schema
 from thaw import head as heads
-from thaw import records, schema
 from thaw.framework import keras
 
 WEIGHTS = "model.weights.h5"
@@ -37,6 +37,7 @@ class Classifier:
 
     @property
     def pool(self) -> keras.layers.Layer:
+        """The layer between the two; it has no weights."""
         return heads.pool(self.card.head)
 
 
@@ -66,14 +67,14 @@ def attach(part: keras.Model, classifier: Classifier) -> keras.Model:
     return keras.Model(inputs, classifier.head(features), name="classifier")
 
 
-def thaw(classifier: Classifier, boundary: backbones.Boundary) -> tuple[keras.Model, keras.Model]:
+def thaw(classifier: Classifier, boundary: boundaries.Boundary) -> tuple[keras.Model, keras.Model]:
     """Cut the classifier at a boundary and set what may be trained.
 
     Returns:
         The frozen part, images → activations at the boundary, and the trainable rest, activations → logits. BatchNorm
         layers of the rest stay frozen, scale and offset included.
     """
-    frozen, thawed = backbones.split(classifier.backbone, boundary)
+    frozen, thawed = boundaries.split(classifier.backbone, boundary)
     frozen.trainable = False
     for layer in thawed.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
@@ -96,7 +97,9 @@ def check(classifier: Classifier, before: dict[str, str]) -> None:
     now = {variable.path: _sha256(variable) for variable in classifier.backbone.variables if variable.path in before}
     changed = [path for path, sha256 in before.items() if now[path] != sha256]
     if changed:
-        raise RuntimeError(f"{len(changed)} frozen weights changed in training, {changed[0]} first; please report this")
+        raise RuntimeError(
+            f"{len(changed)} frozen weights changed in training, {changed[0]} first; please report this"
+        )
 
 
 def _sha256(variable: keras.Variable) -> str:

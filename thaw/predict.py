@@ -103,7 +103,7 @@ def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, n
     while batch := list(islice(waiting, BATCH)):
         contents = [_read(path) for path in batch]
         try:
-            rows: Sequence[Any] = exported.answer([data for data in contents if isinstance(data, bytes)] or [b""])
+            rows: list[Any] = list(exported.answer([data for data in contents if isinstance(data, bytes)]))
         except Exception:  # one of them is no image; TensorFlow says so with several classes of errors
             rows = [_alone(exported, data) for data in contents if isinstance(data, bytes)]
         good = iter(rows)
@@ -120,7 +120,8 @@ def _read(path: Path) -> bytes | str:
 
 def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
     try:
-        return exported.answer([data])[0]
+        row: np.ndarray = exported.answer([data])[0]
+        return row
     except Exception:  # see above
         return "expected a JPEG, PNG, GIF, BMP or WebP image, received something else or a damaged file"
 
@@ -140,7 +141,8 @@ def main() -> None:
 def _predict(options: argparse.Namespace) -> None:
     files = find(options.images)
     exported = load(options.model)
-    results, failed = [], 0
+    results: list[dict[str, Any]] = []
+    failed = 0
     for path, answer in answers(exported, files):
         if isinstance(answer, str):
             failed += 1

@@ -235,7 +235,7 @@ def _percent(share: float) -> str:
 
 def _points(share: float) -> str:
     """A difference of shares in signed percentage points, without a negative zero."""
-    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")  # noqa: RUF001 (a true minus sign)
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
 
 
 def _inline(picture: Path) -> str:

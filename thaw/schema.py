@@ -90,7 +90,9 @@ class Backbone:
     """Which pretrained network, and where its weights come from."""
 
     name: str  # a row of thaw.backbone.TABLE
-    weights: str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file
+    weights: (
+        str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file
+    )
 
     def __post_init__(self) -> None:
         if self.weights not in ("package", "imagenet", "random") and not self.weights.endswith(".h5"):

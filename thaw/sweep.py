@@ -11,17 +11,17 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import yaml
-from hydra import main as hydra_main
+import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -40,20 +40,19 @@ TARGET = "phase2_finetune"
 # What sweepers minimise and the table is sorted by. Accuracy moves in steps of one image, the loss does not.
 OBJECTIVE = "val_loss"
 GRACE = 60  # seconds that DVC has to put things in order after Ctrl-C before it is killed
-NAME_LENGTH = 150  # characters of the readable part; a file system takes 255 in all
+NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
 PLAN = "plan.json"
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def trial_name(overrides: Sequence[str], values: dict[str, Any]) -> str:
-    """A name for people and for git, the same for the same trial and another for another.
+    """A name for people and for git: the same for the same trial, another for another.
 
     Args:
-        overrides: in Hydra's grammar; they are the readable part.
-        values: the whole configuration. The hash at the end covers it, the code and the state of the images.
+        overrides: in Hydra's grammar; the readable part.
+        values: the whole configuration. The digest at the end covers it, the code and the state of the images.
     """
-    # These two characters are all of git's and DVC's that are also of use here: model.size=3,model.depth=2
     readable = re.sub(r"[^\w.=,+-]+", "_", ",".join(overrides))
     readable = re.sub(r"\.{2,}", ".", readable).lstrip("+-.")[:NAME_LENGTH]
     kept = {key: value for key, value in values.items() if key not in config.UNTRACKED and key != "compiled_from"}
@@ -61,24 +60,43 @@ def trial_name(overrides: Sequence[str], values: dict[str, Any]) -> str:
     for path in sorted([Path("dvc.yaml"), *Path("thaw").glob("*.py"), *Path("stages").glob("*.py")]):
         total.update(path.as_posix().encode() + path.read_bytes())
     raw = Path(values["data"]["raw"])
-    # Sizes and times stand for the bytes. If they mislead, DVC is asked in vain, and it looks at the bytes.
-    if raw != layout.SAMPLE:
-        for path in sorted(raw.rglob("*")):
+    # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes.
+    for path in sorted(raw.rglob("*") if raw != layout.SAMPLE else ()):
+        if path.is_file():
             state = path.stat()
-            if not path.is_dir():
-                total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
+            total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return f"{readable}-{total.hexdigest()[:8]}"
 
 
-def figures(name: str) -> dict[str, Any] | None:
-    """What phase 2 of a finished experiment recorded; None if there is no such experiment on the current commit."""
-    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    place = f"refs/exps/{head[:2]}/{head[2:]}/{name}:./{layout.metrics(TARGET).as_posix()}"
-    shown = subprocess.run(["git", "show", place], capture_output=True, text=True, check=False)
-    if shown.returncode:
-        return None
-    found = json.loads(shown.stdout)
-    return found if isinstance(found, dict) and OBJECTIVE in found else None
+def finished(name: str) -> tuple[str, dict[str, Any]] | None:
+    """The experiment of the same trial on the current commit, also if another sweep named it, and its figures.
+
+    Where nothing is thawed, phase 2 has no validation figures of its own: its model is phase 1's, and so are they.
+    """
+    commit, digest = head(), name.rsplit("-", 1)[1]
+    pattern = f"refs/exps/{commit[:2]}/{commit[2:]}/*-{digest}"
+    for ref in _git("for-each-ref", "--format=%(refname)", pattern).split():
+        phase1, phase2 = (_git("show", f"{ref}:./{layout.metrics(of).as_posix()}") for of in ("phase1_head", TARGET))
+        if phase1 and phase2:
+            return ref.rsplit("/", 1)[1], json.loads(phase1) | json.loads(phase2)
+    return None
+
+
+def head() -> str:
+    """The current commit, to which DVC ties experiments.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if commit := _git("rev-parse", "--verify", "HEAD").strip():
+        return commit
+    raise ValueError("expected a git repository with a commit, which experiments need; commit the project first")
+
+
+def _git(*words: str) -> str:
+    """What git says; nothing if it fails."""
+    done = subprocess.run(["git", *words], capture_output=True, text=True, encoding="utf-8", check=False)
+    return "" if done.returncode else done.stdout
 
 
 def run(name: str, overrides: Sequence[str], log: Path) -> str:
@@ -91,48 +109,47 @@ def run(name: str, overrides: Sequence[str], log: Path) -> str:
         Why it failed, one line; empty if it did not.
     """
     words = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--temp", "--name", name]
-    for override in overrides:
-        words += ["-S", override]
-    # The stages' `python` must be this one, also if its environment is not activated.
-    here = str(Path(sys.executable).parent)
-    environment = os.environ | {"PATH": here + os.pathsep + os.environ.get("PATH", "")}
+    words += [word for override in overrides for word in ("-S", override)]
+    # The `python` of the stages must be this one, also if its environment is not activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with log.open("w", encoding="utf-8") as file:
         # A session of its own: a stop reaches DVC, its stage and what that has started, once and together.
         process = subprocess.Popen(
-            [*words, TARGET], stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            [*words, TARGET],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PATH": path},
+            start_new_session=True,
         )
         try:
             failed = process.wait() != 0
-        except BaseException:
+        finally:
             _stop(process)
-            raise
     return reason(log.read_text(encoding="utf-8", errors="replace")) if failed else ""
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ctrl-C to a trial and all it has started; DVC then gives back its locks and what it has set aside."""
-    try:
+    """Ctrl-C to a trial that still runs and all it has started, so that DVC gives back its locks."""
+    if process.poll() is not None:
+        return
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(GRACE)
-    except ProcessLookupError:
-        pass
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        try:
+            process.wait(GRACE)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def reason(log: str) -> str:
     """The line of a failed trial's log that says why: a stage's own message stands before DVC's."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [index for index, line in enumerate(lines) if line.startswith("ERROR: ")]
-    if not errors:
-        return lines[-1] if lines else "it ended without a word"
-    first = errors[0]
-    stage = re.match(r"ERROR: failed to reproduce '(\w+)'", lines[first])
-    if stage and first and not lines[first - 1].startswith(">"):
-        return lines[first - 1]
-    return lines[first].removeprefix("ERROR: ")
+    for before, line in itertools.pairwise(["", *lines]):
+        if line.startswith("ERROR: "):
+            of_stage = "failed to run:" in line and before and not before.startswith(">")
+            return before if of_stage else line.removeprefix("ERROR: ")
+    return lines[-1] if lines else "it ended without a word"
 
 
 def job(composed: DictConfig) -> float:
@@ -141,33 +158,36 @@ def job(composed: DictConfig) -> float:
     Returns:
         The objective, for sweepers that learn from it; nan if the trial failed.
     """
-    hydra = HydraConfig.get()
-    folder, overrides = Path(hydra.sweep.dir), list(hydra.overrides.task)
-    values = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(values, dict)
-    name = trial_name(overrides, {str(key): value for key, value in values.items()})
-    log, start = folder / f"{name}.log", time.monotonic()
+    settings, start = HydraConfig.get(), time.monotonic()
+    folder, overrides = Path(settings.sweep.dir), list(settings.overrides.task)
+    plan = records.read_json(folder / PLAN)
+    values: Any = OmegaConf.to_container(composed, resolve=True)
+    shown = _swept(overrides, plan["swept"])
+    name = trial_name(shown, values)
+    log = folder / f"{name}.log"
 
-    found, why, reused = figures(name), "", True
-    if found is None:
-        total = records.read_json(folder / PLAN)["trials"]
-        console.print(f"trial {hydra.job.num + 1}{total and f' of {total}'}: {' '.join(overrides)} …", markup=False)
-        reused, why = False, run(name, overrides, log)
-        found = None if why else figures(name)
-        if found is None and not why:
-            why = f"DVC kept no {layout.metrics(TARGET)} of it"
+    before = found = finished(name)
+    failure = ""
+    if before is None:
+        of_all = f" of {plan['trials']}" if plan["trials"] else ""
+        console.print(f"trial {settings.job.num + 1}{of_all}: {' '.join(shown)} …")
+        failure = run(name, overrides, log)
+        found = None if failure else finished(name)
+        if found is None and not failure:
+            failure = f"DVC kept no {layout.metrics(TARGET)} of it"
     record = {
-        "name": name,
+        "name": found[0] if found else name,
         "overrides": overrides,
-        "reused": reused,
-        "failure": why,
-        "log": "" if reused else log.as_posix(),
+        "shown": " ".join(shown),
+        "reused": before is not None,
+        "failure": failure,
+        "log": "" if before else log.as_posix(),
         "seconds": round(time.monotonic() - start, 1),
-        "figures": found or {},
+        "figures": found[1] if found else {},
     }
     records.write_json(folder / f"{name}.json", record)
-    console.print(_outcome(record), markup=False)
-    return float(found[OBJECTIVE]) if found else math.nan
+    console.print(_outcome(record))
+    return float(found[1][OBJECTIVE]) if found else math.nan
 
 
 def _outcome(record: dict[str, Any]) -> str:
@@ -175,59 +195,62 @@ def _outcome(record: dict[str, Any]) -> str:
         return f"  failed after {record['seconds']:.0f} s: {record['failure']} (all of it: {record['log']})"
     text = f"validation accuracy {record['figures']['val_accuracy']:.1%}, loss {record['figures'][OBJECTIVE]:.4f}"
     if record["reused"]:
-        return f"finished before: {' '.join(record['overrides'])}\n  {text}"
+        return f"finished before: {record['shown']}\n  {text}"
     return f"  {text}, {record['seconds']:.0f} s"
 
 
-class Trials(Callback):  # type: ignore[misc]  # Hydra's base is untyped
+class Trials(Callback):
     """What happens once before the trials and once after them. Hydra makes it, as conf/sweep.yaml says."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse what cannot run before anything does, give the sweep its folder, say what is to come."""
+        """Refuse what cannot run before anything does."""
         try:
-            start(config)
-        except (ValueError, HydraException) as error:  # Hydra would only warn of it
+            begin(config)
+        except (ValueError, OSError) as error:  # of which Hydra would only warn
             sys.exit(f"thaw.sweep: {error}")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Show all trials; exit code 1 if one has failed."""
-        if finish(Path(config.hydra.sweep.dir)):
+        if conclude(Path(config.hydra.sweep.dir)):
             sys.exit(1)
 
 
-def start(composed: DictConfig) -> None:
-    """Check every trial of the sweep and write its plan.
+def begin(composed: DictConfig) -> None:
+    """Check all trials, give the sweep a folder, write its plan there and say what is to come.
 
     Args:
-        composed: Hydra's configuration of the whole sweep; its folder is set here.
+        composed: Hydra's configuration of the whole sweep; the folder is set in it.
 
     Raises:
-        ValueError: a trial's configuration is wrong; one line.
+        ValueError: a trial's configuration is wrong, or no trial could run; one line.
     """
+    head()
+    _check_images_travel(Path(composed.data.raw))
     given = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     # As in Hydra, the command line goes before conf/sweep.yaml.
-    parsed = {item.get_key_element(): item for item in parser.parse_overrides([*given, *composed.hydra.overrides.task])}
-    swept = {key: choices(item) for key, item in parsed.items() if item.is_sweep_override()}
-    for overrides in itertools.product(*(swept.get(key) or [item.input_line] for key, item in parsed.items())):
-        config.compose(overrides)
+    parsed = {
+        item.get_key_element(): item for item in parser.parse_overrides([*given, *composed.hydra.overrides.task])
+    }
+    swept = {key: _choices(item) for key, item in parsed.items() if item.is_sweep_override()}
+    for overrides in itertools.product(*(swept.get(key) or [str(item.input_line)] for key, item in parsed.items())):
+        try:
+            OmegaConf.resolve(hydra.compose("config", overrides=list(overrides)))  # which runs the schema's checks
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(f"{config.explain(error)} (trial {' '.join(_swept(overrides, swept))})") from None
 
-    exact = all(item.is_discrete_sweep() for item in parsed.values() if item.is_sweep_override())
-    trials = math.prod(len(found) for found in swept.values()) if exact else 0
+    finite = all(item.is_discrete_sweep() for item in parsed.values() if item.is_sweep_override())
+    trials = math.prod(len(found) for found in swept.values()) if finite else 0  # 0: the sweeper decides
     folder = Path(composed.hydra.sweep.dir) / time.strftime("%Y-%m-%d_%H-%M-%S")
-    folder.mkdir(parents=True, exist_ok=True)
     with read_write(composed.hydra), open_dict(composed.hydra):
         composed.hydra.sweep.dir = folder.as_posix()
+        composed.hydra.overrides.hydra.append(f"hydra.sweep.dir={folder.as_posix()}")  # each job is composed anew
     records.write_json(folder / PLAN, {"trials": trials, "swept": swept})
-
-    size = f"{trials} trials" if trials else "trials"
-    parts = " × ".join(f"{key} ({len(found) if exact else 'range'})" for key, found in swept.items())
-    console.print(f"sweep: {size}, {parts or 'nothing swept'} → {folder}", markup=False)
-    if differing := _not_in_workspace(composed, swept):
-        console.print(f"note: params.yaml has another {differing}; a sweep starts from conf/ and its own command line")
+    parts = " × ".join(f"{key} ({len(found) if finite else 'range'})" for key, found in swept.items())
+    console.print(f"sweep on {composed.data.raw}: {trials or ''} trials, {parts or 'nothing swept'} → {folder}")
 
 
-def choices(override: Override) -> list[str]:
+def _choices(override: Override) -> list[str]:
     """The overrides that a swept one stands for; of a range its two ends."""
     key = override.get_key_element()
     if override.is_discrete_sweep():
@@ -236,45 +259,51 @@ def choices(override: Override) -> list[str]:
     return [f"{key}={interval.start}", f"{key}={interval.end}"]
 
 
-def _not_in_workspace(composed: DictConfig, swept: dict[str, list[str]]) -> str:
-    """The groups in which params.yaml differs from what all trials have in common, as a person would list them."""
-    if not layout.PARAMS.is_file():
-        return ""
-    there = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
-    common = OmegaConf.to_container(OmegaConf.masked_copy(composed, list(there)))
-    assert isinstance(common, dict)
-    groups = {key.split(".")[0].split("@")[0] for key in swept} | {"compiled_from"} | set(config.UNTRACKED)
-    return ", ".join(key for key, value in there.items() if key not in groups and common.get(key) != value)
+def _swept(overrides: Sequence[str], swept: Collection[str]) -> list[str]:
+    """What tells a trial from the others of its sweep; all of it if nothing is swept."""
+    return [override for override in overrides if override.split("=", 1)[0] in swept] or list(overrides)
 
 
-def finish(folder: Path) -> bool:
+def _check_images_travel(raw: Path) -> None:
+    """A trial's copy of the project holds what git or DVC know, and no more."""
+    if raw == layout.SAMPLE or raw.is_absolute() or any(Path(f"{path}.dvc").is_file() for path in (raw, *raw.parents)):
+        return
+    if not _git("ls-files", "--", str(raw)):
+        raise ValueError(
+            f"data.raw: expected {raw} to be known to DVC or git, so that a trial's copy of the project gets it; "
+            f"run `dvc add {raw}`, then `git add {raw}.dvc`"
+        )
+
+
+def conclude(folder: Path) -> bool:
     """Print the sweep's trials, the best first, and where to look further.
 
     Returns:
         Whether a trial failed.
     """
     trials = [records.read_json(path) for path in folder.glob("*.json") if path.name != PLAN]
-    trials.sort(key=lambda trial: (bool(trial["failure"]), trial["figures"].get(OBJECTIVE), trial["name"]))
+    trials.sort(key=lambda trial: (bool(trial["failure"]), trial["figures"].get(OBJECTIVE, 0), trial["shown"]))
     swept = list(records.read_json(folder / PLAN)["swept"])
-    table = Table(*swept, box=None, header_style="bold")
-    for title in ("val loss", "val accuracy", "best epoch", "trial"):
-        table.add_column(title, justify="left" if title == "trial" else "right", overflow="fold")
+    table = Table(*swept, "val loss", "val accuracy", "best epoch", "trial", box=None, header_style="bold")
     for trial in trials:
         given = dict(override.split("=", 1) for override in trial["overrides"])
-        found = trial["figures"]
-        shown = [f"{found['val_loss']:.4f}", f"{found['val_accuracy']:.1%}", f"{found['best_epoch']}"] if found else ["failed", "", ""]
-        table.add_row(*(given.get(key, "") for key in swept), *shown, trial["name"])
-    Console(width=None if console.is_terminal else 200, highlight=False).print(table)
+        found, cells = trial["figures"], ["failed", "", ""]
+        if found:
+            cells = [f"{found['val_loss']:.4f}", f"{found['val_accuracy']:.1%}", str(found["best_epoch"])]
+        table.add_row(*(given.get(key, "") for key in swept), *cells, trial["name"])
+    # In a file or a pipe nothing need be cut to a screen's width.
+    Console(width=None if console.is_terminal else 240, highlight=False, markup=False).print(table)
     failed = [trial for trial in trials if trial["failure"]]
     for trial in failed:
-        console.print(f"failed: {' '.join(trial['overrides'])}: {trial['failure']}", markup=False)
-    console.print(f"look: `make ui` (curves, comparison), `dvc exp show --only-changed`, {folder} (logs)", markup=False)
+        console.print(f"failed: {trial['shown']}: {trial['failure']}")
+    console.print(f"look: `make ui` (curves, comparison), `dvc exp show --only-changed`, {folder} (logs)")
     if len(failed) < len(trials):
-        console.print(f"take the best: `dvc exp apply {trials[0]['name']}`, then `dvc repro` tests it", markup=False)
+        chosen = shlex.join(["python", "-m", "thaw.config", *trials[0]["overrides"]])
+        console.print(f"take the best, test it and export it: {chosen} && dvc repro export")
     return bool(failed)
 
 
-def _terminated(*_: int | FrameType | None) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -284,10 +313,11 @@ def main() -> None:
         sys.exit(f"thaw.sweep: expected the folder conf/ here, received {Path.cwd()}; run this in the project's root")
     config.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through, instead of Hydra's paragraphs
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets
+            signal.signal(number, _interrupt)
     try:
-        hydra_main(version_base=None, config_path=str(layout.CONF.resolve()), config_name="sweep")(job)()
+        hydra.main(version_base=None, config_path=str(layout.CONF.resolve()), config_name="sweep")(job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         sys.exit(f"thaw.sweep: {config.explain(error)}")
     except KeyboardInterrupt:
@@ -297,6 +327,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     # Launchers that start other processes send `job` there by its module's name, which must not be __main__.
-    from thaw import sweep
+    from thaw import sweep  # noqa: PLW0406
 
     sweep.main()

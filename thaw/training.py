@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw import layout, progress, records, schema
-from thaw.images import Batches
 from thaw.framework import keras
+from thaw.images import Batches
 
 # Called after every epoch with its number, from 1, and its figures.
 Report = Callable[[int, Mapping[str, float]], None]
@@ -32,7 +32,9 @@ class History:
         """One line for people."""
         if not self.start:
             return "nothing to train, the model stays as it was"
-        kept = f"epoch {self.best} of {len(self.rows)}" if self.best else f"the start, none of {len(self.rows)} epochs,"
+        kept = (
+            f"epoch {self.best} of {len(self.rows)}" if self.best else f"the start, none of {len(self.rows)} epochs,"
+        )
         return f"{kept} is best, validation accuracy {self.at_best()['val_accuracy']:.1%}"
 
 
@@ -86,9 +88,7 @@ def fit(
             )
         )
     with watch.bar:
-        model.fit(
-            train, validation_data=val, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=callbacks
-        )
+        model.fit(train, validation_data=val, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=callbacks)
     best = min(watch.rows, key=lambda row: row["val_loss"])
     if best["val_loss"] < start["val_loss"]:
         return History(watch.rows, int(best["epoch"]), start)

@@ -1,55 +1,39 @@
 """Every file of the image folder read once: what can be trained on, and what cannot, why, and what to do about it.
 
-Files are opened for reading only. All that is accepted here is decoded by TensorFlow 2.21's ``tf.io.decode_image``
-with ``channels=3, expand_animations=False``, so that no training run stops at a bad file hours later. Pillow alone is
-laxer (it opens a PNG whose end is missing, and any BMP); ``_flaw`` holds what must be looked at besides.
+Files are opened for reading only. All that is accepted is decoded by training (``thaw.formats``), so that no run stops
+at a bad file hours later.
 """
 
 import hashlib
 import os
 import re
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from thaw import formats
+from thaw.formats import Unusable
 from thaw.layout import SPLITS
 
-# By Pillow's names; MPO is a JPEG with more pictures behind the first.
-FORMATS = {name: name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP")} | {"MPO": "JPEG"}
 LAYOUT = "expected one folder per class, or train/, val/ and test/ of such folders"
 OTHER_SPLIT_NAMES = {"valid", "validation", "dev", "eval", "testing", "training"}
 # What systems and tools leave behind. Like names that begin with a dot, these are not reported, only counted.
 DROPPINGS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"}
-# Pillow's own limit against decompression bombs: 256 MiB of RGB.
-MAX_PIXELS = 89_478_485
 # A file is held in memory while it is checked; nothing that large is a photograph.
 MAX_BYTES = 512 * 2**20
 # A file of DVC's cache, which checked-out files are links to when cache.type is symlink: md5, two digits apart.
 DVC_OBJECT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
-ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
-RARE_JPEG = {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}  # marks of frames; C0 to C2 are common
-BITFIELDS = struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)  # the one order of colours that TensorFlow knows
 
-CONVERT = "save it again as PNG or JPEG"
-REPLACE = "replace it with a whole copy, or remove it"
-REMOVE = "remove it; if it is a photograph (HEIC, raw), save it again as PNG or JPEG"
 FLATTEN = "move it into its class folder if it is an image"
 LINK = "put a copy in place of the link"
 RETRY = "see to it that it can be read, or remove it"
 
 Track = Callable[[Iterable["Sample | Refusal"], str, int], Iterator["Sample | Refusal"]]
-
-
-class _Unusable(Exception):  # noqa: N818 -- not an error of the program
-    """Carries the reason and the remedy of a refusal."""
 
 
 @dataclass
@@ -157,15 +141,15 @@ def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Findings]:
             try:
                 real = path.resolve(strict=True) if is_link else chain[-1] / path.name
                 if is_link and not real.is_relative_to(chain[0]) and not DVC_OBJECT.search(real.as_posix()):
-                    raise _Unusable("a link that leads out of the image folder", LINK)
+                    raise Unusable("a link that leads out of the image folder", LINK)
                 if real in chain:
-                    raise _Unusable("a link to a folder that it lies in", LINK)
+                    raise Unusable("a link to a folder that it lies in", LINK)
                 if path.is_dir():
                     folders.append(name.parts)
                     visit(name, [*chain, real])
                 else:
                     files.append(name)
-            except _Unusable as refused:
+            except Unusable as refused:
                 findings.refusals.append(Refusal(_printable(name), *refused.args))
             except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
                 reason = ("a broken link", LINK) if is_link else (_unreadable(error), RETRY)
@@ -214,12 +198,12 @@ def _classes(root: Path, depth: int, folders: list[tuple[str, ...]], files: int)
 def _judge(root: Path, name: Path, label: str, split: str) -> Sample | Refusal:
     try:
         if _printable(name) != name.as_posix():
-            raise _Unusable("its name is not valid Unicode", "rename it")
+            raise Unusable("its name is not valid Unicode", "rename it")
         data = _bytes(root / name)
-        kind, width, height = _decode(data)
-    except _Unusable as refused:
+        kind, width, height = formats.inspect(data)
+    except Unusable as refused:
         return Refusal(_printable(name), *refused.args)
-    expected = FORMATS.get(Image.registered_extensions().get(name.suffix.lower(), ""), kind)
+    expected = formats.KINDS.get(Image.registered_extensions().get(name.suffix.lower(), ""), kind)
     digest = hashlib.sha256(data).hexdigest()
     return Sample(name.as_posix(), digest, label, split, width, height, misnamed=expected != kind)
 
@@ -228,128 +212,15 @@ def _bytes(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _Unusable("not a file", "remove it")
+            raise Unusable("not a file", "remove it")
         if status.st_size > MAX_BYTES:
-            raise _Unusable(f"larger than {MAX_BYTES // 2**20} MiB", REMOVE)
+            raise Unusable(f"larger than {MAX_BYTES // 2**20} MiB", formats.REMOVE)
         data = path.read_bytes()
     except OSError as error:
-        raise _Unusable(_unreadable(error), RETRY) from None
+        raise Unusable(_unreadable(error), RETRY) from None
     if not data:
-        raise _Unusable("an empty file", REPLACE)
+        raise Unusable("an empty file", formats.REPLACE)
     return data
-
-
-def _decode(data: bytes) -> tuple[str, int, int]:
-    """The format, and width and height in pixels, of an image whose every pixel could be decoded."""
-    try:
-        with Image.open(BytesIO(data)) as image:
-            kind = FORMATS.get(image.format or "")
-            if kind is None:
-                raise _Unusable(f"{image.format} is a format that training does not decode", CONVERT)
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            flaw = _flaw(kind, image, data)
-            if flaw:
-                raise _Unusable(flaw, REPLACE if flaw.startswith("a damaged image") else CONVERT)
-            image.load()
-            width, height = image.size
-            return (kind, height, width) if kind == "JPEG" and _on_its_side(image) else (kind, width, height)
-    except _Unusable:
-        raise
-    except UnidentifiedImageError:
-        raise _Unusable("not an image", REMOVE) from None
-    except Image.DecompressionBombError:
-        raise _Unusable(f"more than {MAX_PIXELS:,} pixels", "make it smaller") from None
-    except (IndexError, struct.error):
-        raise _Unusable("a damaged image: it ends early", REPLACE) from None
-    except Exception as error:  # Pillow raises nearly anything on broken files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _Unusable(f"a damaged image: {reason}", REPLACE) from None
-
-
-def _on_its_side(image: Image.Image) -> bool:
-    """Whether EXIF says so. ``Image.getexif`` would also look into XMP, which ``thaw.preprocessing`` does not."""
-    exif = Image.Exif()
-    try:
-        exif.load(image.info.get("exif", b""))
-        return exif.get(ORIENTATION) in range(5, 9)
-    except Exception:  # a broken EXIF block does not make a broken image
-        return False
-
-
-def _flaw(kind: str, image: Image.Image, data: bytes) -> str:
-    """What TensorFlow would stop at, or misread, and Pillow would not; empty if nothing."""
-    if kind == "WEBP" and getattr(image, "is_animated", False):
-        return "an animated WebP, which training does not decode"
-    if kind == "WEBP" and image.mode != "RGB":
-        return "a WebP with transparency, which training does not decode"
-    if kind == "BMP":
-        return _bmp_flaw(image, data)
-    if kind == "JPEG":
-        return _jpeg_flaw(data)
-    if (kind == "PNG" and not _png_is_whole(data)) or (kind == "GIF" and not _gif_is_whole(data)):
-        return f"a damaged image: the {kind} ends early or fails its checksum"
-    return ""
-
-
-def _jpeg_flaw(data: bytes) -> str:
-    """Look for the end mark of the first picture; thumbnails before it and pictures after it don't count."""
-    place = 2
-    while data[place : place + 2] != b"\xff\xda":  # there the picture's bytes begin, in which no mark occurs by chance
-        mark = data[place + 1]
-        if data[place] != 0xFF or mark == 0xFF:  # filling
-            place += 1
-        elif mark in RARE_JPEG:
-            return "a JPEG in a rare coding (lossless, hierarchical or arithmetic), which training does not decode"
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return "" if data.find(b"\xff\xd9", place) > 0 else "a damaged image: the JPEG ends early"
-
-
-def _gif_is_whole(data: bytes) -> bool:
-    """Whether the first frame is there up to its end mark; the others are not used."""
-
-    def table(flags: int) -> int:
-        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-    def after_blocks(place: int) -> int:
-        while data[place]:
-            place += data[place] + 1
-        return place + 1
-
-    place = 13 + table(data[10])
-    while data[place] == 0x21:  # an extension
-        place = after_blocks(place + 2)
-    return data[place] == 0x2C and after_blocks(place + 11 + table(data[place + 9])) <= len(data)
-
-
-def _png_is_whole(data: bytes) -> bool:
-    """Whether every chunk up to the end mark is there and has the right CRC."""
-    place = 8
-    while place + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        end = place + 8 + length
-        if data[end : end + 4] != zlib.crc32(data[place + 4 : end]).to_bytes(4, "big"):
-            return False
-        if data[place + 4 : place + 8] == b"IEND":
-            return True
-        place = end + 4
-    return False
-
-
-def _bmp_flaw(image: Image.Image, data: bytes) -> str:
-    """TensorFlow reads a BMP by its plainest form and takes palette indices for grey values."""
-    start, header = struct.unpack_from("<II", data, 10)
-    if header < 40:
-        return "an OS/2 BMP, which training does not decode"
-    bits, compression = struct.unpack_from("<HI", data, 28)
-    if bits not in (8, 24, 32) or (bits == 8 and image.mode != "L"):
-        return f"a BMP with {'a palette' if bits <= 8 else f'{bits} bits a pixel'}, which training does not decode"
-    if compression != 0 and not (bits == 32 and compression == 3 and data[54:66] == BITFIELDS):
-        return "a compressed BMP, which training does not decode"
-    if len(data) - start != (image.width * bits + 31) // 32 * 4 * image.height:
-        return "a BMP with bytes missing or left over, which training does not decode"
-    return ""
 
 
 def _printable(name: Path) -> str:

@@ -1,9 +1,9 @@
 import hashlib
 import io
 import os
-import struct
 import tempfile
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from thaw import splits, triage
 WIDTH, HEIGHT = 12, 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(PIXELS)
-TURNED = Image.fromarray(PIXELS[:, ::-1].copy())
 
 
 def encoded(kind: str, picture: Image.Image = PICTURE, **options: Any) -> bytes:
@@ -25,79 +24,12 @@ def encoded(kind: str, picture: Image.Image = PICTURE, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def see_through() -> Image.Image:
-    picture = PICTURE.convert("RGBA")
-    picture.putalpha(100)
-    return picture
-
-
-def sixteen_bits() -> Image.Image:
-    return Image.fromarray(np.arange(WIDTH * HEIGHT, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 500)
-
-
-def bmp(bits: int, compression: int = 0, masks: bytes = b"") -> bytes:
-    row = (WIDTH * bits + 31) // 32 * 4
-    start = 54 + len(masks)
-    head = struct.pack("<IHHI", start + row * HEIGHT, 0, 0, start)
-    info = struct.pack("<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, bits, compression, row * HEIGHT, 0, 0, 0, 0)
-    return b"BM" + head + info + masks + bytes(row * HEIGHT)
-
-
-def flipped(data: bytes, place: int) -> bytes:
-    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
-
-
-def arithmetic_jpeg() -> bytes:
-    data = encoded("JPEG")
-    return data.replace(b"\xff\xc0", b"\xff\xc9", 1)
-
-
-GOOD = {
-    "grey.png": encoded("PNG", PICTURE.convert("L")),
-    "bits.png": encoded("PNG", PICTURE.convert("1")),
-    "palette.png": encoded("PNG", PICTURE.convert("P")),
-    "alpha.png": encoded("PNG", see_through()),
-    "deep.png": encoded("PNG", sixteen_bits()),
-    "animated.png": encoded("PNG", save_all=True, append_images=[TURNED]),
-    "followed.png": encoded("PNG") + b"left over",
-    "colour.jpg": encoded("JPEG"),
-    "grey.jpg": encoded("JPEG", PICTURE.convert("L")),
-    "print.jpg": encoded("JPEG", PICTURE.convert("CMYK")),
-    "progressive.jpg": encoded("JPEG", progressive=True),
-    "two.jpg": encoded("MPO", save_all=True, append_images=[TURNED]),
-    "still.gif": encoded("GIF"),
-    "moving.gif": encoded("GIF", save_all=True, append_images=[TURNED]),
-    "lossy.webp": encoded("WEBP"),
-    "lossless.webp": encoded("WEBP", lossless=True),
-    "colour.bmp": encoded("BMP"),
-    "grey.bmp": encoded("BMP", PICTURE.convert("L")),
-    "alpha.bmp": encoded("BMP", PICTURE.convert("RGBA")),
-    "masks.bmp": bmp(32, 3, triage.BITFIELDS),
-}
+GOOD = {"a.png": encoded("PNG"), "b.jpg": encoded("JPEG"), "c.webp": encoded("WEBP"), "d.bmp": encoded("BMP")}
 BAD = {
     "empty.png": (b"", "an empty file"),
     "text.jpg": (b"not a picture at all", "not an image"),
-    "cut.jpg": (encoded("JPEG")[:-30], "a damaged image"),
-    "cut_end.jpg": (encoded("JPEG")[:-2], "a damaged image"),
-    "cut_and_filled.jpg": (encoded("JPEG")[:-4] + bytes(40), "a damaged image: the JPEG ends early"),
-    "arithmetic.jpg": (arithmetic_jpeg(), "a JPEG in a rare coding"),
-    "cut.png": (encoded("PNG")[:-100], "a damaged image"),
-    "cut_end.png": (encoded("PNG")[:-1], "a damaged image: the PNG ends early"),
-    "flipped.png": (flipped(encoded("PNG"), 60), "a damaged image"),
-    "cut.gif": (encoded("GIF")[:-6], "a damaged image"),
-    "cut_and_filled.gif": (encoded("GIF")[:-4] + b"\xc8" * 60, "a damaged image"),
-    "cut.webp": (encoded("WEBP")[:-5], "a damaged image"),
-    "moving.webp": (encoded("WEBP", save_all=True, append_images=[TURNED]), "an animated WebP"),
-    "alpha.webp": (encoded("WEBP", see_through()), "a WebP with transparency"),
-    "cut.bmp": (encoded("BMP")[:-5], "a BMP with bytes missing or left over"),
-    "longer.bmp": (encoded("BMP") + b"\0\0", "a BMP with bytes missing or left over"),
-    "palette.bmp": (encoded("BMP", PICTURE.convert("P")), "a BMP with a palette"),
-    "bits.bmp": (encoded("BMP", PICTURE.convert("1")), "a BMP with a palette"),
-    "sixteen.bmp": (bmp(16), "a BMP with 16 bits a pixel"),
-    "masks.bmp": (bmp(32, 3, struct.pack("<III", 0xFF000000, 0xFF0000, 0xFF00)), "a compressed BMP"),
+    "cut.png": (encoded("PNG")[:-1], "a damaged image: the PNG ends early or fails its checksum"),
     "picture.tiff": (encoded("TIFF"), "TIFF is a format that training does not decode"),
-    "picture.ico": (encoded("ICO"), "ICO is a format that training does not decode"),
-    "picture.ppm": (encoded("PPM"), "PPM is a format that training does not decode"),
 }
 
 
@@ -120,32 +52,23 @@ def state(root: Path) -> dict[str, tuple[str, int]]:
     return {str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns) for path in files}
 
 
-@pytest.mark.parametrize("name", GOOD)
-def test_an_image_that_training_decodes_is_taken(root: Path, name: str) -> None:
-    (root / "cat" / name).write_bytes(GOOD[name])
-    findings = triage.read(root)
-    assert findings.refusals == []
-    sample = next(sample for sample in findings.samples if sample.path == f"cat/{name}")
-    assert sample.sha256 == hashlib.sha256(GOOD[name]).hexdigest()
-    assert (sample.label, sample.split, sample.width, sample.height) == ("cat", "", WIDTH, HEIGHT)
-    assert not sample.misnamed
+def test_a_file_is_described_by_its_bytes_and_its_folder(root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded("JPEG", exif=exif)
+    (root / "cat" / "turned.jpg").write_bytes(data)
+    sample = triage.read(root).samples[1]
+    expected = ("cat/turned.jpg", hashlib.sha256(data).hexdigest(), "cat", "", HEIGHT, WIDTH, False)
+    assert astuple(sample) == expected
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_file_that_training_cannot_use_is_left_out_with_its_reason(root: Path, name: str) -> None:
+def test_a_file_that_cannot_be_used_is_left_out_with_its_reason(root: Path, name: str) -> None:
     data, reason = BAD[name]
     (root / "cat" / name).write_bytes(data)
     findings = triage.read(root)
     assert [sample.path for sample in findings.samples] == ["cat/good.png", "dog/good.png"]
-    assert list(reasons(findings)) == [f"cat/{name}"]
-    assert reasons(findings)[f"cat/{name}"].startswith(reason)
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_tensorflow_decodes_what_was_taken(name: str) -> None:
-    tf = pytest.importorskip("tensorflow")
-    pixels = tf.io.decode_image(GOOD[name], channels=3, expand_animations=False)
-    assert tuple(pixels.shape) == (HEIGHT, WIDTH, 3)
+    assert reasons(findings) == {f"cat/{name}": reason}
 
 
 def test_the_files_are_not_changed_and_come_sorted(root: Path) -> None:
@@ -161,46 +84,6 @@ def test_the_files_are_not_changed_and_come_sorted(root: Path) -> None:
     for found in ([sample.path for sample in findings.samples], list(reasons(findings))):
         assert found == sorted(found)
     assert triage.read(root) == findings
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_width_and_height_are_those_of_the_upright_picture(root: Path, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    PICTURE.save(root / "cat" / "turned.jpg", exif=exif)
-    sample = triage.read(root).samples[1]
-    assert sample.path == "cat/turned.jpg"
-    assert (sample.width, sample.height) == ((WIDTH, HEIGHT) if orientation < 5 else (HEIGHT, WIDTH))
-
-
-def test_a_broken_exif_block_is_no_reason_to_leave_an_image_out(root: Path) -> None:
-    PICTURE.save(root / "cat" / "odd.jpg", exif=b"Exif\0\0nonsense")
-    assert triage.read(root).refusals == []
-
-
-def test_an_orientation_in_xmp_alone_does_not_count_as_training_does_not_look_there(root: Path) -> None:
-    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
-    PICTURE.save(root / "cat" / "odd.jpg", xmp=xmp)
-    with Image.open(root / "cat" / "odd.jpg") as image:
-        assert image.getexif().get(0x0112) == 6
-    sample = triage.read(root).samples[1]
-    assert (sample.path, sample.width, sample.height) == ("cat/odd.jpg", WIDTH, HEIGHT)
-
-
-def test_a_thumbnail_inside_does_not_hide_that_the_picture_ends_early(root: Path) -> None:
-    inside = b"Exif\0\0" + encoded("JPEG")
-    (root / "cat" / "cut.jpg").write_bytes(encoded("JPEG", exif=inside)[:-4] + bytes(40))
-    (root / "cat" / "whole.jpg").write_bytes(encoded("JPEG", exif=inside))
-    assert reasons(triage.read(root)) == {"cat/cut.jpg": "a damaged image: the JPEG ends early"}
-
-
-def test_too_many_pixels_are_refused_before_they_are_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Image.new("1", (20_000, 20_000)).save(root / "cat" / "bomb.png")
-    (root / "dog" / "wide.png").write_bytes(encoded("PNG"))
-    monkeypatch.setattr(triage, "MAX_PIXELS", WIDTH * HEIGHT - 1)
-    found = reasons(triage.read(root))
-    assert all(reason == "more than 95 pixels" for reason in found.values())
-    assert set(found) == {"cat/bomb.png", "cat/good.png", "dog/good.png", "dog/wide.png"}
 
 
 def test_a_file_beyond_the_size_limit_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +110,7 @@ def test_names_may_hold_spaces_and_any_letters(root: Path) -> None:
 
 def test_a_name_that_is_not_unicode_is_refused(root: Path) -> None:
     try:
-        (root / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(GOOD["grey.png"])
+        (root / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(GOOD["a.png"])
     except OSError:
         pytest.skip("this file system takes Unicode names only")
     assert reasons(triage.read(root)) == {"cat/caf?.png": "its name is not valid Unicode"}

@@ -1,0 +1,278 @@
+"""What the project promises about itself: configuration, pipeline, imports, files and commands agree."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from thaw import config, layout, pipeline_run
+
+ROOT = Path(__file__).resolve().parents[1]
+PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[!_]*.py"))
+LIBRARY = sorted(path.stem for path in (ROOT / "thaw").glob("[!_]*.py"))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = list(dict.fromkeys(re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, re.MULTILINE)))
+# Folders of conf/ that hold no options of the project's own groups.
+NOT_GROUPS = ("experiment", "hydra", "hydra_plugins")
+OPTIONS = sorted(
+    f"{path.parent.relative_to(ROOT / 'conf').as_posix()}={path.stem}"
+    for path in (ROOT / "conf").rglob("*/*.yaml")
+    if path.relative_to(ROOT / "conf").parts[0] not in NOT_GROUPS
+)
+EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+
+STAGE_LINES, MODULE_LINES = 60, 300
+# What a module may import of the library at most. A module that is not listed may import any that does not import it.
+ARROWS: dict[str, set[str]] = {
+    "schema": set(),
+    "layout": set(),
+    "records": set(),
+    "splits": set(),
+    "metrics": set(),
+    "framework": set(),
+    "seeds": {"framework"},
+    "config": {"layout", "schema"},
+    "sweep": {"config", "layout", "records"},
+    "formats": set(),
+    "triage": {"formats", "layout"},
+    "pipeline_run": {"layout", "records"},
+    "tracking": {"layout", "pipeline_run", "records", "schema"},
+    "preprocessing": {"framework", "schema"},
+    "augment": {"framework", "schema"},
+    "head": {"framework", "schema"},
+    "images": {"framework", "layout", "preprocessing", "records", "schema", "splits"},
+    "model": {"backbone", "boundaries", "framework", "head", "records", "schema"},
+    "exporting": {"framework", "layout", "model", "preprocessing", "records", "schema"},
+}
+# The only modules that may import a package. Where it is not needed it is not waited for, or need not be installed.
+OWNERS = {
+    "mlflow": {"thaw.tracking"},
+    "mlxtend": {"stages.sample"},
+    "hydra": {"thaw.config", "thaw.sweep"},
+    "keras": {"thaw.framework"},
+    "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
+}
+WITHOUT_TENSORFLOW = (
+    *("config", "sweep", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
+    *("tracking", "pipeline_run", "progress", "report", "predict"),
+)
+
+
+def source(module: str) -> Path:
+    return ROOT / f"{module.replace('.', '/')}.py"
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """What the module's code imports, at its top or in a function: modules of the project, or names of packages."""
+    found = set()
+    for node in ast.walk(ast.parse(source(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import, which these tests do not follow"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            package, *inner = name.split(".")
+            ours = package in ("thaw", "stages") and inner
+            found.add(f"{package}.{inner[0]}" if ours else package)
+    return frozenset(found)
+
+
+def library_imports(module: str) -> set[str]:
+    return {name.removeprefix("thaw.") for name in imports(module) - {module} if name.startswith("thaw.")}
+
+
+def files(module: str) -> set[str]:
+    """The module's file, and those that lie next to it under its name, as a template does."""
+    return {path.relative_to(ROOT).as_posix() for path in source(module).parent.glob(f"{source(module).stem}.*")}
+
+
+def closure(stage: str) -> set[str]:
+    """All files of code that can change what the stage makes."""
+    observers = {f"thaw.{name}" for name in config.OBSERVERS}
+    modules, waiting = set[str](), {f"stages.{stage}"}
+    while waiting:
+        module = waiting.pop()
+        modules.add(module)
+        ours = {name for name in imports(module) if name.startswith(("thaw.", "stages."))}
+        waiting |= ours - observers - modules
+    return {name for module in modules for name in files(module)}
+
+
+def config_fields(stage: str) -> list[str]:
+    return [field.name for field in fields(importlib.import_module(f"stages.{stage}").Config)]
+
+
+def tracked_files() -> list[Path]:
+    words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+# Configuration
+
+
+def test_params_yaml_is_what_conf_compiles_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert layout.PARAMS.read_text(encoding="utf-8") == config.compose(), "run `make params`"
+
+
+@pytest.mark.parametrize("override", [*OPTIONS, *(f"+experiment={path.stem}" for path in EXPERIMENTS)])
+def test_every_option_composes(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    config.check(yaml.safe_load(config.compose([override])))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_carries_its_command(path: Path) -> None:
+    comments = "\n".join(re.findall(r"^#.*", path.read_text(encoding="utf-8"), re.MULTILINE))
+    assert f"experiment={path.stem}" in comments
+
+
+# The pipeline
+
+
+def test_every_stage_of_the_pipeline_is_a_module_and_the_other_way_round() -> None:
+    assert sorted(PIPELINE) == STAGES
+    assert tuple(PIPELINE) == pipeline_run.STAGES
+    assert {name: stage["cmd"] for name, stage in PIPELINE.items()} == {
+        name: f"python -m stages.{name}" for name in PIPELINE
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_reads_the_parameters_that_the_pipeline_tracks_for_it(stage: str) -> None:
+    read = {name for name in config_fields(stage) if not {name, f"{stage}.{name}"} & set(config.UNTRACKED)}
+    assert sorted(PIPELINE[stage].get("params", [])) == sorted(read)
+
+
+def test_everything_called_untracked_is_read_by_a_stage() -> None:
+    read = {f"{stage}.{name}" for stage in STAGES for name in config_fields(stage)}
+    known = read | {name.split(".")[1] for name in read}
+    assert set(config.UNTRACKED) <= known
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_code_it_runs(stage: str) -> None:
+    declared = [name for name in PIPELINE[stage]["deps"] if name.startswith(("stages/", "thaw/"))]
+    assert sorted(declared) == sorted(closure(stage))
+
+
+def test_every_observer_is_a_module_of_the_library() -> None:
+    assert set(config.OBSERVERS) <= set(LIBRARY)
+
+
+def test_a_file_of_the_library_that_is_no_code_bears_the_name_of_the_module_it_belongs_to() -> None:
+    assert {path.stem for path in (ROOT / "thaw").iterdir() if path.is_file() and path.suffix != ".py"} <= set(LIBRARY)
+
+
+def test_packages_hold_no_code_of_their_own() -> None:
+    for package in ("thaw", "stages"):
+        body = ast.parse((ROOT / package / "__init__.py").read_text(encoding="utf-8")).body
+        assert all(isinstance(node, ast.Expr) for node in body), f"{package}/__init__.py is in no stage's deps"
+
+
+# The library
+
+
+@pytest.mark.parametrize("module", LIBRARY)
+def test_the_library_never_imports_stages(module: str) -> None:
+    assert not {name for name in imports(f"thaw.{module}") if name.startswith("stages")}
+
+
+@pytest.mark.parametrize("module", [name for name in LIBRARY if name in ARROWS])
+def test_a_module_imports_only_what_its_arrows_point_to(module: str) -> None:
+    assert library_imports(f"thaw.{module}") <= ARROWS[module]
+
+
+def test_the_library_has_no_circles() -> None:
+    TopologicalSorter({module: library_imports(f"thaw.{module}") for module in LIBRARY}).prepare()
+
+
+@pytest.mark.parametrize("package", OWNERS)
+def test_a_package_is_imported_by_its_owner_only(package: str) -> None:
+    modules = [*(f"thaw.{name}" for name in LIBRARY), *(f"stages.{name}" for name in STAGES)]
+    assert {module for module in modules if package in imports(module)} <= OWNERS[package]
+
+
+def test_what_needs_no_tensorflow_does_not_load_it() -> None:
+    modules = [f"thaw.{name}" for name in WITHOUT_TENSORFLOW if name in LIBRARY]
+    code = f"import sys, {', '.join(modules)}; print(*{{'tensorflow', 'keras', 'mlflow'}} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert loaded.stdout.split() == []
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [
+        *((f"stages/{name}.py", STAGE_LINES) for name in STAGES),
+        *((f"thaw/{name}.py", MODULE_LINES) for name in LIBRARY),
+    ],
+)
+def test_modules_are_short(path: str, limit: int) -> None:
+    lines = (ROOT / path).read_text(encoding="utf-8").count("\n")
+    assert lines <= limit
+
+
+@pytest.mark.parametrize(
+    "path", [*(f"thaw/test_{name}.py" for name in LIBRARY), *(f"stages/test_{name}.py" for name in STAGES)]
+)
+def test_every_module_has_its_tests(path: str) -> None:
+    assert (ROOT / "tests" / path).is_file(), f"expected tests/{path}"
+
+
+def test_no_file_names_a_folder_of_one_machine_or_a_package_index() -> None:
+    # Written in pieces, or this file would be found.
+    homes = "work|root|home|Users|tmp"
+    hosts = "|".join(("py" + r"pi\.org", "python" + r"hosted\.org", "npm" + r"js\.", "ana" + r"conda\.(?:org|com)"))
+    wrong = re.compile(r"(?<![\w.})\]])/" + rf"(?:{homes})/\w|{hosts}")
+    found = []
+    for path in tracked_files():
+        text = path.read_bytes().decode("utf-8", errors="ignore")
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in wrong.finditer(text)]
+    assert found == []
+
+
+def test_the_locks_pin_every_package_with_hashes() -> None:
+    for device in ("cpu", "gpu"):
+        text = (ROOT / "requirements" / f"{device}.txt").read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = text.splitlines()
+        assert lines
+        assert [line for line in lines if not re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+ .*--hash=sha256:", line)] == []
+        assert any(line.startswith("setuptools==") for line in lines), "needed to install the project itself"
+
+
+# Commands
+
+
+def test_every_target_has_its_line_in_the_help() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert re.findall(r"^  make ([a-z-]+) +\S", shown, re.MULTILINE) == TARGETS
+    assert {"repro", "test", "params", "sweep", "ui", "lint", "clean"} <= set(TARGETS)
+    phony = re.search(r"^\.PHONY: (.*)", MAKEFILE, re.MULTILINE)
+    assert phony
+    assert set(TARGETS) <= set(phony[1].split())
+
+
+def test_continuous_integration_runs_the_targets_that_people_run() -> None:
+    assert "exec make test\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for name in (".github/workflows/ci.yml", ".pre-commit-config.yaml"):
+        called = re.findall(r"(?:run|entry): make ([a-z-]+)", (ROOT / name).read_text(encoding="utf-8"))
+        assert called
+        assert set(called) <= set(TARGETS)

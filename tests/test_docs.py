@@ -1,0 +1,494 @@
+"""What the README and the guides say is true: commands, links, tables, examples."""
+
+import ast
+import contextlib
+import importlib.util
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from thaw import config, layout, predict, schema
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CONFIGURATION = ROOT / "docs" / "configuration.md"
+DATA = ROOT / "docs" / "data.md"
+SERVING = ROOT / "docs" / "serving.md"
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+GROUPS: dict[str, Any] = {field.name: field.type for field in fields(schema.Project) if field.name != "compiled_from"}
+
+# Programs that are not the project's: that they know their own words is not for these tests to find out.
+FOREIGN = {"git", "docker"}
+# Commands of the README that its test does not simply run to their end.
+SPECIAL = {
+    "make test": "not run: it would run the test that runs it",
+    "make ui": "started, asked for the runs, and stopped: it never ends by itself",
+}
+# Fields whose range no check of the schema settles alone, so that the table describes it in words.
+IN_WORDS = {
+    "data.raw": "a folder is looked for when the stage runs",
+    "backbone.name": "the choices are those of thaw.backbone.TABLE, which are compared with them below",
+    "phase1.seed": "NumPy refuses what is below 0",
+    "phase2.seed": "the same",
+    "phase2.unfreeze": "the blocks are those of the backbone",
+    "compute.cache_dir": "any folder",
+    "tracking.uri": "MLflow's to judge",
+    "tracking.experiment": "any name",
+}
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def commands(document: Path) -> list[str]:
+    lines = "\n".join(blocks(document, "bash")).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def tables(document: Path) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Heads and rows of the document's tables."""
+    for text in re.findall(r"(?:^\|.*\|\n)+", document.read_text(encoding="utf-8"), re.MULTILINE):
+        head, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines())
+        yield head, rows
+
+
+def table(document: Path, *first_heads: str) -> list[list[str]]:
+    """The rows of the one table whose heads begin so."""
+    (rows,) = [rows for head, rows in tables(document) if head[: len(first_heads)] == list(first_heads)]
+    assert all(len(row) == len(rows[0]) for row in rows)
+    return rows
+
+
+def words(cell: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+# Commands
+
+
+def check_make(arguments: Sequence[str]) -> None:
+    given = dict(word.split("=", 1) for word in arguments if "=" in word)
+    targets = [word for word in arguments if "=" not in word]
+    for target in targets:
+        assert re.search(rf"^{re.escape(target)}:(?!=)", MAKEFILE, re.MULTILINE), f"no target {target}"
+    for name in given:
+        assert re.search(rf"\$\({name}\)", MAKEFILE), f"no variable {name}"
+    if targets == ["params"]:
+        compose(shlex.split(given.get("ARGS", "")))
+
+
+def check_python(arguments: Sequence[str]) -> None:
+    option, module, *rest = arguments
+    assert option == "-m"
+    assert importlib.util.find_spec(module), f"no module {module}"
+    if module == "thaw.config":
+        compose(rest)
+    if module == "thaw.sweep":
+        from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: PLC0415 -- a second
+
+        given = OverridesParser.create().parse_overrides([word for word in rest if word not in ("-m", "--multirun")])
+        values = ([*item.sweep_string_iterator()] if item.is_sweep_override() else [item.value()] for item in given)
+        for trial in itertools.product(*values):
+            compose([f"{item.get_key_element()}={value}" for item, value in zip(given, trial, strict=True)])
+
+
+def compose(overrides: Sequence[str]) -> None:
+    config.check(yaml.safe_load(config.compose(overrides)))
+
+
+def check_dvc(arguments: Sequence[str]) -> None:
+    from dvc.cli import parser  # noqa: PLC0415 -- seconds, and only here
+
+    options: Any = parser.get_main_parser().parse_args(list(arguments))
+    if arguments[:2] == ["exp", "run"] and options.set_param:
+        compose(options.set_param)
+
+
+def check_thaw(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    # In an empty folder the first thing that is wrong after the arguments is that there are no images.
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["thaw", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        predict.main()
+    assert "expected an image or a folder" in str(ended.value.code)
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(each, id=f"{path.name}: {each}") for path in DOCUMENTS for each in commands(path)]
+)
+def test_a_command_is_one_that_the_project_understands(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    program, *arguments = shlex.split(command)
+    if program == "thaw":
+        check_thaw(arguments, monkeypatch, tmp_path)
+    elif program not in FOREIGN:
+        checks: dict[str, Callable[[Sequence[str]], None]] = {
+            "make": check_make,
+            "python": check_python,
+            "dvc": check_dvc,
+        }
+        checks[program](arguments)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_targets_and_modules_named_in_the_text_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"`make ([a-z-]+)", text):
+        check_make([target])
+    for module in re.findall(r"`python -m ([\w.]+)", text):
+        assert importlib.util.find_spec(module), f"no module {module}"
+
+
+def test_every_special_command_is_in_the_readme() -> None:
+    assert set(SPECIAL) <= set(commands(ROOT / "README.md"))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            linked = (document.parent / path).resolve() if path else document
+            assert linked.exists(), f"{document.name} links to {target}"
+            assert linked.is_relative_to(ROOT), f"{document.name} links out of the project, to {target}"
+            if anchor:
+                heads = re.findall(r"^#+ (.*)", linked.read_text(encoding="utf-8"), re.MULTILINE)
+                assert anchor in [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_examples_in_python_and_json_can_be_read(document: Path) -> None:
+    for block in blocks(document, "python"):
+        compile(block, document.name, "exec")
+    for block in blocks(document, "json"):
+        json.loads(block)
+
+
+# docs/configuration.md
+
+
+@pytest.fixture(scope="module")
+def project_configuration() -> schema.Project:
+    """What `data=folder` compiles to."""
+    with contextlib.chdir(ROOT):
+        return config.check(yaml.safe_load(config.compose(["data=folder"])))
+
+
+def field_rows() -> dict[str, list[str]]:
+    rows = table(CONFIGURATION, "field", "default", "range", "meaning")
+    found = {words(name)[0]: cells for name, *cells in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+FIELDS = field_rows()
+
+
+def accepts(group: Any, field: str, value: Any) -> bool:
+    try:
+        replace(group, **{field: value})
+    except ValueError:
+        return False
+    return True
+
+
+def test_the_table_of_fields_has_every_field_in_the_order_of_the_schema() -> None:
+    assert list(FIELDS) == [f"{group}.{field.name}" for group, kind in GROUPS.items() for field in fields(kind)]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_default_in_the_table_is_that_of_conf(name: str, project_configuration: schema.Project) -> None:
+    group, field = name.split(".")
+    stated, actual = yaml.safe_load(FIELDS[name][0].strip("`")), getattr(getattr(project_configuration, group), field)
+    assert stated == actual
+    assert isinstance(stated, str | bool) == isinstance(actual, str | bool)
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS.keys() - IN_WORDS))
+def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configuration: schema.Project) -> None:
+    group_name, field = name.split(".")
+    group = getattr(project_configuration, group_name)
+    kind = next(each.type for each in fields(group) if each.name == field)
+    now, stated = getattr(group, field), FIELDS[name][1]
+
+    def takes(value: Any) -> bool:
+        return accepts(group, field, [value] * len(now) if isinstance(now, list) else value)
+
+    if kind is bool:
+        assert words(stated) == ["true", "false"]
+    elif words(stated):
+        assert all(takes(choice) for choice in words(stated))
+        assert not takes("nonesuch")
+        # A choice that the table lacks would stand in one of the schema's tuples of choices.
+        choices = itertools.chain.from_iterable(value for key, value in vars(schema).items() if key.isupper())
+        assert {choice for choice in choices if takes(choice)} <= set(words(stated))
+    elif stated == "any integer":
+        assert kind is int
+        assert takes(-(10**9))
+        assert takes(10**9)
+    else:
+        low, high = re.match(r"(\S+?) (?:to ([^\s,]+)|or more)", stated).groups()  # type: ignore[union-attr]
+        whole = kind in (int, list[int])
+        read: Callable[[str], float] = int if whole else float
+        assert takes(read(low))
+        assert not takes(read(low) - (1 if whole else (read(low) or 1) / 1000))
+        if high:
+            assert takes(read(high))
+            assert not takes(read(high) + (1 if whole else read(high) / 1000))
+
+
+def test_the_networks_in_the_table_are_those_that_there_are() -> None:
+    from thaw import backbone  # noqa: PLC0415 -- TensorFlow
+
+    assert words(FIELDS["backbone.name"][1]) == list(backbone.TABLE)
+
+
+def test_the_table_of_options_has_every_option_and_names_the_defaults() -> None:
+    chosen = dict(
+        item.popitem()
+        for item in yaml.safe_load((ROOT / "conf/config.yaml").read_text())["defaults"]
+        if isinstance(item, dict)
+    )
+    rows = {
+        words(group)[0]: (words(default), words(others)) for group, default, others, _ in table(CONFIGURATION, "group")
+    }
+    assert list(rows) == list(GROUPS)
+    for group, (default, others) in rows.items():
+        assert default == [chosen[group]]
+        assert sorted(default + others) == sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+def test_the_table_of_augmentations_is_that_of_conf() -> None:
+    ((head, rows),) = [found for found in tables(CONFIGURATION) if found[0][1] == "`none`"]
+    for column, title in enumerate(head[1:], start=1):
+        stated = {words(row[0])[0]: yaml.safe_load(row[column]) for row in rows}
+        path = ROOT / "conf" / "augment" / f"{words(title)[0]}.yaml"
+        assert stated == yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_the_table_of_what_runs_again_is_that_of_the_pipeline() -> None:
+    stages: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    makers = {}
+    for name, stage in stages.items():
+        for out in [*stage.get("outs", []), *stage.get("metrics", [])]:
+            makers[out if isinstance(out, str) else next(iter(out))] = name
+
+    def again(groups: set[str]) -> set[str]:
+        found = {name for name, stage in stages.items() if groups & set(stage.get("params", []))}
+        for name, stage in stages.items():  # in the pipeline's order
+            # "if the manifest changes" is in the table's words, so what prepare makes is taken as unchanged here.
+            if {makers.get(dep) for dep in stage["deps"]} & found - {"prepare"}:
+                found.add(name)
+        return found
+
+    rows = table(CONFIGURATION, "change in", "runs again")
+    assert sorted(itertools.chain.from_iterable(words(groups) for groups, _ in rows)) == sorted(GROUPS)
+    for groups, stated in rows:
+        for group in words(groups):
+            assert set(words(stated)) == again({group}), group
+
+
+# docs/data.md
+
+
+def texts(node: ast.expr) -> Iterator[str]:
+    """The texts that an expression may give, as patterns."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield re.escape(node.value)
+    elif isinstance(node, ast.JoinedStr):
+        parts = (next(texts(part), "") if isinstance(part, ast.Constant) else ".+" for part in node.values)
+        yield "".join(parts)
+    elif isinstance(node, ast.IfExp):
+        yield from texts(node.body)
+        yield from texts(node.orelse)
+    elif isinstance(node, ast.Tuple):
+        yield from texts(node.elts[0])
+
+
+def reasons() -> set[str]:
+    """Every reason for which a file is left out, as a pattern, found in the code that gives it."""
+    found = set[str]()
+    for name in ("triage", "formats"):
+        for node in ast.walk(ast.parse((ROOT / "thaw" / f"{name}.py").read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("Unusable", "Refusal")
+            ):
+                place = 0 if node.func.id == "Unusable" else 1
+                found |= set(texts(node.args[place])) if len(node.args) > place else set()
+            elif isinstance(node, ast.FunctionDef) and node.name.endswith(("_flaw", "_unreadable")):
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Return) and inner.value:
+                        found |= set(texts(inner.value))
+            elif isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["reason"]:
+                found |= set(texts(node.value))
+    return found - {""}
+
+
+def test_the_table_of_reasons_has_every_reason_and_no_other() -> None:
+    stated = [words(row[0])[0] for row in table(DATA, "reason", "remedy")]
+    assert len(set(stated)) == len(stated)
+    patterns = reasons()
+    assert len(patterns) > 15
+    for text in stated:
+        assert any(re.fullmatch(pattern, text) for pattern in patterns), f"the code has no reason {text!r}"
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, text) for text in stated), f"docs/data.md lacks the reason {pattern!r}"
+
+
+def test_the_table_of_reasons_has_every_remedy_and_no_other() -> None:
+    sources = [(ROOT / "thaw" / f"{name}.py").read_text(encoding="utf-8") for name in ("triage", "formats")]
+    constants = {
+        node.value
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    stated = {row[1] for row in table(DATA, "reason", "remedy")}
+    assert stated <= constants
+    from thaw import formats, triage  # noqa: PLC0415 -- only here
+
+    assert {formats.CONVERT, formats.REPLACE, formats.REMOVE, triage.FLATTEN, triage.LINK, triage.RETRY} <= stated
+
+
+def test_the_table_of_results_has_the_columns_and_figures_that_are_written() -> None:
+    source = ast.parse((ROOT / "stages" / "prepare.py").read_text(encoding="utf-8"))
+    assigned = {
+        ast.unparse(node.targets[0]): node.value
+        for node in ast.walk(source)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List | ast.Dict)
+    }
+    figures, columns = assigned["figures"], assigned["columns"]
+    assert isinstance(figures, ast.Dict)
+    assert isinstance(columns, ast.List)
+    stated = {words(file)[0]: words(holds) for file, holds in table(DATA, "file", "holds")}
+    assert stated[layout.metrics("prepare").as_posix()] == [ast.literal_eval(key) for key in figures.keys if key]
+    manifest = [name for name in stated[layout.MANIFEST.as_posix()] if name != "data.raw"]
+    assert manifest == [ast.literal_eval(column) for column in columns.elts]
+    assert {path.as_posix() for path in (layout.CLASSES, layout.QUARANTINE)} <= set(stated)
+
+
+# docs/serving.md
+
+
+def test_the_guide_names_the_files_that_are_exported_and_all_that_thaw_predict_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SERVING.read_text(encoding="utf-8")
+    for name in (layout.KERAS_FILE, layout.SAVED_MODEL, layout.LABELS, *predict.SUFFIXES, layout.EXPORTED.as_posix()):
+        assert f"`{name}" in text
+    monkeypatch.setattr(sys, "argv", ["thaw", "predict", "--help"])
+    with pytest.raises(SystemExit):
+        predict.main()
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert options == set(re.findall(r"`(--[a-z-]+)", text))
+
+
+# All of it run
+
+
+def short_copy(project: Path) -> None:
+    """Bring the rest of the project into the copy, and make training short there; the commands stay what they are."""
+    for name in ("Makefile", "README.md", "pyproject.toml", "LICENSE"):
+        shutil.copyfile(ROOT / name, project / name)
+    for name in ("docs", "requirements"):
+        shutil.copytree(ROOT / name, project / name)
+    for pattern, field, value in (
+        ("phase?/default.yaml", "epochs", 1),
+        ("image/*.yaml", "size", 32),
+        ("augment/*.yaml", "views", 1),
+    ):
+        for path in (project / "conf").glob(pattern):
+            text, count = re.subn(rf"^{field}: .*", f"{field}: {value}", path.read_text(), flags=re.MULTILINE)
+            assert count == 1
+            path.write_text(text, encoding="utf-8")
+    layout.PARAMS.write_text(config.compose(), encoding="utf-8", newline="\n")
+    for line in ("git add .", "git commit --quiet --message=short"):
+        subprocess.run(line.split(), check=True)
+
+
+def run(command: Sequence[str]) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def look_at_the_runs(command: str, port: int) -> None:
+    """Start MLflow's pages, find the project's experiment there, and stop them."""
+    address = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?experiment_name=thaw"
+    with Path("ui.log").open("w") as log:
+        server = subprocess.Popen(shlex.split(command), stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(240):
+            assert server.poll() is None, Path("ui.log").read_text()
+            with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10) as reply:
+                assert json.load(reply)["experiment"]["name"] == "thaw"
+                return
+            time.sleep(0.5)
+        pytest.fail(f"no answer at {address}: {Path('ui.log').read_text()}")
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+
+
+@pytest.mark.slow
+def test_the_commands_and_examples_of_the_readme_and_the_guide_to_serving_run(
+    project: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # What is said on make's command line and in this variable goes before the Makefile's own words.
+    monkeypatch.setenv("MAKEFLAGS", f"VENV={sys.prefix} PORT={port}")
+    monkeypatch.setenv("SETUP", "skip")
+    short_copy(project)
+    tiny_images.rename(project / "my_images")
+
+    printed = {}
+    for command in commands(ROOT / "README.md"):
+        if command == "make ui":
+            look_at_the_runs(command, port)
+        elif command not in SPECIAL:
+            printed[command] = run(["bash", "-c", command])
+    answers = [json.loads(text) for command, text in printed.items() if "--json" in command]
+    assert answers
+    (documented,) = (json.loads(block) for block in blocks(SERVING, "json"))
+    assert [sorted(row) for row in answers[0]] == [sorted(documented[0])]
+
+    for document in (ROOT / "README.md", SERVING):
+        for block in blocks(document, "python"):
+            if "127.0.0.1:8501" not in block:  # it talks to TensorFlow Serving, which is no Python package
+                assert run([sys.executable, "-c", block])
+
+    # What the guide says of files that cannot be used.
+    Path("notes.txt").write_text("no image")
+    command_line = ["thaw", "predict", "--json", "notes.txt", "data/sample/digits/7/3500.png"]
+    done = subprocess.run(command_line, check=False, capture_output=True, text=True)
+    bad, good = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert bad == documented[1]
+    assert sorted(good) == sorted(documented[0])
+    assert "notes.txt" in done.stderr
+    assert subprocess.run(["thaw", "predict"], check=False, capture_output=True).returncode == 2

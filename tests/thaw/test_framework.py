@@ -1,0 +1,53 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+USED = "from thaw.framework import keras, tf; print(keras.backend.backend(), tf.reduce_sum(tf.ones(3)).numpy())"
+
+
+def run(code: str, *folders: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run it in a process of its own, which finds modules in ``folders`` first."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_"))}
+    path = os.pathsep.join(map(str, (*folders, ROOT)))
+    variables = inherited | {"PYTHONPATH": path} | environment
+    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A person's Keras folder, which asks for another backend."""
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": "torch", "floatx": "float32"}), encoding="utf-8")
+    return tmp_path
+
+
+def test_tensorflow_and_keras_are_imported_without_a_word_and_stderr_works_again_after_it() -> None:
+    done = run(f"import os, sys; {USED}; os.write(2, b'one,'); print('two', file=sys.stderr)")
+    assert (done.stdout, done.stderr, done.returncode) == ("tensorflow 3.0\n", "one,two\n", 0)
+
+
+def test_the_backend_is_tensorflow_whatever_a_person_has_set(home: Path) -> None:
+    done = run(USED, KERAS_HOME=str(home), KERAS_BACKEND="jax")
+    assert (done.stdout, done.stderr) == ("tensorflow 3.0\n", "")
+
+
+@pytest.mark.parametrize(("set_to", "expected"), [({}, "2"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
+def test_only_errors_are_logged_unless_a_person_has_set_another_level(
+    tmp_path: Path, set_to: dict[str, str], expected: str
+) -> None:
+    told = "import os\nraise ImportError(os.environ['TF_CPP_MIN_LOG_LEVEL'] + os.environ['KERAS_BACKEND'])\n"
+    (tmp_path / "keras.py").write_text(told, encoding="utf-8")
+    assert run("import thaw.framework", tmp_path, **set_to).stderr.endswith(f"ImportError: {expected}tensorflow\n")
+
+
+def test_what_was_held_back_is_shown_if_the_import_fails(tmp_path: Path) -> None:
+    broken = "import os\nos.write(2, b'driver: no such library\\n')\nraise ImportError('tensorflow is broken')\n"
+    (tmp_path / "tensorflow.py").write_text(broken, encoding="utf-8")
+    done = run("import thaw.framework", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("driver: no such library") == 1
+    assert done.stderr.splitlines()[-1].endswith("ImportError: tensorflow is broken")

@@ -1,0 +1,156 @@
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw import images, layout, preprocessing, records, schema
+from thaw.framework import keras, tf
+
+SQUARE = schema.Image(32, "squash", "bilinear", antialias=True)
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A prepared folder of seven images."""
+    monkeypatch.chdir(tmp_path)
+    random, rows = np.random.default_rng(0), []
+    for number in range(7):
+        label, split = ("cat", "dog", "eel")[number % 3], "val" if number > 4 else "train"
+        path = Path("data/raw", label, f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        name = path.relative_to("data/raw").as_posix()
+        rows.append({"path": name, "sha256": records.sha256(path), "label": label, "split": split})
+    records.write_csv(layout.MANIFEST, ["path", "sha256", "label", "split"], rows)
+    records.write_json(layout.CLASSES, {"classes": ["cat", "dog", "eel"]})
+    return Path("data/raw")
+
+
+def test_a_split_is_read_in_the_manifests_order(raw: Path) -> None:
+    train = images.read(str(raw), "train")
+    assert len(train) == 5
+    assert train.names == ["cat/0.png", "dog/1.png", "eel/2.png", "cat/3.png", "dog/4.png"]
+    assert train.labels.tolist() == [0, 1, 2, 0, 1]
+    assert train.labels.dtype == np.int64
+    for path, sha256 in zip(train.paths, train.hashes, strict=True):
+        assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
+    assert images.read(str(raw), "val").names == ["eel/5.png", "cat/6.png"]
+    assert len(images.read(str(raw), "test")) == 0
+
+
+def test_labels_follow_the_list_of_classes(raw: Path) -> None:
+    records.write_json(layout.CLASSES, {"classes": ["eel", "dog", "cat"]})
+    assert images.read(str(raw), "train").labels.tolist() == [2, 1, 0, 2, 1]
+
+
+def test_a_folder_that_is_gone_is_named(raw: Path) -> None:
+    raw.rename("data/moved")
+    with pytest.raises(ValueError, match=r"^data\.raw: expected the folder of images data/raw, found none"):
+        images.read(str(raw), "train")
+
+
+def test_pixels_come_in_order_and_none_is_left_out(raw: Path) -> None:
+    paths = images.read(str(raw), "train").paths
+    load = preprocessing.load(SQUARE)
+    expected = np.stack([load(tf.io.read_file(path)) for path in paths])
+    for batch_size, sizes in ((2, [2, 2, 1]), (5, [5]), (64, [5])):
+        batches = list(images.pixels(SQUARE, paths, batch_size))
+        assert [len(batch) for batch in batches] == sizes
+        assert all(batch.dtype == np.float32 for batch in batches)
+        np.testing.assert_array_equal(np.concatenate(batches), expected)
+
+
+def index_and_view(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """A source whose inputs say what was asked for."""
+    return np.stack([indices, views], axis=1).astype(np.float32)
+
+
+class Seen(keras.layers.Layer):  # type: ignore[misc]  # Keras has no stubs
+    """Writes down each input that passes in training, step by step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[np.ndarray] = []
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if training:
+            self.steps.append(np.asarray(inputs))
+        return inputs
+
+
+def fitted(train: images.Batches, epochs: int) -> list[list[np.ndarray]]:
+    """What a real ``model.fit`` shows the model: epochs of steps of (batch, 2) indices and views."""
+    seen = Seen()
+    bounds: list[int] = []
+    numbers: list[int] = []
+    model = keras.Sequential([seen, keras.layers.Dense(3)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+
+    def mark(_epoch: int, _logs: object) -> None:
+        bounds.append(len(seen.steps))
+        numbers.append(train.epoch)
+
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=mark)]
+    val = images.Batches(index_and_view, train.labels, 4)
+    model.fit(train, validation_data=val, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    assert numbers == list(range(numbers[0], numbers[0] + epochs))  # Keras turns the page once before it begins
+    return [seen.steps[first:last] for first, last in zip(bounds, [*bounds[1:], len(seen.steps)], strict=True)]
+
+
+def test_in_fit_each_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> None:
+    labels = np.arange(10) % 3
+    train = images.Batches(index_and_view, labels, 4, views=5, seed=3)
+    epochs = fitted(train, 6)
+    orders = []
+    drawn: Counter[int] = Counter()
+    for steps in epochs:
+        assert [len(step) for step in steps] == [4, 4, 2]
+        indices, views = np.concatenate(steps).astype(int).T
+        assert sorted(indices) == list(range(10))
+        assert views.min() >= 0
+        assert views.max() < 5
+        orders.append(tuple(indices))
+        drawn.update(views.tolist())
+    assert len(set(orders)) == 6
+    assert set(drawn) == set(range(5))
+    again = fitted(images.Batches(index_and_view, labels, 4, views=5, seed=3), 6)
+    np.testing.assert_array_equal(np.concatenate(sum(again, [])), np.concatenate(sum(epochs, [])))
+    other = fitted(images.Batches(index_and_view, labels, 4, views=5, seed=4), 1)
+    assert not np.array_equal(np.concatenate(other[0]), np.concatenate(epochs[0]))
+
+
+def test_the_views_of_an_image_change_from_epoch_to_epoch() -> None:
+    train = images.Batches(index_and_view, np.zeros(200, np.int64), 200, views=4, seed=0)
+    table = np.zeros((50, 200), int)
+    for epoch in range(50):
+        indices, views = train[0][0].astype(int).T
+        table[epoch, indices] = views
+        train.on_epoch_end()
+    assert (np.bincount(table.ravel(), minlength=4) > 0.23 * table.size).all()
+    assert all(len(set(column)) == 4 for column in table.T)
+
+
+def test_labels_stay_with_their_images() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, 11)
+    train = images.Batches(index_and_view, labels, 4, views=2, seed=1)
+    for number in range(len(train)):
+        inputs, given = train[number]
+        np.testing.assert_array_equal(given, labels[inputs[:, 0].astype(int)])
+
+
+def test_validation_takes_the_clean_images_in_their_order_each_time() -> None:
+    val = images.Batches(index_and_view, np.zeros(5, np.int64), 2, views=3)
+    for _ in range(2):
+        batches = [val[number][0] for number in range(len(val))]
+        assert [len(batch) for batch in batches] == [2, 2, 1]
+        np.testing.assert_array_equal(np.concatenate(batches), [[index, 0] for index in range(5)])
+        val.on_epoch_end()
+
+
+def test_one_view_is_always_the_clean_image() -> None:
+    train = images.Batches(index_and_view, np.zeros(9, np.int64), 9, views=1, seed=5)
+    assert (train[0][0][:, 1] == 0).all()
