@@ -34,8 +34,8 @@ def main() -> None:
             "made_from": records.made_from([layout.PHASE2 / model.WEIGHTS, layout.probabilities("phase2")]),
         }
         records.write_json(layout.metrics(STAGE), figures)
-        text = f"{', '.join(differences)} equal evaluate on {len(test):,} images within {figures['largest_difference']:.0e}"
-        progress.result(STAGE, f"{text} → {layout.EXPORTED}")
+        text = f"{', '.join(differences)} say what evaluate said, within {figures['largest_difference']:.0e}"
+        progress.result(STAGE, f"{text} on {len(test):,} images → {layout.EXPORTED}")
 
 
 if __name__ == "__main__":

@@ -417,11 +417,14 @@ def short_copy(project: Path) -> None:
         shutil.copytree(ROOT / name, project / name)
     for pattern, field, value in (
         ("phase?/default.yaml", "epochs", 1),
+        ("phase?/default.yaml", "batch_size", 256),
+        ("data/digits.yaml", "val", 0.3),
+        ("data/digits.yaml", "test", 0.02),  # each of these is asked three times by the parity gate
         ("image/*.yaml", "size", 32),
         ("augment/*.yaml", "views", 1),
     ):
         for path in (project / "conf").glob(pattern):
-            text, count = re.subn(rf"^{field}: .*", f"{field}: {value}", path.read_text(), flags=re.MULTILINE)
+            text, count = re.subn(rf"^( *{field}): .*", rf"\1: {value}", path.read_text(), flags=re.MULTILINE)
             assert count == 1
             path.write_text(text, encoding="utf-8")
     layout.PARAMS.write_text(config.compose(), encoding="utf-8", newline="\n")

@@ -142,7 +142,7 @@ def explain(error: Exception) -> str:
         *groups, key = str(cause.full_key).split(".")
         return _unknown_key(groups, key)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: expected key=value or group=option"
+        return f"{error.override}: expected key=value or group=option; quote a value with signs: 'key=\"a value\"'"
     if isinstance(error, MissingConfigException):
         return " ".join([first, *rest]).split(" Config search path:")[0].removeprefix("In 'config': ")
     if isinstance(cause, InterpolationResolutionError):

@@ -1,0 +1,73 @@
+"""Images a second of the extractor, files to cache, against the bare engine on the same layers with data in memory.
+
+``python -m benchmarks.extract --data DIR``. The goal is a ratio of 0.9 or more: reading, decoding, resizing and writing
+must hide behind the engine.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from benchmarks import record
+from thaw import activations, augment, boundaries, config, extraction, images, model, triage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder with one folder per class")
+    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    text = config.compose(["data=folder", f"data.raw={options.data.resolve()}", "augment=none"])
+    params = config.check(yaml.safe_load(text))
+    samples = triage.read(options.data).samples[: options.images]
+    paths = [str(options.data / sample.path) for sample in samples]
+    split = images.Images(paths, paths, [sample.sha256 for sample in samples], np.zeros(len(paths), np.int64))
+    card = model.Card(params.backbone, "benchmark", params.image, params.head, ["a", "b"])
+    classifier = model.build(card, weights=params.backbone.weights)
+    cut = boundaries.find(classifier.backbone, params.phase2.unfreeze)
+    frozen_part, _ = boundaries.split(classifier.backbone, cut)
+
+    size = params.compute.extract_batch_size
+    memory = list(images.pixels(params.image, paths, size))
+    rates: dict[str, list[float]] = {"bare engine": [], "extractor": []}
+    name = ""
+    for _ in range(options.rounds):
+        run, name = extraction.engine(frozen_part, params.compute.extractor)
+        run(memory[0])
+        start = time.monotonic()
+        for batch in memory:
+            run(batch)
+        rates["bare engine"].append(len(paths) / (time.monotonic() - start))
+        with tempfile.TemporaryDirectory() as scratch:
+            params.compute.cache_dir = scratch
+            frozen = activations.Frozen(
+                frozen_part, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute
+            )
+            assert augment.clean(frozen.augment)
+            # What is paid once a run, converting and checking the engine, is left out of the rate and shown beside it.
+            start = time.monotonic()
+            extraction.engine(frozen_part, params.compute.extractor)
+            begin = time.monotonic() - start
+            start = time.monotonic()
+            activations.cached(frozen, [(split, 1)])
+            rates["extractor"].append(len(paths) / (time.monotonic() - start - begin))
+    bare = statistics.median(rates["bare engine"])
+    rows = [
+        {
+            "what": what,
+            "images/s": round(statistics.median(each), 1),
+            "of the bare engine": statistics.median(each) / bare,
+        }
+        for what, each in rates.items()
+    ]
+    record.write("extract", f"{len(paths)} images, layers before {cut.block}, {name}", rows, rates=rates)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import evaluate, prepare
+from thaw import config, layout, model, preprocessing, records, schema
+from thaw.framework import keras, tf
+
+CLASSES = ["class_0", "class_1", "class_2"]
+OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+BATCH = 4
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both phases leave: two classifiers that differ in their heads, and their histories."""
+    folder = tmp_path_factory.mktemp("trained")
+    image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random"), "", image, linear, CLASSES)
+    for seed, (stage, where) in enumerate({"phase1_head": layout.PHASE1, "phase2_finetune": layout.PHASE2}.items()):
+        keras.utils.set_random_seed(seed)
+        model.save(folder / where, model.build(card, weights="random"))
+        rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
+        records.write_csv(folder / layout.history(stage), COLUMNS, rows)
+    return folder
+
+
+@pytest.fixture
+def ready(project: Path, tiny_images: Path, trained: Path) -> Path:
+    """The project when it is the turn of evaluate."""
+    assert tiny_images.is_dir()
+    text = config.compose([*OPTIONS, f"evaluate.batch_size={BATCH}"])
+    layout.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    prepare.main()
+    shutil.copytree(trained, project, dirs_exist_ok=True)
+    return project
+
+
+def made(project: Path) -> dict[str, bytes]:
+    """All that evaluate writes."""
+    folders = [project / layout.EVALUATION, project / layout.METRICS]
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    others = ("prepare", "phase1_head", "phase2_finetune")
+    return {path.name: path.read_bytes() for path in paths if not path.name.startswith(others)}
+
+
+@pytest.mark.usefixtures("ready")
+def test_every_test_image_is_answered_once_in_the_manifests_order() -> None:
+    evaluate.main()
+    test = [row for row in records.read_csv(layout.MANIFEST) if row["split"] == "test"]
+    assert len(test) % BATCH, "a batch size that divides the images could not show a lost remainder"
+    load = preprocessing.load(model.load(layout.PHASE1).card.image)
+    answers = []
+    for phase, folder in (("phase1", layout.PHASE1), ("phase2", layout.PHASE2)):
+        whole = model.whole(model.load(folder))
+        rows = records.read_csv(layout.predictions(phase))
+        assert [(row["path"], row["label"]) for row in rows] == [(row["path"], row["label"]) for row in test]
+        assert all(row["path"].startswith(row["label"]) for row in rows)
+        probabilities = np.load(layout.probabilities(phase), allow_pickle=False)
+        for row, received in zip(rows, probabilities, strict=True):
+            pixels = load(tf.io.read_file(f"data/raw/{row['path']}"))
+            wanted = np.asarray(keras.ops.softmax(whole(pixels[None], training=False)))[0]
+            np.testing.assert_allclose(received, wanted, atol=1e-5)
+            assert row["predicted"] == CLASSES[wanted.argmax()]
+        figures = records.read_json(layout.metrics("evaluate"))[phase]
+        assert figures["images"] == len(test)
+        assert figures["accuracy"] == np.mean([row["predicted"] == row["label"] for row in rows])
+        answers.append(probabilities)
+    assert np.abs(answers[0] - answers[1]).max() > 1e-3
+
+
+def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> None:
+    evaluate.main()
+    first = made(ready)
+    assert set(first) == {
+        *("predictions_phase1.csv", "predictions_phase2.csv", "probabilities_phase1.npy", "probabilities_phase2.npy"),
+        *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html"),
+        *("evaluate.json", "per_class.csv"),
+    }
+    shutil.rmtree(layout.EVALUATION)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.evaluate"], capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("evaluate: test accuracy ")
+    assert {name for name, data in made(ready).items() if data != first[name]} == set()
+
+
+@pytest.mark.usefixtures("ready")
+def test_without_a_model_it_says_what_to_run() -> None:
+    shutil.rmtree(layout.PHASE2)
+    with pytest.raises(SystemExit) as left:
+        config.run(evaluate.main, "evaluate")
+    assert str(left.value.code).startswith(f"evaluate: {layout.PHASE2}: expected model.json and model.weights.h5")
+    assert not layout.metrics("evaluate").exists()

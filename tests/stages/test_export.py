@@ -1,0 +1,72 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import export, prepare
+from thaw import config, evaluation, images, layout, model, predict, records, schema
+from thaw.framework import keras
+
+CLASSES = ["class_0", "class_1", "class_2"]
+OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What phase 2 leaves."""
+    folder = tmp_path_factory.mktemp("trained")
+    image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [8], [0.5], 0.0)
+    card = model.Card(schema.Backbone("mobilenet_v2", "random"), "", image, linear, CLASSES)
+    keras.utils.set_random_seed(0)
+    model.save(folder / layout.PHASE2, model.build(card, weights="random"))
+    return folder
+
+
+@pytest.fixture
+def evaluated(project: Path, tiny_images: Path, trained: Path) -> images.Images:
+    """The images that were evaluated, in the project when it is the turn of export."""
+    configure("export.formats=[keras,saved_model]")
+    prepare.main()
+    shutil.copytree(trained, project, dirs_exist_ok=True)
+    test = images.read(str(tiny_images.relative_to(project)), "test")
+    layout.EVALUATION.mkdir(parents=True)
+    (rows,) = evaluation.probabilities([model.load(layout.PHASE2)], test, batch_size=4)
+    np.save(layout.probabilities("phase2"), rows, allow_pickle=False)
+    return test
+
+
+def configure(*more: str) -> None:
+    layout.PARAMS.write_text(config.compose([*OPTIONS, *more]), encoding="utf-8", newline="\n")
+
+
+def test_all_formats_are_written_and_proven_equal_to_what_was_evaluated(
+    evaluated: images.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export.main()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("export: keras, saved_model, saved_model_images ")
+    figures = records.read_json(layout.metrics("export"))
+    assert figures["compared_images"] == len(evaluated) > 0
+    assert 0 <= figures["largest_difference"] < 1e-5
+    inputs = [layout.PHASE2 / model.WEIGHTS, layout.probabilities("phase2")]
+    assert figures["made_from"] == records.made_from(inputs)
+
+    exported = predict.load(layout.EXPORTED)
+    assert exported.classes == CLASSES
+    answers = exported.answer([Path(path).read_bytes() for path in evaluated.paths])
+    np.testing.assert_allclose(answers, np.load(layout.probabilities("phase2")), atol=1e-5)
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_what_is_not_what_was_evaluated_is_not_exported() -> None:
+    configure("export.formats=[keras]")
+    rows = np.load(layout.probabilities("phase2"))
+    rows[-1, :2] += np.array([0.01, -0.01], np.float32)
+    np.save(layout.probabilities("phase2"), rows)
+    with pytest.raises(RuntimeError, match=r"the exported model \(keras\) differs from the evaluated one by 1\.0e-02"):
+        export.main()
+    assert not layout.metrics("export").exists()
+    configure("export.formats=[keras]", "export.tolerance=0.02")
+    export.main()
+    assert records.read_json(layout.metrics("export"))["largest_difference"] == pytest.approx(0.01, abs=1e-4)
+    assert not (layout.EXPORTED / layout.SAVED_MODEL).exists()

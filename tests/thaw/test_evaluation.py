@@ -1,0 +1,128 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw import evaluation, head, images, layout, metrics, model, preprocessing, records, schema
+from thaw.framework import keras, tf
+
+CLASSES = ["a", "b, c", "d"]
+NUMBER = 11  # images; no batch size below divides it
+
+
+def classifier(seed: int) -> model.Classifier:
+    """Real, and small: what a backbone is made of is not this module's matter."""
+    keras.utils.set_random_seed(seed)
+    image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
+    pixels = keras.Input((32, 32, 3), name="pixels")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
+    features = keras.layers.Conv2D(16, 3, strides=4, activation="relu")(scaled)
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random"), "", image, linear, CLASSES)
+    return model.Classifier(keras.Model(pixels, features, name="tiny"), head.build(linear, 16, 3), card)
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> images.Images:
+    """Images of many sizes; their names are in another order than the alphabet's."""
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    names = [f"{CLASSES[number % 3]}/{NUMBER - number:02}.png" for number in range(NUMBER)]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(exist_ok=True)
+        pixels = random.integers(0, 256, (20 + number, 45 - number, 3)) * random.random(3)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+    labels = np.array([number % 3 for number in range(NUMBER)])
+    return images.Images([str(folder / name) for name in names], names, [""] * NUMBER, labels)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_every_image_counts_once_in_its_place_whatever_the_batch_size(split: images.Images, batch_size: int) -> None:
+    classifiers = [classifier(1), classifier(2)]
+    found = evaluation.probabilities(classifiers, split, batch_size)
+    for each, rows in zip(classifiers, found, strict=True):
+        assert rows.shape == (NUMBER, len(CLASSES))
+        assert rows.dtype == np.float32
+        load, whole = preprocessing.load(each.card.image), model.whole(each)
+        logits = [whole(load(tf.io.read_file(path))[None], training=False)[0] for path in split.paths]
+        np.testing.assert_allclose(rows, keras.ops.softmax(np.stack(logits)), atol=1e-5)
+        assert len(np.unique(rows.round(4), axis=0)) == NUMBER, "the images must differ, or this test could not fail"
+    assert not np.allclose(found[0], found[1], atol=1e-3)
+
+
+@dataclass
+class Settings:
+    """The groups that matter here; the stage's Config has more, for the report."""
+
+    evaluate: schema.Evaluate
+    tracking: schema.Tracking
+
+
+SETTINGS = Settings(schema.Evaluate([2], 0.9, 4), schema.Tracking(enabled=False, uri="secret", experiment="x"))
+
+
+@pytest.fixture
+def written(split: images.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """Probabilities by phase, of which figures, tables, pictures and the report have been written."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"path": name, "label": name.split("/")[0], "split": "test"} for name in split.names]
+    records.write_csv(layout.MANIFEST, ["path", "label", "split"], rows)
+    for stage, folder in (("phase1_head", layout.PHASE1), ("phase2_finetune", layout.PHASE2)):
+        folder.mkdir(parents=True)
+        (folder / model.WEIGHTS).write_bytes(stage.encode())
+        columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+        records.write_csv(layout.history(stage), columns, [dict.fromkeys(columns, 0.5) | {"epoch": 1}])
+    right = np.full((NUMBER, 3), 0.1, np.float32)
+    right[np.arange(NUMBER), split.labels] = 0.8
+    wrong = right.copy()
+    wrong[:3] = (0.2, 0.1, 0.7)  # labels 0, 1, 2: two wrong answers, of which one is right among two
+    found = {"phase1": wrong, "phase2": right}
+    text = evaluation.write(found, split, SETTINGS, CLASSES)
+    assert text.startswith("test accuracy 81.8% (")
+    assert "after phase 1, 100.0% (" in text
+    return found
+
+
+def test_the_figures_are_those_of_the_images(written: dict[str, np.ndarray], split: images.Images) -> None:
+    figures = records.read_json(layout.metrics("evaluate"))
+    assert figures["phase1"] == metrics.summary(written["phase1"], split.labels, [2], 0.9)
+    assert figures["phase1"]["accuracy"] == 9 / NUMBER
+    assert figures["phase2"]["accuracy"] == 1
+    assert figures["phase1"]["images"] == figures["phase2"]["images"] == NUMBER
+    assert figures["made_from"] == records.made_from(
+        [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS, layout.PHASE2 / model.WEIGHTS]
+    )
+    rows = records.read_csv(layout.PER_CLASS)
+    assert [(row["phase"], row["class"]) for row in rows] == [
+        (p, name) for p in ("phase1", "phase2") for name in CLASSES
+    ]
+    assert {row["recall"] for row in rows[3:]} == {"1.0"}
+    assert sum(int(row["support"]) for row in rows[:3]) == NUMBER
+
+
+def test_the_difference_is_that_of_the_same_images(written: dict[str, np.ndarray]) -> None:
+    difference = records.read_json(layout.metrics("evaluate"))["difference"]
+    first, second = np.ones(NUMBER, bool), np.ones(NUMBER, bool)
+    first[:2] = False
+    assert difference == {**metrics.difference(first, second, 0.9), **metrics.mcnemar(first, second)}
+
+
+def test_each_prediction_is_in_the_splits_order(written: dict[str, np.ndarray], split: images.Images) -> None:
+    for phase, probabilities in written.items():
+        np.testing.assert_array_equal(np.load(layout.probabilities(phase)), probabilities)
+        rows = records.read_csv(layout.predictions(phase))
+        assert [row["path"] for row in rows] == split.names
+        assert [row["label"] for row in rows] == [CLASSES[label] for label in split.labels]
+        assert [row["predicted"] for row in rows] == [CLASSES[row.argmax()] for row in probabilities]
+        assert [np.float32(row["probability"]) for row in rows] == list(probabilities.max(axis=1))
+
+
+@pytest.mark.usefixtures("written")
+def test_pictures_and_report_are_written_and_where_runs_are_mirrored_stays_out_of_it() -> None:
+    for phase in ("phase1", "phase2"):
+        with Image.open(layout.confusion_picture(phase)) as picture:
+            assert min(picture.size) > 100
+    assert layout.CURVES.is_file()
+    report = layout.REPORT.read_text(encoding="utf-8")
+    assert "b, c" in report
+    assert "secret" not in report

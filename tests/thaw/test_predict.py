@@ -1,0 +1,197 @@
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw import exporting, head, layout, model, predict, schema
+from thaw.framework import keras
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = ["grün, hell", "red"]
+GREEN, RED = np.array([40, 200, 40]), np.array([200, 40, 40])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model, and small: it knows green from red, because its weights were chosen so."""
+    image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
+    pixels = keras.Input((32, 32, 3), name="pixels")
+    backbone = keras.Model(pixels, keras.layers.Rescaling(1 / 255, name="range")(pixels), name="tiny")
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random"), "", image, linear, CLASSES)
+    classifier = model.Classifier(backbone, head.build(linear, 3, 2), card)
+    classifier.head.get_layer("logits").kernel.assign([[-5.0, 5.0], [5.0, -5.0], [0.0, 0.0]])
+    folder = tmp_path_factory.mktemp("project") / layout.EXPORTED
+    exporting.write(folder, classifier, ["keras", "saved_model"])
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three good images, of three formats and sizes, a broken one and a text, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pictures"
+    (folder / "deeper down").mkdir(parents=True)
+    for number, (name, colour) in enumerate({"1.png": GREEN, "2.JPG": RED, "deeper down/4.webp": RED}.items()):
+        noise = np.random.default_rng(number).integers(-40, 40, (20 + 7 * number, 30, 3))
+        Image.fromarray((colour + noise).astype(np.uint8)).save(folder / name)
+    (folder / "3.jpg").write_bytes((folder / "2.JPG").read_bytes()[:200])
+    (folder / "notes.txt").write_text("no image", encoding="utf-8")
+    return folder
+
+
+GOOD = {"1.png": "grün, hell", "2.JPG": "red", "deeper down/4.webp": "red"}
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """What `thaw predict` leaves its user with: the message it exits with, empty if all is well."""
+    monkeypatch.setattr(sys, "argv", ["thaw", "predict", *words])
+    try:
+        predict.main()
+    except SystemExit as left:
+        return str(left.code)
+    return ""
+
+
+# Which files
+
+
+def test_a_folder_means_the_images_below_it_and_a_file_itself_whatever_its_name(pictures: Path) -> None:
+    (pictures / "folder.png").mkdir()
+    below = [pictures / name for name in ("1.png", "2.JPG", "3.jpg", "deeper down/4.webp")]
+    assert predict.find([str(pictures)]) == below
+    assert predict.find([str(pictures / "notes.txt"), "pictures"]) == [
+        pictures / "notes.txt",
+        *(path.relative_to(pictures.parent) for path in below),
+    ]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_path_that_means_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"gone\.png: expected an image or a folder of images, found nothing there"):
+        predict.find(["pictures", "gone.png"])
+    Path("empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty: expected images \(\.jpg, .*\) in the folder, found none"):
+        predict.find(["empty"])
+
+
+# Which model
+
+
+@pytest.mark.parametrize("inside", ["", layout.KERAS_FILE, layout.SAVED_MODEL])
+def test_the_folder_and_each_format_in_it_give_the_same_answers(exported: Path, pictures: Path, inside: str) -> None:
+    loaded = predict.load(exported / inside)
+    assert loaded.classes == CLASSES
+    files = [(pictures / name).read_bytes() for name in GOOD]
+    rows = loaded.answer(files)
+    assert rows.shape == (3, 2)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
+    assert [CLASSES[row.argmax()] for row in rows] == list(GOOD.values())
+    # The mean colour is about (200, 40, 40) / 255, so the logits are about ±3.14.
+    np.testing.assert_allclose(rows[1, 1], 1 / (1 + np.exp(-2 * 5 * 160 / 255)), atol=2e-3)
+
+
+def test_a_missing_model_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected an exported model \(saved_model/ or model\.keras\), found none"):
+        predict.load(tmp_path)
+    (tmp_path / layout.KERAS_FILE).write_bytes(b"cut off")
+    with pytest.raises(ValueError, match=r"found none; run `dvc repro`, or give its folder with --model"):
+        predict.load(tmp_path)
+
+
+def test_a_keras_file_of_someone_else_is_told_from_ours(exported: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(exported / layout.KERAS_FILE) as ours, zipfile.ZipFile(tmp_path / "x.keras", "w") as theirs:
+        for name in ours.namelist():
+            if name != layout.LABELS:
+                theirs.writestr(name, ours.read(name))
+    with pytest.raises(ValueError, match=r"expected labels\.json in the file, found none; was it exported by thaw"):
+        predict.load(tmp_path / "x.keras")
+
+
+# Answers
+
+
+@pytest.mark.parametrize("inside", [layout.KERAS_FILE, layout.SAVED_MODEL])
+def test_what_cannot_be_used_takes_nothing_from_the_others(
+    exported: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    monkeypatch.setattr(predict, "BATCH", 3)
+    files = [*(pictures / name for name in ("1.png", "3.jpg", "gone.png", "2.JPG", "gone too.png")), pictures]
+    found = list(predict.answers(predict.load(exported / inside), files))
+    assert [path for path, _ in found] == files
+    said = {path.name: answer if isinstance(answer, str) else CLASSES[int(answer.argmax())] for path, answer in found}
+    assert said == {
+        "1.png": "grün, hell",
+        "3.jpg": "expected a JPEG, PNG, GIF, BMP or WebP image, received something else or a damaged file",
+        "gone.png": "can't be read: No such file or directory",
+        "2.JPG": "red",
+        "gone too.png": "can't be read: No such file or directory",
+        "pictures": "can't be read: Is a directory",
+    }
+
+
+def test_the_command_answers_line_by_line_and_fails_if_a_file_could_not_be_used(
+    exported: Path, pictures: Path
+) -> None:
+    """In a process of its own, as a person runs it, in the project's folder."""
+    words = [sys.executable, "-m", "thaw.predict", "predict", str(pictures)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        words, cwd=exported.parents[1], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [(path, label) for path, label, _ in rows] == [(str(pictures / name), GOOD[name]) for name in GOOD]
+    assert all(50 < float(probability.removesuffix("%")) <= 100 for *_, probability in rows)
+    # TensorFlow's decoder has its own word to say of a broken file, which depends on the machine.
+    said = [line for line in done.stderr.splitlines() if line.startswith((str(pictures), "thaw", "Traceback"))]
+    assert len(said) == 2
+    assert said[0].startswith(f"{pictures / '3.jpg'}: expected a JPEG, PNG, GIF, BMP or WebP image, received ")
+    assert said[1] == "thaw predict: 1 of 4 files could not be used"
+    assert done.returncode == 1
+
+
+@pytest.mark.usefixtures("pictures")
+def test_json_has_every_class_and_every_file(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = command(monkeypatch, "pictures/1.png", "pictures/3.jpg", "--json", "--model", str(exported))
+    assert left == "thaw predict: 1 of 2 files could not be used"
+    good, bad = json.loads(capsys.readouterr().out)
+    assert (good["path"], good["label"]) == (str(Path("pictures/1.png")), "grün, hell")
+    assert set(good["probabilities"]) == set(CLASSES)
+    assert good["probability"] == good["probabilities"]["grün, hell"] == max(good["probabilities"].values())
+    assert sum(good["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert bad["path"] == str(Path("pictures/3.jpg"))
+    assert bad["error"].startswith("expected a JPEG")
+
+
+@pytest.mark.usefixtures("pictures")
+def test_all_is_well_without_a_broken_image(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "pictures/1.png", "pictures/2.JPG", "--model", str(exported)) == ""
+    said = capsys.readouterr()
+    assert [line.split("\t")[1] for line in said.out.splitlines()] == ["grün, hell", "red"]
+    assert said.err == ""
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    said = command(monkeypatch, "gone.png")
+    assert said == "thaw predict: gone.png: expected an image or a folder of images, found nothing there"
+    said = command(monkeypatch, "pictures")
+    assert said.startswith(f"thaw predict: {layout.EXPORTED}: expected an exported model")
+    assert "\n" not in said
+    assert capsys.readouterr().out == ""
+
+
+def test_help_does_not_wait_for_tensorflow() -> None:
+    code = "import sys, thaw.predict; print(sorted({'tensorflow', 'keras'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
