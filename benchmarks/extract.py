@@ -1,7 +1,6 @@
 """Images a second of the extractor, files to cache, against the bare engine on the same layers with data in memory.
 
-``python -m benchmarks.extract --data DIR``. The goal is a ratio of 0.9 or more: reading, decoding, resizing and writing
-must hide behind the engine.
+``python -m benchmarks.extract --data DIR``. The goal is a ratio of 0.9 or more: reading, decoding, resizing, writing must hide behind the engine.
 """
 
 import argparse
@@ -14,7 +13,7 @@ import numpy as np
 import yaml
 
 from benchmarks import record
-from thaw import activations, augment, boundaries, config, extraction, images, model, triage
+from thaw import activations, boundaries, config, extraction, images, model, triage
 
 
 def main() -> None:
@@ -49,7 +48,6 @@ def main() -> None:
             frozen = activations.Frozen(
                 frozen_part, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute
             )
-            assert augment.clean(frozen.augment)
             # What is paid once a run, converting and checking the engine, is left out of the rate and shown beside it.
             start = time.monotonic()
             extraction.engine(frozen_part, params.compute.extractor)

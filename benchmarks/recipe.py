@@ -1,7 +1,6 @@
 """The pipeline against the script that a user would write: wall time from raw files to a phase 2 model, and accuracy.
 
-``python -m benchmarks.recipe --data DIR``. Both run as processes of their own, in turn, ``--rounds`` times, on the same
-images, split, backbone and head. The pipeline starts with an empty activation cache, then runs phase 2 again with
+``python -m benchmarks.recipe --data DIR``. Both run as processes of their own, in turn, on the same images, split, backbone and head. The pipeline starts with an empty activation cache, then runs phase 2 again with
 another rate: that is what one more trial of a sweep costs. Tracking is off in both.
 """
 
@@ -110,7 +109,7 @@ def main() -> None:
     rows = [row("script", scripts, script), row("pipeline, cold cache", pipelines, script)]
     record.write(
         f"recipe_{options.data.resolve().name}",
-        f"{options.data.name}: one more trial on a warm cache takes {marginal:.0f} s, {script / marginal:.1f} times faster",
+        f"{options.data.name}: a warm trial takes {marginal:.0f} s: {script / marginal:.1f} times faster",
         rows,
         marginal_seconds=marginal,
         script=scripts,

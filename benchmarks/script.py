@@ -1,7 +1,7 @@
 """The script that a user would write: plain Keras, every image through the whole network in every epoch.
 
-``python -m benchmarks.script PROJECT OUT.json`` trains on the split in PROJECT's manifest with PROJECT's seed, so that it
-and the pipeline learn from the same images. Head, backbone and weights are the same too; loading, augmentation,
+``python -m benchmarks.script PROJECT OUT.json`` trains on the split in PROJECT's manifest, so that it and the pipeline
+learn from the same images. Head, backbone and weights are the same too; loading, augmentation,
 callbacks and schedule are those of the usual two-phase tutorial: 10 epochs of the head at 1e-3, then 20 epochs of the
 top 40 layers at 1e-4, both stopped early.
 """

@@ -16,7 +16,7 @@ from thaw import config, layout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("conf", "stages", "thaw", ".dvc/config", ".dvcignore", ".gitignore", "dvc.yaml")
+PARTS = ("conf", "stages", "thaw", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")
 # Small, yet every part of the pipeline has something to do. tracking.enabled=true where a test is about MLflow.
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=2", "phase2.epochs=2", "tracking.enabled=false")
 # What a developer's shell, or the DVC that runs these tests, could bring in.

@@ -42,7 +42,8 @@ ARROWS: dict[str, set[str]] = {
     "framework": set(),
     "seeds": {"framework"},
     "config": {"layout", "schema"},
-    "sweep": {"config", "layout", "records"},
+    "trial": {"config", "layout"},
+    "sweep": {"config", "layout", "records", "trial"},
     "formats": set(),
     "triage": {"formats", "layout"},
     "pipeline_run": {"layout", "records"},
@@ -63,7 +64,7 @@ OWNERS = {
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
-    *("config", "sweep", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
+    *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
     *("tracking", "pipeline_run", "progress", "report", "predict"),
 )
 

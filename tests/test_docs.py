@@ -416,10 +416,11 @@ def short_copy(project: Path) -> None:
     for name in ("docs", "requirements"):
         shutil.copytree(ROOT / name, project / name)
     for pattern, field, value in (
-        ("phase?/default.yaml", "epochs", 1),
-        ("phase?/default.yaml", "batch_size", 256),
+        ("phase?/*.yaml", "epochs", 1),
+        ("phase?/*.yaml", "batch_size", 256),
+        ("phase2/*.yaml", "unfreeze", '"20"'),
         ("data/digits.yaml", "val", 0.3),
-        ("data/digits.yaml", "test", 0.02),  # each of these is asked three times by the parity gate
+        ("data/digits.yaml", "test", 0.02),  # the parity gate asks for each of these three times
         ("image/*.yaml", "size", 32),
         ("augment/*.yaml", "views", 1),
     ):

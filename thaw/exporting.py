@@ -6,6 +6,7 @@ TensorFlow Serving and all that reads SavedModel, for pixels and for encoded fil
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,7 +22,9 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 def serving(classifier: model.Classifier) -> keras.Model:
     """(batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32 probabilities."""
     pixels = keras.Input((None, None, 3), dtype="uint8", name="images")
-    fitted = preprocessing.resizer(classifier.card.image)(pixels)
+    # Keras rounds integers that it resizes, and can't pad them, where it is called without being compiled.
+    floats = keras.layers.Rescaling(1.0, dtype="float32", name="floats")(pixels)
+    fitted = preprocessing.resizer(classifier.card.image)(floats)
     features = classifier.pool(classifier.backbone(fitted, training=False))
     logits = classifier.head(features)
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
@@ -52,12 +55,23 @@ def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) ->
     metadata = json.loads(parts["metadata.json"])
     metadata.pop("date_saved", None)
     parts["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    parts["config.json"] = _renumbered(parts["config.json"])
     parts[layout.LABELS] = json.dumps(about, sort_keys=True, ensure_ascii=False).encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(parts):
             archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), parts[name])
     path.write_bytes(packed.getvalue())
+
+
+def _renumbered(graph: bytes) -> bytes:
+    """Keras tells shared objects by their addresses, which differ in each process; their order tells them as well."""
+    numbers: dict[bytes, int] = {}
+
+    def number(found: re.Match[bytes]) -> bytes:
+        return b"%s%d" % (found[1], numbers.setdefault(found[2], len(numbers)))
+
+    return re.sub(rb'("shared_object_id": )(\d+)', number, graph)
 
 
 def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Classifier) -> None:

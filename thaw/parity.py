@@ -4,6 +4,7 @@
 LIST with each way there is to ask, and writes the probabilities to OUT.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -31,8 +32,8 @@ def check(folder: Path, paths: Sequence[str], expected: np.ndarray, tolerance: f
         RuntimeError: a difference is larger, or the exported model does not load.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        listed, out = Path(scratch, "paths.txt"), Path(scratch, "probabilities.npz")
-        listed.write_text("\n".join(paths), encoding="utf-8")
+        listed, out = Path(scratch, "paths.json"), Path(scratch, "probabilities.npz")
+        listed.write_text(json.dumps(list(paths)), encoding="utf-8")
         command = [sys.executable, "-m", "thaw.parity", str(folder), str(listed), str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -60,7 +61,7 @@ def _largest(expected: np.ndarray, received: np.ndarray) -> float:
 def main() -> None:
     """Answer for all images with all that is in the folder."""
     folder, listed, out = (Path(argument) for argument in sys.argv[1:4])
-    paths = listed.read_text(encoding="utf-8").split("\n")
+    paths = json.loads(listed.read_text(encoding="utf-8"))
     found: dict[str, np.ndarray] = {}
     if (folder / layout.KERAS_FILE).is_file():
         found["keras"] = _ask(predict.load(folder / layout.KERAS_FILE), paths)

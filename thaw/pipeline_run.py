@@ -20,13 +20,14 @@ from thaw import layout, records
 
 STAGES = ("sample", "prepare", "phase1_head", "phase2_finetune", "evaluate", "export")
 PHASES = {"phase1_head": "phase1", "phase2_finetune": "phase2"}
-# Summaries keep away from the names of the curves, or a final value would be drawn as one more epoch.
+# Summaries keep away from the names of the curves, or a final value would be drawn as one more epoch. MLflow shows
+# groups by name, and the curves should come first.
 GROUPS = {
     "sample": "sample",
-    "prepare": "data",
+    "prepare": "prepare",
     "phase1_head": "phase1_summary",
     "phase2_finetune": "phase2_summary",
-    "export": "export",
+    "export": "test_parity",
 }
 TESTS = {"phase1": "test_phase1", "phase2": "test", "difference": "test_difference"}
 PICTURES = (

@@ -143,16 +143,17 @@ def _predict(options: argparse.Namespace) -> None:
     exported = load(options.model)
     results: list[dict[str, Any]] = []
     failed = 0
-    for path, answer in answers(exported, files):
+    for file, answer in answers(exported, files):
+        path = str(file).encode("utf-8", "replace").decode()  # a name need not be Unicode, what is printed must
         if isinstance(answer, str):
             failed += 1
             print(f"{path}: {answer}", file=sys.stderr)
-            results.append({"path": str(path), "error": answer})
+            results.append({"path": path, "error": answer})
             continue
         best = int(answer.argmax())
         label, probability = exported.classes[best], float(answer[best])
         every = {name: float(value) for name, value in zip(exported.classes, answer, strict=True)}
-        results.append({"path": str(path), "label": label, "probability": probability, "probabilities": every})
+        results.append({"path": path, "label": label, "probability": probability, "probabilities": every})
         if not options.json:
             print(f"{path}\t{label}\t{probability:.1%}")
     if options.json:

@@ -29,6 +29,8 @@ MIRRORED = "thaw.mirrored."
 BEFORE_DATA = ("sample", "prepare")
 REMOTE = ("http:", "https:", "databricks")
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH, TAG_LENGTH = 100, 1000, 6000, 5000  # limits that MLflow sets
+# Without it the pages open in the view for language models, which hides curves and parameters.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 LOCK_SECONDS = 120  # the first process creates the database in about ten
 # MLflow's own values let a stage hang for ten minutes on a dead server.
 ENVIRONMENT = {
@@ -187,7 +189,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
         # Without a server MLflow would put artifacts where the stage runs, which may be a copy that is deleted.
         location = None if uri.startswith(REMOTE) else (layout.main_root() / "mlruns").as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=location, tags=KIND))
         except MlflowException:
             experiment = client.get_experiment_by_name(name)  # another client of the server was faster
             if experiment is None:

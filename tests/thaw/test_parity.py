@@ -90,7 +90,7 @@ def test_every_image_counts_and_so_does_its_order(
     shutil.copy(exported / layout.KERAS_FILE, tmp_path)
     wrong = evaluated.copy()
     wrong[-1, :2] += (0.01, -0.01)
-    with pytest.raises(RuntimeError, match=r"\(keras\) differs from the evaluated one by 1\.0e-02.*tolerance is 1e-04"):
+    with pytest.raises(RuntimeError, match=r"\(keras\) differs from the evaluated one by 1\.0e-02.*is 1e-04"):
         parity.check(tmp_path, paths, wrong, TOLERANCE)
     with pytest.raises(RuntimeError, match="differs"):
         parity.check(tmp_path, paths[::-1], evaluated, TOLERANCE)

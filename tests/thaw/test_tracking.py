@@ -145,7 +145,7 @@ def test_a_restored_stage_is_in_the_run_before_the_next_one_begins(project: Path
     write_phase1([3.0, 2.0])
     with tracking.stage("phase2_finetune", SETTINGS, PARAMS):
         assert curve(project, "phase1/loss") == [(1, 3.0), (2, 2.0)]
-        assert only_run(project).data.metrics["data/images/train"] == 80
+        assert only_run(project).data.metrics["prepare/images/train"] == 80
         write_phase2([1.0])
     assert curve(project, "phase1/loss") == [(1, 3.0), (2, 2.0)]
 
@@ -238,7 +238,7 @@ def test_other_data_or_parameters_make_another_run(project: Path) -> None:
     train(PARAMS)
     assert len(runs(project)) == 3
     assert runs(project)[0].data.tags["thaw.data_sha256"] != runs(project)[2].data.tags["thaw.data_sha256"]
-    assert runs(project)[2].data.metrics["data/images/test"] == 20
+    assert runs(project)[2].data.metrics["prepare/images/test"] == 20
 
 
 def test_a_process_number_that_the_machine_gives_away_again_is_another_run(

@@ -1,0 +1,89 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from stages import phase1_head, prepare
+from thaw import backbone, images, layout, model, records
+
+MADE = (
+    layout.PHASE1 / model.WEIGHTS,
+    layout.PHASE1 / model.CARD,
+    layout.metrics("phase1_head"),
+    layout.history("phase1_head"),
+)
+
+
+def set_params(**groups: dict[str, object]) -> None:
+    values = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
+    for group, changes in groups.items():
+        values[group].update(changes)
+    layout.PARAMS.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def made() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in MADE}
+
+
+@pytest.mark.usefixtures("project", "tiny_images")
+def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.CaptureFixture[str]) -> None:
+    set_params(phase1={"epochs": 5})
+    prepare.main()
+    capsys.readouterr()
+    phase1_head.main()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("phase1_head: epoch ")
+    assert line.endswith(f"→ {layout.PHASE1}")
+
+    assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD}
+    figures = records.read_json(layout.metrics("phase1_head"))
+    assert set(figures) == {"best_epoch", "epochs", "made_from", "val_accuracy", "val_loss"}
+    assert figures["made_from"] == records.made_from([layout.MANIFEST])
+    assert len(records.read_csv(layout.history("phase1_head"))) == figures["epochs"]
+
+    # What the figures say of the classifier is true of the one on disk.
+    classifier = model.load(layout.PHASE1)
+    assert classifier.card.classes == images.classes() == ["class_0", "class_1", "class_2"]
+    assert classifier.card.weights_sha256 == backbone.weights_sha256("efficientnet_lite0", "package")
+    val = images.read("data/raw", "val")
+    (pixels,) = images.pixels(classifier.card.image, val.paths, len(val))
+    logits = np.asarray(model.whole(classifier)(pixels, training=False), np.float64)
+    likelihood = logits[np.arange(len(val)), val.labels] - np.log(np.exp(logits).sum(axis=1))
+    assert -likelihood.mean() == pytest.approx(figures["val_loss"], rel=2e-3)  # features were kept in fp16
+    assert (logits.argmax(axis=1) == val.labels).mean() == pytest.approx(figures["val_accuracy"])
+    assert figures["val_accuracy"] > 0.6
+
+    pretrained = backbone.build("efficientnet_lite0", "package", 64)
+    for weight, kept in zip(classifier.backbone.get_weights(), pretrained.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, kept)
+
+
+@pytest.mark.usefixtures("project", "tiny_images")
+def test_the_same_run_gives_the_same_bytes_with_a_cache_and_without_and_in_another_process() -> None:
+    prepare.main()
+    phase1_head.main()
+    first = made()
+    shutil.rmtree(layout.PHASE1)
+    phase1_head.main()
+    assert made() == first
+    shutil.rmtree(layout.PHASE1)
+    shutil.rmtree(".thaw")
+    done = subprocess.run([sys.executable, "-m", "stages.phase1_head"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert made() == first
+    set_params(phase1={"seed": 1})
+    phase1_head.main()
+    assert made()[MADE[0]] != first[MADE[0]]
+
+
+@pytest.mark.usefixtures("project", "tiny_images")
+def test_images_that_have_gone_are_said_in_one_line() -> None:
+    prepare.main()
+    shutil.move("data/raw", "data/moved")
+    with pytest.raises(ValueError, match=r"^data\.raw: expected the folder of images data/raw, found none"):
+        phase1_head.main()
+    assert not layout.PHASE1.exists()

@@ -1,0 +1,111 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from stages import phase1_head, phase2_finetune, prepare
+from thaw import boundaries, extraction, layout, model, records
+from thaw.framework import keras
+
+MADE = (
+    layout.PHASE2 / model.WEIGHTS,
+    layout.PHASE2 / model.CARD,
+    layout.metrics("phase2_finetune"),
+    layout.history("phase2_finetune"),
+)
+
+
+@pytest.fixture
+def phase1(project: Path, tiny_images: Path) -> Path:
+    """The project after phase 1."""
+    assert tiny_images.is_relative_to(project)
+    prepare.main()
+    phase1_head.main()
+    return project
+
+
+def set_params(**groups: dict[str, object]) -> None:
+    values = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
+    for group, changes in groups.items():
+        values[group].update(changes)
+    layout.PARAMS.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def made() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in MADE}
+
+
+@pytest.mark.usefixtures("phase1")
+def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_model: keras.Model, _extractor: str) -> None:
+        pytest.fail("phase 1 has kept the activations, nothing is to pass the frozen layers again")
+
+    monkeypatch.setattr(extraction, "engine", refuse)
+    capsys.readouterr()
+    phase2_finetune.main()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("phase2_finetune: 40 layers asked, ")
+    assert line.endswith(f"→ {layout.PHASE2}")
+
+    assert {path.name for path in layout.PHASE2.iterdir()} == {model.WEIGHTS, model.CARD}
+    assert (layout.PHASE2 / model.CARD).read_bytes() == (layout.PHASE1 / model.CARD).read_bytes()
+    before, after = model.load(layout.PHASE1), model.load(layout.PHASE2)
+    cut = boundaries.find(before.backbone, "40")
+    figures = records.read_json(layout.metrics("phase2_finetune"))
+    expected = {"best_epoch", "boundary", "epochs", "layers", "made_from", "val_accuracy", "val_loss"}
+    assert set(figures) == expected
+    assert (figures["boundary"], figures["layers"]) == (cut.describe(), cut.thawed_layers)
+    assert figures["made_from"] == records.made_from([layout.MANIFEST, layout.PHASE1 / model.WEIGHTS])
+    assert len(records.read_csv(layout.history("phase2_finetune"))) == figures["epochs"] == 2
+
+    assert figures["best_epoch"] > 0
+    for number, (old, new) in enumerate(zip(before.backbone.layers, after.backbone.layers, strict=True)):
+        free = number > cut.frozen_layers and not isinstance(old, keras.layers.BatchNormalization)
+        for one, two in zip(old.get_weights(), new.get_weights(), strict=True):
+            assert np.array_equal(one, two) != free, old.name
+
+
+@pytest.mark.usefixtures("phase1")
+def test_the_same_run_gives_the_same_bytes_with_a_cache_and_without() -> None:
+    phase2_finetune.main()
+    first = made()
+    shutil.rmtree(layout.PHASE2)
+    shutil.rmtree(".thaw")
+    done = subprocess.run([sys.executable, "-m", "stages.phase2_finetune"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert made() == first
+
+
+@pytest.mark.usefixtures("phase1")
+def test_none_is_phase_one_alone_and_an_unknown_block_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    set_params(phase2={"unfreeze": "none"})
+    capsys.readouterr()
+    phase2_finetune.main()
+    assert "the backbone stays frozen; nothing to train, the model stays as it was" in capsys.readouterr().out
+    for name in (model.WEIGHTS, model.CARD):
+        assert (layout.PHASE2 / name).read_bytes() == (layout.PHASE1 / name).read_bytes()
+    figures = records.read_json(layout.metrics("phase2_finetune"))
+    assert (figures["epochs"], figures["best_epoch"], figures["layers"]) == (0, 0, 0)
+    assert records.read_csv(layout.history("phase2_finetune")) == []
+
+    shutil.rmtree(layout.PHASE2)
+    set_params(phase2={"unfreeze": "block_99"})
+    done = subprocess.run([sys.executable, "-m", "stages.phase2_finetune"], capture_output=True, text=True)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("phase2_finetune: phase2.unfreeze: expected 1 to 141 layers, none, all or one of ")
+    assert line.endswith("received 'block_99'")
+    assert not layout.PHASE2.exists()
+
+
+@pytest.mark.usefixtures("project", "tiny_images")
+def test_without_phase_one_the_stage_says_what_to_run() -> None:
+    prepare.main()
+    with pytest.raises(ValueError, match=r"^models/phase1_head: expected model\.json .* run `dvc repro` first"):
+        phase2_finetune.main()
