@@ -8,7 +8,7 @@
 
 VENV = .venv
 ARGS =
-PORT = 5000
+PORT ?= 5000
 UV = uv
 DEVICE := $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 

@@ -44,8 +44,6 @@ SPECIAL = {
 IN_WORDS = {
     "data.raw": "a folder is looked for when the stage runs",
     "backbone.name": "the choices are those of thaw.backbone.TABLE, which are compared with them below",
-    "phase1.seed": "NumPy refuses what is below 0",
-    "phase2.seed": "the same",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
     "tracking.uri": "MLflow's to judge",

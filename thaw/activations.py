@@ -128,7 +128,7 @@ def _fill(
     progress.say(
         f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
     )
-    make_views = tf.function(augment.view(frozen.augment), reduce_retracing=True)
+    make_views = augment.view(frozen.augment)
     hashes, size = list(missing), frozen.compute.extract_batch_size
     batches = images.pixels(frozen.image, [paths[sha] for sha in hashes], size)
     with progress.bar("views") as bar:

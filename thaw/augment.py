@@ -16,6 +16,9 @@ import numpy as np
 from thaw import schema
 from thaw.framework import keras, tf
 
+# Exact cosines and sines of 0, 90, 180 and 270 degrees, so that a mere quarter turn moves whole pixels.
+_QUARTER_TURNS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)], np.float64)
+
 
 def clean(augment: schema.Augment) -> bool:
     """Whether every view is the image as it is."""
@@ -59,30 +62,37 @@ def view(augment: schema.Augment) -> Any:
             images = _move(augment, images, chance)
         if augment.contrast:
             factor = 1 + augment.contrast * (2 * chance[:, 7] - 1)[:, None, None, None]
-            mean = tf.reduce_mean(images, axis=(1, 2, 3), keepdims=True)
+            # One by one: TensorFlow adds a batch's numbers in an order that depends on the size of the batch.
+            mean = tf.map_fn(tf.reduce_mean, images)[:, None, None, None]
             images = (images - mean) * factor + mean
         if augment.brightness:
             images += 255 * augment.brightness * (2 * chance[:, 8] - 1)[:, None, None, None]
         return tf.clip_by_value(images, 0, 255)
 
-    return make
+    # With the sizes left open, since TensorFlow optimises a graph of known sizes to other last bits: a view must not
+    # depend on how many others are made with it.
+    return tf.function(
+        make, input_signature=[tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None, 2), tf.int32)]
+    )
 
 
 def _move(augment: schema.Augment, images: tf.Tensor, chance: tf.Tensor) -> tf.Tensor:
-    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
+    # In float64, rounded once at the end: in float32 TensorFlow's sines and quotients differ in their last bits between
+    # a single number and one among many, and between a graph and outside of one.
+    chance = tf.cast(chance, tf.float64)
+    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float64))
 
     def around_zero(column: int, most: float) -> tf.Tensor:
         return most * (2 * chance[:, column] - 1)
 
     def flip(column: int, wanted: bool) -> tf.Tensor:
-        return tf.where(wanted & (chance[:, column] < 0.5), -1.0, 1.0)
+        return tf.where(wanted & (chance[:, column] < 0.5), tf.constant(-1, tf.float64), tf.constant(1, tf.float64))
 
     angle = around_zero(2, math.radians(augment.rotation))
     cosine, sine = tf.cos(angle), tf.sin(angle)
     if augment.quarter_turns:
-        # Exact sines and cosines of 0, 90, 180 and 270 degrees, so that a mere quarter turn moves whole pixels.
         quarter = tf.cast(tf.floor(4 * chance[:, 3]), tf.int32)
-        turn_cosine, turn_sine = tf.gather([1.0, 0.0, -1.0, 0.0], quarter), tf.gather([0.0, 1.0, 0.0, -1.0], quarter)
+        turn_cosine, turn_sine = tf.unstack(tf.gather(_QUARTER_TURNS, quarter), axis=1)
         cosine, sine = cosine * turn_cosine - sine * turn_sine, sine * turn_cosine + cosine * turn_sine
     scale = 1 / (1 + around_zero(4, augment.zoom))
     mirror_x, mirror_y = flip(0, augment.horizontal_flip), flip(1, augment.vertical_flip)
@@ -94,7 +104,7 @@ def _move(augment: schema.Augment, images: tf.Tensor, chance: tf.Tensor) -> tf.T
     a2 = middle_x + shift_x - a0 * middle_x - a1 * middle_y
     b2 = middle_y + shift_y - b0 * middle_x - b1 * middle_y
     zero = tf.zeros_like(a0)
-    matrix = tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1)  # (batch, 8)
+    matrix = tf.cast(tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1), tf.float32)  # (batch, 8)
     return keras.ops.image.affine_transform(
         images, matrix, interpolation="bilinear", fill_mode="reflect", data_format="channels_last"
     )

@@ -16,6 +16,7 @@ import hashlib
 import json
 import mmap
 import os
+import re
 import shutil
 import socket
 import time
@@ -33,6 +34,7 @@ from thaw import layout, progress
 
 FORMAT = 1  # of an entry; a new number makes old entries unknown, never wrong
 MARKER_DAYS = 7  # after which a reader on another host counts as gone
+_NAME = re.compile("[0-9a-f]{32}")  # as name() makes them
 _LINE = 64 + 1 + 8 + 1  # sha256 hex, comma, crc32 hex, newline
 
 
@@ -142,7 +144,9 @@ class Reader:
         values = np.empty((len(indices), *shape), np.float32)
         for view in np.unique(views):
             wanted = views == view
-            table = np.frombuffer(self.maps[view], np.float16).reshape(-1, *shape)
+            # A crash may have left part of a row at the end, which no index names.
+            whole = len(self.maps[view]) // self.entries[view].row_bytes * self.entries[view].row_bytes // 2
+            table = np.frombuffer(self.maps[view], np.float16, whole).reshape(-1, *shape)
             values[wanted] = table[self.rows[view][indices[wanted]]]
             del table
             # The pages stay in the system's cache, but no longer count as this process's memory.
@@ -181,7 +185,9 @@ def make_room(cache: Path, wanted: int, budget: int) -> int:
         The bytes by which the budget will be exceeded all the same, 0 if it holds.
     """
     with FileLock(cache / "removal.lock"):
-        entries = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+        # compute.cache_dir may be a folder that holds other things too.
+        found = (path for path in cache.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+        entries = sorted(found, key=lambda path: path.stat().st_mtime)
         sizes = {path: sum(file.stat().st_size for file in path.glob("*") if file.is_file()) for path in entries}
         total = sum(sizes.values())
         for path in entries:

@@ -22,9 +22,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 def serving(classifier: model.Classifier) -> keras.Model:
     """(batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32 probabilities."""
     pixels = keras.Input((None, None, 3), dtype="uint8", name="images")
-    # Keras rounds integers that it resizes, and can't pad them, where it is called without being compiled.
-    floats = keras.layers.Rescaling(1.0, dtype="float32", name="floats")(pixels)
-    fitted = preprocessing.resizer(classifier.card.image)(floats)
+    fitted = preprocessing.resizer(classifier.card.image)(pixels)
     features = classifier.pool(classifier.backbone(fitted, training=False))
     logits = classifier.head(features)
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)

@@ -95,7 +95,7 @@ def streaming(frozen: Frozen, split: images.Images) -> images.Source:
     """The activations at the first cut, computed when they are asked for, from views that need not be kept."""
     run, _ = extraction.engine(frozen.model, frozen.compute.extractor)
     load = preprocessing.load(frozen.image)
-    make_views = tf.function(augment.view(frozen.augment), reduce_retracing=True)
+    make_views = augment.view(frozen.augment)
     paths = np.array(split.paths)
     shape = (frozen.image.size, frozen.image.size, 3)
 

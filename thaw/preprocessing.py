@@ -4,6 +4,7 @@ Training, evaluation and serving all call these functions. What comes out is flo
 backbone wants is its own first layer (``thaw.backbone``), so nobody can forget it or apply it twice.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from thaw import schema
@@ -98,19 +99,25 @@ def upright(pixels: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
     return tf.cond(flipped, lambda: pixels[::-1], lambda: pixels)
 
 
-def resizer(image: schema.Image) -> keras.layers.Layer:
-    """The layer that fits images to the input square, part of the exported model too.
+def resizer(image: schema.Image) -> Callable[[Any], Any]:
+    """What fits images to the input square, part of the exported model too.
 
-    It takes ([batch,] height, width, 3) of any size, uint8 or float, and gives ([batch,] size, size, 3) float32.
+    Returns:
+        ([batch,] height, width, 3) of any size, uint8 or float → ([batch,] size, size, 3) float32 in [0, 255].
     """
     fit: dict[str, Any] = {
         "squash": {},
         "crop": {"crop_to_aspect_ratio": True},
         "pad": {"pad_to_aspect_ratio": True},
     }[image.fit]
-    return keras.layers.Resizing(
+    # Outside of a graph Keras's Resizing would round back to uint8 what came as uint8.
+    as_float = keras.layers.Rescaling(1.0, dtype="float32", name="as_float")
+    resize = keras.layers.Resizing(
         image.size, image.size, image.interpolation, antialias=image.antialias, dtype="float32", name="resize", **fit
     )
+    # A bicubic filter overshoots at edges.
+    in_range = keras.layers.ReLU(max_value=255.0, dtype="float32", name="in_range")
+    return lambda pixels: in_range(resize(as_float(pixels)))
 
 
 def load(image: schema.Image) -> Any:
@@ -118,6 +125,6 @@ def load(image: schema.Image) -> Any:
     resize = resizer(image)
 
     def pixels(encoded: tf.Tensor) -> tf.Tensor:
-        return resize(tf.cast(decode(encoded), tf.float32))
+        return resize(decode(encoded))
 
     return pixels

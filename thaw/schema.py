@@ -14,6 +14,7 @@ SCHEDULES = ("constant", "cosine")
 ACTIVATIONS = ("auto", "cached", "streaming")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = ("keras", "saved_model")
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
 
 
 def _between(group: object, field: str, low: float, high: float, unit: str = "") -> None:
@@ -37,9 +38,10 @@ class Data:
     raw: str  # folder with one folder per class, or with train/ val/ test/ of such folders; relative to the project
     val: float  # share of the images for validation, 0.01 to 0.5
     test: float  # share of the images for the test, 0.01 to 0.5
-    seed: int  # of the split
+    seed: int  # of the split, 0 to 4294967295
 
     def __post_init__(self) -> None:
+        _between(self, "seed", 0, LARGEST_SEED)
         _between(self, "val", 0.01, 0.5)
         _between(self, "test", 0.01, 0.5)
         if not self.raw:
@@ -74,9 +76,10 @@ class Augment:
     translation: float  # share of the image's side, each direction, 0 to 0.5
     brightness: float  # share of the pixel range added or taken away, 0 to 1
     contrast: float  # 0.1 is 90 % to 110 % of the distance from the mean, 0 to 1
-    seed: int  # of the views
+    seed: int  # of the views, 0 to 4294967295
 
     def __post_init__(self) -> None:
+        _between(self, "seed", 0, LARGEST_SEED)
         _between(self, "views", 1, 64)
         _between(self, "rotation", 0, 180, "degrees")
         _between(self, "zoom", 0, 0.9)
@@ -135,9 +138,10 @@ class Phase1:
     patience: int  # epochs without a better validation loss before training stops, 1 to 1000
     plateau_patience: int  # epochs without a better validation loss before the rate is cut, 1 to 1000
     plateau_factor: float  # what the rate is multiplied by on a plateau, 0.01 to 1 (1: never cut)
-    seed: int  # of the head's initial weights, the dropout and the order of the images
+    seed: int  # 0 to 4294967295, of the head's initial weights, the dropout and the order of the images
 
     def __post_init__(self) -> None:
+        _between(self, "seed", 0, LARGEST_SEED)
         _between(self, "epochs", 1, 1000)
         _between(self, "batch_size", 1, 4096, "images")
         _between(self, "learning_rate", 1e-8, 1)
@@ -159,9 +163,10 @@ class Phase2:
     schedule: str  # constant, or cosine: down to zero over all epochs
     warmup: float  # share of all steps over which the rate rises from zero, 0 to 0.5
     activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
-    seed: int  # of the dropout and the order of the images
+    seed: int  # 0 to 4294967295, of the dropout and the order of the images
 
     def __post_init__(self) -> None:
+        _between(self, "seed", 0, LARGEST_SEED)
         _between(self, "epochs", 1, 1000)
         _between(self, "batch_size", 1, 4096, "images")
         _between(self, "learning_rate", 1e-8, 1)

@@ -62,12 +62,14 @@ def fit(
     """Train with Adam until the validation loss stops falling, and leave the weights of the best epoch in the model.
 
     Args:
-        model: gives logits; what of it is trainable is trained. It is compiled here.
+        model: gives logits; what of it is trainable is trained.
         report: told of every epoch as it ends.
 
     Raises:
         ValueError: the loss is no longer a number.
     """
+    # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
+    model = keras.Model(model.inputs, model.outputs)
     model.compile(
         keras.optimizers.Adam(_rate(settings, len(train))),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

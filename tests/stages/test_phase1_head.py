@@ -63,21 +63,15 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
 
 
 @pytest.mark.usefixtures("project", "tiny_images")
-def test_the_same_run_gives_the_same_bytes_with_a_cache_and_without_and_in_another_process() -> None:
+def test_the_same_run_in_another_process_and_with_an_empty_cache_gives_the_same_bytes() -> None:
     prepare.main()
     phase1_head.main()
     first = made()
-    shutil.rmtree(layout.PHASE1)
-    phase1_head.main()
-    assert made() == first
     shutil.rmtree(layout.PHASE1)
     shutil.rmtree(".thaw")
     done = subprocess.run([sys.executable, "-m", "stages.phase1_head"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert made() == first
-    set_params(phase1={"seed": 1})
-    phase1_head.main()
-    assert made()[MADE[0]] != first[MADE[0]]
 
 
 @pytest.mark.usefixtures("project", "tiny_images")

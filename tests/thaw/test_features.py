@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import augment, boundaries, extraction, features, images, model, preprocessing, records, schema, seeds, training
+from thaw import (
+    augment,
+    boundaries,
+    extraction,
+    features,
+    images,
+    model,
+    preprocessing,
+    records,
+    schema,
+    seeds,
+    training,
+)
 from thaw.framework import keras, tf
 
 SIZE = schema.Image(32, "squash", "bilinear", antialias=True)

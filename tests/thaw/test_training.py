@@ -43,9 +43,9 @@ def batches(points: np.ndarray, labels: np.ndarray, size: int = 8, seed: int | N
 def network(*, zero: bool = False, dropout: float = 0) -> keras.Model:
     seeds.fix(0)
     inputs = keras.Input((3,))
-    values = keras.layers.Dropout(dropout)(inputs)
+    values = keras.layers.Dropout(dropout, name="dropout")(inputs)
     start = "zeros" if zero else "glorot_uniform"
-    return keras.Model(inputs, keras.layers.Dense(3, kernel_initializer=start, name="logits")(values))
+    return keras.Model(inputs, keras.layers.Dense(3, kernel_initializer=start, name="logits")(values), name="head")
 
 
 def fit(
@@ -188,7 +188,9 @@ def test_at_a_rate_of_zero_nothing_moves() -> None:
 def test_what_diverges_is_stopped_with_a_way_out(settings: schema.Phase1 | schema.Phase2) -> None:
     bad = POINTS.copy()
     bad[17, 1] = np.nan
-    with pytest.raises(ValueError, match=r"^training diverged in epoch 1: the loss is nan; choose a lower learning rate"):
+    with pytest.raises(
+        ValueError, match=r"^training diverged in epoch 1: the loss is nan; choose a lower learning rate"
+    ):
         fit(network(), settings, train=(bad, LABELS))
 
 
@@ -196,11 +198,24 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     def trained(seed: int) -> bytes:
         model = network(dropout=0.5)
         train = batches(POINTS, LABELS, seed=seed)
-        training.fit(model, train, batches(POINTS, LABELS), PHASE1, lambda _epoch, _values: None, "test")
+        settings = replace(PHASE1, epochs=3)
+        training.fit(model, train, batches(POINTS, LABELS), settings, lambda _epoch, _values: None, "test")
         return b"".join(weight.tobytes() for weight in model.get_weights())
 
     assert trained(0) == trained(0)
     assert trained(0) != trained(1)
+
+
+def test_what_was_trained_is_saved_as_if_it_had_been_made_so(tmp_path: Path) -> None:
+    trained, made = network(), network()
+    fit(trained, replace(PHASE1, epochs=1))
+    made.set_weights(trained.get_weights())
+    for name, model in (("trained", trained), ("made", made)):
+        # Within another model, as the head is in the classifier.
+        inputs = keras.Input((3,))
+        keras.Model(inputs, model(inputs), name="whole").save_weights(tmp_path / f"{name}.weights.h5")
+    # No optimiser and no numbered names: equal weights are equal files.
+    assert (tmp_path / "trained.weights.h5").read_bytes() == (tmp_path / "made.weights.h5").read_bytes()
 
 
 def test_every_epoch_is_reported_as_it_ends() -> None:
