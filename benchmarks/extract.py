@@ -1,6 +1,7 @@
 """Images a second of the extractor, files to cache, against the bare engine on the same layers with data in memory.
 
-``python -m benchmarks.extract --data DIR``. The goal is a ratio of 0.9 or more: reading, decoding, resizing, writing must hide behind the engine.
+``python -m benchmarks.extract --data DIR``. The goal is a ratio of 0.9 or more: reading, decoding, resizing and
+writing must hide behind the engine.
 """
 
 import argparse

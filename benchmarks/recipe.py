@@ -1,6 +1,7 @@
 """The pipeline against the script that a user would write: wall time from raw files to a phase 2 model, and accuracy.
 
-``python -m benchmarks.recipe --data DIR``. Both run as processes of their own, in turn, on the same images, split, backbone and head. The pipeline starts with an empty activation cache, then runs phase 2 again with
+``python -m benchmarks.recipe --data DIR``. Both run as processes of their own, in turn, ``--rounds`` times, on the
+same images, split, backbone and head. The pipeline starts with an empty activation cache, then runs phase 2 again with
 another rate: that is what one more trial of a sweep costs. Tracking is off in both.
 """
 

@@ -77,8 +77,8 @@ def view(augment: schema.Augment) -> Any:
 
 
 def _move(augment: schema.Augment, images: tf.Tensor, chance: tf.Tensor) -> tf.Tensor:
-    # In float64, rounded once at the end: in float32 TensorFlow's sines and quotients differ in their last bits between
-    # a single number and one among many, and between a graph and outside of one.
+    # In float64, rounded once at the end: in float32 TensorFlow's sines and quotients differ in their last bits
+    # between a single number and one among many, and between a graph and outside of one.
     chance = tf.cast(chance, tf.float64)
     height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float64))
 

@@ -203,7 +203,7 @@ def run(main: Callable[[], None], name: str) -> None:
     """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
     try:
         main()
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get("THAW_TRACEBACK"):
             raise
         sys.exit(f"{name}: {' '.join(str(error).split())}")

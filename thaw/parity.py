@@ -29,7 +29,7 @@ def check(folder: Path, paths: Sequence[str], expected: np.ndarray, tolerance: f
         The largest difference by way to ask.
 
     Raises:
-        RuntimeError: a difference is larger, or the exported model does not load.
+        ValueError: a difference is larger, or the exported model does not load.
     """
     with tempfile.TemporaryDirectory() as scratch:
         listed, out = Path(scratch, "paths.json"), Path(scratch, "probabilities.npz")
@@ -38,14 +38,14 @@ def check(folder: Path, paths: Sequence[str], expected: np.ndarray, tolerance: f
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise RuntimeError(f"the exported model does not load in a fresh process: {last[0]}")
+            raise ValueError(f"the exported model does not load in a fresh process: {last[0]}")
         with np.load(out, allow_pickle=False) as answers:
             differences = {way: _largest(expected, answers[way]) for way in answers.files}
     if not differences:
-        raise RuntimeError(f"{folder}: expected an exported model, found none")
+        raise ValueError(f"{folder}: expected an exported model, found none")
     for way, difference in differences.items():
         if not difference <= tolerance:
-            raise RuntimeError(
+            raise ValueError(
                 f"the exported model ({way}) differs from the evaluated one by {difference:.1e} in a probability, "
                 f"export.tolerance is {tolerance:.0e}"
             )

@@ -83,7 +83,7 @@ def fit(
         watch,
         keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True),
     ]
-    if isinstance(settings, schema.Phase1):
+    if isinstance(settings, schema.Phase1) and settings.plateau_factor < 1:
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
                 "val_loss", factor=settings.plateau_factor, patience=settings.plateau_patience, min_delta=0

@@ -63,7 +63,7 @@ def test_what_is_not_what_was_evaluated_is_not_exported() -> None:
     rows = np.load(layout.probabilities("phase2"))
     rows[-1, :2] += np.array([0.01, -0.01], np.float32)
     np.save(layout.probabilities("phase2"), rows)
-    with pytest.raises(RuntimeError, match=r"the exported model \(keras\) differs from the evaluated one by 1\.0e-02"):
+    with pytest.raises(ValueError, match=r"the exported model \(keras\) differs from the evaluated one by 1\.0e-02"):
         export.main()
     assert not layout.metrics("export").exists()
     configure("export.formats=[keras]", "export.tolerance=0.02")

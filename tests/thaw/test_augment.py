@@ -15,7 +15,11 @@ OPTIONS = {
 }
 CHANGES = {
     **dict.fromkeys(("horizontal_flip", "vertical_flip", "quarter_turns"), True),
-    **{"rotation": 5, "zoom": 0.1, "translation": 0.1, "brightness": 0.1, "contrast": 0.1},
+    "rotation": 5,
+    "zoom": 0.1,
+    "translation": 0.1,
+    "brightness": 0.1,
+    "contrast": 0.1,
 }
 RANDOM = np.random.default_rng(0)
 NOISE = RANDOM.uniform(0, 255, (7, 32, 32, 3)).astype(np.float32)

@@ -118,7 +118,8 @@ def test_in_fit_each_image_is_seen_once_an_epoch_in_an_order_of_its_own() -> Non
     assert len(set(orders)) == 6
     assert set(drawn) == set(range(5))
     again = fitted(images.Batches(index_and_view, labels, 4, views=5, seed=3), 6)
-    np.testing.assert_array_equal(np.concatenate(sum(again, [])), np.concatenate(sum(epochs, [])))
+    for one, two in zip(again, epochs, strict=True):
+        np.testing.assert_array_equal(np.concatenate(one), np.concatenate(two))
     other = fitted(images.Batches(index_and_view, labels, 4, views=5, seed=4), 1)
     assert not np.array_equal(np.concatenate(other[0]), np.concatenate(epochs[0]))
 

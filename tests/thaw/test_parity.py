@@ -90,9 +90,9 @@ def test_every_image_counts_and_so_does_its_order(
     shutil.copy(exported / layout.KERAS_FILE, tmp_path)
     wrong = evaluated.copy()
     wrong[-1, :2] += (0.01, -0.01)
-    with pytest.raises(RuntimeError, match=r"\(keras\) differs from the evaluated one by 1\.0e-02.*is 1e-04"):
+    with pytest.raises(ValueError, match=r"\(keras\) differs from the evaluated one by 1\.0e-02.*is 1e-04"):
         parity.check(tmp_path, paths, wrong, TOLERANCE)
-    with pytest.raises(RuntimeError, match="differs"):
+    with pytest.raises(ValueError, match="differs"):
         parity.check(tmp_path, paths[::-1], evaluated, TOLERANCE)
 
 
@@ -100,7 +100,7 @@ def test_every_image_counts_and_so_does_its_order(
 def test_weights_that_were_tampered_with_fail(
     exported: Path, tmp_path: Path, paths: list[str], evaluated: np.ndarray, change: float, said: str
 ) -> None:
-    with pytest.raises(RuntimeError, match=rf"the exported model \(keras\) differs from the evaluated one {said}"):
+    with pytest.raises(ValueError, match=rf"the exported model \(keras\) differs from the evaluated one {said}"):
         parity.check(tampered(exported, tmp_path, change), paths, evaluated, TOLERANCE)
 
 
@@ -115,7 +115,7 @@ def test_another_model_as_saved_model_fails(
         exporting.write(tmp_path, classifier, ["saved_model"])
     finally:
         bias.assign(before)
-    with pytest.raises(RuntimeError, match=r"the exported model \(saved_model\) differs"):
+    with pytest.raises(ValueError, match=r"the exported model \(saved_model\) differs"):
         parity.check(tmp_path, paths, evaluated, TOLERANCE)
 
 
@@ -124,7 +124,7 @@ def test_an_export_that_does_not_load_fails(
 ) -> None:
     whole = (exported / layout.KERAS_FILE).read_bytes()
     (tmp_path / layout.KERAS_FILE).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RuntimeError, match=r"does not load in a fresh process: \S+"):
+    with pytest.raises(ValueError, match=r"does not load in a fresh process: \S+"):
         parity.check(tmp_path, paths, evaluated, TOLERANCE)
 
 
@@ -132,10 +132,10 @@ def test_an_image_that_it_cannot_answer_for_fails(
     exported: Path, tmp_path: Path, paths: list[str], evaluated: np.ndarray
 ) -> None:
     shutil.copy(exported / layout.KERAS_FILE, tmp_path)
-    with pytest.raises(RuntimeError, match=r"\(keras\) differs from the evaluated one by inf"):
+    with pytest.raises(ValueError, match=r"\(keras\) differs from the evaluated one by inf"):
         parity.check(tmp_path, [*paths[:-1], str(tmp_path / "gone.png")], evaluated, TOLERANCE)
 
 
 def test_a_folder_without_an_export_fails(tmp_path: Path, paths: list[str], evaluated: np.ndarray) -> None:
-    with pytest.raises(RuntimeError, match="expected an exported model, found none"):
+    with pytest.raises(ValueError, match="expected an exported model, found none"):
         parity.check(tmp_path, paths, evaluated, TOLERANCE)

@@ -171,8 +171,8 @@ def test_of_an_animation_the_first_frame_counts() -> None:
 
 def _resized(pixels: np.ndarray, size: int, interpolation: str) -> np.ndarray:
     """By Pillow, which always filters before it makes smaller, in float."""
-    kind = {"nearest": Image.NEAREST, "bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}[interpolation]
-    channels = [Image.fromarray(channel).resize((size, size), kind) for channel in np.moveaxis(pixels, -1, 0)]
+    kind = Image.Resampling[interpolation.upper()]
+    channels = [np.asarray(Image.fromarray(one).resize((size, size), kind)) for one in np.moveaxis(pixels, -1, 0)]
     return np.stack(channels, axis=-1).clip(0, 255)
 
 

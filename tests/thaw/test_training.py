@@ -42,7 +42,7 @@ def batches(points: np.ndarray, labels: np.ndarray, size: int = 8, seed: int | N
 
 def network(*, zero: bool = False, dropout: float = 0) -> keras.Model:
     seeds.fix(0)
-    inputs = keras.Input((3,))
+    inputs = keras.Input((3,), name="points")
     values = keras.layers.Dropout(dropout, name="dropout")(inputs)
     start = "zeros" if zero else "glorot_uniform"
     return keras.Model(inputs, keras.layers.Dense(3, kernel_initializer=start, name="logits")(values), name="head")
@@ -96,8 +96,11 @@ NOISE = RANDOM.normal(size=(12, 3)).astype(np.float32)
 OTHERS = (RANDOM.normal(size=(300, 3)) + 0.35 * np.eye(3)[np.arange(300) % 3]).astype(np.float32)
 
 
-@pytest.mark.parametrize("settings", [replace(PHASE1, plateau_factor=0.99), PHASE2], ids=["phase 1", "phase 2"])
-@pytest.mark.parametrize("patience", [3, 1000])
+@pytest.mark.parametrize(
+    ("settings", "patience"),
+    [(replace(PHASE1, plateau_factor=0.99), 3), (PHASE2, 3), (PHASE2, 1000)],
+    ids=["phase 1", "phase 2", "phase 2 to the end"],
+)
 def test_the_weights_of_the_best_epoch_are_kept(settings: schema.Phase1 | schema.Phase2, patience: int) -> None:
     model = network()
     model.layers[-1].kernel.assign(-3 * np.eye(3))  # so that there is something to win at first
@@ -212,7 +215,7 @@ def test_what_was_trained_is_saved_as_if_it_had_been_made_so(tmp_path: Path) -> 
     made.set_weights(trained.get_weights())
     for name, model in (("trained", trained), ("made", made)):
         # Within another model, as the head is in the classifier.
-        inputs = keras.Input((3,))
+        inputs = keras.Input((3,), name="input")
         keras.Model(inputs, model(inputs), name="whole").save_weights(tmp_path / f"{name}.weights.h5")
     # No optimiser and no numbered names: equal weights are equal files.
     assert (tmp_path / "trained.weights.h5").read_bytes() == (tmp_path / "made.weights.h5").read_bytes()
