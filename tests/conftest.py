@@ -13,7 +13,7 @@ from PIL import Image
 from thaw import config, layout
 
 # TensorFlow reads this when it is loaded, so it is set before any test module is.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("conf", "stages", "thaw", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")

@@ -10,13 +10,25 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thaw import augment, cache, extraction, images, preprocessing, progress, schema
+from thaw import (
+    augment,
+    backbone,
+    cache,
+    efficientnet_lite,
+    extraction,
+    images,
+    preprocessing,
+    progress,
+    records,
+    schema,
+    torch_checkpoint,
+)
 from thaw.framework import keras, tf
 
 
@@ -80,7 +92,7 @@ def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[li
 
 def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
     """The lock's name, and the name of each view's entry at each cut."""
-    sources = (preprocessing, augment, extraction)
+    sources = (preprocessing, augment, extraction, backbone, efficientnet_lite, torch_checkpoint)
     family: dict[str, Any] = {
         "weights": frozen.weights_sha256,
         "image": asdict(frozen.image),
@@ -103,17 +115,7 @@ def _fill(
     folder: Path,
 ) -> None:
     """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once."""
-    paths: dict[str, str] = {}
-    missing: dict[str, dict[int, list[int]]] = {}  # image → view → cuts
-    for split, views in sets:
-        for view, cut in ((view, cut) for view in range(views) for cut in range(len(frozen.cuts))):
-            rows = entries[view][cut].find(split.hashes)
-            for position in np.flatnonzero(rows < 0):
-                sha = split.hashes[position]
-                paths[sha] = split.paths[position]
-                cuts = missing.setdefault(sha, {}).setdefault(view, [])
-                if cut not in cuts:
-                    cuts.append(cut)
+    paths, missing = _missing(entries, sets)
     if not missing:
         return
     sizes = frozen.row_bytes()
@@ -123,6 +125,7 @@ def _fill(
         progress.warn(
             f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all of it is needed now"
         )
+    _check_files(paths)
     run, engine = extraction.engine(frozen.model, frozen.compute.extractor)
     passes = sum(len(views) for views in missing.values())
     progress.say(
@@ -147,5 +150,34 @@ def _fill(
                 for cut, values in enumerate(run(pixels)):
                     kept = [row for row, sha in enumerate(picked) if cut in missing[sha][view]]
                     if kept:
-                        entries[view][cut].append([picked[row] for row in kept], values[kept].astype(np.float16))
+                        with np.errstate(over="ignore"):  # append() says it, with a way out
+                            rows = values[kept].astype(np.float16)
+                        entries[view][cut].append([picked[row] for row in kept], rows)
                 bar.update(task, advance=len(picked))
+
+
+def _missing(
+    entries: list[list[cache.Entry]], sets: Sequence[tuple[images.Images, int]]
+) -> tuple[dict[str, str], dict[str, dict[int, list[int]]]]:
+    """The file of each image that is not complete, and for each such image the cuts that each view lacks."""
+    paths: dict[str, str] = {}
+    missing: dict[str, dict[int, list[int]]] = {}  # image → view → cuts
+    for split, views in sets:
+        for view, cut in product(range(views), range(len(entries[0]))):
+            rows = entries[view][cut].find(split.hashes)
+            for position in np.flatnonzero(rows < 0):
+                sha = split.hashes[position]
+                paths[sha] = split.paths[position]
+                cuts = missing.setdefault(sha, {}).setdefault(view, [])
+                if cut not in cuts:
+                    cuts.append(cut)
+    return paths, missing
+
+
+def _check_files(paths: dict[str, str]) -> None:
+    # The cache outlives this run, so a row must never get the name of another file's content.
+    for sha, path in paths.items():
+        if records.sha256(Path(path)) != sha:
+            raise ValueError(
+                f"{path} is no longer what it was when it was prepared; run `dvc repro`, which looks again"
+            )

@@ -66,7 +66,13 @@ def pixels(image: schema.Image, paths: Sequence[str], batch_size: int) -> Iterat
     options.deterministic = True
     decoded = files.map(lambda path: load(tf.io.read_file(path)), num_parallel_calls=tf.data.AUTOTUNE)
     batches = decoded.batch(batch_size).prefetch(2).with_options(options)
-    return iter(batches.as_numpy_iterator())
+    try:
+        yield from batches.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        reason = error.message.splitlines()[0]
+        raise ValueError(
+            f"an image changed or went after it was prepared ({reason:.200}); run `dvc repro`, which looks again"
+        ) from error
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stubs

@@ -35,7 +35,7 @@ def test_the_backend_is_tensorflow_whatever_a_person_has_set(home: Path) -> None
     assert (done.stdout, done.stderr) == ("tensorflow 3.0\n", "")
 
 
-@pytest.mark.parametrize(("set_to", "expected"), [({}, "2"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
+@pytest.mark.parametrize(("set_to", "expected"), [({}, "3"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
 def test_only_errors_are_logged_unless_a_person_has_set_another_level(
     tmp_path: Path, set_to: dict[str, str], expected: str
 ) -> None:
