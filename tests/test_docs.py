@@ -239,12 +239,8 @@ def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configu
         assert all(takes(choice) for choice in words(stated))
         assert not takes("nonesuch")
         # A choice that the table lacks would stand in one of the schema's tuples of choices.
-        choices = itertools.chain.from_iterable(value for key, value in vars(schema).items() if key.isupper())
+        choices = itertools.chain.from_iterable(each for each in vars(schema).values() if isinstance(each, tuple))
         assert {choice for choice in choices if takes(choice)} <= set(words(stated))
-    elif stated == "any integer":
-        assert kind is int
-        assert takes(-(10**9))
-        assert takes(10**9)
     else:
         low, high = re.match(r"(\S+?) (?:to ([^\s,]+)|or more)", stated).groups()  # type: ignore[union-attr]
         whole = kind in (int, list[int])
