@@ -34,11 +34,9 @@ def main() -> None:
 
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
         inputs = features.pooled(classifier, settings, train, val)
-        size, seed = settings.phase1.batch_size, settings.phase1.seed
         history = training.fit(
             classifier.head,
-            images.Batches(inputs.train, train.labels, size, inputs.views, seed),
-            images.Batches(inputs.val, val.labels, size),
+            *features.batches(inputs, train, val, settings.phase1),
             settings.phase1,
             lambda epoch, values: run.epoch("phase1", epoch, values),
             "phase 1",

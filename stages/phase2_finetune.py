@@ -32,11 +32,11 @@ def main() -> None:
             witness = model.witness(classifier, thawed)
             train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
             inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
-            size, seed = settings.phase2.batch_size, settings.phase2.seed
+            progress.result(STAGE, inputs.reason)
+            run.note("activations", inputs.reason)
             history = training.fit(
                 thawed,
-                images.Batches(inputs.train, train.labels, size, inputs.views, seed),
-                images.Batches(inputs.val, val.labels, size),
+                *features.batches(inputs, train, val, settings.phase2),
                 settings.phase2,
                 lambda epoch, values: run.epoch("phase2", epoch, values),
                 "phase 2",

@@ -7,12 +7,14 @@ only themselves, and a view more costs only that view.
 """
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import count, product
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,7 +31,9 @@ from thaw import (
     schema,
     torch_checkpoint,
 )
-from thaw.framework import keras, tf
+from thaw.framework import keras
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -97,7 +101,7 @@ def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
         "weights": frozen.weights_sha256,
         "image": asdict(frozen.image),
         "extractor": frozen.compute.extractor,
-        "gpu": bool(tf.config.list_physical_devices("GPU")),
+        "gpu": extraction.on_gpu(),
         "versions": [version(package) for package in ("tensorflow", "keras", "onnxruntime")],
         "code": [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in sources],
     }
@@ -131,29 +135,46 @@ def _fill(
     progress.say(
         f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
     )
-    make_views = augment.view(frozen.augment)
-    hashes, size = list(missing), frozen.compute.extract_batch_size
-    batches = images.pixels(frozen.image, [paths[sha] for sha in hashes], size)
+    start, done = time.monotonic(), 0
     with progress.bar("views") as bar:
         task = bar.add_task("frozen layers", total=passes, note="")
-        for batch, clean in zip(count(), batches):
-            shas = hashes[batch * size : (batch + 1) * size]
-            for view in range(len(entries)):
-                chosen = [position for position, sha in enumerate(shas) if view in missing[sha]]
-                if not chosen:
-                    continue
-                picked = [shas[position] for position in chosen]
-                pixels = clean[chosen]
-                if view:
-                    seeds = augment.view_seeds(frozen.augment, picked, [view] * len(picked))
-                    pixels = make_views(pixels, seeds).numpy()
-                for cut, values in enumerate(run(pixels)):
-                    kept = [row for row, sha in enumerate(picked) if cut in missing[sha][view]]
-                    if kept:
-                        with np.errstate(over="ignore"):  # append() says it, with a way out
-                            rows = values[kept].astype(np.float16)
-                        entries[view][cut].append([picked[row] for row in kept], rows)
-                bar.update(task, advance=len(picked))
+        for view, shas, pixels in _ahead(_views(frozen, paths, missing)):
+            for cut, values in enumerate(run(pixels)):
+                kept = [row for row, sha in enumerate(shas) if cut in missing[sha][view]]
+                if kept:
+                    with np.errstate(over="ignore"):  # append() says it, with a way out
+                        rows = values[kept].astype(np.float16)
+                    entries[view][cut].append([shas[row] for row in kept], rows)
+            done += len(shas)
+            bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
+
+
+def _views(
+    frozen: Frozen, paths: Mapping[str, str], missing: Mapping[str, Mapping[int, Sequence[int]]]
+) -> Iterator[tuple[int, list[str], np.ndarray]]:
+    """Each missing view: its number, the images' hashes, their pixels (n, size, size, 3) float32 in [0, 255]."""
+    make_views = augment.view(frozen.augment)
+    hashes, size = list(missing), frozen.compute.extract_batch_size
+    for number, clean in enumerate(images.pixels(frozen.image, [paths[sha] for sha in hashes], size)):
+        shas = hashes[number * size : (number + 1) * size]
+        for view in sorted({view for sha in shas for view in missing[sha]}):
+            chosen = [position for position, sha in enumerate(shas) if view in missing[sha]]
+            picked = [shas[position] for position in chosen]
+            pixels = clean if len(chosen) == len(shas) else clean[chosen]
+            if view:
+                seeds = augment.view_seeds(frozen.augment, picked, [view] * len(picked))
+                pixels = make_views(pixels, seeds).numpy()
+            yield view, picked, pixels
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, the next of them made while the caller is busy with the last."""
+    end: Any = object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, end)
+        while (item := waiting.result()) is not end:
+            waiting = pool.submit(next, items, end)
+            yield item
 
 
 def _missing(

@@ -60,13 +60,14 @@ def view(augment: schema.Augment) -> Any:
         chance = tf.map_fn(lambda seed: tf.random.stateless_uniform((9,), seed), seeds, fn_output_signature=tf.float32)
         if geometric:
             images = _move(augment, images, chance)
+        # Contrast and brightness in one pass over the pixels: factor * pixel + offset.
+        factor, offset = tf.ones_like(chance[:, 7]), 255 * augment.brightness * (2 * chance[:, 8] - 1)
         if augment.contrast:
-            factor = 1 + augment.contrast * (2 * chance[:, 7] - 1)[:, None, None, None]
+            factor += augment.contrast * (2 * chance[:, 7] - 1)
             # One by one: TensorFlow adds a batch's numbers in an order that depends on the size of the batch.
-            mean = tf.map_fn(tf.reduce_mean, images)[:, None, None, None]
-            images = (images - mean) * factor + mean
-        if augment.brightness:
-            images += 255 * augment.brightness * (2 * chance[:, 8] - 1)[:, None, None, None]
+            offset += (1 - factor) * tf.map_fn(tf.reduce_mean, images)
+        if augment.contrast or augment.brightness:
+            images = images * factor[:, None, None, None] + offset[:, None, None, None]
         return tf.clip_by_value(images, 0, 255)
 
     # With the sizes left open, since TensorFlow optimises a graph of known sizes to other last bits: a view must not

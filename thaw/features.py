@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import activations, augment, boundaries, extraction, images, model, preprocessing, progress
+from thaw import activations, augment, boundaries, extraction, images, imbalance, model, preprocessing, schema
 from thaw.activations import Frozen
 from thaw.framework import keras, tf
 
@@ -23,6 +23,7 @@ class Inputs:
     train: images.Source
     val: images.Source
     views: int  # to draw from in each epoch
+    reason: str  # where they come from, and why
 
 
 def pooled(classifier: model.Classifier, settings: Any, train: images.Images, val: images.Images) -> Inputs:
@@ -48,7 +49,7 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
             outputs[boundary.tensor_layer] = frozen_part.output
     frozen = _frozen(card, settings, outputs, backbone.input)
     (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
-    return Inputs(train_reader, val_reader, frozen.views())
+    return Inputs(train_reader, val_reader, frozen.views(), "pooled features cached")
 
 
 def at_boundary(
@@ -67,12 +68,26 @@ def at_boundary(
     """
     frozen = _frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
-    progress.say(reason)
     if kept:
         (train_reader,), (val_reader,) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
-        return Inputs(train_reader, val_reader, frozen.views())
+        return Inputs(train_reader, val_reader, frozen.views(), reason)
     views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
-    return Inputs(streaming(frozen, train), streaming(frozen, val), views)
+    return Inputs(streaming(frozen, train), streaming(frozen, val), views, reason)
+
+
+def batches(
+    inputs: Inputs, train: images.Images, val: images.Images, phase: schema.Phase1 | schema.Phase2
+) -> tuple[images.Batches, images.Batches]:
+    """What the phase's epochs are fed with: seeded and balanced as it says in training, as they are in validation."""
+    return images.Batches(
+        inputs.train,
+        train.labels,
+        phase.batch_size,
+        inputs.views,
+        phase.seed,
+        imbalance.weights(train.labels, phase.class_weight),
+        imbalance.chances(train.labels, phase.sampler),
+    ), images.Batches(inputs.val, val.labels, phase.batch_size)
 
 
 def _frozen(card: model.Card, settings: Any, outputs: dict[str, Any], inputs: Any) -> Frozen:

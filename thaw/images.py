@@ -78,34 +78,56 @@ def pixels(image: schema.Image, paths: Sequence[str], batch_size: int) -> Iterat
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stubs
     """What a training epoch is fed with, in a seeded order, each image once.
 
+    An epoch takes one view of each image. Where an image begins is drawn; from epoch to epoch it goes on to its next
+    view, so that none comes again before all have come.
+
     Args:
         source: gives the inputs of some images: (indices, views), both (b,) int64 → (b, ...) float32.
         labels: (n,) int64.
-        views: how many views of each image there are to draw from; an epoch takes one of them.
+        views: how many views of each image there are.
         seed: of order and draws. None: the order of the labels and view 0, as in validation.
+        weights: (n,) float32, of each image in the loss. None: all the same.
+        chances: (n,) float64, of each image at each draw. An epoch then has n draws with replacement. None: each once.
     """
 
-    def __init__(self, source: Source, labels: np.ndarray, batch_size: int, views: int = 1, seed: int | None = None):
-        super().__init__(workers=1, max_queue_size=8)
+    def __init__(
+        self,
+        source: Source,
+        labels: np.ndarray,
+        batch_size: int,
+        views: int = 1,
+        seed: int | None = None,
+        weights: np.ndarray | None = None,
+        chances: np.ndarray | None = None,
+    ):
+        super().__init__(workers=1)
         self.source, self.labels, self.batch_size = source, labels, batch_size
         self.views, self.seed, self.epoch = views, seed, 0
+        self.weights, self.chances = weights, chances
         self._draw()
 
     def _draw(self) -> None:
-        self.order = np.arange(len(self.labels))
-        self.view = np.zeros(len(self.labels), np.int64)
+        count = len(self.labels)
+        self.order = np.arange(count)
+        self.view = np.zeros(count, np.int64)
         if self.seed is not None:
             chance = np.random.default_rng([self.seed, self.epoch])
-            self.order = chance.permutation(len(self.labels))
-            self.view = chance.integers(self.views, size=len(self.labels))
+            self.order = (
+                chance.permutation(count)
+                if self.chances is None
+                else chance.choice(count, count, p=self.chances / self.chances.sum())
+            )
+            first = np.random.default_rng(self.seed).integers(self.views, size=count)
+            self.view = (first + self.epoch) % self.views
 
     def __len__(self) -> int:
         """Steps of an epoch; the last may have fewer images."""
         return math.ceil(len(self.labels) / self.batch_size)
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
         indices = self.order[number * self.batch_size : (number + 1) * self.batch_size]
-        return self.source(indices, self.view[indices]), self.labels[indices]
+        batch = self.source(indices, self.view[indices]), self.labels[indices]
+        return batch if self.weights is None else (*batch, self.weights[indices])
 
     def on_epoch_end(self) -> None:
         """Draw order and views anew; Keras calls it."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import layout, predict, progress
+from thaw import layout, predict, progress, records
 
 
 def check(folder: Path, paths: Sequence[str], expected: np.ndarray, tolerance: float) -> dict[str, float]:
@@ -79,13 +79,13 @@ def _ask(exported: predict.Exported, paths: Sequence[str]) -> np.ndarray:
 
 
 def _ask_pixels(path: Path, paths: Sequence[str]) -> np.ndarray:
-    from thaw import preprocessing  # noqa: PLC0415 -- not needed by the process that compares
+    from thaw import preprocessing, schema  # noqa: PLC0415 -- not needed by the process that compares
     from thaw.framework import tf  # noqa: PLC0415
 
     run = tf.saved_model.load(str(path)).signatures["images"]
-    return np.concatenate(
-        [run(images=preprocessing.decode(tf.io.read_file(file))[None])["probabilities"].numpy() for file in paths]
-    )
+    image = schema.Image(**records.read_json(path.parent / layout.LABELS)["image"])
+    decoded = (preprocessing.decode(tf.io.read_file(file), image)[None] for file in paths)
+    return np.concatenate([run(images=pixels)["probabilities"].numpy() for pixels in decoded])
 
 
 if __name__ == "__main__":

@@ -61,19 +61,21 @@ def _saved_model(path: Path) -> Exported:
 
 
 def _keras(path: Path) -> Exported:
-    from thaw import preprocessing  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
+    from thaw import preprocessing, schema  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
     from thaw.framework import keras, tf  # noqa: PLC0415
 
     with zipfile.ZipFile(path) as archive:
         if layout.LABELS not in archive.namelist():
             raise ValueError(f"{path}: expected {layout.LABELS} in the file, found none; was it exported by thaw?")
-        classes = json.loads(archive.read(layout.LABELS))["classes"]
+        about = json.loads(archive.read(layout.LABELS))
+    image = schema.Image(**about["image"])
     deployed = tf.function(keras.saving.load_model(path, compile=False), reduce_retracing=True)
 
     def answer(files: Sequence[bytes]) -> np.ndarray:
-        return np.concatenate([deployed(preprocessing.decode(tf.constant(file))[None]).numpy() for file in files])
+        decoded = (preprocessing.decode(tf.constant(file), image)[None] for file in files)
+        return np.concatenate([deployed(pixels).numpy() for pixels in decoded])
 
-    return Exported(classes, answer)
+    return Exported(about["classes"], answer)
 
 
 def find(paths: Sequence[str]) -> list[Path]:

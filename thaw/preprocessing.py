@@ -12,21 +12,43 @@ from thaw.framework import keras, tf
 
 # An APP1 segment holds 64 KB at most, and it stands among the first segments.
 _EXIF_SEARCH_BYTES = 1 << 17
+_EXIF = b"Exif\0\0"
+# How many pixels a JPEG decoded at reduced scale still has for each pixel of the input, on its shorter side: enough
+# for the filter that fits it to find what it would in the full picture; its test says how nearly.
+REDUCING_GAP = 2
+# By how much of a pixel of the input the picture may be drawn out where its size is no multiple of the scale.
+DRIFT = 0.1
+# Scales at which the JPEG decoder can stop, in eighths of the inverse DCT.
+_JPEG_RATIOS = (1, 2, 4, 8)
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
+def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
     """Pixels of an encoded image, upright.
 
     Args:
         encoded: () string; JPEG, PNG, GIF (first frame), BMP or WebP.
+        image: what the pixels are for. A JPEG much larger than that is decoded at 1/2, 1/4 or 1/8 of its size, which
+            takes a fraction of the time and memory. None: all pixels.
 
     Returns:
         (height, width, 3) uint8 RGB. Alpha is dropped, grey is repeated, a JPEG's EXIF orientation is applied.
     """
 
-    def jpeg() -> tf.Tensor:
+    def jpeg_at(ratio: int) -> Callable[[], tf.Tensor]:
         # The accurate inverse DCT is the one that Pillow and browsers use.
-        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+        return lambda: tf.io.decode_jpeg(encoded, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+
+    def jpeg() -> tf.Tensor:
+        if image is None or not image.antialias or image.interpolation == "nearest":
+            return jpeg_at(1)()  # these take single pixels of the full picture
+        sides = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.float32)
+        enough = REDUCING_GAP * image.size
+        possible = [
+            tf.reduce_all((sides >= ratio * enough) & (-sides % ratio * image.size <= DRIFT * sides))
+            for ratio in _JPEG_RATIOS
+        ]
+        best = tf.reduce_max(tf.where(possible, tf.range(len(_JPEG_RATIOS)), 0))
+        return tf.switch_case(best, [jpeg_at(ratio) for ratio in _JPEG_RATIOS])
 
     def other() -> tf.Tensor:
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
@@ -47,7 +69,16 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
         () int32, 1 to 8; 1 ("as it is") when there is none or it makes no sense.
     """
-    data = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES), tf.uint8), tf.int32)
+    start = tf.io.decode_raw(tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES), tf.uint8)
+    # Most files have no such segment. A look at all places at once says so sooner than a walk through the segments.
+    inside = tf.maximum(tf.size(start) - len(_EXIF), 0)
+    here = [start[place : place + inside] == byte for place, byte in enumerate(_EXIF[:4])]
+    found = tf.reduce_any(here[0] & here[1] & here[2] & here[3])
+    return tf.cond(found, lambda: _orientation(tf.cast(start, tf.int32)), lambda: 1)
+
+
+def _walk(data: tf.Tensor) -> tf.Tensor:
+    """The walk from segment to segment; data: (bytes,) int32."""
     size = tf.size(data)
 
     def at(position: tf.Tensor) -> tf.Tensor:
@@ -55,7 +86,7 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
 
     def is_exif(position: tf.Tensor) -> tf.Tensor:
         name = at(position + 4 + tf.range(6))
-        return (at(position + 1) == 0xE1) & tf.reduce_all(name == tf.constant(list(b"Exif\0\0"), tf.int32))
+        return (at(position + 1) == 0xE1) & tf.reduce_all(name == tf.constant(list(_EXIF), tf.int32))
 
     def more(position: tf.Tensor) -> tf.Tensor:
         marker = at(position + 1)
@@ -83,6 +114,15 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
         return tf.where((value >= 1) & (value <= 8), value, 1)
 
     return tf.cond(is_exif(segment) & (segment + 18 < size), directory, lambda: 1)
+
+
+# Kept apart from its caller's graph, whose executor would pass by each of its operations for every file without EXIF.
+_orientation = tf.function(
+    _walk,
+    input_signature=[tf.TensorSpec((None,), tf.int32)],
+    autograph=False,
+    experimental_attributes={"_noinline": True},
+)
 
 
 def upright(pixels: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
@@ -125,6 +165,6 @@ def load(image: schema.Image) -> Any:
     resize = resizer(image)
 
     def pixels(encoded: tf.Tensor) -> tf.Tensor:
-        return resize(decode(encoded))
+        return resize(decode(encoded, image))
 
     return pixels

@@ -12,6 +12,8 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 POOLINGS = ("avg", "max")
 SCHEDULES = ("constant", "cosine")
 ACTIVATIONS = ("auto", "cached", "streaming")
+CLASS_WEIGHTS = ("none", "balanced")
+SAMPLERS = ("shuffle", "balanced")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = ("keras", "saved_model")
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
@@ -128,6 +130,17 @@ class Head:
             raise ValueError(f"head.dropout: expected rates from 0 to 0.95, received {self.dropout}")
 
 
+def _check_balance(phase: "Phase1 | Phase2") -> None:
+    _one_of(phase, "class_weight", CLASS_WEIGHTS)
+    _one_of(phase, "sampler", SAMPLERS)
+    if phase.class_weight == phase.sampler == "balanced":
+        name = type(phase).__name__.lower()
+        raise ValueError(
+            f"{name}.sampler: expected shuffle where {name}.class_weight is balanced, received 'balanced'; both "
+            "together would make up for the sizes of the classes twice"
+        )
+
+
 @dataclass
 class Phase1:
     """Training of the head on the frozen backbone."""
@@ -138,6 +151,8 @@ class Phase1:
     patience: int  # epochs without a better validation loss before training stops, 1 to 1000
     plateau_patience: int  # epochs without a better validation loss before the rate is cut, 1 to 1000
     plateau_factor: float  # what the rate is multiplied by on a plateau, 0.01 to 1 (1: never cut)
+    class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
+    sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
     seed: int  # 0 to 4294967295, of the head's initial weights, the dropout and the order of the images
 
     def __post_init__(self) -> None:
@@ -148,6 +163,7 @@ class Phase1:
         _between(self, "patience", 1, 1000, "epochs")
         _between(self, "plateau_patience", 1, 1000, "epochs")
         _between(self, "plateau_factor", 0.01, 1)
+        _check_balance(self)
 
 
 @dataclass
@@ -162,6 +178,8 @@ class Phase2:
     patience: int  # epochs without a better validation loss before training stops, 1 to 1000
     schedule: str  # constant, or cosine: down to zero over all epochs
     warmup: float  # share of all steps over which the rate rises from zero, 0 to 0.5
+    class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
+    sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
     activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
     seed: int  # 0 to 4294967295, of the dropout and the order of the images
 
@@ -174,6 +192,7 @@ class Phase2:
         _one_of(self, "schedule", SCHEDULES)
         _between(self, "warmup", 0, 0.5)
         _one_of(self, "activations", ACTIVATIONS)
+        _check_balance(self)
         if not self.unfreeze or (self.unfreeze.lstrip("+-").isdigit() and int(self.unfreeze) < 1):
             raise ValueError(
                 "phase2.unfreeze: expected a number of layers from 1, a block's name, none or all, "

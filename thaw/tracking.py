@@ -71,6 +71,15 @@ class Run:
         rows = [(f"{phase}/{name}", step, float(value)) for name, value in values.items() if name != "epoch"]
         _attempt(self, lambda: _log_points(self, rows))
 
+    def note(self, name: str, text: str) -> None:
+        """Mark the run with how the work was done, which no file says since it changes nothing in them."""
+
+        def mark() -> None:
+            _open(self).set_tag(self.id, f"thaw.{name}", text[:TAG_LENGTH])
+
+        if self.client is not None:
+            _attempt(self, mark)
+
 
 @contextmanager
 def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> Iterator[Run]:

@@ -102,3 +102,32 @@ def test_tensorflow_by_name_asks_nothing_of_onnx(small: keras.Model, monkeypatch
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert extraction.engine(small, "tensorflow")[1] == "tensorflow"
+
+
+def test_in_mixed_precision_the_layers_round_and_the_answer_stays_near() -> None:
+    model = backbone.build("efficientnet_lite0", "package", 64)
+    mixed = extraction.mixed(model, "mixed_float16")
+    assert {layer.compute_dtype for layer in mixed.layers if layer.weights} == {"float16"}
+    assert {str(weight.dtype) for weight in mixed.weights} == {"float32"}
+    for ours, theirs in zip(mixed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    found, expected = np.asarray(mixed(PIXELS), np.float32), np.asarray(model(PIXELS))
+    off = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 0 < off < extraction.MIXED_TOLERANCE
+
+
+def test_on_a_gpu_tensorflow_runs_in_float16_if_that_is_near_enough(
+    small: keras.Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extraction, "on_gpu", lambda: True)
+    run, used = extraction.engine(small, "auto")
+    assert used == "tensorflow, float16"
+    for found, expected in zip(run(PIXELS), small(PIXELS), strict=True):
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=extraction.MIXED_TOLERANCE * np.abs(expected).max())
+    large = keras.models.clone_model(small)
+    large.set_weights([1e6 * weight for weight in small.get_weights()])  # more than float16 can hold
+    run, used = extraction.engine(large, "auto")
+    assert used == "tensorflow"
+    assert "float16 does not do for this backbone" in capsys.readouterr().err
+    np.testing.assert_allclose(run(PIXELS)[0], large(PIXELS)[0], rtol=1e-4)

@@ -34,6 +34,8 @@ PHASE2 = schema.Phase2(
     patience=3,
     schedule="constant",
     warmup=0,
+    class_weight="none",
+    sampler="shuffle",
     activations="auto",
     seed=0,
 )

@@ -135,6 +135,27 @@ def test_the_views_of_an_image_change_from_epoch_to_epoch() -> None:
     assert all(len(set(column)) == 4 for column in table.T)
 
 
+@pytest.mark.parametrize("views", [2, 3, 8])
+def test_no_view_of_an_image_comes_again_before_all_have_come(views: int) -> None:
+    train = images.Batches(index_and_view, np.zeros(50, np.int64), 50, views=views, seed=0)
+    table = np.zeros((2 * views, 50), int)
+    for epoch in range(2 * views):
+        indices, drawn = train[0][0].astype(int).T
+        table[epoch, indices] = drawn
+        train.on_epoch_end()
+    for turn in (table[:views], table[views:]):
+        np.testing.assert_array_equal(np.sort(turn, axis=0), np.arange(views)[:, None].repeat(50, axis=1))
+    assert len({tuple(column) for column in table.T}) == views  # images begin at different views
+
+
+def test_weights_stay_with_their_images() -> None:
+    weights = np.random.default_rng(0).uniform(size=11).astype(np.float32)
+    train = images.Batches(index_and_view, np.zeros(11, np.int64), 4, views=2, seed=1, weights=weights)
+    for number in range(len(train)):
+        inputs, _, given = train[number]
+        np.testing.assert_array_equal(given, weights[inputs[:, 0].astype(int)])
+
+
 def test_labels_stay_with_their_images() -> None:
     labels = np.random.default_rng(0).integers(0, 3, 11)
     train = images.Batches(index_and_view, labels, 4, views=2, seed=1)

@@ -251,3 +251,69 @@ def test_a_turned_photo_is_fitted_upright() -> None:
     load = preprocessing.load(schema.Image(48, "pad", "bilinear", antialias=True))
     upright = encoded(Image.fromarray(by_pillow(jpeg(exif("II", 6)))), "PNG")
     np.testing.assert_array_equal(load(tf.constant(jpeg(exif("II", 6)))), load(tf.constant(upright)))
+
+
+def photograph(width: int, height: int, **options: Any) -> bytes:
+    """A JPEG with coarse shapes, fine stripes and grain."""
+    random = np.random.default_rng([width, height])
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    coarse = Image.fromarray(random.integers(0, 256, (7, 9, 3), dtype=np.uint8)).resize((width, height), 3)
+    stripes = 20 * np.sin(columns / 2.7 + rows / 6.1)[..., None]
+    pixels = np.asarray(coarse) + stripes + random.normal(0, 6, (height, width, 3))
+    return encoded(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), "JPEG", quality=90, **options)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "reduced"),
+    [
+        (190, 400, (190, 400)),
+        (192, 400, (96, 200)),
+        (400, 380, (200, 190)),
+        (400, 384, (100, 96)),
+        (1000, 1200, (125, 150)),
+        (1001, 1200, (501, 600)),  # in eighths the picture would be drawn out by a third of a pixel of 48
+        (401, 403, (401, 403)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_the_smallest_scale_that_leaves_twice_the_input(
+    width: int, height: int, reduced: tuple[int, int]
+) -> None:
+    image = schema.Image(48, "squash", "bilinear", antialias=True)
+    data = tf.constant(photograph(width, height))
+    assert preprocessing.decode(data, image).shape == (*reversed(reduced), 3)
+    assert preprocessing.decode(data).shape == (height, width, 3)
+
+
+@pytest.mark.parametrize("fit", schema.FITS)
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(400, 600), (1601, 1203), (1600, 1200)])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"exif": exif("II", 6)[4:]}], ids=["", "progressive", "turned"]
+)
+def test_decoding_at_reduced_scale_changes_hardly_a_pixel(
+    fit: str, interpolation: str, size: tuple[int, int], options: dict[str, Any]
+) -> None:
+    image = schema.Image(96, fit, interpolation, antialias=True)
+    data = tf.constant(photograph(*size, **options))
+    assert preprocessing.decode(data, image).shape[0] < 0.6 * preprocessing.decode(data).shape[0]
+    reduced = np.asarray(preprocessing.load(image)(data))
+    off = np.abs(reduced - preprocessing.resizer(image)(preprocessing.decode(data)))
+    # Grey levels of 255: half of one in the mean. Beside the borders that pad adds, where half a pixel's shift of the
+    # border shows, no pixel is off by more than six.
+    assert off.mean() < 0.5
+    assert np.percentile(off, 95 if fit == "pad" else 100) < 6
+
+
+@pytest.mark.parametrize(
+    "image",
+    [schema.Image(48, "squash", "nearest", antialias=True), schema.Image(48, "squash", "bilinear", antialias=False)],
+    ids=["nearest", "no antialias"],
+)
+def test_what_takes_single_pixels_has_all_of_them(image: schema.Image) -> None:
+    assert preprocessing.decode(tf.constant(photograph(400, 600)), image).shape == (600, 400, 3)
+
+
+def test_other_formats_are_never_reduced() -> None:
+    image = schema.Image(32, "squash", "bilinear", antialias=True)
+    data = encoded(Image.fromarray(RANDOM.integers(0, 256, (300, 300, 3), dtype=np.uint8)), "PNG")
+    assert preprocessing.decode(tf.constant(data), image).shape == (300, 300, 3)

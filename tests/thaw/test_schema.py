@@ -41,6 +41,8 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("phase1", "patience", 0, "phase1.patience: expected 1 to 1000 epochs"),
     ("phase1", "plateau_patience", 1001, "phase1.plateau_patience: expected 1 to 1000 epochs"),
     ("phase1", "plateau_factor", 1.01, "phase1.plateau_factor: expected 0.01 to 1"),
+    ("phase1", "class_weight", "auto", "phase1.class_weight: expected one of none, balanced, received 'auto'"),
+    ("phase2", "sampler", "weighted", "phase2.sampler: expected one of shuffle, balanced, received 'weighted'"),
     ("phase2", "unfreeze", "", "phase2.unfreeze: expected a number of layers from 1, a block's name, none or all"),
     ("phase2", "unfreeze", "0", "received '0'"),
     ("phase2", "unfreeze", "-3", "received '-3'"),

@@ -140,6 +140,13 @@ def test_live_epochs_are_seen_at_once_and_not_logged_again_from_the_files(projec
     assert curve(project, "phase2/val_loss") == [(3, 0.5), (4, 0.5)]  # only the file had it
 
 
+def test_how_the_work_was_done_is_a_tag_of_the_run(project: Path) -> None:
+    with tracking.stage("phase2_finetune", SETTINGS, PARAMS) as run:
+        run.note("activations", "streaming, as phase2.activations says")
+    (found,) = runs(project)
+    assert found.data.tags["thaw.activations"] == "streaming, as phase2.activations says"
+
+
 def test_a_restored_stage_is_in_the_run_before_the_next_one_begins(project: Path) -> None:
     write_prepare()
     write_phase1([3.0, 2.0])

@@ -16,6 +16,8 @@ PHASE1 = schema.Phase1(
     patience=1000,
     plateau_patience=2,
     plateau_factor=0.5,
+    class_weight="none",
+    sampler="shuffle",
     seed=0,
 )
 PHASE2 = schema.Phase2(
@@ -27,6 +29,8 @@ PHASE2 = schema.Phase2(
     patience=1000,
     schedule="constant",
     warmup=0,
+    class_weight="none",
+    sampler="shuffle",
     activations="auto",
     seed=0,
 )

@@ -1,0 +1,42 @@
+"""A copy of the project in a temporary folder, in which a benchmark composes configurations and runs stages."""
+
+import importlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw import config, layout, schema
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """The copy, as the current folder; it is gone afterwards."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("conf", "stages", "thaw"):
+            shutil.copytree(ROOT / part, Path(folder) / part)
+        os.chdir(folder)
+        try:
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+def configure(overrides: Sequence[str]) -> schema.Project:
+    """Compile conf/ with ``overrides``, without tracking and with an activation cache of the copy's own."""
+    own = ["tracking.enabled=false", f"compute.cache_dir={Path.cwd()}/cache"]
+    layout.PARAMS.write_text(config.compose([*own, *overrides]), encoding="utf-8")
+    return config.check(yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8")))
+
+
+def run(stage: str) -> Any:
+    """Run a stage in this process."""
+    return importlib.import_module(f"stages.{stage}").main()

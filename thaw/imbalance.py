@@ -1,0 +1,38 @@
+"""Classes of unequal size: what an image of each weighs in the loss, and how often it is drawn.
+
+Both make up for the sizes of the classes. They are two ways to the same expectation, so use one of them.
+"""
+
+import numpy as np
+
+
+def weights(labels: np.ndarray, class_weight: str) -> np.ndarray | None:
+    """The weight of each image in the loss.
+
+    Args:
+        labels: (n,) int64.
+        class_weight: ``none``, or ``balanced``: n / (classes × images of the class), as scikit-learn has it.
+
+    Returns:
+        (n,) float32 whose mean is 1; None for ``none``.
+    """
+    return None if class_weight == "none" else _inverse_size(labels).astype(np.float32)
+
+
+def chances(labels: np.ndarray, sampler: str) -> np.ndarray | None:
+    """How likely each image is at each draw of an epoch, before they are made to add up to 1.
+
+    Args:
+        labels: (n,) int64.
+        sampler: ``shuffle``, each image once in an epoch, or ``balanced``, each class as often as the others.
+
+    Returns:
+        (n,) float64; None for ``shuffle``.
+    """
+    return None if sampler == "shuffle" else _inverse_size(labels)
+
+
+def _inverse_size(labels: np.ndarray) -> np.ndarray:
+    _, positions, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    inverse: np.ndarray = len(labels) / (len(sizes) * sizes[positions])
+    return inverse
