@@ -36,7 +36,7 @@ def main() -> None:
         inputs = features.pooled(classifier, settings, train, val)
         history = training.fit(
             classifier.head,
-            *features.batches(inputs, train, val, settings.phase1),
+            *features.batches(inputs, train, val, settings.phase1, len(card.classes)),
             settings.phase1,
             lambda epoch, values: run.epoch("phase1", epoch, values),
             "phase 1",

@@ -36,7 +36,7 @@ def main() -> None:
             run.note("activations", inputs.reason)
             history = training.fit(
                 thawed,
-                *features.batches(inputs, train, val, settings.phase2),
+                *features.batches(inputs, train, val, settings.phase2, len(classifier.card.classes)),
                 settings.phase2,
                 lambda epoch, values: run.epoch("phase2", epoch, values),
                 "phase 2",

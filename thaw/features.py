@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import activations, augment, boundaries, extraction, images, imbalance, model, preprocessing, schema
+from thaw import activations, augment, boundaries, extraction, images, imbalance, mixing, model, preprocessing, schema
 from thaw.activations import Frozen
 from thaw.framework import keras, tf
 
@@ -76,18 +76,21 @@ def at_boundary(
 
 
 def batches(
-    inputs: Inputs, train: images.Images, val: images.Images, phase: schema.Phase1 | schema.Phase2
+    inputs: Inputs, train: images.Images, val: images.Images, phase: schema.Phase1 | schema.Phase2, classes: int
 ) -> tuple[images.Batches, images.Batches]:
-    """What the phase's epochs are fed with: seeded and balanced as it says in training, as they are in validation."""
-    return images.Batches(
-        inputs.train,
-        train.labels,
-        phase.batch_size,
-        inputs.views,
-        phase.seed,
-        imbalance.weights(train.labels, phase.class_weight),
-        imbalance.chances(train.labels, phase.sampler),
-    ), images.Batches(inputs.val, val.labels, phase.batch_size)
+    """What the phase's epochs are fed with: in training seeded, balanced and mixed as it says; in validation plain."""
+    alpha = phase.mixup if isinstance(phase, schema.Phase2) else 0.0
+    given = {
+        "weights": imbalance.weights(train.labels, phase.class_weight),
+        "chances": imbalance.chances(train.labels, phase.sampler),
+    }
+    size = phase.batch_size
+    return (
+        mixing.Mixed(
+            inputs.train, train.labels, size, inputs.views, phase.seed, classes=classes, alpha=alpha, **given
+        ),
+        mixing.Mixed(inputs.val, val.labels, size, classes=classes, alpha=0),
+    )
 
 
 def _frozen(card: model.Card, settings: Any, outputs: dict[str, Any], inputs: Any) -> Frozen:

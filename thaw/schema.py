@@ -178,6 +178,7 @@ class Phase2:
     patience: int  # epochs without a better validation loss before training stops, 1 to 1000
     schedule: str  # constant, or cosine: down to zero over all epochs
     warmup: float  # share of all steps over which the rate rises from zero, 0 to 0.5
+    mixup: float  # alpha of MixUp on the thawed layers' inputs, 0 (none) to 1
     class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
     sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
     activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
@@ -191,6 +192,7 @@ class Phase2:
         _between(self, "patience", 1, 1000, "epochs")
         _one_of(self, "schedule", SCHEDULES)
         _between(self, "warmup", 0, 0.5)
+        _between(self, "mixup", 0, 1)
         _one_of(self, "activations", ACTIVATIONS)
         _check_balance(self)
         if not self.unfreeze or (self.unfreeze.lstrip("+-").isdigit() and int(self.unfreeze) < 1):

@@ -34,6 +34,7 @@ PHASE2 = schema.Phase2(
     patience=3,
     schedule="constant",
     warmup=0,
+    mixup=0,
     class_weight="none",
     sampler="shuffle",
     activations="auto",
@@ -201,10 +202,11 @@ def weights(trained: keras.Model) -> np.ndarray:
     return np.concatenate([weight.ravel() for weight in trained.get_weights()])
 
 
+@pytest.mark.parametrize("mixup", [0, 0.2])
 def test_cached_or_streaming_the_training_is_the_same(
-    settings: Settings, train: images.Images, val: images.Images
+    settings: Settings, train: images.Images, val: images.Images, mixup: float
 ) -> None:
-    settings.augment = CLEAN
+    settings.augment, settings.phase2.mixup = CLEAN, mixup
     losses, travelled = [], []
     for wanted in ("cached", "streaming"):
         settings.phase2.activations = wanted
@@ -212,8 +214,7 @@ def test_cached_or_streaming_the_training_is_the_same(
         cut, frozen, thawed = parts(classifier, "40")
         inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
         assert inputs.views == 1
-        batches = images.Batches(inputs.train, train.labels, 4, inputs.views, seed=0)
-        checks = images.Batches(inputs.val, val.labels, 4)
+        batches, checks = features.batches(inputs, train, val, settings.phase2, 3)
         start = weights(thawed)
         history = training.fit(thawed, batches, checks, settings.phase2, lambda _epoch, _values: None, "phase 2")
         losses.append([row[name] for row in history.rows for name in ("loss", "val_loss")])

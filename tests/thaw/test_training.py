@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw import images, layout, records, schema, seeds, training
+from thaw import images, layout, mixing, records, schema, seeds, training
 from thaw.framework import keras
 
 PHASE1 = schema.Phase1(
@@ -29,6 +29,7 @@ PHASE2 = schema.Phase2(
     patience=1000,
     schedule="constant",
     warmup=0,
+    mixup=0,
     class_weight="none",
     sampler="shuffle",
     activations="auto",
@@ -41,7 +42,7 @@ POINTS = (np.eye(3)[LABELS] * 3 + RANDOM.normal(size=(30, 3))).astype(np.float32
 
 
 def batches(points: np.ndarray, labels: np.ndarray, size: int = 8, seed: int | None = None) -> images.Batches:
-    return images.Batches(lambda indices, _views: points[indices], labels, size, seed=seed)
+    return mixing.Mixed(lambda indices, _views: points[indices], labels, size, seed=seed, classes=3, alpha=0)
 
 
 def network(*, zero: bool = False, dropout: float = 0) -> keras.Model:
