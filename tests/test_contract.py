@@ -37,6 +37,7 @@ ARROWS: dict[str, set[str]] = {
     "schema": set(),
     "layout": set(),
     "records": set(),
+    "likeness": set(),
     "splits": set(),
     "metrics": set(),
     "framework": set(),
@@ -64,7 +65,7 @@ OWNERS = {
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
-    *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
+    *("config", "sweep", "trial", "triage", "formats", "likeness", "splits", "metrics", "schema", "layout", "records"),
     *("tracking", "pipeline_run", "progress", "report", "predict"),
 )
 
