@@ -38,6 +38,7 @@ ARROWS: dict[str, set[str]] = {
     "schema": {"policy"},
     "layout": set(),
     "records": set(),
+    "likeness": set(),
     "splits": set(),
     "metrics": set(),
     "framework": set(),
@@ -73,7 +74,7 @@ OWNERS = {
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
-    *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
+    *("config", "sweep", "trial", "triage", "formats", "likeness", "splits", "metrics", "schema", "layout", "records"),
     *("tracking", "pipeline_run", "progress", "report", "predict"),
     *("findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )

@@ -1,0 +1,229 @@
+"""Images that look alike: a fingerprint of each, and the pairs of fingerprints that are one picture twice.
+
+The fingerprint goes on from the perceptual hash (Zauner, "Implementation and benchmarking of perceptual image hash
+functions", 2010), which keeps the signs of 8 × 8 low frequencies of a small grey picture. It keeps 319 frequencies, up
+to 20 half waves over the picture, of a thumbnail of 32 × 32 pixels, each in three bits. Two steps make it deaf to
+what pictures have in common and not to what tells them apart:
+
+- The constant is left out, and a frequency is multiplied by its distance from it. Natural pictures fall off by just
+  that much (Field, "Relations between the statistics of natural images", 1987), so all frequencies count alike, and an
+  even background, a gradient of light or a vignette, which are one or two of them, count almost nothing.
+- What is left is scaled to one contrast, so brightness and contrast do not count, and colour is not looked at.
+
+Two pictures are alike if their fingerprints correlate by a threshold, as they are, mirrored or turned by quarters, or
+one of them cut by a few percent. All of these are linear in the frequencies, so they are tried without the pictures.
+Whether two images are alike depends on these two only, never on the others.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Floats = NDArray[np.float32]
+Levels = NDArray[np.int8]  # (n, frequencies), -3 to 3
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of one set and rows of the other, one with one
+
+SIDE = 32  # pixels of the thumbnail
+BAND = 20  # half waves over the picture, at most
+LOW, COARSE = 12, 8  # the part of them that candidates are found by
+STEP = 0.5  # of a level, in standard deviations
+TOP = 3  # the highest level; three bits hold -3 to 3
+FAINT = 1.5  # grey levels of 256: a picture whose structure is weaker has none that a copy would keep
+TURNED, CUT = 0.93, 0.9  # correlation by which candidates are found: with one turned, and with one cut
+BLOCK = 2048  # fingerprints compared at once with as many others: memory, not results
+# What a copy may have lost on the left, top, right and bottom, as a share of width and height. The first is in the
+# middle of all: coarse frequencies don't tell it from the others.
+CUTS = (
+    *((0.025,) * 4, (0.05,) * 4),
+    *((0.05, 0.05, 0.0, 0.0), (0.0, 0.05, 0.05, 0.0), (0.05, 0.0, 0.0, 0.05), (0.0, 0.0, 0.05, 0.05)),
+    *((0.05, 0.0, 0.0, 0.0), (0.0, 0.05, 0.0, 0.0), (0.0, 0.0, 0.05, 0.0), (0.0, 0.0, 0.0, 0.05)),
+)
+
+_V, _H = np.mgrid[:BAND, :BAND]  # half waves downwards, half waves to the right
+_RADIUS = np.hypot(_V, _H)
+_KEPT = (_RADIUS > 0) & (_RADIUS <= BAND - 0.5)
+_COUNT = int(_KEPT.sum())
+_DIGITS = 2 * -(-3 * _COUNT // 8)  # of the text
+
+
+def _waves(places: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """The orthonormal cosines of a thumbnail at ``places`` in [0, 1], (places, count)."""
+    waves: NDArray[np.float64] = np.cos(np.pi * np.outer(places, np.arange(count))) * np.sqrt(2 / SIDE)
+    waves[:, 0] /= np.sqrt(2)
+    return waves
+
+
+_CENTRES = (np.arange(SIDE) + 0.5) / SIDE
+_DCT = _waves(_CENTRES, BAND).T  # (band, side)
+
+
+def fingerprint(image: Image.Image) -> str:
+    """What an image looks like, as text.
+
+    Args:
+        image: upright, RGB.
+
+    Returns:
+        240 hexadecimal digits; all zero if there is nothing to see, as on a blank page.
+    """
+    box = Image.Resampling.BOX if min(image.size) >= SIDE else Image.Resampling.BILINEAR
+    grey = np.asarray(image.resize((SIDE, SIDE), box, reducing_gap=2.0).convert("L"), np.float64)
+    return _text(_levels((_DCT @ grey @ _DCT.T) * _RADIUS, grey.std()))
+
+
+def _levels(waves: NDArray[np.float64], contrast: float | None = None) -> Levels:
+    """Whitened frequencies (..., band, band) in levels (..., count) of -3 to 3."""
+    kept = waves[..., _KEPT]
+    deviation = np.sqrt(np.mean(kept**2, axis=-1, keepdims=True))
+    if contrast is not None and contrast < FAINT:
+        return np.zeros(kept.shape, np.int8)
+    levels: Levels = np.clip(np.rint(kept / np.maximum(deviation * STEP, 1e-9)), -TOP, TOP).astype(np.int8)
+    return levels
+
+
+def _text(levels: Levels) -> str:
+    bits = np.unpackbits((levels + TOP + 1).astype(np.uint8)[:, None], axis=1)[:, 5:]
+    return np.packbits(bits).tobytes().hex() if levels.any() else "0" * _DIGITS
+
+
+def _read(texts: Sequence[str]) -> Levels:
+    """Texts of fingerprints → (n, count) levels."""
+    if wrong := [text for text in texts if len(text) != _DIGITS]:
+        raise ValueError(f"fingerprint: expected {_DIGITS} hexadecimal digits, received {wrong[0]!r}")
+    packed = np.frombuffer(bytes.fromhex("".join(texts)), np.uint8).reshape(len(texts), _DIGITS // 2)
+    levels = np.empty((len(texts), _COUNT), np.int8)
+    for start in range(0, len(texts), BLOCK):
+        bits = np.unpackbits(packed[start : start + BLOCK], axis=1)[:, : 3 * _COUNT].reshape(-1, _COUNT, 3)
+        block = bits @ np.array([4, 2, 1], np.uint8)
+        levels[start : start + BLOCK] = np.where(block == 0, 0, block.astype(np.int8) - TOP - 1)
+    return levels
+
+
+def alike(fingerprints: Sequence[str], threshold: float) -> list[tuple[int, int]]:
+    """The pairs of images that look alike.
+
+    Args:
+        fingerprints: of each image.
+        threshold: correlation of two fingerprints, 0.5 to 1, from which they are one picture.
+
+    Returns:
+        Pairs of indices, the smaller first, sorted. Of images with one and the same fingerprint each is paired with
+        the first of them, which stands for all: it has their pairs with others.
+
+    Time goes with the square of the number of images: a second for 10,000. Memory goes with the number.
+    """
+    first: dict[str, int] = {}
+    pairs = {(first[text], index) for index, text in enumerate(fingerprints) if first.setdefault(text, index) != index}
+    faint = "0" * _DIGITS
+    pairs = {pair for pair in pairs if fingerprints[pair[0]] != faint}
+    places = np.array([index for text, index in first.items() if text != faint], np.int64)
+    levels = _read([fingerprints[index] for index in places])
+    for rows, columns in _same(levels, threshold):
+        pairs.update(zip(places[rows].tolist(), places[columns].tolist(), strict=True))
+    for rows, columns in _cut(levels, threshold):
+        pairs.update(tuple(sorted(pair)) for pair in zip(places[rows].tolist(), places[columns].tolist(), strict=True))
+    return sorted(pairs)
+
+
+def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Who belongs together: for each of ``count`` images the index of the first image of its cluster."""
+    parent = list(range(count))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return [root(index) for index in range(count)]
+
+
+# Each of the four flips keeps or turns the sign of a frequency; quarter turns also exchange its two directions.
+_SIGNS = np.stack([(-1.0) ** (v * _V[_KEPT] + h * _H[_KEPT]) for v in (0, 1) for h in (0, 1)], 1).astype(np.float32)
+_GRID = np.zeros((BAND, BAND), np.int64)
+_GRID[_KEPT] = np.arange(_COUNT)
+_EXCHANGED = _GRID.T[_KEPT]
+
+
+def _same(levels: Levels, threshold: float) -> Iterator[Pairs]:
+    """Pairs that are alike as they are, mirrored or turned by quarters.
+
+    Candidates for the turned are found by the lengths of a frequency together with its exchanged one, which no turn
+    changes.
+    """
+    coarse, norms = _coarse(levels), _norms(levels)
+    for rows, columns in _candidates(coarse, coarse, threshold, upper=True):
+        found = _products(levels[rows], levels[columns]) >= threshold * norms[rows] * norms[columns]
+        yield rows[found], columns[found]
+    low = np.flatnonzero(_RADIUS[_KEPT] <= LOW - 0.5)
+    half = low[_V[_KEPT][low] <= _H[_KEPT][low]]
+    once = np.where(_EXCHANGED[half] == half, np.sqrt(0.5), 1.0).astype(np.float32)
+    lengths = _unit(np.hypot(levels[:, half].astype(np.float32), levels[:, _EXCHANGED[half]]) * once)
+    for rows, columns in _candidates(lengths, lengths, TURNED, upper=True):
+        one, other = levels[rows].astype(np.float32), levels[columns].astype(np.float32)
+        products = np.maximum(((one * other) @ _SIGNS).max(1), ((one * other[:, _EXCHANGED]) @ _SIGNS).max(1))
+        found = products >= threshold * norms[rows] * norms[columns]
+        yield rows[found], columns[found]
+
+
+def _cut(levels: Levels, threshold: float) -> Iterator[Pairs]:
+    """Pairs of which the first is alike to what is left of the second when something is cut off."""
+    coarse, norms = _coarse(levels), _norms(levels)
+    starts = range(0, len(levels), BLOCK)
+    theirs = np.concatenate([_coarse(_without(levels[start : start + BLOCK], CUTS[0])) for start in starts])
+    for rows, columns in _candidates(coarse, theirs, CUT, upper=False):
+        for cut in CUTS:
+            left = _without(levels[columns], cut)
+            products = _products(levels[rows], left)
+            found = (products >= threshold * norms[rows] * _norms(left)) & (rows != columns)
+            yield rows[found], columns[found]
+
+
+def _without(levels: Levels, cut: tuple[float, float, float, float]) -> Levels:
+    """The fingerprints' pictures with a share cut off on the left, top, right and bottom: their levels."""
+    left, top, right, bottom = cut
+    across = _DCT @ _waves(left + (1 - left - right) * _CENTRES, BAND)
+    down = _DCT @ _waves(top + (1 - top - bottom) * _CENTRES, BAND)
+    waves = np.zeros((len(levels), BAND, BAND))
+    waves[:, _KEPT] = levels / _RADIUS[_KEPT]
+    return _levels((down @ waves @ across.T) * _RADIUS)
+
+
+def _candidates(ours: Floats, theirs: Floats, limit: float, *, upper: bool) -> Iterator[Pairs]:
+    """Rows of ``ours`` and rows of ``theirs`` whose product reaches ``limit``; only later ones if ``upper``."""
+    for start in range(0, len(ours), BLOCK):
+        for other in range(start if upper else 0, len(theirs), BLOCK):
+            products = ours[start : start + BLOCK] @ theirs[other : other + BLOCK].T
+            if products.max() < limit:
+                continue
+            rows, columns = np.divmod(np.flatnonzero(products >= limit), products.shape[1])
+            rows, columns = rows + start, columns + other
+            if upper:
+                rows, columns = rows[rows < columns], columns[rows < columns]
+            for part in range(0, len(rows), 4 * BLOCK):
+                yield rows[part : part + 4 * BLOCK], columns[part : part + 4 * BLOCK]
+
+
+def _coarse(levels: Levels) -> Floats:
+    return _unit(levels[:, _RADIUS[_KEPT] <= COARSE - 0.5].astype(np.float32))
+
+
+def _products(one: Levels, other: Levels) -> Floats:
+    """Of one row with one row each, exact: whole numbers that a float32 holds."""
+    products: Floats = np.einsum("pk,pk->p", one.astype(np.float32), other.astype(np.float32))
+    return products
+
+
+def _norms(levels: Levels) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = np.sqrt(np.square(levels, dtype=np.float32).sum(1, dtype=np.float64))
+    return norms
+
+
+def _unit(rows: Floats) -> Floats:
+    unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9).astype(np.float32)
+    return unit
