@@ -49,7 +49,6 @@ ARROWS: dict[str, set[str]] = {
     "findings": set(),
     "wholeness": {"findings"},
     "formats": {"findings", "wholeness"},
-    "likeness": set(),
     "memo": {"progress"},
     "listing": {"findings", "layout"},
     "ingest": {"findings", "layout", "listing"},
@@ -76,7 +75,7 @@ OWNERS = {
 WITHOUT_TENSORFLOW = (
     *("config", "sweep", "trial", "triage", "formats", "likeness", "splits", "metrics", "schema", "layout", "records"),
     *("tracking", "pipeline_run", "progress", "report", "predict"),
-    *("findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
+    *("findings", "policy", "wholeness", "memo", "listing", "ingest"),
 )
 
 
