@@ -16,6 +16,7 @@ Whether two images are alike depends on these two only, never on the others.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ STEP = 0.5  # of a level, in standard deviations
 TOP = 3  # the highest level; three bits hold -3 to 3
 FAINT = 1.5  # grey levels of 256: a picture whose structure is weaker has none that a copy would keep
 TURNED, CUT = 0.93, 0.9  # correlation by which candidates are found: with one turned, and with one cut
+MANY = 1000
 BLOCK = 2048  # fingerprints compared at once with as many others: memory, not results
 # What a copy may have lost on the left, top, right and bottom, as a share of width and height. The first is in the
 # middle of all: coarse frequencies don't tell it from the others.
@@ -109,38 +111,32 @@ def alike(fingerprints: Sequence[str], threshold: float) -> list[tuple[int, int]
         threshold: correlation of two fingerprints, 0.5 to 1, from which they are one picture.
 
     Returns:
-        Pairs of indices, the smaller first, sorted. Of images with one and the same fingerprint each is paired with
-        the first of them, which stands for all: it has their pairs with others.
+        Pairs of indices, the smaller first, sorted; of more than ``MANY`` pairs between the images of two fingerprints
+        only those with the first image.
 
     Time goes with the square of the number of images: a second for 10,000. Memory goes with the number.
     """
-    first: dict[str, int] = {}
-    pairs = {(first[text], index) for index, text in enumerate(fingerprints) if first.setdefault(text, index) != index}
-    faint = "0" * _DIGITS
-    pairs = {pair for pair in pairs if fingerprints[pair[0]] != faint}
-    places = np.array([index for text, index in first.items() if text != faint], np.int64)
-    levels = _read([fingerprints[index] for index in places])
-    for rows, columns in _same(levels, threshold):
-        pairs.update(zip(places[rows].tolist(), places[columns].tolist(), strict=True))
-    for rows, columns in _cut(levels, threshold):
-        pairs.update(tuple(sorted(pair)) for pair in zip(places[rows].tolist(), places[columns].tolist(), strict=True))
+    images: dict[str, list[int]] = {}
+    for index, text in enumerate(fingerprints):
+        images.setdefault(text, []).append(index)
+    images.pop("0" * _DIGITS, None)
+    texts = list(images)
+    levels = _read(texts)
+    pairs = {pair for own in images.values() for pair in _all(own, own)}
+    for found in (_same(levels, threshold), _cut(levels, threshold)):
+        for rows, columns in found:
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+                pairs.update(_all(images[texts[row]], images[texts[column]]))
     return sorted(pairs)
 
 
-def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Who belongs together: for each of ``count`` images the index of the first image of its cluster."""
-    parent = list(range(count))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return [root(index) for index in range(count)]
+def _all(ours: Sequence[int], theirs: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """All pairs; of very many images only those with the first one, which is enough to hold them together."""
+    if len(ours) * len(theirs) > MANY:
+        ours, theirs = ours[:1], [*ours[1:], *theirs]
+    for one, other in product(ours, theirs):
+        if one != other:
+            yield min(one, other), max(one, other)
 
 
 # Each of the four flips keeps or turns the sign of a frequency; quarter turns also exchange its two directions.
