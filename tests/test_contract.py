@@ -34,19 +34,26 @@ EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 STAGE_LINES, MODULE_LINES = 60, 300
 # What a module may import of the library at most. A module that is not listed may import any that does not import it.
 ARROWS: dict[str, set[str]] = {
-    "schema": set(),
+    "policy": set(),
+    "schema": {"policy"},
     "layout": set(),
     "records": set(),
-    "likeness": set(),
     "splits": set(),
+    "partition": {"layout", "likeness", "policy", "records", "schema", "splits"},
     "metrics": set(),
     "framework": set(),
     "seeds": {"framework"},
     "config": {"layout", "schema"},
     "trial": {"config", "layout"},
     "sweep": {"config", "layout", "records", "trial"},
-    "formats": set(),
-    "triage": {"formats", "layout"},
+    "findings": set(),
+    "wholeness": {"findings"},
+    "formats": {"findings", "wholeness"},
+    "likeness": set(),
+    "memo": {"progress"},
+    "listing": {"findings", "layout"},
+    "ingest": {"findings", "layout", "listing"},
+    "triage": {"findings", "formats", "ingest", "layout", "likeness", "listing", "memo", "schema", "wholeness"},
     "pipeline_run": {"layout", "records"},
     "tracking": {"layout", "pipeline_run", "records", "schema"},
     "preprocessing": {"framework", "schema"},
@@ -60,6 +67,8 @@ ARROWS: dict[str, set[str]] = {
 OWNERS = {
     "mlflow": {"thaw.tracking"},
     "mlxtend": {"stages.sample"},
+    "pyarrow": {"thaw.listing"},
+    "sqlite3": {"thaw.memo"},
     "hydra": {"thaw.config", "thaw.sweep"},
     "keras": {"thaw.framework"},
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
@@ -67,6 +76,7 @@ OWNERS = {
 WITHOUT_TENSORFLOW = (
     *("config", "sweep", "trial", "triage", "formats", "likeness", "splits", "metrics", "schema", "layout", "records"),
     *("tracking", "pipeline_run", "progress", "report", "predict"),
+    *("findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 
 

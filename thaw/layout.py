@@ -14,6 +14,7 @@ QUARANTINE = PREPARED / "quarantine.csv"
 COPIES = PREPARED / "copies.csv"
 LEAKS = PREPARED / "leaks.csv"
 MEMORY = Path("data/splits.json")
+CONVERTED = PREPARED / "converted"
 
 PHASE1 = Path("models/phase1_head")
 PHASE2 = Path("models/phase2_finetune")
@@ -54,6 +55,21 @@ def probabilities(phase: str) -> Path:
 def confusion_picture(phase: str) -> Path:
     """Actual against predicted classes of the test images."""
     return EVALUATION / f"confusion_{phase}.png"
+
+
+def is_listing(raw: str) -> bool:
+    """Whether ``data.raw`` is a table that lists images, and no folder."""
+    return Path(raw).suffix.lower() in (".csv", ".parquet") and not Path(raw).is_dir()
+
+
+def images_root(raw: str) -> Path:
+    """The folder that the paths of the images of ``data.raw`` are relative to."""
+    return Path(raw).parent if is_listing(raw) else Path(raw)
+
+
+def converted(sha256: str) -> Path:
+    """The PNG that is read in place of the file with this hash."""
+    return CONVERTED / f"{sha256}.png"
 
 
 def main_root() -> Path:

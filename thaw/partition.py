@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from thaw import layout, likeness, records, schema, splits
+from thaw.splits import Links
 
-LOOKS_LIKE_TWO = "looks like images of two splits"
-LEAVE = "leave it out, or delete data/splits.json to divide all images anew"
 HEX = 16  # digits of a content in the memory: 64 bits
 
 
@@ -34,8 +33,13 @@ class Division:
     splits: list[str]  # train, val or test, or splits.LEFT_OUT
     sources: dict[str, str]  # of each split: folder or drawn
     clusters: list[int]  # for each image the first one that is the same picture
-    copies: splits.Links  # pairs that are the same picture: the same bytes, or alike
+    copies: Links  # pairs that are the same picture: the same bytes, or alike
     random_leaks: float  # held-out images that would have a copy in training if all were drawn one by one
+
+    def repeated(self) -> dict[str, int]:
+        """Pictures that are there more than once: how many, in how many images, and the most of one."""
+        sizes = [size for size in Counter(self.clusters).values() if size > 1]
+        return {"clusters": len(sizes), "images": sum(sizes), "largest": max(sizes, default=0)}
 
 
 def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str]) -> Division:
@@ -58,10 +62,10 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
     )
     whole = splits.clusters(len(samples), copies)
     shares = {split: divided.count(split) / max(len(divided), 1) for split in splits.HELD_OUT}
-    return Division(divided, sources, whole, copies, splits.expected_leaks(whole, **shares))
+    return Division(divided, sources, whole, copies, round(splits.expected_leaks(whole, **shares), 1))
 
 
-def near_leaks(samples: Sequence[Sample], division: Division) -> list[dict[str, str]]:
+def leaks(samples: Sequence[Sample], division: Division) -> list[dict[str, str]]:
     """The pairs that are one picture in two splits; none unless folders came that way."""
     rows = []
     for pair in splits.across(division.copies, division.splits):
@@ -76,7 +80,8 @@ def write(samples: Sequence[Sample], division: Division, data: schema.Data) -> N
     """Write the clusters and the leaks as tables, and the memory of what was drawn."""
     sizes = Counter(division.clusters)
     numbers = {cluster: number for number, cluster in enumerate((c for c in sizes if sizes[c] > 1), start=1)}
-    members = sorted((index for index, c in enumerate(division.clusters) if c in numbers), key=division.clusters.__getitem__)
+    members = [index for index, cluster in enumerate(division.clusters) if cluster in numbers]
+    members.sort(key=division.clusters.__getitem__)
     rows = (
         {
             "cluster": numbers[division.clusters[index]],
@@ -88,7 +93,8 @@ def write(samples: Sequence[Sample], division: Division, data: schema.Data) -> N
         for index in members
     )
     records.write_csv(layout.COPIES, ["cluster", "path", "label", "split", "sha256"], rows)
-    records.write_csv(layout.LEAKS, ["split", "path", "kind", "other_split", "other_path"], near_leaks(samples, division))
+    leaking = leaks(samples, division)
+    records.write_csv(layout.LEAKS, ["split", "path", "kind", "other_split", "other_path"], leaking)
     drawn: dict[str, set[str]] = {split: set() for split in layout.SPLITS}
     for sample, split in zip(samples, division.splits, strict=True):
         if split != splits.LEFT_OUT and not sample.split == split != "train":
@@ -112,7 +118,7 @@ def remembered(data: schema.Data) -> dict[str, str]:
         return {content: split for split, contents in record["images"].items() for content in contents}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{layout.MEMORY}: expected the splits of images as prepare writes them, received something else ({error}); "
+            f"{layout.MEMORY}: expected the splits of images as prepare wrote them, received other things ({error}); "
             "take it from git, or delete it to divide all images anew"
         ) from error
 

@@ -21,7 +21,9 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
         encoded: () string; JPEG, PNG, GIF (first frame), BMP or WebP.
 
     Returns:
-        (height, width, 3) uint8 RGB. Alpha is dropped, grey is repeated, a JPEG's EXIF orientation is applied.
+        (height, width, 3) uint8 RGB. Of 16 bits the upper 8 count, a transparent PNG is put on white, grey is
+        repeated, a JPEG's EXIF orientation is applied. So ``thaw.formats`` makes them too, with Pillow; what it calls
+        converted (TIFF, transparent GIF and WebP, and a few more) must come here as the PNG it makes.
     """
 
     def jpeg() -> tf.Tensor:
@@ -29,6 +31,14 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
         return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
 
     def other() -> tf.Tensor:
+        # Bits and colour type. Grey of fewer than 8 bits comes out right with three channels only.
+        is_fine_png = tf.reduce_all(tf.strings.substr(encoded, 24, 2) != [b"\1\0", b"\2\0", b"\4\0"])
+        return tf.cond((tf.strings.substr(encoded, 0, 4) == b"\x89PNG") & is_fine_png, png, any_other)
+
+    def png() -> tf.Tensor:
+        return on_white(tf.io.decode_png(encoded, channels=4))
+
+    def any_other() -> tf.Tensor:
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
     is_jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
@@ -36,6 +46,24 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     pixels.set_shape((None, None, 3))
     turned = tf.cond(is_jpeg, lambda: orientation(encoded), lambda: 1)
     return tf.cond(turned == 1, lambda: pixels, lambda: upright(pixels, turned))
+
+
+def on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """Lay transparent pixels on white.
+
+    Args:
+        pixels: (height, width, 4) uint8, RGB and alpha.
+
+    Returns:
+        (height, width, 3) uint8, rounded to the nearest.
+    """
+    colour, alpha = pixels[..., :3], pixels[..., 3:]
+
+    def blend() -> tf.Tensor:
+        wide, share = tf.cast(colour, tf.int32), tf.cast(alpha, tf.int32)
+        return tf.cast((wide * share + 255 * (255 - share) + 127) // 255, tf.uint8)
+
+    return tf.cond(tf.reduce_all(alpha == 255), lambda: colour, blend)
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:

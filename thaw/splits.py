@@ -103,8 +103,8 @@ def draw(
             waiting = sum(other != split for other in lacking)
             taken: set[int] = set()
             for number, unit in list(enumerate(free))[:: -1 if split == "val" else 1]:
-                # To the nearest: taken if half of its images still fit. One with many copies may be passed over.
-                fits = all(tally[own, split] + n / 2 <= share * totals[own] for own, n in unit.labels.items())
+                # One with many images may be passed over; smaller ones fill the share up to half an image.
+                fits = all(tally[own, split] + n <= share * totals[own] + 0.5 for own, n in unit.labels.items())
                 if fits and len(free) - len(taken) > waiting:
                     put(unit, split)
                     taken.add(number)
