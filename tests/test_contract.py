@@ -74,7 +74,20 @@ OWNERS = {
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
-    *("config", "sweep", "trial", "triage", "formats", "likeness", "splits", "metrics", "schema", "layout", "records"),
+    *(
+        "config",
+        "sweep",
+        "trial",
+        "triage",
+        "formats",
+        "likeness",
+        "splits",
+        "partition",
+        "metrics",
+        "schema",
+        "layout",
+        "records",
+    ),
     *("tracking", "pipeline_run", "progress", "report", "predict"),
     *("findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
