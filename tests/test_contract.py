@@ -38,8 +38,8 @@ ARROWS: dict[str, set[str]] = {
     "schema": {"policy"},
     "layout": set(),
     "records": set(),
-    "likeness": set(),
     "splits": set(),
+    "partition": {"layout", "likeness", "policy", "records", "schema", "splits"},
     "metrics": set(),
     "framework": set(),
     "seeds": {"framework"},
@@ -73,7 +73,20 @@ OWNERS = {
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
-    *("config", "sweep", "trial", "triage", "formats", "likeness", "splits", "metrics", "schema", "layout", "records"),
+    *(
+        "config",
+        "sweep",
+        "trial",
+        "triage",
+        "formats",
+        "likeness",
+        "splits",
+        "partition",
+        "metrics",
+        "schema",
+        "layout",
+        "records",
+    ),
     *("tracking", "pipeline_run", "progress", "report", "predict"),
     *("findings", "policy", "wholeness", "memo", "listing", "ingest"),
 )

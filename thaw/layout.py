@@ -11,6 +11,9 @@ PREPARED = Path("data/prepared")
 MANIFEST = PREPARED / "manifest.csv"
 CLASSES = PREPARED / "classes.json"
 QUARANTINE = PREPARED / "quarantine.csv"
+COPIES = PREPARED / "copies.csv"
+LEAKS = PREPARED / "leaks.csv"
+MEMORY = Path("data/splits.json")
 CONVERTED = PREPARED / "converted"
 
 PHASE1 = Path("models/phase1_head")

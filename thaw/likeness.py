@@ -16,6 +16,7 @@ Whether two images are alike depends on these two only, never on the others.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +32,22 @@ LOW, COARSE = 12, 8  # the part of them that candidates are found by
 STEP = 0.5  # of a level, in standard deviations
 TOP = 3  # the highest level; three bits hold -3 to 3
 FAINT = 1.5  # grey levels of 256: a picture whose structure is weaker has none that a copy would keep
-TURNED, CUT = 0.93, 0.9  # correlation by which candidates are found: with one turned, and with one cut
+TURNED, CUT = 0.93, 0.8  # correlation by which candidates are found: with one turned, and with one cut
+MANY = 1000
 BLOCK = 2048  # fingerprints compared at once with as many others: memory, not results
-# What a copy may have lost on the left, top, right and bottom, as a share of width and height. The first is in the
-# middle of all: coarse frequencies don't tell it from the others.
-CUTS = (
-    *((0.025,) * 4, (0.05,) * 4),
-    *((0.05, 0.05, 0.0, 0.0), (0.0, 0.05, 0.05, 0.0), (0.05, 0.0, 0.0, 0.05), (0.0, 0.0, 0.05, 0.05)),
-    *((0.05, 0.0, 0.0, 0.0), (0.0, 0.05, 0.0, 0.0), (0.0, 0.0, 0.05, 0.0), (0.0, 0.0, 0.0, 0.05)),
-)
+WAITING = 500_000  # candidates looked at together: memory, not results
+
+
+def _margins() -> list[tuple[float, float, float, float]]:
+    """What a copy may have lost on the left, top, right and bottom, as shares of width and height."""
+    even = [(share,) * 4 for share in (0.025, 0.0125, 0.035, 0.05)]
+    corners = [(x, y, share - x, share - y) for share in (0.025, 0.05) for x in (0, share) for y in (0, share)]
+    sides = [tuple(0.05 * (side == other) for other in range(4)) for side in range(4)]
+    return [*even, *corners, *sides]  # type: ignore[list-item]  # tuples of four
+
+
+# The first is in the middle of all: coarse frequencies don't tell it from the others.
+CUTS = _margins()
 
 _V, _H = np.mgrid[:BAND, :BAND]  # half waves downwards, half waves to the right
 _RADIUS = np.hypot(_V, _H)
@@ -109,38 +117,32 @@ def alike(fingerprints: Sequence[str], threshold: float) -> list[tuple[int, int]
         threshold: correlation of two fingerprints, 0.5 to 1, from which they are one picture.
 
     Returns:
-        Pairs of indices, the smaller first, sorted. Of images with one and the same fingerprint each is paired with
-        the first of them, which stands for all: it has their pairs with others.
+        Pairs of indices, the smaller first, sorted; of more than ``MANY`` pairs between the images of two fingerprints
+        only those with the first image.
 
     Time goes with the square of the number of images: a second for 10,000. Memory goes with the number.
     """
-    first: dict[str, int] = {}
-    pairs = {(first[text], index) for index, text in enumerate(fingerprints) if first.setdefault(text, index) != index}
-    faint = "0" * _DIGITS
-    pairs = {pair for pair in pairs if fingerprints[pair[0]] != faint}
-    places = np.array([index for text, index in first.items() if text != faint], np.int64)
-    levels = _read([fingerprints[index] for index in places])
-    for rows, columns in _same(levels, threshold):
-        pairs.update(zip(places[rows].tolist(), places[columns].tolist(), strict=True))
-    for rows, columns in _cut(levels, threshold):
-        pairs.update(tuple(sorted(pair)) for pair in zip(places[rows].tolist(), places[columns].tolist(), strict=True))
+    images: dict[str, list[int]] = {}
+    for index, text in enumerate(fingerprints):
+        images.setdefault(text, []).append(index)
+    images.pop("0" * _DIGITS, None)
+    texts = list(images)
+    levels = _read(texts)
+    pairs = {pair for own in images.values() for pair in _all(own, own)}
+    for found in (_same(levels, threshold), _cut(levels, threshold)):
+        for rows, columns in found:
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+                pairs.update(_all(images[texts[row]], images[texts[column]]))
     return sorted(pairs)
 
 
-def clusters(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Who belongs together: for each of ``count`` images the index of the first image of its cluster."""
-    parent = list(range(count))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return [root(index) for index in range(count)]
+def _all(ours: Sequence[int], theirs: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """All pairs; of very many images only those with the first one, which is enough to hold them together."""
+    if len(ours) * len(theirs) > MANY:
+        ours, theirs = ours[:1], [*ours[1:], *theirs]
+    for one, other in product(ours, theirs):
+        if one != other:
+            yield min(one, other), max(one, other)
 
 
 # Each of the four flips keeps or turns the sign of a frequency; quarter turns also exchange its two directions.
@@ -173,15 +175,34 @@ def _same(levels: Levels, threshold: float) -> Iterator[Pairs]:
 
 def _cut(levels: Levels, threshold: float) -> Iterator[Pairs]:
     """Pairs of which the first is alike to what is left of the second when something is cut off."""
-    coarse, norms = _coarse(levels), _norms(levels)
+    coarse = _coarse(levels)
     starts = range(0, len(levels), BLOCK)
-    theirs = np.concatenate([_coarse(_without(levels[start : start + BLOCK], CUTS[0])) for start in starts])
-    for rows, columns in _candidates(coarse, theirs, CUT, upper=False):
-        for cut in CUTS:
-            left = _without(levels[columns], cut)
-            products = _products(levels[rows], left)
-            found = (products >= threshold * norms[rows] * _norms(left)) & (rows != columns)
-            yield rows[found], columns[found]
+    theirs = [_coarse(_without(levels[start : start + BLOCK], CUTS[0])) for start in starts]
+    waiting: list[Pairs] = []
+    for found in _candidates(coarse, np.concatenate([coarse[:0], *theirs]), CUT, upper=False):
+        waiting.append(found)
+        if sum(len(rows) for rows, _ in waiting) >= WAITING:
+            yield from _left_over(levels, waiting, threshold)
+            waiting = []
+    if waiting:
+        yield from _left_over(levels, waiting, threshold)
+
+
+def _left_over(levels: Levels, waiting: Sequence[Pairs], threshold: float) -> Iterator[Pairs]:
+    """Of the candidates of ``_cut`` those that are alike, by one margin after the other."""
+    rows, columns = (np.concatenate(side) for side in zip(*waiting, strict=True))
+    rows, columns = rows[rows != columns], columns[rows != columns]
+    unique, places = np.unique(columns, return_inverse=True)
+    norms = _norms(levels)
+    for cut in CUTS:
+        starts = range(0, len(unique), BLOCK)
+        blocks = [_without(levels[unique[start : start + BLOCK]], cut) for start in starts]
+        left = np.concatenate([levels[:0], *blocks])
+        left_norms = _norms(left)
+        for start in range(0, len(rows), 4 * BLOCK):
+            one, other = rows[start : start + 4 * BLOCK], places[start : start + 4 * BLOCK]
+            found = _products(levels[one], left[other]) >= threshold * norms[one] * left_norms[other]
+            yield one[found], columns[start : start + 4 * BLOCK][found]
 
 
 def _without(levels: Levels, cut: tuple[float, float, float, float]) -> Levels:
@@ -191,17 +212,20 @@ def _without(levels: Levels, cut: tuple[float, float, float, float]) -> Levels:
     down = _DCT @ _waves(top + (1 - top - bottom) * _CENTRES, BAND)
     waves = np.zeros((len(levels), BAND, BAND))
     waves[:, _KEPT] = levels / _RADIUS[_KEPT]
-    return _levels((down @ waves @ across.T) * _RADIUS)
+    waves = np.tensordot(np.tensordot(waves, across, (2, 1)), down, (1, 1))  # (n, to the right, downwards)
+    return _levels(waves.transpose(0, 2, 1) * _RADIUS)
 
 
 def _candidates(ours: Floats, theirs: Floats, limit: float, *, upper: bool) -> Iterator[Pairs]:
     """Rows of ``ours`` and rows of ``theirs`` whose product reaches ``limit``; only later ones if ``upper``."""
+    room = np.empty(BLOCK * BLOCK, np.float32)
     for start in range(0, len(ours), BLOCK):
         for other in range(start if upper else 0, len(theirs), BLOCK):
-            products = ours[start : start + BLOCK] @ theirs[other : other + BLOCK].T
+            one, two = ours[start : start + BLOCK], theirs[other : other + BLOCK]
+            products = np.matmul(one, two.T, out=room[: len(one) * len(two)].reshape(len(one), len(two)))
             if products.max() < limit:
                 continue
-            rows, columns = np.divmod(np.flatnonzero(products >= limit), products.shape[1])
+            rows, columns = np.divmod(np.flatnonzero(products >= limit), len(two))
             rows, columns = rows + start, columns + other
             if upper:
                 rows, columns = rows[rows < columns], columns[rows < columns]

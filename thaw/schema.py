@@ -42,6 +42,8 @@ class Data:
     val: float  # share of the images for validation, 0.01 to 0.5
     test: float  # share of the images for the test, 0.01 to 0.5
     seed: int  # of the split, 0 to 4294967295
+    near_duplicates: bool  # images that look alike go to one split, as those with the same bytes always do
+    near_threshold: float  # likeness of two images from which they are one picture, 0.7 to 1
     min_side: int  # pixels, a smaller width or height is "small", 1 to 1024
     max_pixels: int  # width × height above which an image is not decoded, 1 to 1000000000
     min_per_class: int  # images, a class with fewer is "few", 1 to 1000000
@@ -52,6 +54,7 @@ class Data:
         _between(self, "seed", 0, LARGEST_SEED)
         _between(self, "val", 0.01, 0.5)
         _between(self, "test", 0.01, 0.5)
+        _between(self, "near_threshold", 0.7, 1)
         _between(self, "min_side", 1, 1024, "pixels")
         _between(self, "max_pixels", 1, 10**9, "pixels")
         _between(self, "min_per_class", 1, 10**6, "images")

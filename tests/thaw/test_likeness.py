@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from thaw import likeness
+from thaw import likeness, splits
 
 THRESHOLD = 0.85
 
@@ -77,7 +77,7 @@ def test_more_images_than_one_block_are_compared(monkeypatch: pytest.MonkeyPatch
     images = [scene(seed) for seed in range(8)]
     prints = [likeness.fingerprint(image) for image in (*images, *map(ImageOps.mirror, images), images[0])]
     expected = likeness.alike(prints, THRESHOLD)
-    assert expected == sorted([*((index, index + 8) for index in range(8)), (0, 16)])
+    assert expected == sorted([*((index, index + 8) for index in range(8)), (0, 16), (8, 16)])
     monkeypatch.setattr(likeness, "BLOCK", 3)
     assert likeness.alike(prints, THRESHOLD) == expected
 
@@ -93,8 +93,15 @@ def test_a_tiny_image_has_a_fingerprint_too() -> None:
         assert len(likeness.fingerprint(scene(0).resize(size))) == len(likeness.fingerprint(scene(0)))
 
 
-def test_clusters_join_pairs_that_share_an_image() -> None:
-    assert likeness.clusters(6, [(0, 3), (3, 5), (1, 2)]) == [0, 1, 1, 0, 4, 0]
+def test_of_very_many_equal_ones_not_all_pairs_are_named_but_all_are_held_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prints = [likeness.fingerprint(image) for image in [scene(0)] * 3 + [jpeg(scene(0), 40)] * 3 + [scene(1)]]
+    assert likeness.alike(prints, THRESHOLD) == [(one, other) for one in range(6) for other in range(one + 1, 6)]
+    monkeypatch.setattr(likeness, "MANY", 2)
+    found = likeness.alike(prints, THRESHOLD)
+    assert len(found) < 15
+    assert splits.clusters(7, found) == [0, 0, 0, 0, 0, 0, 6]
 
 
 def test_a_text_that_is_no_fingerprint_is_an_error() -> None:
