@@ -41,6 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "splits": set(),
     "partition": {"layout", "likeness", "policy", "records", "schema", "splits"},
     "metrics": set(),
+    "label_errors": {"layout", "records"},
     "framework": set(),
     "seeds": {"framework"},
     "config": {"layout", "schema"},
@@ -68,27 +69,16 @@ OWNERS = {
     "mlxtend": {"stages.sample"},
     "pyarrow": {"thaw.listing"},
     "sqlite3": {"thaw.memo"},
+    "cleanlab": {"thaw.label_errors"},
+    "sklearn": {"thaw.label_errors"},
     "hydra": {"thaw.config", "thaw.sweep"},
     "keras": {"thaw.framework"},
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
-    *(
-        "config",
-        "sweep",
-        "trial",
-        "triage",
-        "formats",
-        "likeness",
-        "splits",
-        "partition",
-        "metrics",
-        "schema",
-        "layout",
-        "records",
-    ),
-    *("tracking", "pipeline_run", "progress", "report", "predict"),
-    *("findings", "policy", "wholeness", "memo", "listing", "ingest"),
+    *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
+    *("label_errors", "partition", "tracking", "pipeline_run", "progress", "report", "predict"),
+    *("findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 
 

@@ -17,6 +17,7 @@ MEMORY = Path("data/splits.json")
 CONVERTED = PREPARED / "converted"
 
 PHASE1 = Path("models/phase1_head")
+SUSPECTS = PHASE1 / "suspects.csv"
 PHASE2 = Path("models/phase2_finetune")
 EVALUATION = Path("models/evaluate")
 CURVES = EVALUATION / "curves.png"

@@ -155,7 +155,9 @@ def test_a_missing_folder_is_an_error_that_names_the_setting(tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"none: expected one folder per class.*set data\.raw"):
         find(tmp_path / "none")
     made(tmp_path, "list.txt")
-    with pytest.raises(ValueError, match=r"list\.txt: expected .* or a \.csv or \.parquet file, received another file"):
+    with pytest.raises(
+        ValueError, match=r"list\.txt: expected .* or a \.csv or \.parquet file, received another file"
+    ):
         find(tmp_path / "list.txt")
 
 
