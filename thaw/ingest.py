@@ -101,7 +101,10 @@ def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
 
 
 def unreadable(error: Exception) -> str:
-    return "no permission to read it" if isinstance(error, PermissionError) else f"cannot be read: {error}"
+    """The reason, without the path that Python would add, which differs from machine to machine."""
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def printable(name: Path) -> str:

@@ -27,6 +27,7 @@ from thaw.listing import Entry
 # A file is held in memory while it is judged; nothing that large is a photograph.
 MAX_BYTES = 512 * 2**20
 COLUMNS = ("path", "kind", "action", "reason", "remedy")
+LISTED = 100  # findings of a kind that the figures list; a folder may hold nothing but palettes
 BATCH = 16  # files that a thread judges before it reports: reporting costs as much as decoding a small image
 # Each holds an image in memory, of 0.3 GB at the default limit, and more of them would wait for Python.
 MOST_WORKERS = 8
@@ -98,7 +99,11 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
 
 def rows(outcome: Outcome) -> Iterator[dict[str, str]]:
     """The findings for ``layout.QUARANTINE``, under ``COLUMNS``."""
-    return ({name: getattr(finding, name) for name in COLUMNS} for finding in outcome.findings)
+    return map(_row, outcome.findings)
+
+
+def _row(finding: Finding) -> dict[str, str]:
+    return {name: getattr(finding, name) for name in COLUMNS}
 
 
 def check(outcome: Outcome, data: schema.Data) -> None:
@@ -132,14 +137,20 @@ def check(outcome: Outcome, data: schema.Data) -> None:
 
 
 def figures(outcome: Outcome) -> dict[str, Any]:
-    """What was found, by kind, and each file that was left out."""
-    listed = [name for name in COLUMNS if name != "action"]
+    """What was found, by kind; each file left out, and of each kind that was kept the first ``LISTED``."""
+    kept: list[Finding] = []
+    counts: Counter[str] = Counter()
+    for each in outcome.findings:
+        counts[each.kind] += 1
+        if each.action != "quarantined" and counts[each.kind] <= LISTED:
+            kept.append(each)
     return {
         "refused": len(outcome.bad()),
         "ignored": outcome.ignored,
-        "kinds": {kind: sum(each.kind == kind for each in outcome.findings) for kind in findings.REMEDIES},
+        "kinds": {kind: counts[kind] for kind in findings.REMEDIES},
         "converted": sum(bool(sample.converted) for sample in outcome.samples),
-        "quarantine": [{name: getattr(each, name) for name in listed} for each in outcome.quarantined()],
+        "quarantine": [_row(each) for each in outcome.quarantined()],
+        "kept": [_row(each) for each in kept],
     }
 
 

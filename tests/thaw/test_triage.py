@@ -93,6 +93,19 @@ def test_a_tables_split_group_and_weight_reach_the_sample(root: Path) -> None:
     assert listed(outcome) == {"gone.png": ["missing quarantined"]}
 
 
+def test_links_that_a_table_names_are_judged_like_files(root: Path) -> None:
+    (root / "near.png").symlink_to("cat/good.png")
+    (root / "gone.png").symlink_to("nowhere.png")
+    (root / "loop.png").symlink_to("loop.png")
+    (root / "images.csv").write_text("path,label\nnear.png,a\ngone.png,a\nloop.png,b\ndog/good.png,b\ndog,b\n")
+    outcome = read(root / "images.csv")
+    assert taken(outcome) == ["dog/good.png", "near.png"]
+    found = {each.path: (each.kind, each.reason) for each in outcome.findings}
+    assert set(found) == {"gone.png", "loop.png", "dog"}
+    assert {kind for kind, _ in found.values()} == {"unreadable"}
+    assert not any(str(root) in reason for _, reason in found.values())
+
+
 def test_every_file_is_taken_or_listed_and_none_is_changed(root: Path) -> None:
     for name, data in {"b.jpg": encoded("JPEG"), "c.webp": encoded("WEBP"), "scan.tif": encoded("TIFF")}.items():
         (root / "dog" / name).write_bytes(data)
@@ -275,8 +288,24 @@ def test_the_figures_count_every_kind_and_list_what_was_left_out(root: Path) -> 
         "converted": 1,
         "cmyk": 1,
     }
+    assert [(each["path"], each["kind"], each["action"]) for each in figures["kept"]] == [
+        ("dog/scan.tif", "cmyk", "kept"),
+        ("dog/scan.tif", "converted", "converted"),
+    ]
     (left_out,) = figures["quarantine"]
     assert (left_out["path"], left_out["kind"], left_out["reason"]) == ("cat/empty.png", "empty", "an empty file")
+
+
+def test_of_what_is_kept_the_figures_list_no_more_than_a_few_and_count_all(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triage, "LISTED", 2)
+    for number in range(3):
+        (root / "cat" / f"{number}.png").write_bytes(encoded("JPEG"))
+    outcome = read(root)
+    figures = triage.figures(outcome)
+    assert (figures["kinds"]["misnamed"], len(figures["kept"])) == (3, 2)
+    assert len(list(triage.rows(outcome))) == 3
 
 
 # The memo
