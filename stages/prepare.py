@@ -1,7 +1,7 @@
 """prepare: read every image once, leave out what cannot be used, divide the rest."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from thaw import config, layout, partition, progress, records, schema, splits, tracking, triage
 
@@ -27,7 +27,8 @@ def main() -> None:
         for sample, split in zip(found.samples, division.splits, strict=True):
             sample.split = split
         columns = [field.name for field in fields(triage.Sample)]
-        records.write_csv(layout.MANIFEST, columns, map(asdict, found.samples))
+        rows = ({column: getattr(sample, column) for column in columns} for sample in found.samples)
+        records.write_csv(layout.MANIFEST, columns, rows)
         records.write_json(layout.CLASSES, {"classes": found.classes})
 
         labels, contents = ([getattr(s, name) for s in found.samples] for name in ("label", "sha256"))

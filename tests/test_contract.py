@@ -50,7 +50,6 @@ ARROWS: dict[str, set[str]] = {
     "findings": set(),
     "wholeness": {"findings"},
     "formats": {"findings", "wholeness"},
-    "likeness": set(),
     "memo": {"progress"},
     "listing": {"findings", "layout"},
     "ingest": {"findings", "layout", "listing"},

@@ -68,7 +68,7 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Picture, Image.I
             kind, turned, oddities = _header(image, data, max_pixels)
             image.load()
             pixels = _rgb(image)
-    except Unusable:
+    except (Unusable, MemoryError):
         raise
     except Exception as error:
         raise _unusable(error, data) from None
@@ -95,7 +95,7 @@ def servable(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
     try:
         with Image.open(BytesIO(data)) as image:
             _, _, oddities = _header(image, data, max_pixels)
-    except Unusable:
+    except (Unusable, MemoryError):
         raise
     except Exception as error:
         raise _unusable(error, data) from None

@@ -48,7 +48,8 @@ def find(raw: str, nested: bool) -> Found:
             raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")
         return Found(root, classes, entries, findings)
     if not root.is_dir():
-        raise ValueError(f"{root}: {LAYOUT}, received no such folder; put the images there or set data.raw")
+        received = "another file" if root.exists() else "nothing there"
+        raise ValueError(f"{root}: {LAYOUT}, received {received}; put the images there or set data.raw")
     files, folders, found = _walk(root)
     depth = _depth(root, {parts[0] for parts in folders})
     found.classes = _classes(root, depth, nested, folders, files)

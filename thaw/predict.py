@@ -119,9 +119,7 @@ def _read(path: Path) -> bytes | str:
     except OSError as error:
         return f"can't be read: {error.strerror}"
     except Unusable as refused:
-        return (
-            f"expected an image ({', '.join(SUFFIXES)}), received {refused.kind.replace('_', ' ')}: {refused.reason}"
-        )
+        return f"can't be used: {refused.kind.replace('_', ' ')}, {refused.reason}"
 
 
 def _alone(exported: Exported, data: bytes) -> np.ndarray | str:

@@ -28,6 +28,8 @@ from thaw.listing import Entry
 MAX_BYTES = 512 * 2**20
 COLUMNS = ("path", "kind", "action", "reason", "remedy")
 BATCH = 16  # files that a thread judges before it reports: reporting costs as much as decoding a small image
+# Each holds an image in memory, of 0.3 GB at the default limit, and more of them would wait for Python.
+MOST_WORKERS = 8
 
 Verdict = tuple["Sample | None", list[Finding]]
 Track = Callable[[Iterable[Verdict], str, int], Iterator[Verdict]]
@@ -153,7 +155,8 @@ def version() -> str:
 
 def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterator[Verdict]:
     """The results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
-    workers = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, MOST_WORKERS)
     pool = ThreadPoolExecutor(workers)  # Pillow's decoders leave Python to other threads
     waiting: deque[Future[list[Verdict]]] = deque()
     try:

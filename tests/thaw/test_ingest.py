@@ -154,6 +154,11 @@ def test_another_layout_is_an_error_that_says_what_is_expected(
 def test_a_missing_folder_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none: expected one folder per class.*set data\.raw"):
         find(tmp_path / "none")
+    made(tmp_path, "list.txt")
+    with pytest.raises(
+        ValueError, match=r"list\.txt: expected .* or a \.csv or \.parquet file, received another file"
+    ):
+        find(tmp_path / "list.txt")
 
 
 def test_a_table_is_read_where_data_raw_is_one(root: Path) -> None:
