@@ -77,7 +77,7 @@ OWNERS = {
 }
 WITHOUT_TENSORFLOW = (
     *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
-    *("label_errors", "partition", "tracking", "pipeline_run", "progress", "report", "predict"),
+    *("label_errors", "partition", "tracking", "pipeline_run", "progress", "report", "data_report", "predict"),
     *("findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 

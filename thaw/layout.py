@@ -22,6 +22,7 @@ PHASE2 = Path("models/phase2_finetune")
 EVALUATION = Path("models/evaluate")
 CURVES = EVALUATION / "curves.png"
 REPORT = EVALUATION / "report.html"
+DATA_REPORT = EVALUATION / "data.html"
 EXPORTED = Path("models/export")
 KERAS_FILE = "model.keras"  # these three are in EXPORTED
 SAVED_MODEL = "saved_model"

@@ -218,8 +218,10 @@ class Evaluate:
     top_k: list[int]  # the answer counts as right if it is among the k likeliest classes; each 1 or more
     confidence: float  # of the intervals, 0.5 to 0.999
     batch_size: int  # images a step, 1 to 4096
+    suspects: int  # suspected label errors shown on the data page, 0 to 1000
 
     def __post_init__(self) -> None:
+        _between(self, "suspects", 0, 1000, "images")
         _between(self, "confidence", 0.5, 0.999)
         _between(self, "batch_size", 1, 4096, "images")
         if any(k < 1 for k in self.top_k):

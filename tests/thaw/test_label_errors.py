@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_suspects_of_several_splits_are_ranked_together() -> None:
 @dataclass
 class Split:
     names: list[str]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.integer[Any]]
 
 
 def test_both_splits_are_searched_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
