@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from benchmarks import record, scratch
 from thaw import layout, records
@@ -24,14 +24,18 @@ CLASSES = 5
 
 
 def write(root: Path, side: int, number: int) -> None:
-    """Image ``number``: smooth shapes with some grain, which compress about as photographs do."""
+    """Image ``number``: noise of every octave, whose strength falls off with the frequency as in photographs.
+
+    One that all images share would make them look alike to ``thaw.likeness``, so each has its own.
+    """
     random = np.random.default_rng(number)
-    shapes = Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8))
-    smooth = shapes.resize((side, side), Image.Resampling.BICUBIC).filter(ImageFilter.GaussianBlur(1))
-    grain = random.normal(0, 6, (side, side, 1))
-    pixels = np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8)
+    slope, pixels = random.uniform(0.6, 1.4), np.zeros((side, side, 3))
+    for octave in (2**power for power in range(1, side.bit_length())):
+        noise = Image.fromarray(random.integers(0, 256, (octave, octave, 3), dtype=np.uint8))
+        pixels += (np.asarray(noise.resize((side, side), Image.Resampling.BICUBIC)) - 127.5) / octave**slope
+    pixels += random.normal(0, 8, pixels.shape)  # the camera's
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
+    Image.fromarray(np.clip(127.5 + pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
     (root / f"class {number % CLASSES}" / f"{number:06}.jpg").write_bytes(buffer.getvalue())
 
 
@@ -43,7 +47,7 @@ def make(root: Path, side: int, first: int, last: int) -> None:
             pass
 
 
-def measure(count: int, side: int, more: int) -> list[dict[str, Any]]:
+def measure(count: int, side: int, more: int, overrides: list[str]) -> list[dict[str, Any]]:
     """Three runs on ``count`` images of ``side`` pixels, the last of them with ``more`` added."""
     folder = Path(tempfile.mkdtemp())
     rows = []
@@ -54,7 +58,7 @@ def measure(count: int, side: int, more: int) -> list[dict[str, Any]]:
         for what in ("first run", "again", f"{more} more"):
             if what == f"{more} more":
                 make(root, side, count, count + more)
-            done = scratch.prepare(project, [f"data.raw={root}", "data.min_side=1"])
+            done = scratch.prepare(project, [f"data.raw={root}", *overrides])
             if done.code:
                 raise RuntimeError(done.said)
             taken = records.read_json(project / layout.metrics("prepare"))["images"]
@@ -66,6 +70,7 @@ def measure(count: int, side: int, more: int) -> list[dict[str, Any]]:
                     "peak MB": round(done.peak / 1e6),
                 }
             )
+            print(*rows[-1].values(), flush=True)
     finally:
         shutil.rmtree(folder)
     return rows
@@ -75,9 +80,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000, help="of 256 pixels (default: %(default)s)")
     parser.add_argument("--tiny", type=int, default=100_000, help="of 32 pixels (default: %(default)s)")
+    parser.add_argument("overrides", nargs="*", help="of the configuration")
     options = parser.parse_args()
-    rows = measure(options.images, 256, 100) + measure(options.tiny, 32, 100)
-    record.write("prepare", "the stage prepare, as a process", rows)
+    rows = []
+    for count, side in ((options.images, 256), (options.tiny, 32)):
+        if count:
+            rows += measure(count, side, 100, options.overrides)
+    record.write("prepare", "the stage prepare, as a process", rows, overrides=options.overrides)
 
 
 if __name__ == "__main__":
