@@ -16,7 +16,9 @@ Whether two images are alike depends on these two only, never on the others.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +35,7 @@ STEP = 0.5  # of a level, in standard deviations
 TOP = 3  # the highest level; three bits hold -3 to 3
 FAINT = 1.5  # grey levels of 256: a picture whose structure is weaker has none that a copy would keep
 TURNED, CUT = 0.93, 0.8  # correlation by which candidates are found: with one turned, and with one cut
-MANY = 1000
+MANY = 1000  # pairs named between the images of two fingerprints
 BLOCK = 2048  # fingerprints compared at once with as many others: memory, not results
 WAITING = 500_000  # candidates looked at together: memory, not results
 
@@ -78,16 +80,15 @@ def fingerprint(image: Image.Image) -> str:
     """
     box = Image.Resampling.BOX if min(image.size) >= SIDE else Image.Resampling.BILINEAR
     grey = np.asarray(image.resize((SIDE, SIDE), box, reducing_gap=2.0).convert("L"), np.float64)
-    return _text(_levels((_DCT @ grey @ _DCT.T) * _RADIUS, grey.std()))
+    if grey.std() < FAINT:
+        return "0" * _DIGITS
+    return _text(_levels(((_DCT @ grey @ _DCT.T) * _RADIUS)[_KEPT]))
 
 
-def _levels(waves: NDArray[np.float64], contrast: float | None = None) -> Levels:
-    """Whitened frequencies (..., band, band) in levels (..., count) of -3 to 3."""
-    kept = waves[..., _KEPT]
-    deviation = np.sqrt(np.mean(kept**2, axis=-1, keepdims=True))
-    if contrast is not None and contrast < FAINT:
-        return np.zeros(kept.shape, np.int8)
-    levels: Levels = np.clip(np.rint(kept / np.maximum(deviation * STEP, 1e-9)), -TOP, TOP).astype(np.int8)
+def _levels(waves: NDArray[np.floating[Any]]) -> Levels:
+    """Weighted frequencies (..., count) in levels of -3 to 3."""
+    deviation = np.sqrt(np.mean(np.square(waves), axis=-1, keepdims=True))
+    levels: Levels = np.clip(np.rint(waves / np.maximum(deviation * STEP, 1e-9)), -TOP, TOP).astype(np.int8)
     return levels
 
 
@@ -206,14 +207,19 @@ def _left_over(levels: Levels, waiting: Sequence[Pairs], threshold: float) -> It
 
 
 def _without(levels: Levels, cut: tuple[float, float, float, float]) -> Levels:
-    """The fingerprints' pictures with a share cut off on the left, top, right and bottom: their levels."""
+    """The levels of what is left of the fingerprints' pictures when shares of them are cut off."""
+    return _levels(levels.astype(np.float32) @ _cutting(cut))
+
+
+@cache
+def _cutting(cut: tuple[float, float, float, float]) -> Floats:
+    """The matrix that takes weighted frequencies to those of what is left, (count, count)."""
     left, top, right, bottom = cut
     across = _DCT @ _waves(left + (1 - left - right) * _CENTRES, BAND)
     down = _DCT @ _waves(top + (1 - top - bottom) * _CENTRES, BAND)
-    waves = np.zeros((len(levels), BAND, BAND))
-    waves[:, _KEPT] = levels / _RADIUS[_KEPT]
-    waves = np.tensordot(np.tensordot(waves, across, (2, 1)), down, (1, 1))  # (n, to the right, downwards)
-    return _levels(waves.transpose(0, 2, 1) * _RADIUS)
+    both = down[_V[_KEPT][None], _V[_KEPT][:, None]] * across[_H[_KEPT][None], _H[_KEPT][:, None]]
+    weighted: Floats = (both / _RADIUS[_KEPT][:, None] * _RADIUS[_KEPT][None]).astype(np.float32)
+    return weighted
 
 
 def _candidates(ours: Floats, theirs: Floats, limit: float, *, upper: bool) -> Iterator[Pairs]:
