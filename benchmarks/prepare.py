@@ -29,13 +29,16 @@ def write(root: Path, side: int, number: int) -> None:
     One that all images share would make them look alike to ``thaw.likeness``, so each has its own.
     """
     random = np.random.default_rng(number)
-    slope, pixels = random.uniform(0.6, 1.4), np.zeros((side, side, 3))
-    for octave in (2**power for power in range(1, side.bit_length())):
+    slope, coarse = random.uniform(0.6, 1.4), np.zeros((32, 32, 3), np.float32)
+    for octave in (2, 4, 8, 16, 32):
         noise = Image.fromarray(random.integers(0, 256, (octave, octave, 3), dtype=np.uint8))
-        pixels += (np.asarray(noise.resize((side, side), Image.Resampling.BICUBIC)) - 127.5) / octave**slope
-    pixels += random.normal(0, 8, pixels.shape)  # the camera's
+        coarse += (np.asarray(noise.resize((32, 32), Image.Resampling.BICUBIC)) - 127.5) / octave**slope
+    smooth = Image.fromarray(np.clip(127.5 + coarse, 0, 255).astype(np.uint8)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
+    grain = random.integers(-15, 16, (side, side, 1), np.int16)  # the camera's
     buffer = io.BytesIO()
-    Image.fromarray(np.clip(127.5 + pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
+    Image.fromarray(np.clip(np.asarray(smooth) + grain, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=85)
     (root / f"class {number % CLASSES}" / f"{number:06}.jpg").write_bytes(buffer.getvalue())
 
 
@@ -67,6 +70,7 @@ def measure(count: int, side: int, more: int, overrides: list[str]) -> list[dict
                     "images": f"{taken:,} of {side} px",
                     "run": what,
                     "seconds": round(done.seconds, 1),
+                    "computing": round(done.busy, 1),
                     "peak MB": round(done.peak / 1e6),
                 }
             )

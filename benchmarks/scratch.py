@@ -19,6 +19,7 @@ class Run:
     """What became of a run."""
 
     seconds: float  # wall time of the process
+    busy: float  # seconds that its threads computed, which depends less on what else the machine does
     peak: int  # bytes of memory at most, resident
     code: int  # exit code, 0 if all went well
     said: str  # on standard output and error
@@ -37,7 +38,8 @@ def prepare(project: Path, overrides: Sequence[str]) -> Run:
         words = [sys.executable, "-m", "stages.prepare"]
         process = subprocess.Popen(words, cwd=project, env=environment, stdout=file, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
     said = log.read_text(encoding="utf-8", errors="replace")
-    return Run(time.monotonic() - start, usage.ru_maxrss * unit, process.returncode, said)
+    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit, process.returncode, said)
