@@ -34,7 +34,7 @@ LOW, COARSE = 12, 8  # the part of them that candidates are found by
 STEP = 0.5  # of a level, in standard deviations
 TOP = 3  # the highest level; three bits hold -3 to 3
 FAINT = 1.5  # grey levels of 256: a picture whose structure is weaker has none that a copy would keep
-TURNED, CUT = 0.93, 0.8  # correlation by which candidates are found: with one turned, and with one cut
+TURNED, CUT = 0.93, 0.78  # correlation of the frequencies by which candidates are found: turned ones, and all others
 MANY = 1000  # pairs named between the images of two fingerprints
 BLOCK = 2048  # fingerprints compared at once with as many others: memory, not results
 WAITING = 500_000  # candidates looked at together: memory, not results
@@ -48,7 +48,6 @@ def _margins() -> list[tuple[float, float, float, float]]:
     return [*even, *corners, *sides]  # type: ignore[list-item]  # tuples of four
 
 
-# The first is in the middle of all: coarse frequencies don't tell it from the others.
 CUTS = _margins()
 
 _V, _H = np.mgrid[:BAND, :BAND]  # half waves downwards, half waves to the right
@@ -130,7 +129,7 @@ def alike(fingerprints: Sequence[str], threshold: float) -> list[tuple[int, int]
     texts = list(images)
     levels = _read(texts)
     pairs = {pair for own in images.values() for pair in _all(own, own)}
-    for found in (_same(levels, threshold), _cut(levels, threshold)):
+    for found in (_upright(levels, threshold), _turned(levels, threshold)):
         for rows, columns in found:
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
                 pairs.update(_all(images[texts[row]], images[texts[column]]))
@@ -153,46 +152,42 @@ _GRID[_KEPT] = np.arange(_COUNT)
 _EXCHANGED = _GRID.T[_KEPT]
 
 
-def _same(levels: Levels, threshold: float) -> Iterator[Pairs]:
-    """Pairs that are alike as they are, mirrored or turned by quarters.
-
-    Candidates for the turned are found by the lengths of a frequency together with its exchanged one, which no turn
-    changes.
-    """
+def _upright(levels: Levels, threshold: float) -> Iterator[Pairs]:
+    """Pairs that are alike as they are, or when something is cut off one of them."""
     coarse, norms = _coarse(levels), _norms(levels)
-    for rows, columns in _candidates(coarse, coarse, threshold, upper=True):
+    waiting: list[Pairs] = []
+    for rows, columns in _candidates(coarse, CUT):
         found = _products(levels[rows], levels[columns]) >= threshold * norms[rows] * norms[columns]
         yield rows[found], columns[found]
-    low = np.flatnonzero(_RADIUS[_KEPT] <= LOW - 0.5)
-    half = low[_V[_KEPT][low] <= _H[_KEPT][low]]
-    once = np.where(_EXCHANGED[half] == half, np.sqrt(0.5), 1.0).astype(np.float32)
-    lengths = _unit(np.hypot(levels[:, half].astype(np.float32), levels[:, _EXCHANGED[half]]) * once)
-    for rows, columns in _candidates(lengths, lengths, TURNED, upper=True):
-        one, other = levels[rows].astype(np.float32), levels[columns].astype(np.float32)
-        products = np.maximum(((one * other) @ _SIGNS).max(1), ((one * other[:, _EXCHANGED]) @ _SIGNS).max(1))
-        found = products >= threshold * norms[rows] * norms[columns]
-        yield rows[found], columns[found]
-
-
-def _cut(levels: Levels, threshold: float) -> Iterator[Pairs]:
-    """Pairs of which the first is alike to what is left of the second when something is cut off."""
-    coarse = _coarse(levels)
-    starts = range(0, len(levels), BLOCK)
-    theirs = [_coarse(_without(levels[start : start + BLOCK], CUTS[0])) for start in starts]
-    waiting: list[Pairs] = []
-    for found in _candidates(coarse, np.concatenate([coarse[:0], *theirs]), CUT, upper=False):
-        waiting.append(found)
-        if sum(len(rows) for rows, _ in waiting) >= WAITING:
+        waiting.append((rows[~found], columns[~found]))
+        if sum(len(one) for one, _ in waiting) >= WAITING:
             yield from _left_over(levels, waiting, threshold)
             waiting = []
     if waiting:
         yield from _left_over(levels, waiting, threshold)
 
 
+def _turned(levels: Levels, threshold: float) -> Iterator[Pairs]:
+    """Pairs that are alike when one is mirrored or turned by quarters.
+
+    Candidates are found by the lengths of a frequency together with its exchanged one, which no turn changes.
+    """
+    norms = _norms(levels)
+    low = np.flatnonzero(_RADIUS[_KEPT] <= LOW - 0.5)
+    half = low[_V[_KEPT][low] <= _H[_KEPT][low]]
+    once = np.where(_EXCHANGED[half] == half, np.sqrt(0.5), 1.0).astype(np.float32)
+    lengths = _unit(np.hypot(levels[:, half].astype(np.float32), levels[:, _EXCHANGED[half]]) * once)
+    for rows, columns in _candidates(lengths, TURNED):
+        one, other = levels[rows].astype(np.float32), levels[columns].astype(np.float32)
+        products = np.maximum(((one * other) @ _SIGNS).max(1), ((one * other[:, _EXCHANGED]) @ _SIGNS).max(1))
+        found = products >= threshold * norms[rows] * norms[columns]
+        yield rows[found], columns[found]
+
+
 def _left_over(levels: Levels, waiting: Sequence[Pairs], threshold: float) -> Iterator[Pairs]:
-    """Of the candidates of ``_cut`` those that are alike, by one margin after the other."""
-    rows, columns = (np.concatenate(side) for side in zip(*waiting, strict=True))
-    rows, columns = rows[rows != columns], columns[rows != columns]
+    """Of the candidates those that are alike when one is cut, by one margin after the other."""
+    ones, others = (np.concatenate(side) for side in zip(*waiting, strict=True))
+    rows, columns = np.concatenate([ones, others]), np.concatenate([others, ones])  # either may be the cut one
     unique, places = np.unique(columns, return_inverse=True)
     norms = _norms(levels)
     for cut in CUTS:
@@ -222,19 +217,18 @@ def _cutting(cut: tuple[float, float, float, float]) -> Floats:
     return weighted
 
 
-def _candidates(ours: Floats, theirs: Floats, limit: float, *, upper: bool) -> Iterator[Pairs]:
-    """Rows of ``ours`` and rows of ``theirs`` whose product reaches ``limit``; only later ones if ``upper``."""
+def _candidates(vectors: Floats, limit: float) -> Iterator[Pairs]:
+    """Pairs of rows, the first before the second, whose product reaches ``limit``."""
     room = np.empty(BLOCK * BLOCK, np.float32)
-    for start in range(0, len(ours), BLOCK):
-        for other in range(start if upper else 0, len(theirs), BLOCK):
-            one, two = ours[start : start + BLOCK], theirs[other : other + BLOCK]
+    for start in range(0, len(vectors), BLOCK):
+        for other in range(start, len(vectors), BLOCK):
+            one, two = vectors[start : start + BLOCK], vectors[other : other + BLOCK]
             products = np.matmul(one, two.T, out=room[: len(one) * len(two)].reshape(len(one), len(two)))
             if products.max() < limit:
                 continue
             rows, columns = np.divmod(np.flatnonzero(products >= limit), len(two))
-            rows, columns = rows + start, columns + other
-            if upper:
-                rows, columns = rows[rows < columns], columns[rows < columns]
+            later = rows + start < columns + other
+            rows, columns = rows[later] + start, columns[later] + other
             for part in range(0, len(rows), 4 * BLOCK):
                 yield rows[part : part + 4 * BLOCK], columns[part : part + 4 * BLOCK]
 
