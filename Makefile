@@ -76,8 +76,8 @@ lock: ## choose the newest versions that pyproject.toml allows, for both locks; 
 LOCK = pyproject.toml --quiet --upgrade --extra sample --extra dev --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
-clean: ## remove what tools cache, and the activation cache; data, models and runs stay
-	rm -rf .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info .thaw/activations
+clean: ## remove what tools cache, the activation cache and the memo of judged images; data, models and runs stay
+	rm -rf .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info .thaw/activations .thaw/triage
 	find conf stages tests thaw -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove the environment .venv as well

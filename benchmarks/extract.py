@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from benchmarks import record
-from thaw import activations, boundaries, config, extraction, images, model, triage
+from thaw import activations, boundaries, config, extraction, images, layout, model, triage
 
 
 def main() -> None:
@@ -25,9 +25,12 @@ def main() -> None:
     options = parser.parse_args()
     text = config.compose(["data=folder", f"data.raw={options.data.resolve()}", "augment=none"])
     params = config.check(yaml.safe_load(text))
-    samples = triage.read(options.data).samples[: options.images]
-    paths = [str(options.data / sample.path) for sample in samples]
-    split = images.Images(paths, paths, [sample.sha256 for sample in samples], np.zeros(len(paths), np.int64))
+    samples = triage.read(params.data).samples[: options.images]
+    paths = [
+        str(layout.converted(sample.sha256) if sample.converted else options.data / sample.path) for sample in samples
+    ]
+    hashes = [sample.converted or sample.sha256 for sample in samples]
+    split = images.Images(paths, paths, hashes, np.zeros(len(paths), np.int64))
     card = model.Card(params.backbone, "benchmark", params.image, params.head, ["a", "b"])
     classifier = model.build(card, weights=params.backbone.weights)
     cut = boundaries.find(classifier.backbone, params.phase2.unfreeze)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from thaw import backbone as backbones
-from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
+from thaw import config, features, images, label_errors, layout, model, progress, schema, seeds, tracking, training
 
 STAGE = "phase1_head"
 
@@ -43,6 +43,8 @@ def main() -> None:
         )
 
         model.save(layout.PHASE1, classifier)
+        scores = classifier.head.predict(features.clean(inputs.val, len(val)), verbose=0)
+        label_errors.record(card.classes, train, features.clean(inputs.train, len(train)), val, scores, seed)
         training.record(STAGE, history, made_from=[layout.MANIFEST])
         progress.result(STAGE, f"{history.summary()} → {layout.PHASE1}")
 

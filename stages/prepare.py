@@ -1,10 +1,9 @@
 """prepare: read every image once, leave out what cannot be used, divide the rest."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 
-from thaw import config, layout, progress, records, schema, splits, tracking, triage
+from thaw import config, layout, partition, progress, records, schema, splits, tracking, triage
 
 
 @dataclass
@@ -19,40 +18,41 @@ def main() -> None:
     settings = config.load(Config)
     with tracking.stage("prepare", settings.tracking, config.read()), progress.stage("prepare"):
         data = settings.data
-        found = triage.read(Path(data.raw), progress.track)
-        records.write_csv(layout.QUARANTINE, ["path", "reason", "remedy"], map(asdict, found.refusals))
-        triage.check(found)
+        found = triage.read(data, progress.track)
+        records.write_csv(layout.QUARANTINE, triage.COLUMNS, triage.rows(found))
+        triage.check(found, data)
 
-        contents = [sample.sha256 for sample in found.samples]
-        labels = [sample.label for sample in found.samples]
-        given = [sample.split for sample in found.samples]
-        shares = {"val": data.val, "test": data.test}
-        divided, sources = splits.complete(contents, labels, given, **shares, seed=data.seed)
-        columns = ["path", "sha256", "label", "split", "width", "height"]
-        rows = [vars(sample) | {"split": split} for sample, split in zip(found.samples, divided, strict=True)]
-        records.write_csv(layout.MANIFEST, columns, ({column: row[column] for column in columns} for row in rows))
+        division = partition.divide(found.samples, data, partition.remembered(data))
+        partition.write(found.samples, division, data)
+        for sample, split in zip(found.samples, division.splits, strict=True):
+            sample.split = split
+        columns = [field.name for field in fields(triage.Sample)]
+        rows = ({column: getattr(sample, column) for column in columns} for sample in found.samples)
+        records.write_csv(layout.MANIFEST, columns, rows)
         records.write_json(layout.CLASSES, {"classes": found.classes})
 
-        sizes, cells = Counter(divided), Counter(zip(labels, divided, strict=True))
+        labels, contents = ([getattr(s, name) for s in found.samples] for name in ("label", "sha256"))
+        sizes, cells = Counter(division.splits), Counter(zip(labels, division.splits, strict=True))
         figures = {
             "images": len(found.samples),
             "classes": len(found.classes),
-            "refused": len(found.refusals),
-            "ignored": found.ignored,
-            "misnamed": sum(sample.misnamed for sample in found.samples),
             "duplicates": len(contents) - len(set(contents)),
             "label_conflicts": len(splits.conflicts(contents, labels)),
-            "leaks": splits.leaks(contents, divided),
-            "splits": {name: {"images": sizes[name], "source": sources[name]} for name in layout.SPLITS},
+            "near_duplicates": division.repeated(),
+            "left_out_of_splits": sizes[splits.LEFT_OUT],
+            "leaks": splits.leaks(contents, division.splits),
+            "near_leaks": len(splits.across(division.copies, division.splits)),
+            "random_split_leaks": division.random_leaks,
+            "splits": {name: {"images": sizes[name], "source": division.sources[name]} for name in layout.SPLITS},
             # A list, which DVC leaves out of its tables: a column for each class would bury the rest.
             "per_class": [{"class": c} | {name: cells[c, name] for name in layout.SPLITS} for c in found.classes],
-        }
+        } | triage.figures(found)
         records.write_json(layout.metrics("prepare"), figures)
         progress.result(
             "prepare",
             f"{len(found.samples):,} images of {len(found.classes)} classes, "
-            + ", ".join(f"{sizes[name]:,} {name} ({sources[name]})" for name in layout.SPLITS)
-            + f"; {len(found.refusals):,} files left out → {layout.PREPARED}",
+            + ", ".join(f"{sizes[name]:,} {name} ({division.sources[name]})" for name in layout.SPLITS)
+            + f"; {figures['refused']:,} files left out → {layout.PREPARED}",
         )
 
 

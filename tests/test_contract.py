@@ -34,18 +34,26 @@ EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 STAGE_LINES, MODULE_LINES = 60, 300
 # What a module may import of the library at most. A module that is not listed may import any that does not import it.
 ARROWS: dict[str, set[str]] = {
-    "schema": set(),
+    "policy": set(),
+    "schema": {"policy"},
     "layout": set(),
     "records": set(),
     "splits": set(),
+    "partition": {"layout", "likeness", "policy", "records", "schema", "splits"},
     "metrics": set(),
+    "label_errors": {"layout", "records"},
     "framework": set(),
     "seeds": {"framework"},
     "config": {"layout", "schema"},
     "trial": {"config", "layout"},
     "sweep": {"config", "layout", "records", "trial"},
-    "formats": set(),
-    "triage": {"formats", "layout"},
+    "findings": set(),
+    "wholeness": {"findings"},
+    "formats": {"findings", "wholeness"},
+    "memo": {"progress"},
+    "listing": {"findings", "layout"},
+    "ingest": {"findings", "layout", "listing"},
+    "triage": {"findings", "formats", "ingest", "layout", "likeness", "listing", "memo", "schema", "wholeness"},
     "pipeline_run": {"layout", "records"},
     "tracking": {"layout", "pipeline_run", "records", "schema"},
     "preprocessing": {"framework", "schema"},
@@ -59,13 +67,18 @@ ARROWS: dict[str, set[str]] = {
 OWNERS = {
     "mlflow": {"thaw.tracking"},
     "mlxtend": {"stages.sample"},
+    "pyarrow": {"thaw.listing"},
+    "sqlite3": {"thaw.memo"},
+    "cleanlab": {"thaw.label_errors"},
+    "sklearn": {"thaw.label_errors"},
     "hydra": {"thaw.config", "thaw.sweep"},
     "keras": {"thaw.framework"},
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
     *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
-    *("tracking", "pipeline_run", "progress", "report", "predict"),
+    *("label_errors", "partition", "tracking", "pipeline_run", "progress", "report", "data_report", "predict"),
+    *("findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 
 

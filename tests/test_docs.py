@@ -1,6 +1,5 @@
 """What the README and the guides say is true: commands, links, tables, examples."""
 
-import ast
 import contextlib
 import importlib.util
 import itertools
@@ -16,14 +15,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from thaw import config, layout, predict, schema
+from thaw import config, findings, layout, listing, policy, predict, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,6 +31,22 @@ DATA = ROOT / "docs" / "data.md"
 SERVING = ROOT / "docs" / "serving.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 GROUPS: dict[str, Any] = {field.name: field.type for field in fields(schema.Project) if field.name != "compiled_from"}
+
+
+def leaves(kind: Any, prefix: str) -> Iterator[str]:
+    """The fields of a group, and of the groups in it."""
+    for field in fields(kind):
+        name = f"{prefix}.{field.name}"
+        yield from leaves(field.type, name) if is_dataclass(field.type) else [name]
+
+
+def group_of(name: str, project: Any) -> tuple[Any, str]:
+    """The group that a field is in, and the field's own name."""
+    *groups, field = name.split(".")
+    for group in groups:
+        project = getattr(project, group)
+    return project, field
+
 
 # Programs that are not the project's: that they know their own words is not for these tests to find out.
 FOREIGN = {"git", "docker"}
@@ -212,21 +227,19 @@ def accepts(group: Any, field: str, value: Any) -> bool:
 
 
 def test_the_table_of_fields_has_every_field_in_the_order_of_the_schema() -> None:
-    assert list(FIELDS) == [f"{group}.{field.name}" for group, kind in GROUPS.items() for field in fields(kind)]
+    assert list(FIELDS) == [name for group, kind in GROUPS.items() for name in leaves(kind, group)]
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_default_in_the_table_is_that_of_conf(name: str, project_configuration: schema.Project) -> None:
-    group, field = name.split(".")
-    stated, actual = yaml.safe_load(FIELDS[name][0].strip("`")), getattr(getattr(project_configuration, group), field)
+    stated, actual = yaml.safe_load(FIELDS[name][0].strip("`")), getattr(*group_of(name, project_configuration))
     assert stated == actual
     assert isinstance(stated, str | bool) == isinstance(actual, str | bool)
 
 
 @pytest.mark.parametrize("name", sorted(FIELDS.keys() - IN_WORDS))
 def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configuration: schema.Project) -> None:
-    group_name, field = name.split(".")
-    group = getattr(project_configuration, group_name)
+    group, field = group_of(name, project_configuration)
     kind = next(each.type for each in fields(group) if each.name == field)
     now, stated = getattr(group, field), FIELDS[name][1]
 
@@ -239,7 +252,8 @@ def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configu
         assert all(takes(choice) for choice in words(stated))
         assert not takes("nonesuch")
         # A choice that the table lacks would stand in one of the schema's tuples of choices.
-        choices = itertools.chain.from_iterable(each for each in vars(schema).values() if isinstance(each, tuple))
+        tuples = (*vars(schema).values(), policy.POLICIES)
+        choices = itertools.chain.from_iterable(each for each in tuples if isinstance(each, tuple))
         assert {choice for choice in choices if takes(choice)} <= set(words(stated))
     else:
         low, high = re.match(r"(\S+?) (?:to ([^\s,]+)|or more)", stated).groups()  # type: ignore[union-attr]
@@ -306,82 +320,37 @@ def test_the_table_of_what_runs_again_is_that_of_the_pipeline() -> None:
 # docs/data.md
 
 
-def texts(node: ast.expr) -> Iterator[str]:
-    """The texts that an expression may give, as patterns."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        yield re.escape(node.value)
-    elif isinstance(node, ast.JoinedStr):
-        parts = (next(texts(part), "") if isinstance(part, ast.Constant) else ".+" for part in node.values)
-        yield "".join(parts)
-    elif isinstance(node, ast.IfExp):
-        yield from texts(node.body)
-        yield from texts(node.orelse)
-    elif isinstance(node, ast.Tuple):
-        yield from texts(node.elts[0])
+def test_the_table_of_kinds_is_that_of_the_code_and_of_conf() -> None:
+    rows = table(DATA, "kind", "default", "what it is", "what to do")
+    assert {words(kind)[0]: remedy for kind, _, _, remedy in rows} == findings.REMEDIES
+    defaults = yaml.safe_load((ROOT / "conf/data/policy/default.yaml").read_text(encoding="utf-8"))
+    assert {words(kind)[0]: words(default)[0] for kind, default, *_ in rows} == defaults
+    assert [words(row[0])[0] for row in rows] == list(findings.REMEDIES)
 
 
-def reasons() -> set[str]:
-    """Every reason for which a file is left out, as a pattern, found in the code that gives it."""
-    found = set[str]()
-    for name in ("triage", "formats"):
-        for node in ast.walk(ast.parse((ROOT / "thaw" / f"{name}.py").read_text(encoding="utf-8"))):
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Name)
-                and node.func.id in ("Unusable", "Refusal")
-            ):
-                place = 0 if node.func.id == "Unusable" else 1
-                found |= set(texts(node.args[place])) if len(node.args) > place else set()
-            elif isinstance(node, ast.FunctionDef) and node.name.endswith(("_flaw", "_unreadable")):
-                for inner in ast.walk(node):
-                    if isinstance(inner, ast.Return) and inner.value:
-                        found |= set(texts(inner.value))
-            elif isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["reason"]:
-                found |= set(texts(node.value))
-    return found - {""}
+def test_what_the_guide_says_of_the_strict_policy_is_true() -> None:
+    strict = config.check(yaml.safe_load(config.compose(["data=folder", "data/policy=strict"]))).data.policy
+    failing = [kind for kind, choice in vars(strict).items() if choice == "fail"]
+    assert failing == [*list(findings.REMEDIES)[:12], "small", "animated", "misnamed"]
 
 
-def test_the_table_of_reasons_has_every_reason_and_no_other() -> None:
-    stated = [words(row[0])[0] for row in table(DATA, "reason", "remedy")]
-    assert len(set(stated)) == len(stated)
-    patterns = reasons()
-    assert len(patterns) > 15
-    for text in stated:
-        assert any(re.fullmatch(pattern, text) for pattern in patterns), f"the code has no reason {text!r}"
-    for pattern in patterns:
-        assert any(re.fullmatch(pattern, text) for text in stated), f"docs/data.md lacks the reason {pattern!r}"
+def test_the_table_of_columns_is_that_of_the_code() -> None:
+    rows = table(DATA, "column", "needed", "holds")
+    assert tuple(words(name)[0] for name, needed, _ in rows if needed == "yes") == listing.NEEDED
+    assert tuple(words(name)[0] for name, needed, _ in rows if needed == "no") == listing.OPTIONAL
 
 
-def test_the_table_of_reasons_has_every_remedy_and_no_other() -> None:
-    sources = [(ROOT / "thaw" / f"{name}.py").read_text(encoding="utf-8") for name in ("triage", "formats")]
-    constants = {
-        node.value
-        for source in sources
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    stated = {row[1] for row in table(DATA, "reason", "remedy")}
-    assert stated <= constants
-    from thaw import formats, triage  # noqa: PLC0415 -- only here
-
-    assert {formats.CONVERT, formats.REPLACE, formats.REMOVE, triage.FLATTEN, triage.LINK, triage.RETRY} <= stated
-
-
+@pytest.mark.usefixtures("project", "tiny_images")
 def test_the_table_of_results_has_the_columns_and_figures_that_are_written() -> None:
-    source = ast.parse((ROOT / "stages" / "prepare.py").read_text(encoding="utf-8"))
-    assigned = {
-        ast.unparse(node.targets[0]): node.value
-        for node in ast.walk(source)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List | ast.Dict)
-    }
-    figures, columns = assigned["figures"], assigned["columns"]
-    assert isinstance(figures, ast.Dict)
-    assert isinstance(columns, ast.List)
+    from stages import prepare  # noqa: PLC0415 -- only here
+
+    prepare.main()
     stated = {words(file)[0]: words(holds) for file, holds in table(DATA, "file", "holds")}
-    assert stated[layout.metrics("prepare").as_posix()] == [ast.literal_eval(key) for key in figures.keys if key]
-    manifest = [name for name in stated[layout.MANIFEST.as_posix()] if name != "data.raw"]
-    assert manifest == [ast.literal_eval(column) for column in columns.elts]
-    assert {path.as_posix() for path in (layout.CLASSES, layout.QUARANTINE)} <= set(stated)
+    for path in (layout.MANIFEST, layout.QUARANTINE):
+        assert stated[path.as_posix()] == path.read_text(encoding="utf-8").splitlines()[0].split(",")
+    figures = json.loads(layout.metrics("prepare").read_text(encoding="utf-8"))
+    assert sorted(stated[layout.metrics("prepare").as_posix()]) == sorted(figures)
+    assert {layout.CLASSES.as_posix(), f"{layout.CONVERTED.as_posix()}/"} <= set(stated)
 
 
 # docs/serving.md

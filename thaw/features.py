@@ -52,6 +52,11 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     return Inputs(train_reader, val_reader, frozen.views(), "pooled features cached")
 
 
+def clean(source: images.Source, count: int) -> np.ndarray:
+    """Pooled features of all images as they are, without augmentation: (count, channels) float32."""
+    return source(np.arange(count), np.zeros(count, np.int64))
+
+
 def at_boundary(
     frozen_part: keras.Model,
     boundary: boundaries.Boundary,

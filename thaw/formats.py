@@ -1,151 +1,216 @@
-"""Which image files training decodes: formats, flaws, and what to do about them.
+"""From a file's bytes to upright RGB with Pillow: what is wrong with them, what is odd, and what is converted.
 
-Whatever passes here is decoded by TensorFlow 2.21's ``tf.io.decode_image`` with ``channels=3,
-expand_animations=False``. Pillow alone is laxer (it opens a PNG whose end is missing, and any BMP); ``_flaw`` holds
-what must be looked at besides.
+Pillow's pixels are the reference, and ``thaw.preprocessing.decode`` in TensorFlow makes the same of every file that
+passes here unconverted. What TensorFlow cannot decode, or decodes otherwise, is ``converted``: a PNG made here is read
+in its place, by training and by ``thaw predict`` alike. Pillow alone is laxer than it should be (it opens a PNG whose
+end is missing, and any BMP); ``thaw.wholeness`` looks at what must be looked at besides.
 """
 
 import struct
-import zlib
+from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 
-from PIL import Image, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL.Image import Transpose
+
+from thaw import wholeness
+from thaw.findings import Unusable
 
 # By Pillow's names; MPO is a JPEG with more pictures behind the first.
-KINDS = {name: name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP")} | {"MPO": "JPEG"}
-# Pillow's own limit against decompression bombs: 256 MiB of RGB.
-MAX_PIXELS = 89_478_485
-ORIENTATION = 0x0112  # EXIF tag; 5 to 8 lie on their side
-RARE_JPEG = {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}  # marks of frames; C0 to C2 are common
-BITFIELDS = struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)  # the one order of colours that TensorFlow knows
+KINDS = {name: name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")} | {"MPO": "JPEG"}
+MAX_PIXELS = 89_478_485  # where no data.max_pixels is known: Pillow's own limit, 256 MiB of RGB
+ORIENTATION = 0x0112  # EXIF tag
+BITS_PER_SAMPLE = 258  # TIFF tag
+TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", *DEEP)
+BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 
-CONVERT = "save it again as PNG or JPEG"
-REPLACE = "replace it with a whole copy, or remove it"
-REMOVE = "remove it; if it is a photograph (HEIC, raw), save it again as PNG or JPEG"
+# The limit is data.max_pixels, and it is looked at before a pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
 
 
-class Unusable(Exception):  # noqa: N818 -- not an error of the program
-    """Carries the reason and the remedy of a refusal."""
+@dataclass
+class Picture:
+    """What an image is like."""
+
+    format: str  # a value of KINDS
+    width: int  # pixels, upright
+    height: int  # pixels, upright
+    oddities: dict[str, str]  # kind (a key of ``findings.REMEDIES``) → what was seen
 
 
-def inspect(data: bytes) -> tuple[str, int, int]:
+def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Picture, Image.Image]:
     """Decode every pixel of an image.
 
     Args:
         data: the file's bytes.
+        max_pixels: width × height above which nothing is decoded.
 
     Returns:
-        The format (a value of ``KINDS``), and width and height in pixels, after EXIF orientation.
+        What it is like, and its pixels: upright RGB.
 
     Raises:
-        Unusable: training could not decode it; with the reason and the remedy.
+        Unusable: nothing can be learnt from it.
     """
     try:
         with Image.open(BytesIO(data)) as image:
-            kind = KINDS.get(image.format or "")
-            if kind is None:
-                raise Unusable(f"{image.format} is a format that training does not decode", CONVERT)
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            flaw = _flaw(kind, image, data)
-            if flaw:
-                raise Unusable(flaw, REPLACE if flaw.startswith("a damaged image") else CONVERT)
+            kind, turned, oddities = _header(image, data, max_pixels)
             image.load()
-            width, height = image.size
-            return (kind, height, width) if kind == "JPEG" and _on_its_side(image) else (kind, width, height)
-    except Unusable:
+            pixels = _rgb(image)
+    except (Unusable, MemoryError):
         raise
-    except UnidentifiedImageError:
-        raise Unusable("not an image", REMOVE) from None
-    except Image.DecompressionBombError:
-        raise Unusable(f"more than {MAX_PIXELS:,} pixels", "make it smaller") from None
-    except (IndexError, struct.error):
-        raise Unusable("a damaged image: it ends early", REPLACE) from None
-    except Exception as error:  # Pillow raises nearly anything on broken files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Unusable(f"a damaged image: {reason}", REPLACE) from None
+    except Exception as error:
+        raise _unusable(error, data) from None
+    if turned in TURNS and kind != "TIFF":  # Pillow turns a TIFF by itself
+        pixels = pixels.transpose(TURNS[turned])
+    return Picture(kind, *pixels.size, oddities), pixels
 
 
-def _on_its_side(image: Image.Image) -> bool:
-    """Whether EXIF says so. ``Image.getexif`` would also look into XMP, which ``thaw.preprocessing`` does not."""
-    exif = Image.Exif()
+def png(pixels: Image.Image) -> bytes:
+    """Encode RGB pixels without loss, and without anything else that the image brought along."""
+    buffer = BytesIO()
+    bare = pixels.copy()
+    bare.info = {}
+    bare.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def servable(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+    """What an exported model is to be given for a file: its own bytes, or the PNG that training read in its place.
+
+    Raises:
+        Unusable: it is not decoded by training either.
+    """
     try:
-        exif.load(image.info.get("exif", b""))
-        return exif.get(ORIENTATION) in range(5, 9)
-    except Exception:  # a broken EXIF block does not make a broken image
-        return False
+        with Image.open(BytesIO(data)) as image:
+            _, _, oddities = _header(image, data, max_pixels)
+    except (Unusable, MemoryError):
+        raise
+    except Exception as error:
+        raise _unusable(error, data) from None
+    return png(inspect(data, max_pixels)[1]) if "converted" in oddities else data
 
 
-def _flaw(kind: str, image: Image.Image, data: bytes) -> str:
-    """What TensorFlow would stop at, or misread, and Pillow would not; empty if nothing."""
-    if kind == "WEBP" and getattr(image, "is_animated", False):
-        return "an animated WebP, which training does not decode"
-    if kind == "WEBP" and image.mode != "RGB":
-        return "a WebP with transparency, which training does not decode"
+def beyond(width: int, height: int, max_pixels: int) -> str:
+    return f"{width} × {height}, more than {max_pixels:,} pixels"
+
+
+def _header(image: Image.Image, data: bytes, max_pixels: int) -> tuple[str, int, dict[str, str]]:
+    """Format, orientation and oddities of an image of which no pixel is decoded yet."""
+    kind = KINDS.get(image.format or "")
+    if kind is None:
+        raise Unusable("unsupported", f"{image.format} is a format that is not decoded")
+    if image.width * image.height > max_pixels:
+        raise Unusable("too_large", beyond(*image.size, max_pixels))
+    wholeness.check(kind, data)
+    bits = _bits(kind, image, data)
+    if image.mode not in MODES or bits not in (1, 2, 4, 8, 16):
+        raise Unusable("unsupported", f"a {kind} with pixels of {bits} bits ({image.mode}), which have no fixed range")
+    turned = _orientation(kind, image)
+    oddities = {}
+    if kind != "JPEG" and _is_animated(image):
+        oddities["animated"] = f"{kind} of several {'pages' if kind == 'TIFF' else 'frames'}; the first one counts"
+    if image.mode == "CMYK":
+        oddities["cmyk"] = "CMYK, converted to RGB without a colour profile"
+    if bits == 16:
+        oddities["deep"] = "16 bits a channel, of which the upper 8 are used"
+    if image.mode in ("P", "PA") and kind != "GIF":
+        oddities["palette"] = "colours from a palette"
+    if image.has_transparency_data:
+        oddities["alpha"] = "transparency, put on white"
+    if turned != 1:
+        oddities["rotated"] = f"EXIF orientation {turned}, turned upright"
+    why = _conversion(kind, image, data, oddities)
+    if why:
+        oddities["converted"] = f"{why}; a PNG is read in its place"
+    return kind, turned, oddities
+
+
+def _conversion(kind: str, image: Image.Image, data: bytes, oddities: dict[str, str]) -> str:
+    """Why TensorFlow would not decode the file, or not to the same pixels; empty if it does."""
+    if kind == "TIFF":
+        return "TIFF"
+    if kind == "WEBP" and oddities.keys() & {"animated", "alpha"}:
+        return "WebP with several frames or transparency"
+    if kind == "GIF" and ("alpha" in oddities or _extent(image) != (0, 0, *image.size)):
+        return "GIF with transparency"
+    if (
+        kind == "PNG" and "alpha" in oddities and data[24] != 8 and data[25] in (0, 2)
+    ):  # bits; neither alpha nor palette
+        return f"PNG with {data[24]} bits a channel and a transparent colour"
     if kind == "BMP":
-        return _bmp_flaw(image, data)
-    if kind == "JPEG":
-        return _jpeg_flaw(data)
-    if (kind == "PNG" and not _png_is_whole(data)) or (kind == "GIF" and not _gif_is_whole(data)):
-        return f"a damaged image: the {kind} ends early or fails its checksum"
-    return ""
+        return wholeness.odd_bmp(image.mode, data)
+    return "EXIF orientation outside of a JPEG" if "rotated" in oddities and kind != "JPEG" else ""
 
 
-def _jpeg_flaw(data: bytes) -> str:
-    """Look for the end mark of the first picture; thumbnails before it and pictures after it don't count."""
-    place = 2
-    while data[place : place + 2] != b"\xff\xda":  # there the picture's bytes begin, in which no mark occurs by chance
-        mark = data[place + 1]
-        if data[place] != 0xFF or mark == 0xFF:  # filling
-            place += 1
-        elif mark in RARE_JPEG:
-            return "a JPEG in a rare coding (lossless, hierarchical or arithmetic), which training does not decode"
-        else:
-            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return "" if data.find(b"\xff\xd9", place) > 0 else "a damaged image: the JPEG ends early"
+def _extent(image: Image.Image) -> tuple[int, ...]:
+    """Left, top, right and bottom of the first frame, which need not cover the picture."""
+    return tuple(image.tile[0][1])  # type: ignore[attr-defined]  # Image.open says Image only
 
 
-def _gif_is_whole(data: bytes) -> bool:
-    """Whether the first frame is there up to its end mark; the others are not used."""
-
-    def table(flags: int) -> int:
-        return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-    def after_blocks(place: int) -> int:
-        while data[place]:
-            place += data[place] + 1
-        return place + 1
-
-    place = 13 + table(data[10])
-    while data[place] == 0x21:  # an extension
-        place = after_blocks(place + 2)
-    return data[place] == 0x2C and after_blocks(place + 11 + table(data[place + 9])) <= len(data)
+def _rgb(image: Image.Image) -> Image.Image:
+    """The decoded pixels as 8-bit RGB: of 16 bits the upper 8, transparency on white, grey repeated."""
+    if image.mode in DEEP:
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
+        image = ImageChops.invert(image)  # Adobe's are stored inverted, and Pillow takes all for Adobe's
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    image = image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(image.convert("RGB"), mask=image.getchannel("A"))
+    return canvas
 
 
-def _png_is_whole(data: bytes) -> bool:
-    """Whether every chunk up to the end mark is there and has the right CRC."""
-    place = 8
-    while place + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        end = place + 8 + length
-        if data[end : end + 4] != zlib.crc32(data[place + 4 : end]).to_bytes(4, "big"):
-            return False
-        if data[place + 4 : place + 8] == b"IEND":
-            return True
-        place = end + 4
+def _bits(kind: str, image: Image.Image, data: bytes) -> int:
+    """Bits of a channel."""
+    if kind == "PNG":
+        return data[24]
+    if kind == "TIFF":
+        bits = image.tag_v2.get(BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]  # Image.open says Image only
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+    return 8
+
+
+def _is_animated(image: Image.Image) -> bool:
+    with suppress(Exception):  # what comes behind the first frame need not be whole
+        return bool(getattr(image, "is_animated", False))
     return False
 
 
-def _bmp_flaw(image: Image.Image, data: bytes) -> str:
-    """TensorFlow reads a BMP by its plainest form and takes palette indices for grey values."""
-    start, header = struct.unpack_from("<II", data, 10)
-    if header < 40:
-        return "an OS/2 BMP, which training does not decode"
-    bits, compression = struct.unpack_from("<HI", data, 28)
-    if bits not in (8, 24, 32) or (bits == 8 and image.mode != "L"):
-        return f"a BMP with {'a palette' if bits <= 8 else f'{bits} bits a pixel'}, which training does not decode"
-    if compression != 0 and not (bits == 32 and compression == 3 and data[54:66] == BITFIELDS):
-        return "a compressed BMP, which training does not decode"
-    if len(data) - start != (image.width * bits + 31) // 32 * 4 * image.height:
-        return "a BMP with bytes missing or left over, which training does not decode"
-    return ""
+def _orientation(kind: str, image: Image.Image) -> int:
+    """EXIF's, 1 to 8. ``Image.getexif`` would also look into XMP, which ``thaw.preprocessing`` does not."""
+    with suppress(Exception):  # a broken EXIF block does not make a broken image
+        if kind == "TIFF":
+            turned = image.tag_v2.get(ORIENTATION)  # type: ignore[attr-defined]  # Image.open says Image only
+        else:
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+            turned = exif.get(ORIENTATION)
+        return turned if turned in TURNS else 1
+    return 1
+
+
+def _unusable(error: Exception, data: bytes) -> Unusable:
+    """Say what Pillow, which raises nearly anything on broken files, meant."""
+    if wholeness.ends_early(data):
+        return Unusable("truncated", "it ends early")
+    if isinstance(error, UnidentifiedImageError):
+        if data.startswith(BEGINNINGS):
+            return Unusable("damaged", "begins like an image, but what follows makes no sense")
+        return Unusable("not_an_image", "no image format that is known")
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, IndexError | struct.error | EOFError) or "truncated" in reason:
+        return Unusable("truncated", "it ends early")
+    return Unusable("damaged", reason)

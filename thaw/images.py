@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -18,9 +17,9 @@ Source = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Images:
     """The images of one split, in the manifest's order."""
 
-    paths: list[str]  # of the files
-    names: list[str]  # the files' paths as in the manifest, relative to the folder of images
-    hashes: list[str]  # hex sha256 of the files
+    paths: list[str]  # of the files that are read: the user's, or the PNG that was made of what is not decoded here
+    names: list[str]  # the user's files, as in the manifest, relative to the folder of images
+    hashes: list[str]  # hex sha256 of the files that are read
     labels: np.ndarray  # (n,) int64, indices into the class list
 
     def __len__(self) -> int:
@@ -36,20 +35,21 @@ def read(raw: str, split: str) -> Images:
     """The images of a split.
 
     Args:
-        raw: the folder of images that the manifest's paths are relative to.
+        raw: the folder or table that the manifest was made from.
         split: train, val or test.
 
     Raises:
         ValueError: the folder isn't there.
     """
-    if not Path(raw).is_dir():
-        raise ValueError(f"data.raw: expected the folder of images {raw}, found none; has it been moved?")
+    root = layout.images_root(raw)
+    if not root.is_dir():
+        raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
     number = {name: index for index, name in enumerate(classes())}
     rows = [row for row in records.read_csv(layout.MANIFEST) if row["split"] == split]
     return Images(
-        paths=[str(Path(raw) / row["path"]) for row in rows],
+        paths=[str(layout.converted(row["sha256"]) if row["converted"] else root / row["path"]) for row in rows],
         names=[row["path"] for row in rows],
-        hashes=[row["sha256"] for row in rows],
+        hashes=[row["converted"] or row["sha256"] for row in rows],
         labels=np.array([number[row["label"]] for row in rows], np.int64),
     )
 

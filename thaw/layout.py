@@ -11,12 +11,18 @@ PREPARED = Path("data/prepared")
 MANIFEST = PREPARED / "manifest.csv"
 CLASSES = PREPARED / "classes.json"
 QUARANTINE = PREPARED / "quarantine.csv"
+COPIES = PREPARED / "copies.csv"
+LEAKS = PREPARED / "leaks.csv"
+MEMORY = Path("data/splits.json")
+CONVERTED = PREPARED / "converted"
 
 PHASE1 = Path("models/phase1_head")
+SUSPECTS = PHASE1 / "suspects.csv"
 PHASE2 = Path("models/phase2_finetune")
 EVALUATION = Path("models/evaluate")
 CURVES = EVALUATION / "curves.png"
 REPORT = EVALUATION / "report.html"
+DATA_REPORT = EVALUATION / "data.html"
 EXPORTED = Path("models/export")
 KERAS_FILE = "model.keras"  # these three are in EXPORTED
 SAVED_MODEL = "saved_model"
@@ -51,6 +57,21 @@ def probabilities(phase: str) -> Path:
 def confusion_picture(phase: str) -> Path:
     """Actual against predicted classes of the test images."""
     return EVALUATION / f"confusion_{phase}.png"
+
+
+def is_listing(raw: str) -> bool:
+    """Whether ``data.raw`` is a table that lists images, and no folder."""
+    return Path(raw).suffix.lower() in (".csv", ".parquet") and not Path(raw).is_dir()
+
+
+def images_root(raw: str) -> Path:
+    """The folder that the paths of the images of ``data.raw`` are relative to."""
+    return Path(raw).parent if is_listing(raw) else Path(raw)
+
+
+def converted(sha256: str) -> Path:
+    """The PNG that is read in place of the file with this hash."""
+    return CONVERTED / f"{sha256}.png"
 
 
 def main_root() -> Path:

@@ -35,6 +35,7 @@ PICTURES = (
     layout.confusion_picture("phase2"),
     layout.CURVES,
     layout.REPORT,
+    layout.DATA_REPORT,
 )
 LOCK = Path("dvc.lock")
 CLOCK_SLACK = 2.0  # seconds: the kernel states a process's start to within about one second

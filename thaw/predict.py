@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from thaw import config, layout
+from thaw import config, formats, layout
+from thaw.findings import Unusable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 BATCH = 32  # files read and answered at once
 
 
@@ -114,10 +115,13 @@ def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, n
 
 
 def _read(path: Path) -> bytes | str:
+    """What the model is given for a file, which is what training was given; or what is wrong with the file."""
     try:
-        return path.read_bytes()
+        return formats.servable(path.read_bytes())
     except OSError as error:
         return f"can't be read: {error.strerror}"
+    except Unusable as refused:
+        return f"can't be used: {refused.kind.replace('_', ' ')}, {refused.reason}"
 
 
 def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
@@ -125,7 +129,7 @@ def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
         row: np.ndarray = exported.answer([data])[0]
         return row
     except Exception:  # see above
-        return "expected a JPEG, PNG, GIF, BMP or WebP image, received something else or a damaged file"
+        return "expected an image that can be decoded, received a damaged one"
 
 
 def main() -> None:

@@ -31,7 +31,9 @@ def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
             takes a fraction of the time and memory. None: all pixels.
 
     Returns:
-        (height, width, 3) uint8 RGB. Alpha is dropped, grey is repeated, a JPEG's EXIF orientation is applied.
+        (height, width, 3) uint8 RGB. Of 16 bits the upper 8 count, a transparent PNG is put on white, grey is
+        repeated, a JPEG's EXIF orientation is applied. So ``thaw.formats`` makes them too, with Pillow; what it calls
+        converted (TIFF, transparent GIF and WebP, and a few more) must come here as the PNG it makes.
     """
 
     def jpeg_at(ratio: int) -> Callable[[], tf.Tensor]:
@@ -51,6 +53,14 @@ def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
         return tf.switch_case(best, [jpeg_at(ratio) for ratio in _JPEG_RATIOS])
 
     def other() -> tf.Tensor:
+        # Bits and colour type. Grey of fewer than 8 bits comes out right with three channels only.
+        is_fine_png = tf.reduce_all(tf.strings.substr(encoded, 24, 2) != [b"\1\0", b"\2\0", b"\4\0"])
+        return tf.cond((tf.strings.substr(encoded, 0, 4) == b"\x89PNG") & is_fine_png, png, any_other)
+
+    def png() -> tf.Tensor:
+        return on_white(tf.io.decode_png(encoded, channels=4))
+
+    def any_other() -> tf.Tensor:
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
     is_jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
@@ -58,6 +68,24 @@ def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
     pixels.set_shape((None, None, 3))
     turned = tf.cond(is_jpeg, lambda: orientation(encoded), lambda: 1)
     return tf.cond(turned == 1, lambda: pixels, lambda: upright(pixels, turned))
+
+
+def on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """Lay transparent pixels on white.
+
+    Args:
+        pixels: (height, width, 4) uint8, RGB and alpha.
+
+    Returns:
+        (height, width, 3) uint8, rounded to the nearest.
+    """
+    colour, alpha = pixels[..., :3], pixels[..., 3:]
+
+    def blend() -> tf.Tensor:
+        wide, share = tf.cast(colour, tf.int32), tf.cast(alpha, tf.int32)
+        return tf.cast((wide * share + 255 * (255 - share) + 127) // 255, tf.uint8)
+
+    return tf.cond(tf.reduce_all(alpha == 255), lambda: colour, blend)
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:

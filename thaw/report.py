@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -159,12 +160,7 @@ def write_html(
         {"name": name, "f1_before": before["f1"], **after}
         for name, before, after in zip(classes, per_class["phase1"], per_class["phase2"], strict=True)
     ]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": _percent, "points": _points}
-    template = environment.from_string(resources.files("thaw").joinpath("report.html").read_text(encoding="utf-8"))
-    text = template.render(
+    text = template("report.html").render(
         classes=classes,
         evaluation=evaluation,
         verdict=_verdict(evaluation["difference"], confidence),
@@ -180,6 +176,18 @@ def write_html(
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def template(name: str) -> jinja2.Template:
+    """A page that lies beside this module, in the one style."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": _percent, "points": _points}
+    package = resources.files("thaw")
+    style = package.joinpath("report.css").read_text(encoding="utf-8").rstrip()
+    environment.globals["style"] = Markup(style)  # noqa: S704 -- the project's own file
+    return environment.from_string(package.joinpath(name).read_text(encoding="utf-8"))
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.integer[Any]], colours: NDArray[np.float64]) -> None:

@@ -7,6 +7,8 @@ agree on is checked by ``Project``. Nothing here imports TensorFlow.
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from thaw.policy import Policy
+
 FITS = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 POOLINGS = ("avg", "max")
@@ -35,19 +37,32 @@ def _one_of(group: object, field: str, choices: Collection[str]) -> None:
 
 @dataclass
 class Data:
-    """Which images, and how they are divided."""
+    """Which images, what is done about bad ones, and how they are divided."""
 
-    raw: str  # folder with one folder per class, or with train/ val/ test/ of such folders; relative to the project
+    raw: str  # folder of class folders, or of train/ val/ test/ with them, or a .csv or .parquet manifest; see data.md
+    nested: bool  # folders in class folders are classes of their own, named a/b
     val: float  # share of the images for validation, 0.01 to 0.5
     test: float  # share of the images for the test, 0.01 to 0.5
     seed: int  # of the split, 0 to 4294967295
+    near_duplicates: bool  # images that look alike go to one split, as those with the same bytes always do
+    near_threshold: float  # likeness of two images from which they are one picture, 0.7 to 1
+    min_side: int  # pixels, a smaller width or height is "small", 1 to 1024
+    max_pixels: int  # width × height above which an image is not decoded, 1 to 1000000000
+    min_per_class: int  # images, a class with fewer is "few", 1 to 1000000
+    max_bad_share: float  # of the files; if more are bad, the stage stops; 0 to 1
+    policy: Policy
 
     def __post_init__(self) -> None:
         _between(self, "seed", 0, LARGEST_SEED)
         _between(self, "val", 0.01, 0.5)
         _between(self, "test", 0.01, 0.5)
+        _between(self, "near_threshold", 0.7, 1)
+        _between(self, "min_side", 1, 1024, "pixels")
+        _between(self, "max_pixels", 1, 10**9, "pixels")
+        _between(self, "min_per_class", 1, 10**6, "images")
+        _between(self, "max_bad_share", 0, 1)
         if not self.raw:
-            raise ValueError("data.raw: expected a folder of images, received an empty path")
+            raise ValueError("data.raw: expected a folder of images or a manifest, received an empty path")
 
 
 @dataclass
@@ -224,8 +239,10 @@ class Evaluate:
     top_k: list[int]  # the answer counts as right if it is among the k likeliest classes; each 1 or more
     confidence: float  # of the intervals, 0.5 to 0.999
     batch_size: int  # images a step, 1 to 4096
+    suspects: int  # suspected label errors shown on the data page, 0 to 1000
 
     def __post_init__(self) -> None:
+        _between(self, "suspects", 0, 1000, "images")
         _between(self, "confidence", 0.5, 0.999)
         _between(self, "batch_size", 1, 4096, "images")
         if any(k < 1 for k in self.top_k):

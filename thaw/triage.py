@@ -1,228 +1,263 @@
-"""Every file of the image folder read once: what can be trained on, and what cannot, why, and what to do about it.
+"""Every file judged once: what can be trained on, and what cannot, why, and what to do about it.
 
-Files are opened for reading only. All that is accepted is decoded by training (``thaw.formats``), so that no run stops
-at a bad file hours later.
+Files are opened for reading only, and read once: for the hash, the decoding and the likeness. All that is accepted is
+decoded by training (``thaw.formats``), so that no run stops at a bad file hours later.
 """
 
 import hashlib
 import os
-import re
+import shutil
 import stat
+import threading
 import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+import PIL
+from PIL import Image, features
 
-from thaw import formats
-from thaw.formats import Unusable
-from thaw.layout import SPLITS
+from thaw import findings, formats, ingest, layout, likeness, memo, schema, wholeness
+from thaw.findings import Finding, Unusable
+from thaw.listing import Entry
 
-LAYOUT = "expected one folder per class, or train/, val/ and test/ of such folders"
-OTHER_SPLIT_NAMES = {"valid", "validation", "dev", "eval", "testing", "training"}
-# What systems and tools leave behind. Like names that begin with a dot, these are not reported, only counted.
-DROPPINGS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"}
-# A file is held in memory while it is checked; nothing that large is a photograph.
+# A file is held in memory while it is judged; nothing that large is a photograph.
 MAX_BYTES = 512 * 2**20
-# A file of DVC's cache, which checked-out files are links to when cache.type is symlink: md5, two digits apart.
-DVC_OBJECT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
+COLUMNS = ("path", "kind", "action", "reason", "remedy")
+LISTED = 100  # findings of a kind that the figures list; a folder may hold nothing but palettes
+BATCH = 16  # files that a thread judges before it reports: reporting costs as much as decoding a small image
+# Each holds an image in memory, of 0.3 GB at the default limit, and more of them would wait for Python.
+MOST_WORKERS = 8
 
-FLATTEN = "move it into its class folder if it is an image"
-LINK = "put a copy in place of the link"
-RETRY = "see to it that it can be read, or remove it"
-
-Track = Callable[[Iterable["Sample | Refusal"], str, int], Iterator["Sample | Refusal"]]
+Verdict = tuple["Sample | None", list[Finding]]
+Track = Callable[[Iterable[Verdict], str, int], Iterator[Verdict]]
 
 
-@dataclass
+@dataclass(slots=True)
 class Sample:
     """A usable image."""
 
-    path: str  # POSIX, relative to the image folder
+    path: str  # POSIX, relative to the folder of images
     sha256: str  # of the file's bytes, hex
-    label: str  # name of the class folder
-    split: str  # train, val or test as the folders say; empty if it is to be drawn
-    width: int  # pixels, after EXIF orientation
-    height: int  # pixels, after EXIF orientation
-    misnamed: bool = False  # the name's ending belongs to another format; harmless
+    label: str  # name of the class
+    split: str  # train, val or test as the folders or the table say; empty if it is to be drawn
+    width: int  # pixels, upright
+    height: int  # pixels, upright
+    fingerprint: str  # what images that look alike have in common, see ``thaw.likeness``
+    group: str = ""  # what must stay in one split; empty for none
+    weight: float = 1.0
+    converted: str = ""  # sha256 of the PNG that is read in its place, ``layout.converted``; empty if there is none
 
 
 @dataclass
-class Refusal:
-    """A file that is left out."""
-
-    path: str
-    reason: str
-    remedy: str
-
-
-@dataclass
-class Findings:
-    """All that is in the image folder; lists are sorted by path."""
+class Outcome:
+    """All that became of the files; lists are sorted by path."""
 
     classes: list[str]  # sorted as text, so "10" goes before "2"
     samples: list[Sample] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     ignored: int = 0  # hidden files and what systems leave behind
 
+    def quarantined(self) -> list[Finding]:
+        """The findings for which files were left out; a file may have several."""
+        return [finding for finding in self.findings if finding.action == "quarantined"]
 
-def read(root: Path, track: Track = lambda found, _description, _total: iter(found)) -> Findings:
-    """Decode and hash every file, several at a time.
+    def bad(self) -> set[str]:
+        """The files that were left out for what they are; a class that is left out is not made of bad files."""
+        return {finding.path for finding in self.quarantined() if finding.kind != "few"}
+
+
+def read(data: schema.Data, track: Track = lambda found, _description, _total: iter(found)) -> Outcome:
+    """Find, hash and decode every file, several at a time, and write a PNG of each that training cannot decode.
 
     Args:
-        root: folder with one folder per class, or with train/ and perhaps val/ and test/ of such folders.
+        data: where the files are, and what is done about each kind of bad or odd ones.
         track: wraps the iterator over results, to show progress: ``(results, description, total)``.
 
     Raises:
-        ValueError: the folder is missing, or is not laid out as above.
+        ValueError: the folder or table is missing, or is not laid out as ``thaw.ingest`` expects.
     """
-    if not root.is_dir():
-        raise ValueError(f"{root}: {LAYOUT}, received no such folder; put the images there or set data.raw")
-    files, folders, findings = _walk(root)
-    depth = _depth(root, {parts[0] for parts in folders})
-    findings.classes = _classes(root, depth, folders, len(files))
-    entries = []
-    for path in files:
-        *above, _ = path.parts
-        if len(above) < depth:
-            findings.refusals.append(Refusal(_printable(path), "lies outside the class folders", FLATTEN))
-        elif len(above) > depth:
-            findings.refusals.append(Refusal(_printable(path), "lies deeper than one folder per class", FLATTEN))
-        else:
-            entries.append((path, above[-1], above[0] if depth == 2 else ""))
+    found = ingest.find(data.raw, data.nested)
+    entries = sorted(found.entries, key=lambda entry: entry.path)
+    outcome = Outcome(found.classes, findings=found.findings, ignored=found.ignored)
+    shutil.rmtree(layout.CONVERTED, ignore_errors=True)
     Image.init()  # Pillow's plugins are loaded once, before threads would each try
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
-            for found in track(pool.map(lambda entry: _judge(root, *entry), entries), "images", len(entries)):
-                if isinstance(found, Sample):
-                    findings.samples.append(found)
-                else:
-                    findings.refusals.append(found)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    findings.samples.sort(key=lambda sample: sample.path)
-    findings.refusals.sort(key=lambda refusal: refusal.path)
-    return findings
+    known = memo.Memo(layout.main_root() / ".thaw" / "triage" / "judgements.sqlite", version())
+    with known, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
+        verdicts = _parallel(lambda entry: _judge(found.root, entry, data, known), entries)
+        for sample, odd in track(verdicts, "images", len(entries)):
+            outcome.samples += [sample] if sample else []
+            outcome.findings += odd
+    _leave_out_small_classes(outcome, data)
+    outcome.findings.sort(key=lambda finding: (finding.path, finding.kind))
+    return outcome
 
 
-def check(findings: Findings) -> None:
-    """Require a usable image in every class.
+def rows(outcome: Outcome) -> Iterator[dict[str, str]]:
+    """The findings for ``layout.QUARANTINE``, under ``COLUMNS``."""
+    return map(_row, outcome.findings)
+
+
+def _row(finding: Finding) -> dict[str, str]:
+    return {name: getattr(finding, name) for name in COLUMNS}
+
+
+def check(outcome: Outcome, data: schema.Data) -> None:
+    """Stop where the policies or the share of bad files say so; to be called after the list was written.
 
     Raises:
-        ValueError: all files of a class were left out, or it has none.
+        ValueError: a kind of finding whose policy is to fail, or more bad files than ``data.max_bad_share``.
     """
-    alive = {sample.label for sample in findings.samples}
-    lost = [name for name in findings.classes if name not in alive]
-    if lost:
-        refused = [refusal for refusal in findings.refusals if lost[0] in refusal.path.split("/")]
-        first = f", {len(refused)} were left out (first {refused[0].path}: {refused[0].reason})" if refused else ""
-        more = f"; the same holds for {', '.join(lost[1:6])}" if lost[1:] else ""
+    fatal = [each for each in outcome.quarantined() if getattr(data.policy, each.kind) == "fail"]
+    bad, total = outcome.bad(), len(outcome.samples) + len(outcome.bad())
+    if len(bad) > data.max_bad_share * total:
+        kinds = Counter(each.kind for each in outcome.quarantined() if each.kind != "few")
+        first = next(each for each in outcome.quarantined() if each.kind != "few")
         raise ValueError(
-            f"class {lost[0]}: expected a usable image, received none{first}; add images or remove the folder{more}"
+            f"data.max_bad_share: expected {data.max_bad_share:.1%} bad files at most, received {len(bad):,} of "
+            f"{total:,} ({', '.join(f'{count:,} {kind}' for kind, count in kinds.most_common())}; first {first.path}: "
+            f"{first.reason}); {layout.QUARANTINE} lists them, with what to do about each"
+        )
+    if fatal:
+        kind, same = fatal[0].kind, [each for each in fatal if each.kind == fatal[0].kind]
+        others = sorted({each.kind for each in fatal} - {kind})
+        raise ValueError(
+            f"{same[0].path}: {same[0].reason}; {same[0].remedy}; data.policy.{kind} is fail, and {len(same):,} such "
+            f"were found{', beside ' + ', '.join(others) if others else ''}: {layout.QUARANTINE} lists them"
+        )
+    if len(outcome.classes) < 2:
+        raise ValueError(
+            f"data.min_per_class: expected 2 classes with {data.min_per_class} images, received "
+            f"{', '.join(outcome.classes) or 'none'}; {layout.QUARANTINE} lists what was left out"
         )
 
 
-def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Findings]:
-    """All files, and the parts of all folders, relative to ``root``; what cannot be followed is refused."""
-    files: list[Path] = []
-    folders: list[tuple[str, ...]] = []
-    findings = Findings(classes=[])
-
-    def visit(folder: Path, chain: list[Path]) -> None:
-        for path in (root / folder).iterdir():
-            name, is_link = folder / path.name, path.is_symlink()
-            if path.name.startswith(".") or path.name.lower() in DROPPINGS:
-                findings.ignored += 1
-                continue
-            try:
-                real = path.resolve(strict=True) if is_link else chain[-1] / path.name
-                if is_link and not real.is_relative_to(chain[0]) and not DVC_OBJECT.search(real.as_posix()):
-                    raise Unusable("a link that leads out of the image folder", LINK)
-                if real in chain:
-                    raise Unusable("a link to a folder that it lies in", LINK)
-                if path.is_dir():
-                    folders.append(name.parts)
-                    visit(name, [*chain, real])
-                else:
-                    files.append(name)
-            except Unusable as refused:
-                findings.refusals.append(Refusal(_printable(name), *refused.args))
-            except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
-                reason = ("a broken link", LINK) if is_link else (_unreadable(error), RETRY)
-                findings.refusals.append(Refusal(_printable(name), *reason))
-
-    visit(Path(), [root.resolve()])
-    return files, folders, findings
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """What was found, by kind; each file left out, and of each kind that was kept the first ``LISTED``."""
+    kept: list[Finding] = []
+    counts: Counter[str] = Counter()
+    for each in outcome.findings:
+        counts[each.kind] += 1
+        if each.action != "quarantined" and counts[each.kind] <= LISTED:
+            kept.append(each)
+    return {
+        "refused": len(outcome.bad()),
+        "ignored": outcome.ignored,
+        "kinds": {kind: counts[kind] for kind in findings.REMEDIES},
+        "converted": sum(bool(sample.converted) for sample in outcome.samples),
+        "quarantine": [_row(each) for each in outcome.quarantined()],
+        "kept": [_row(each) for each in kept],
+    }
 
 
-def _unreadable(error: Exception) -> str:
-    return "no permission to read it" if isinstance(error, PermissionError) else f"cannot be read: {error}"
+def version() -> str:
+    """Changes whenever a file might be judged otherwise: with the code that judges and the decoders it calls."""
+    total = hashlib.sha256(PIL.__version__.encode())
+    for module in (formats, wholeness, findings, likeness):
+        total.update(Path(str(module.__file__)).read_bytes())
+    for name in ("libjpeg_turbo", "libtiff", "webp", "zlib"):
+        total.update(f"{name} {features.version(name)}".encode())
+    return total.hexdigest()[:16]
 
 
-def _depth(root: Path, tops: set[str]) -> int:
-    """How many folders an image lies in: 1 for <class>/, 2 for <split>/<class>/."""
-    if not tops or not {name.lower() for name in tops} <= OTHER_SPLIT_NAMES.union(SPLITS):
-        return 1
-    wrong = sorted(tops.difference(SPLITS))
-    if wrong:
-        raise ValueError(f"{root}: {LAYOUT}, received {wrong[0]}/; rename it to train/, val/ or test/")
-    if "train" not in tops:
-        raise ValueError(f"{root}: {LAYOUT}, received {', '.join(sorted(tops))} without train/; add train/")
-    return 2
-
-
-def _classes(root: Path, depth: int, folders: list[tuple[str, ...]], files: int) -> list[str]:
-    classes = sorted({parts[-1] for parts in folders if len(parts) == depth})
-    if not classes:
-        raise ValueError(
-            f"{root}: {LAYOUT}, received {files} files and no class folder; "
-            "make a folder for each class and move its images there"
-        )
-    if len(classes) == 1:
-        raise ValueError(f"{root}: expected at least 2 classes, received only {classes[0]}/; add the other classes")
-    if depth == 2:
-        trained = {parts[-1] for parts in folders if len(parts) == 2 and parts[0] == "train"}
-        strange = [name for name in classes if name not in trained]
-        if strange:
-            raise ValueError(
-                f"{root}: expected every class in train/, received {strange[0]}/ in another split only; "
-                f"add train/{strange[0]}/ or remove the class"
-            )
-    return classes
-
-
-def _judge(root: Path, name: Path, label: str, split: str) -> Sample | Refusal:
+def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterator[Verdict]:
+    """The results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, MOST_WORKERS)
+    pool = ThreadPoolExecutor(workers)  # Pillow's decoders leave Python to other threads
+    waiting: deque[Future[list[Verdict]]] = deque()
     try:
-        if _printable(name) != name.as_posix():
-            raise Unusable("its name is not valid Unicode", "rename it")
-        data = _bytes(root / name)
-        kind, width, height = formats.inspect(data)
+        for first in range(0, len(entries), BATCH):
+            waiting.append(pool.submit(lambda batch: list(map(work, batch)), entries[first : first + BATCH]))
+            if len(waiting) > 4 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _judge(root: Path, entry: Entry, data: schema.Data, known: memo.Memo) -> Verdict:
+    try:
+        content = _bytes(root / entry.path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        record, pixels = _look(content, sha256, data.max_pixels, known)
     except Unusable as refused:
-        return Refusal(_printable(name), *refused.args)
-    expected = formats.KINDS.get(Image.registered_extensions().get(name.suffix.lower(), ""), kind)
-    digest = hashlib.sha256(data).hexdigest()
-    return Sample(name.as_posix(), digest, label, split, width, height, misnamed=expected != kind)
+        return None, [Finding(refused.kind, entry.path, refused.reason)]
+    oddities = dict(record["oddities"])
+    named = Image.EXTENSION.get(Path(entry.path).suffix.lower())
+    if named and formats.KINDS.get(named, named) != record["format"]:
+        oddities["misnamed"] = f"a {record['format']} by its bytes"
+    if min(record["width"], record["height"]) < data.min_side:
+        oddities["small"] = f"{record['width']} × {record['height']}, below {data.min_side} pixels"
+    refused_for = [kind for kind in oddities if getattr(data.policy, kind) != "keep"]
+    if refused_for:
+        return None, [Finding(kind, entry.path, oddities[kind]) for kind in refused_for]
+    odd = [
+        Finding(kind, entry.path, reason, "converted" if kind == "converted" else "kept")
+        for kind, reason in oddities.items()
+    ]
+    place = (entry.path, sha256, entry.label, entry.split, record["width"], record["height"], record["fingerprint"])
+    sample = Sample(*place, entry.group, entry.weight)
+    if "converted" in oddities:
+        sample.converted = _convert(pixels or formats.inspect(content, data.max_pixels)[1], sha256)
+    return sample, odd
+
+
+def _look(content: bytes, sha256: str, max_pixels: int, known: memo.Memo) -> tuple[dict[str, Any], Image.Image | None]:
+    """What the content is, from the memo or by decoding it; the pixels too if it was decoded."""
+    record, pixels = known.get(sha256), None
+    if record is None:
+        try:
+            picture, pixels = formats.inspect(content, max_pixels)
+            record = vars(picture) | {"fingerprint": likeness.fingerprint(pixels)}
+        except Unusable as refused:
+            if refused.kind == "too_large":  # which the settings decide, not the content
+                raise
+            record = {"kind": refused.kind, "reason": refused.reason}
+        known.put(sha256, record)
+    if "kind" in record:
+        raise Unusable(record["kind"], record["reason"])
+    if record["width"] * record["height"] > max_pixels:
+        raise Unusable("too_large", formats.beyond(record["width"], record["height"], max_pixels))
+    return record, pixels
 
 
 def _bytes(path: Path) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise Unusable("not a file", "remove it")
+            raise Unusable("unreadable", "not a file")
         if status.st_size > MAX_BYTES:
-            raise Unusable(f"larger than {MAX_BYTES // 2**20} MiB", formats.REMOVE)
-        data = path.read_bytes()
-    except OSError as error:
-        raise Unusable(_unreadable(error), RETRY) from None
-    if not data:
-        raise Unusable("an empty file", formats.REPLACE)
-    return data
+            raise Unusable("too_large", f"larger than {MAX_BYTES // 2**20} MiB")
+        content = path.read_bytes()
+    except (OSError, RuntimeError) as error:
+        raise Unusable("unreadable", ingest.unreadable(error)) from None
+    if not content:
+        raise Unusable("empty", "an empty file")
+    return content
 
 
-def _printable(name: Path) -> str:
-    """The path as text that can be written as UTF-8, whatever bytes the name is made of."""
-    return name.as_posix().encode("utf-8", "replace").decode()
+def _convert(pixels: Image.Image, sha256: str) -> str:
+    """Write the PNG that is read in place of a file, and return its hash."""
+    content, path = formats.png(pixels), layout.converted(sha256)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{threading.get_ident()}")  # files with the same bytes may be judged at the same time
+    part.write_bytes(content)
+    part.replace(path)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _leave_out_small_classes(outcome: Outcome, data: schema.Data) -> None:
+    """Take the classes out that have too few images; where that is to fail, ``check`` does it after the list."""
+    counts = Counter(sample.label for sample in outcome.samples)
+    few = [label for label in outcome.classes if counts[label] < data.min_per_class]
+    for label in few:
+        reason = f"a class of {counts[label]} usable images, data.min_per_class is {data.min_per_class}"
+        outcome.findings.append(Finding("few", label, reason))
+    outcome.classes = [label for label in outcome.classes if label not in few]
+    outcome.samples = [sample for sample in outcome.samples if sample.label not in few]

@@ -39,7 +39,7 @@ def trial_name(overrides: Sequence[str], values: dict[str, Any]) -> str:
         total.update(path.as_posix().encode() + path.read_bytes())
     raw = Path(values["data"]["raw"])
     # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes.
-    for path in sorted(raw.rglob("*") if raw != layout.SAMPLE else ()):
+    for path in sorted([raw] if raw.is_file() else raw.rglob("*") if raw != layout.SAMPLE else ()):
         if path.is_file():
             state = path.stat()
             total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages import evaluate, prepare
-from thaw import config, layout, model, preprocessing, records, schema
+from thaw import config, label_errors, layout, model, preprocessing, records, schema
 from thaw.framework import keras, tf
 
 CLASSES = ["class_0", "class_1", "class_2"]
@@ -27,6 +27,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save(folder / where, model.build(card, weights="random"))
         rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
         records.write_csv(folder / layout.history(stage), COLUMNS, rows)
+    suspect = dict(zip(label_errors.COLUMNS, ("class_0/00.png", "train", "class_0", "class_2", 0.1, 0.8), strict=True))
+    records.write_csv(folder / layout.SUSPECTS, label_errors.COLUMNS, [suspect])
     return folder
 
 
@@ -79,7 +81,7 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
     first = made(ready)
     assert set(first) == {
         *("predictions_phase1.csv", "predictions_phase2.csv", "probabilities_phase1.npy", "probabilities_phase2.npy"),
-        *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html"),
+        *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html", "data.html"),
         *("evaluate.json", "per_class.csv"),
     }
     shutil.rmtree(layout.EVALUATION)

@@ -39,7 +39,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     assert line.startswith("phase1_head: epoch ")
     assert line.endswith(f"→ {layout.PHASE1}")
 
-    assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD}
+    assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, "suspects.csv"}
     figures = records.read_json(layout.metrics("phase1_head"))
     assert set(figures) == {"best_epoch", "epochs", "made_from", "val_accuracy", "val_loss"}
     assert figures["made_from"] == records.made_from([layout.MANIFEST])

@@ -18,7 +18,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of two classes with ten images each; their folder is data/raw."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["tracking"]["enabled"] = False
-    params["data"] = {"raw": "data/raw", "val": 0.2, "test": 0.2, "seed": 0}
+    params["data"] |= {"raw": "data/raw", "val": 0.2, "test": 0.2, "seed": 0, "min_side": 5}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for label in ("cat", "dog"):
@@ -41,7 +41,8 @@ def made() -> dict[Path, bytes]:
 def test_the_manifest_lists_every_usable_image_with_its_split(project: Path) -> None:
     prepare.main()
     rows = records.read_csv(layout.MANIFEST)
-    assert list(rows[0]) == ["path", "sha256", "label", "split", "width", "height"]
+    assert list(rows[0])[:6] == ["path", "sha256", "label", "split", "width", "height"]
+    assert list(rows[0])[6:] == ["fingerprint", "group", "weight", "converted"]
     assert [row["path"] for row in rows] == sorted(f"{label}/{i}.png" for label in ("cat", "dog") for i in range(10))
     for row in rows:
         assert row["sha256"] == records.sha256(Path("data/raw") / row["path"])
@@ -51,7 +52,7 @@ def test_the_manifest_lists_every_usable_image_with_its_split(project: Path) -> 
         (label, name): n for label in ("cat", "dog") for name, n in [("train", 6), ("val", 2), ("test", 2)]
     }
     assert records.read_json(layout.CLASSES) == {"classes": ["cat", "dog"]}
-    assert layout.QUARANTINE.read_text(encoding="utf-8") == "path,reason,remedy\n"
+    assert layout.QUARANTINE.read_text(encoding="utf-8") == "path,kind,action,reason,remedy\n"
 
 
 def test_the_same_images_give_the_same_bytes(project: Path) -> None:
@@ -70,14 +71,17 @@ def test_what_is_left_out_is_in_the_quarantine_and_in_the_figures(project: Path)
     shutil.copy("data/raw/cat/1.png", "data/raw/dog/cat after all.jpg")
     prepare.main()
     quarantine = records.read_csv(layout.QUARANTINE)
-    assert [(row["path"], row["reason"]) for row in quarantine] == [
-        ("cat/notes, old.txt", "not an image"),
-        ("dog/empty.png", "an empty file"),
+    assert [(row["path"], row["kind"], row["action"]) for row in quarantine] == [
+        ("cat/notes, old.txt", "not_an_image", "quarantined"),
+        ("dog/cat after all.jpg", "misnamed", "kept"),
+        ("dog/empty.png", "empty", "quarantined"),
     ]
     figures = records.read_json(layout.metrics("prepare"))
-    expected = {"images": 22, "classes": 2, "refused": 2, "ignored": 1, "misnamed": 1}
+    expected = {"images": 22, "classes": 2, "refused": 2, "ignored": 1, "converted": 0}
     expected |= {"duplicates": 2, "label_conflicts": 1}
     assert {key: figures[key] for key in expected} == expected
+    assert figures["kinds"]["misnamed"] == figures["kinds"]["empty"] == 1
+    assert [each["path"] for each in figures["quarantine"]] == ["cat/notes, old.txt", "dog/empty.png"]
     assert figures["leaks"] == {"train_val": 0, "train_test": 0, "val_test": 0}
     split = {row["path"]: row["split"] for row in records.read_csv(layout.MANIFEST)}
     assert split["cat/1.png"] == split["dog/cat after all.jpg"] == "train"
@@ -103,10 +107,42 @@ def test_ready_made_splits_are_kept_and_their_leaks_are_told(project: Path) -> N
     assert figures["leaks"]["train_test"] + figures["leaks"]["val_test"] == 1
 
 
-def test_a_class_that_lost_all_its_images_stops_the_stage_and_the_quarantine_tells_why(project: Path) -> None:
+def test_where_too_much_is_bad_the_stage_stops_and_the_quarantine_tells_why(project: Path) -> None:
     for path in Path("data/raw/dog").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="class dog: expected a usable image, received none, 10 were left out"):
+    with pytest.raises(ValueError, match=r"received 10 of 20 \(10 empty; first dog/0\.png"):
         prepare.main()
-    assert len(records.read_csv(layout.QUARANTINE)) == 10
+    kinds = Counter(row["kind"] for row in records.read_csv(layout.QUARANTINE))
+    assert kinds == {"empty": 10, "few": 1}
     assert not layout.MANIFEST.exists()
+
+
+def test_a_table_of_images_is_prepared_with_its_groups_and_weights(project: Path) -> None:
+    lines = [
+        f"{label}/{i}.png,{label},{'test' if i > 7 else ''},person {i},{i}"
+        for label in ("cat", "dog")
+        for i in range(10)
+    ]
+    Path("data/raw/images.csv").write_text("path,label,split,group,weight\n" + "\n".join(lines), encoding="utf-8")
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(text.replace("data/raw", "data/raw/images.csv"), encoding="utf-8")
+    prepare.main()
+    rows = records.read_csv(layout.MANIFEST)
+    assert len(rows) == 20
+    assert [row["path"] for row in rows if row["split"] == "test"] == [
+        "cat/8.png",
+        "cat/9.png",
+        "dog/8.png",
+        "dog/9.png",
+    ]
+    assert (rows[3]["path"], rows[3]["group"], rows[3]["weight"]) == ("cat/3.png", "person 3", "3.0")
+
+
+def test_what_is_converted_is_part_of_what_the_stage_makes(project: Path) -> None:
+    with Image.open("data/raw/cat/0.png") as image:
+        image.save("data/raw/cat/scan.tif")
+    prepare.main()
+    (row,) = (row for row in records.read_csv(layout.MANIFEST) if row["path"] == "cat/scan.tif")
+    assert row["converted"] == records.sha256(layout.converted(row["sha256"]))
+    assert row["converted"] != row["sha256"] == records.sha256(Path("data/raw/cat/scan.tif"))
+    assert records.read_json(layout.metrics("prepare"))["converted"] == 1

@@ -58,7 +58,7 @@ class Settings:
     tracking: schema.Tracking
 
 
-SETTINGS = Settings(schema.Evaluate([2], 0.9, 4), schema.Tracking(enabled=False, uri="secret", experiment="x"))
+SETTINGS = Settings(schema.Evaluate([2], 0.9, 4, 3), schema.Tracking(enabled=False, uri="secret", experiment="x"))
 
 
 @pytest.fixture

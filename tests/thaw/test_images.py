@@ -24,8 +24,8 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pixels = random.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         name = path.relative_to("data/raw").as_posix()
-        rows.append({"path": name, "sha256": records.sha256(path), "label": label, "split": split})
-    records.write_csv(layout.MANIFEST, ["path", "sha256", "label", "split"], rows)
+        rows.append({"path": name, "sha256": records.sha256(path), "label": label, "split": split, "converted": ""})
+    records.write_csv(layout.MANIFEST, list(rows[0]), rows)
     records.write_json(layout.CLASSES, {"classes": ["cat", "dog", "eel"]})
     return Path("data/raw")
 
@@ -40,6 +40,26 @@ def test_a_split_is_read_in_the_manifests_order(raw: Path) -> None:
         assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
     assert images.read(str(raw), "val").names == ["eel/5.png", "cat/6.png"]
     assert len(images.read(str(raw), "test")) == 0
+
+
+def test_what_was_converted_is_read_in_place_of_the_file_with_its_own_hash(raw: Path) -> None:
+    rows = records.read_csv(layout.MANIFEST)
+    made = layout.converted(rows[1]["sha256"])
+    made.parent.mkdir()
+    Image.new("RGB", (9, 9)).save(made)
+    rows[1]["converted"] = records.sha256(made)
+    records.write_csv(layout.MANIFEST, list(rows[0]), rows)
+    train = images.read(str(raw), "train")
+    assert train.names[1] == "dog/1.png"
+    assert (train.paths[1], train.hashes[1]) == (str(made), records.sha256(made))
+    assert train.paths[2] == str(raw / "eel/2.png")
+    assert next(images.pixels(SQUARE, train.paths[1:2], 1)).max() == 0
+
+
+def test_the_paths_of_a_table_are_relative_to_its_folder(raw: Path) -> None:
+    table = raw / "images.csv"
+    table.write_text("path,label\n")
+    assert images.read(str(table), "val").paths == [str(raw / "eel/5.png"), str(raw / "cat/6.png")]
 
 
 def test_labels_follow_the_list_of_classes(raw: Path) -> None:

@@ -265,9 +265,11 @@ def test_only_files_that_are_there_are_named() -> None:
     assert pipeline_run.files("evaluate") == [(layout.metrics("evaluate"), "metrics")]
     write(layout.CURVES, "picture")
     write(layout.REPORT, "<html>")
+    write(layout.DATA_REPORT, "<html>")
     assert pipeline_run.files("evaluate") == [
         (layout.metrics("evaluate"), "metrics"),
         (layout.CURVES, "pictures"),
         (layout.REPORT, "report"),
+        (layout.DATA_REPORT, "report"),
     ]
     assert pipeline_run.files("sample") == []

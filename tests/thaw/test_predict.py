@@ -128,12 +128,29 @@ def test_what_cannot_be_used_takes_nothing_from_the_others(
     said = {path.name: answer if isinstance(answer, str) else CLASSES[int(answer.argmax())] for path, answer in found}
     assert said == {
         "1.png": "grün, hell",
-        "3.jpg": "expected a JPEG, PNG, GIF, BMP or WebP image, received something else or a damaged file",
+        "3.jpg": "can't be used: truncated, it ends early",
         "gone.png": "can't be read: No such file or directory",
         "2.JPG": "red",
         "gone too.png": "can't be read: No such file or directory",
         "pictures": "can't be read: Is a directory",
     }
+
+
+@pytest.mark.parametrize("inside", [layout.KERAS_FILE, layout.SAVED_MODEL])
+def test_what_training_read_as_a_png_is_read_as_one_here_too(exported: Path, pictures: Path, inside: str) -> None:
+    with Image.open(pictures / "2.JPG") as image:
+        image.save(pictures / "scan.tif")
+        image.save(pictures / "same.png")
+        glass = image.convert("RGBA")
+    glass.putalpha(0)
+    glass.save(pictures / "glass.webp")
+    Image.new("RGB", glass.size, "white").save(pictures / "white.png")
+    names = ["scan.tif", "same.png", "glass.webp", "white.png"]
+    found = dict(predict.answers(predict.load(exported / inside), [pictures / name for name in names]))
+    scan, same, clear, white = (found[pictures / name] for name in names)
+    np.testing.assert_array_equal(scan, same)
+    np.testing.assert_array_equal(clear, white)
+    assert not isinstance(clear, str)
 
 
 def test_the_command_answers_line_by_line_and_fails_if_a_file_could_not_be_used(
@@ -151,7 +168,7 @@ def test_the_command_answers_line_by_line_and_fails_if_a_file_could_not_be_used(
     # TensorFlow's decoder has its own word to say of a broken file, which depends on the machine.
     said = [line for line in done.stderr.splitlines() if line.startswith((str(pictures), "thaw", "Traceback"))]
     assert len(said) == 2
-    assert said[0].startswith(f"{pictures / '3.jpg'}: expected a JPEG, PNG, GIF, BMP or WebP image, received ")
+    assert said[0].startswith(f"{pictures / '3.jpg'}: can't be used: truncated, ")
     assert said[1] == "thaw predict: 1 of 4 files could not be used"
     assert done.returncode == 1
 
@@ -168,7 +185,7 @@ def test_json_has_every_class_and_every_file(
     assert good["probability"] == good["probabilities"]["grün, hell"] == max(good["probabilities"].values())
     assert sum(good["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert bad["path"] == str(Path("pictures/3.jpg"))
-    assert bad["error"].startswith("expected a JPEG")
+    assert bad["error"].startswith("can't be used: truncated, it ends early")
 
 
 @pytest.mark.usefixtures("pictures")

@@ -151,10 +151,12 @@ def test_a_file_is_decoded_as_pillow_decodes_it(mode: str, kind: str, options: d
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_is_dropped_and_the_colours_stay(mode: str) -> None:
+def test_a_transparent_png_is_put_on_white(mode: str) -> None:
     image = Image.fromarray(RANDOM.integers(0, 256, (16, 24, 4), dtype=np.uint8)).convert(mode)
-    colours = np.asarray(image)[..., :-1]
-    np.testing.assert_array_equal(decode(encoded(image, "PNG")).numpy(), np.broadcast_to(colours, (16, 24, 3)))
+    values = np.asarray(image).astype(float)  # (16, 24, channels), the last of them alpha
+    share = values[..., -1:] / 255
+    mixed = np.rint(values[..., :-1] * share + 255 * (1 - share))
+    np.testing.assert_array_equal(decode(encoded(image, "PNG")).numpy(), np.broadcast_to(mixed, (16, 24, 3)))
 
 
 def test_sixteen_bits_become_eight() -> None:

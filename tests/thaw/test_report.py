@@ -238,8 +238,10 @@ def test_the_page_is_whole_self_contained_and_escapes_every_name(tmp_path: Path)
     parsed.close()
     assert parsed.open == []
     assert "script" not in parsed.tags
-    assert len(parsed.fetched) == 3
-    assert all(source.startswith("data:image/png;base64,") for source in parsed.fetched)
+    link, *pictures = parsed.fetched
+    assert link == "data.html"  # beside it, and only where a person clicks
+    assert len(pictures) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in pictures)
     assert "://" not in text
     assert "url(" not in text
     assert "@import" not in text

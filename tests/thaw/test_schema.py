@@ -16,9 +16,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # (group, field, value, what the message must hold)
 REFUSED: list[tuple[str, str, Any, str]] = [
-    ("data", "raw", "", "data.raw: expected a folder of images, received an empty path"),
+    ("data", "raw", "", "data.raw: expected a folder of images or a manifest, received an empty path"),
     ("data", "val", 0.005, "data.val: expected 0.01 to 0.5, received 0.005"),
     ("data", "test", 0.51, "data.test: expected 0.01 to 0.5, received 0.51"),
+    ("data", "min_side", 0, "data.min_side: expected 1 to 1024 pixels, received 0"),
+    ("data", "max_pixels", 0, "data.max_pixels: expected 1 to 1e+09 pixels, received 0"),
+    ("data", "min_per_class", 0, "data.min_per_class: expected 1 to 1e+06 images, received 0"),
+    ("data", "max_bad_share", 1.1, "data.max_bad_share: expected 0 to 1, received 1.1"),
     ("image", "size", 31, "image.size: expected 32 to 1024 pixels, received 31"),
     ("image", "size", 1025, "received 1025"),
     ("image", "fit", "stretch", "image.fit: expected one of squash, crop, pad, received 'stretch'"),

@@ -3,48 +3,62 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
-from thaw import splits, triage
+from thaw import config, formats, layout, likeness, memo, schema, splits, triage
 
-WIDTH, HEIGHT = 12, 8
+ROOT = Path(__file__).resolve().parents[2]
+WIDTH, HEIGHT = 24, 18
 PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(PIXELS)
+DATA = config.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).data
 
 
 def encoded(kind: str, picture: Image.Image = PICTURE, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    picture.copy().save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-GOOD = {"a.png": encoded("PNG"), "b.jpg": encoded("JPEG"), "c.webp": encoded("WEBP"), "d.bmp": encoded("BMP")}
-BAD = {
-    "empty.png": (b"", "an empty file"),
-    "text.jpg": (b"not a picture at all", "not an image"),
-    "cut.png": (encoded("PNG")[:-1], "a damaged image: the PNG ends early or fails its checksum"),
-    "picture.tiff": (encoded("TIFF"), "TIFF is a format that training does not decode"),
-}
+def settings(root: Path, policy: dict[str, str] | None = None, **changes: Any) -> schema.Data:
+    """The demonstration's settings for another folder; classes may be small, unless a test says otherwise."""
+    changed = {"min_per_class": 1, "raw": str(root), **changes}
+    return replace(DATA, **changed, policy=replace(DATA.policy, **(policy or {})))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Two classes with one good image each."""
+def read(root: Path, policy: dict[str, str] | None = None, **changes: Any) -> triage.Outcome:
+    return triage.read(settings(root, policy, **changes))
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes with one good image each, in a project."""
+    monkeypatch.chdir(tmp_path)
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
         PICTURE.save(tmp_path / "images" / name / "good.png")
     return tmp_path / "images"
 
 
-def reasons(findings: triage.Findings) -> dict[str, str]:
-    assert all(refusal.remedy for refusal in findings.refusals)
-    return {refusal.path: refusal.reason for refusal in findings.refusals}
+def listed(outcome: triage.Outcome) -> dict[str, list[str]]:
+    """Path → kind and action of each finding."""
+    found: dict[str, list[str]] = {}
+    for each in outcome.findings:
+        assert each.reason
+        assert each.remedy
+        found.setdefault(each.path, []).append(f"{each.kind} {each.action}")
+    return found
+
+
+def taken(outcome: triage.Outcome) -> list[str]:
+    return [sample.path for sample in outcome.samples]
 
 
 def state(root: Path) -> dict[str, tuple[str, int]]:
@@ -57,121 +71,127 @@ def test_a_file_is_described_by_its_bytes_and_its_folder(root: Path) -> None:
     exif[0x0112] = 6
     data = encoded("JPEG", exif=exif)
     (root / "cat" / "turned.jpg").write_bytes(data)
-    sample = triage.read(root).samples[1]
-    expected = ("cat/turned.jpg", hashlib.sha256(data).hexdigest(), "cat", "", HEIGHT, WIDTH, False)
-    assert astuple(sample) == expected
+    outcome = read(root)
+    assert outcome.samples[1] == triage.Sample(
+        path="cat/turned.jpg",
+        sha256=hashlib.sha256(data).hexdigest(),
+        label="cat",
+        split="",
+        width=HEIGHT,
+        height=WIDTH,
+        fingerprint=likeness.fingerprint(formats.inspect(data)[1]),
+    )
+    assert listed(outcome) == {"cat/turned.jpg": ["rotated kept"]}
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_a_file_that_cannot_be_used_is_left_out_with_its_reason(root: Path, name: str) -> None:
-    data, reason = BAD[name]
-    (root / "cat" / name).write_bytes(data)
-    findings = triage.read(root)
-    assert [sample.path for sample in findings.samples] == ["cat/good.png", "dog/good.png"]
-    assert reasons(findings) == {f"cat/{name}": reason}
+def test_a_tables_split_group_and_weight_reach_the_sample(root: Path) -> None:
+    rows = "path,label,split,group,weight\ncat/good.png,a,train,anna,2\ndog/good.png,b,val,,\ngone.png,b,,,\n"
+    (root / "images.csv").write_text(rows)
+    outcome = read(root / "images.csv")
+    found = [(each.path, each.label, each.split, each.group, each.weight) for each in outcome.samples]
+    assert found == [("cat/good.png", "a", "train", "anna", 2.0), ("dog/good.png", "b", "val", "", 1.0)]
+    assert listed(outcome) == {"gone.png": ["missing quarantined"]}
 
 
-def test_the_files_are_not_changed_and_come_sorted(root: Path) -> None:
-    for name, data in GOOD.items():
+def test_links_that_a_table_names_are_judged_like_files(root: Path) -> None:
+    (root / "near.png").symlink_to("cat/good.png")
+    (root / "gone.png").symlink_to("nowhere.png")
+    (root / "loop.png").symlink_to("loop.png")
+    (root / "images.csv").write_text("path,label\nnear.png,a\ngone.png,a\nloop.png,b\ndog/good.png,b\ndog,b\n")
+    outcome = read(root / "images.csv")
+    assert taken(outcome) == ["dog/good.png", "near.png"]
+    found = {each.path: (each.kind, each.reason) for each in outcome.findings}
+    assert set(found) == {"gone.png", "loop.png", "dog"}
+    assert {kind for kind, _ in found.values()} == {"unreadable"}
+    assert not any(str(root) in reason for _, reason in found.values())
+
+
+def test_every_file_is_taken_or_listed_and_none_is_changed(root: Path) -> None:
+    for name, data in {"b.jpg": encoded("JPEG"), "c.webp": encoded("WEBP"), "scan.tif": encoded("TIFF")}.items():
         (root / "dog" / name).write_bytes(data)
-    for name, (data, _) in BAD.items():
-        (root / "cat" / f"bad {name}").write_bytes(data)
+    bad = {"empty.png": b"", "text.jpg": b"not a picture", "cut.png": encoded("PNG")[:-1], "icon.ico": encoded("ICO")}
+    for name, data in bad.items():
+        (root / "cat" / name).write_bytes(data)
     before = state(root)
-    findings = triage.read(root)
+    outcome = read(root)
     assert state(root) == before
-    assert len(findings.samples) == len(GOOD) + 2
-    assert len(findings.refusals) == len(BAD)
-    for found in ([sample.path for sample in findings.samples], list(reasons(findings))):
-        assert found == sorted(found)
-    assert triage.read(root) == findings
+    assert taken(outcome) == ["cat/good.png", "dog/b.jpg", "dog/c.webp", "dog/good.png", "dog/scan.tif"]
+    assert listed(outcome) == {
+        "cat/cut.png": ["truncated quarantined"],
+        "cat/empty.png": ["empty quarantined"],
+        "cat/icon.ico": ["unsupported quarantined"],
+        "cat/text.jpg": ["not_an_image quarantined"],
+        "dog/scan.tif": ["converted converted"],
+    }
+    assert [each.path for each in outcome.findings] == sorted(each.path for each in outcome.findings)
+    assert read(root) == outcome
+
+
+def test_what_training_cannot_decode_is_read_as_a_png_of_the_same_pixels(root: Path) -> None:
+    data = encoded("TIFF", compression="tiff_lzw")
+    for name in ("scan.tif", "again.tif"):
+        (root / "cat" / name).write_bytes(data)
+    one, two = (sample for sample in read(root).samples if sample.converted)
+    made = layout.converted(hashlib.sha256(data).hexdigest())
+    assert one.converted == two.converted == hashlib.sha256(made.read_bytes()).hexdigest()
+    assert [path.name for path in layout.CONVERTED.iterdir()] == [made.name]
+    with Image.open(made) as image:
+        np.testing.assert_array_equal(np.asarray(image), PIXELS)
+    (root / "cat" / "scan.tif").unlink()
+    (root / "cat" / "again.tif").unlink()
+    read(root)
+    assert not layout.CONVERTED.exists()  # nothing of an earlier run stays
+
+
+def test_an_ending_of_another_format_is_told(root: Path) -> None:
+    (root / "cat" / "lie.png").write_bytes(encoded("JPEG"))
+    (root / "cat" / "no_ending").write_bytes(encoded("JPEG"))
+    (root / "cat" / "SHOUTING.JPG").write_bytes(encoded("JPEG"))
+    assert listed(read(root)) == {"cat/lie.png": ["misnamed kept"]}
+
+
+def test_a_policy_decides_what_happens_to_a_kind(root: Path) -> None:
+    (root / "cat" / "moving.gif").write_bytes(
+        encoded("GIF", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])
+    )
+    (root / "cat" / "glass.png").write_bytes(encoded("PNG", PICTURE.convert("RGBA")))
+    assert listed(read(root)) == {"cat/glass.png": ["alpha kept"], "cat/moving.gif": ["animated quarantined"]}
+    other = read(root, {"animated": "keep", "alpha": "quarantine"})
+    assert listed(other) == {"cat/glass.png": ["alpha quarantined"], "cat/moving.gif": ["animated kept"]}
+    assert taken(other) == ["cat/good.png", "cat/moving.gif", "dog/good.png"]
+
+
+def test_a_file_left_out_for_one_kind_is_not_listed_as_kept_for_another(root: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (root / "cat" / "scan.png").write_bytes(encoded("TIFF", exif=exif))
+    outcome = read(root, {"converted": "quarantine", "misnamed": "quarantine"})
+    assert listed(outcome) == {"cat/scan.png": ["converted quarantined", "misnamed quarantined"]}
+    assert outcome.bad() == {"cat/scan.png"}
+    assert not layout.CONVERTED.exists()
+
+
+def test_small_and_large_images_are_told_by_the_settings_also_from_the_memo(root: Path) -> None:
+    PICTURE.resize((WIDTH, 40)).save(root / "cat" / "taller.png")
+    assert listed(read(root)) == {}
+    assert listed(read(root, min_side=HEIGHT)) == {}
+    assert list(listed(read(root, min_side=HEIGHT + 1))) == ["cat/good.png", "dog", "dog/good.png"]
+    assert listed(read(root, max_pixels=WIDTH * HEIGHT)) == {"cat/taller.png": ["too_large quarantined"]}
+    assert listed(read(root, {"small": "keep"}, min_side=HEIGHT + 1))["cat/good.png"] == ["small kept"]
 
 
 def test_a_file_beyond_the_size_limit_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triage, "MAX_BYTES", 2**20)
     with (root / "cat" / "film.mp4").open("wb") as file:
         file.truncate(2**20 + 1)
-    assert reasons(triage.read(root)) == {"cat/film.mp4": "larger than 1 MiB"}
-
-
-def test_an_ending_of_another_format_is_noted_and_harmless(root: Path) -> None:
-    (root / "cat" / "lie.png").write_bytes(encoded("JPEG"))
-    (root / "cat" / "no_ending").write_bytes(encoded("JPEG"))
-    findings = triage.read(root)
-    assert [sample.path for sample in findings.samples if sample.misnamed] == ["cat/lie.png"]
-    assert findings.refusals == []
-
-
-def test_names_may_hold_spaces_and_any_letters(root: Path) -> None:
-    (root / "großer Hund, alt").mkdir()
-    PICTURE.save(root / "großer Hund, alt" / "日本 1.PNG")
-    sample = triage.read(root).samples[-1]
-    assert (sample.path, sample.label) == ("großer Hund, alt/日本 1.PNG", "großer Hund, alt")
-
-
-def test_a_name_that_is_not_unicode_is_refused(root: Path) -> None:
-    try:
-        (root / "cat" / os.fsdecode(b"caf\xe9.png")).write_bytes(GOOD["a.png"])
-    except OSError:
-        pytest.skip("this file system takes Unicode names only")
-    assert reasons(triage.read(root)) == {"cat/caf?.png": "its name is not valid Unicode"}
-
-
-def test_hidden_files_and_what_systems_leave_behind_are_only_counted(root: Path) -> None:
-    for name in (".DS_Store", "cat/Thumbs.db", "cat/._good.png", "desktop.ini"):
-        (root / name).write_bytes(b"x")
-    (root / ".git").mkdir()
-    (root / "__MACOSX").mkdir()
-    findings = triage.read(root)
-    assert (findings.ignored, findings.refusals, findings.classes) == (6, [], ["cat", "dog"])
-
-
-def test_files_outside_the_class_folders_or_too_deep_are_refused(root: Path) -> None:
-    PICTURE.save(root / "loose.png")
-    (root / "cat" / "old" / "older").mkdir(parents=True)
-    PICTURE.save(root / "cat" / "old" / "deep.png")
-    PICTURE.save(root / "cat" / "old" / "older" / "deeper.png")
-    assert reasons(triage.read(root)) == {
-        "cat/old/deep.png": "lies deeper than one folder per class",
-        "cat/old/older/deeper.png": "lies deeper than one folder per class",
-        "loose.png": "lies outside the class folders",
-    }
-
-
-def test_links_are_followed_inside_the_folder_and_refused_else(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "outside").mkdir()
-    PICTURE.save(tmp_path / "outside" / "far.png")
-    (root / "cat" / "near.png").symlink_to(root / "dog" / "good.png")
-    (root / "cat" / "far.png").symlink_to(tmp_path / "outside" / "far.png")
-    (root / "cat" / "gone.png").symlink_to(root / "cat" / "nowhere.png")
-    (root / "cat" / "self.png").symlink_to(root / "cat" / "self.png")
-    (root / "cat" / "up").symlink_to(root)
-    (root / "cow").symlink_to(tmp_path / "outside")
-    (root / "kitten").symlink_to(root / "cat")
-    findings = triage.read(root)
-    taken = [sample.path for sample in findings.samples]
-    assert taken == ["cat/good.png", "cat/near.png", "dog/good.png", "kitten/good.png", "kitten/near.png"]
-    found = reasons(findings)
-    assert found["cat/far.png"] == found["cow"] == "a link that leads out of the image folder"
-    assert found["cat/gone.png"] == found["cat/self.png"] == "a broken link"
-    assert found["cat/up"] == "a link to a folder that it lies in"
-
-
-def test_the_folder_itself_may_be_a_link_and_its_files_links_into_dvcs_cache(root: Path, tmp_path: Path) -> None:
-    stored = tmp_path / "cache" / "files" / "md5" / "0a" / "1b2c3d4e5f60718293a4b5c6d7e8f9"
-    stored.parent.mkdir(parents=True)
-    stored.write_bytes(encoded("PNG"))
-    (root / "cat" / "cached.png").symlink_to(stored)
-    (tmp_path / "link").symlink_to(root)
-    findings = triage.read(tmp_path / "link")
-    assert [sample.path for sample in findings.samples] == ["cat/cached.png", "cat/good.png", "dog/good.png"]
-    assert findings.refusals == []
+    assert listed(read(root)) == {"cat/film.mp4": ["too_large quarantined"]}
 
 
 def test_something_that_is_not_a_file_is_refused_without_waiting_for_it(root: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("no named pipes here")
     os.mkfifo(root / "cat" / "pipe.png")
-    assert reasons(triage.read(root)) == {"cat/pipe.png": "not a file"}
+    assert listed(read(root)) == {"cat/pipe.png": ["unreadable quarantined"]}
 
 
 @pytest.fixture
@@ -192,102 +212,185 @@ def test_what_may_not_be_read_is_refused(as_nobody: Path) -> None:
     (as_nobody / "cat" / "secret.png").chmod(0)
     (as_nobody / "cow").chmod(0)
     me = os.geteuid()
-    triage.read(as_nobody)  # so that nothing of Python is loaded after the change of user
+    read(as_nobody)  # so that nothing of Python is loaded after the change of user
     if me == 0:
         os.seteuid(65534)
     try:
-        findings = triage.read(as_nobody)
+        outcome = read(as_nobody)
     finally:
         os.seteuid(me)
         (as_nobody / "cow").chmod(0o755)
-    assert reasons(findings) == dict.fromkeys(("cat/secret.png", "cow"), "no permission to read it")
-    with pytest.raises(ValueError, match=r"class cow: expected a usable image.*no permission"):
-        triage.check(findings)
+    assert {each.path: each.reason for each in outcome.findings if each.kind == "unreadable"} == dict.fromkeys(
+        ("cat/secret.png", "cow"), "no permission to read it"
+    )
+    assert "cow" not in outcome.classes
 
 
-def divided(tmp_path: Path, *names: str) -> Path:
-    for name in names:
-        (tmp_path / name).mkdir(parents=True)
-        PICTURE.save(tmp_path / name / "good.png")
-    return tmp_path
+# What stops the stage
 
 
-def test_splits_as_folders_are_read_as_such(tmp_path: Path) -> None:
-    findings = triage.read(divided(tmp_path, "train/b", "train/a", "val/a", "test/b"))
-    assert findings.classes == ["a", "b"]
-    found = [(sample.path, sample.label, sample.split) for sample in findings.samples]
-    assert found == [
-        ("test/b/good.png", "b", "test"),
-        ("train/a/good.png", "a", "train"),
-        ("train/b/good.png", "b", "train"),
-        ("val/a/good.png", "a", "val"),
-    ]
-
-
-def test_a_folder_named_train_beside_other_classes_is_a_class(tmp_path: Path) -> None:
-    findings = triage.read(divided(tmp_path, "train", "car", "test"))
-    assert findings.classes == ["car", "test", "train"]
-    assert {sample.split for sample in findings.samples} == {""}
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        ((), "expected one folder per class.*received 0 files and no class folder"),
-        (("cat",), "expected at least 2 classes, received only cat/"),
-        (("train/cat",), "expected at least 2 classes, received only cat/"),
-        (("train",), "received 1 files and no class folder"),
-        (("train/a", "train/b", "valid/a"), "received valid/; rename it to train/, val/ or test/"),
-        (("Train/a", "Train/b", "Test/a"), "received Test/; rename it"),
-        (("val/a", "val/b", "test/a"), "received test, val without train/"),
-        (("train/a", "train/b", "val/c"), "expected every class in train/, received c/ in another split only"),
-    ],
-)
-def test_another_layout_is_an_error_that_says_what_is_expected(
-    tmp_path: Path, names: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        triage.read(divided(tmp_path, *names))
-
-
-def test_images_that_all_lie_loose_are_an_error(tmp_path: Path) -> None:
-    PICTURE.save(tmp_path / "a.png")
-    PICTURE.save(tmp_path / "b.png")
-    with pytest.raises(ValueError, match="received 2 files and no class folder; make a folder for each class"):
-        triage.read(tmp_path)
-
-
-def test_a_missing_folder_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none: expected one folder per class.*set data\.raw"):
-        triage.read(tmp_path / "none")
-
-
-def test_a_class_without_a_usable_image_is_an_error(root: Path) -> None:
-    triage.check(triage.read(root))
+def test_a_class_with_too_few_images_stops_the_stage_or_is_left_out(root: Path) -> None:
     (root / "cow").mkdir()
-    with pytest.raises(ValueError, match=r"class cow: expected a usable image, received none; add images"):
-        triage.check(triage.read(root))
-    (root / "cow" / "x.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"1 were left out \(first cow/x.png: an empty file"):
-        triage.check(triage.read(root))
+    PICTURE.save(root / "cow" / "only.png")
+    (root / "cow" / "bad.png").write_bytes(b"")
+    for label in ("cat", "dog"):
+        PICTURE.save(root / label / "second.png")
+    data = settings(root, min_per_class=2, max_bad_share=0.5)
+    with pytest.raises(ValueError, match=r"^cow: a class of 1 usable images, data\.min_per_class is 2; add images"):
+        triage.check(triage.read(data), data)
+    data = replace(data, policy=replace(data.policy, few="quarantine"))
+    outcome = triage.read(data)
+    triage.check(outcome, data)
+    assert outcome.classes == ["cat", "dog"]
+    assert listed(outcome) == {"cow": ["few quarantined"], "cow/bad.png": ["empty quarantined"]}
+    assert outcome.bad() == {"cow/bad.png"}
+    assert {sample.label for sample in outcome.samples} == {"cat", "dog"}
+
+
+def test_at_least_two_classes_must_be_left(root: Path) -> None:
+    PICTURE.save(root / "cat" / "second.png")
+    data = settings(root, {"few": "quarantine"}, min_per_class=2)
+    with pytest.raises(ValueError, match=r"expected 2 classes with 2 images, received cat; .*quarantine\.csv"):
+        triage.check(triage.read(data), data)
+
+
+def test_more_bad_files_than_the_share_stop_the_stage_with_what_they_are(root: Path) -> None:
+    for number in range(3):
+        (root / "cat" / f"{number}.png").write_bytes(b"")
+    (root / "dog" / "text.jpg").write_bytes(b"text")
+    (root / "dog" / "scan.tif").write_bytes(encoded("TIFF"))  # odd, not bad
+    (root / "dog" / ".hidden").touch()
+    outcome = read(root)
+    triage.check(outcome, settings(root, max_bad_share=4 / 7))
+    with pytest.raises(ValueError, match=r"expected 50\.0% bad files at most, received 4 of 7") as raised:
+        triage.check(outcome, settings(root, max_bad_share=0.5))
+    assert "(3 empty, 1 not_an_image; first cat/0.png: an empty file)" in str(raised.value)
+    assert str(layout.QUARANTINE) in str(raised.value)
+
+
+def test_a_kind_whose_policy_is_to_fail_stops_the_stage(root: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (root / "cat" / name).write_bytes(b"")
+    data = settings(root, {"empty": "fail"}, max_bad_share=1.0)
+    outcome = triage.read(data)
+    assert len(outcome.quarantined()) == 2
+    with pytest.raises(ValueError, match=r"^cat/a\.png: an empty file; .*data\.policy\.empty is fail, and 2 such"):
+        triage.check(outcome, data)
+
+
+def test_the_figures_count_every_kind_and_list_what_was_left_out(root: Path) -> None:
+    (root / "cat" / "empty.png").write_bytes(b"")
+    (root / "dog" / "scan.tif").write_bytes(encoded("TIFF", PICTURE.convert("CMYK")))
+    figures = triage.figures(read(root))
+    assert (figures["refused"], figures["ignored"], figures["converted"]) == (1, 0, 1)
+    assert {kind: count for kind, count in figures["kinds"].items() if count} == {
+        "empty": 1,
+        "converted": 1,
+        "cmyk": 1,
+    }
+    assert [(each["path"], each["kind"], each["action"]) for each in figures["kept"]] == [
+        ("dog/scan.tif", "cmyk", "kept"),
+        ("dog/scan.tif", "converted", "converted"),
+    ]
+    (left_out,) = figures["quarantine"]
+    assert (left_out["path"], left_out["kind"], left_out["reason"]) == ("cat/empty.png", "empty", "an empty file")
+
+
+def test_of_what_is_kept_the_figures_list_no_more_than_a_few_and_count_all(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triage, "LISTED", 2)
+    for number in range(3):
+        (root / "cat" / f"{number}.png").write_bytes(encoded("JPEG"))
+    outcome = read(root)
+    figures = triage.figures(outcome)
+    assert (figures["kinds"]["misnamed"], len(figures["kept"])) == (3, 2)
+    assert len(list(triage.rows(outcome))) == 3
+
+
+# The memo
+
+
+class Decoded:
+    """Counts the files that are decoded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        inspect = formats.inspect
+
+        def counted(*arguments: Any) -> Any:
+            self.count += 1
+            return inspect(*arguments)
+
+        monkeypatch.setattr(formats, "inspect", counted)
+
+    def by(self, root: Path) -> tuple[int, triage.Outcome]:
+        self.count = 0
+        outcome = read(root)
+        return self.count, outcome
+
+
+def test_a_content_is_decoded_once_ever(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = Decoded(monkeypatch)
+    for number in range(40):
+        Image.fromarray(PIXELS + np.uint8(number + 1)).save(root / "cat" / f"{number}.png")
+    (root / "cat" / "cut.png").write_bytes(encoded("PNG")[:-1])
+    count, first = decoded.by(root)
+    assert 42 <= count <= 43  # the two good ones are the same, and may be decoded side by side
+    assert decoded.by(root) == (0, first)
+    (root / "dog" / "new.png").write_bytes(encoded("PNG", PICTURE.transpose(Image.Transpose.ROTATE_90)))
+    (root / "cat" / "0.png").rename(root / "dog" / "moved.png")
+    count, then = decoded.by(root)
+    assert count == 1
+    assert len(then.samples) == len(first.samples) + 1
+
+
+def test_only_what_is_converted_is_decoded_again_as_its_png_is_made_anew(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "cat" / "scan.tif").write_bytes(encoded("TIFF"))
+    decoded = Decoded(monkeypatch)
+    _, first = decoded.by(root)
+    assert decoded.by(root) == (1, first)
+    (sample,) = (sample for sample in first.samples if sample.converted)
+    assert layout.converted(sample.sha256).is_file()
+
+
+def test_other_code_judges_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = Decoded(monkeypatch)
+    decoded.by(root)
+    monkeypatch.setattr(triage, "version", lambda: "another")
+    assert decoded.by(root)[0] >= 1
+
+
+def test_the_memo_lies_in_the_main_repository_and_a_damaged_one_is_no_harm(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    first = read(root)
+    (path,) = (tmp_path / "main" / ".thaw" / "triage").iterdir()
+    path.write_bytes(b"nonsense" * 1000)
+    assert read(root) == first
+    with memo.Memo(path, triage.version()) as table:
+        assert table.get(first.samples[0].sha256) is None  # removed, and made by the run after this one
+    assert read(root) == first
 
 
 def shared(name: str) -> Path:
-    beside = Path(__file__).resolve().parents[2].parent / "shared"
-    folder = Path(os.environ.get("THAW_SHARED", beside)) / "datasets" / name
+    folder = Path(os.environ.get("THAW_DATASETS", "not given")) / name
     if not folder.is_dir():
         pytest.skip(f"no data set {name} here")
     return folder
 
 
 def test_real_photographs_are_all_taken_and_their_conflicts_found() -> None:
-    findings = triage.read(shared("trashnet"))
-    assert (len(findings.samples), len(findings.refusals), len(findings.classes)) == (2527, 0, 6)
-    contents = [sample.sha256 for sample in findings.samples]
-    assert len(splits.conflicts(contents, [sample.label for sample in findings.samples])) == 3
+    outcome = read(shared("trashnet"))
+    assert (len(outcome.samples), outcome.findings, len(outcome.classes)) == (2527, [], 6)
+    contents = [sample.sha256 for sample in outcome.samples]
+    assert len(splits.conflicts(contents, [sample.label for sample in outcome.samples])) == 3
 
 
 def test_a_real_data_set_with_its_own_splits_is_recognised() -> None:
-    findings = triage.read(shared("hymenoptera"))
-    counts = {split: sum(sample.split == split for sample in findings.samples) for split in ("train", "val", "test")}
+    outcome = read(shared("hymenoptera"))
+    counts = {split: sum(sample.split == split for sample in outcome.samples) for split in ("train", "val", "test")}
     assert counts == {"train": 244, "val": 153, "test": 0}

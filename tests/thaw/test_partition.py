@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from thaw import layout, likeness, partition, records, schema
+from thaw.triage import Sample
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def data() -> schema.Data:
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]
+    return schema.Data(**values | {"val": 0.2, "test": 0.2})
+
+
+def noise(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
+def sample(number: int, label: str, *, split: str = "", like: int | None = None, group: str = "") -> Sample:
+    image = noise(number if like is None else like)
+    return Sample(
+        f"{label}/{number}.png", f"{number:064x}"[::-1], label, split, 32, 32, likeness.fingerprint(image), group
+    )
+
+
+def samples(count: int = 20) -> list[Sample]:
+    return [sample(number, ("cat", "dog")[number % 2]) for number in range(count)]
+
+
+def test_images_that_look_alike_and_groups_go_together(data: schema.Data) -> None:
+    found = [*samples(), *(sample(number, "cat", like=number - 80) for number in range(80, 90))]
+    found += [sample(number, "dog", group="one person") for number in range(200, 206)]
+    for seed in range(5):
+        data.seed = seed
+        division = partition.divide(found, data, {})
+        assert division.splits[20:30] == division.splits[:10]
+        assert len(set(division.splits[30:])) == 1
+        assert division.repeated() == {"clusters": 10, "images": 20, "largest": 2}
+        assert partition.leaks(found, division) == []
+        assert division.random_leaks > 0
+
+
+def test_likeness_can_be_left_aside_but_equal_bytes_cannot(data: schema.Data) -> None:
+    data.near_duplicates = False
+    found = [*samples(), sample(0, "cat"), sample(80, "cat", like=1)]
+    division = partition.divide(found, data, {})
+    assert division.copies == [(0, 20)]
+    assert division.splits[0] == division.splits[20]
+
+
+def test_leaks_of_ready_made_splits_are_told_by_pair(data: schema.Data) -> None:
+    given = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
+    found = [sample(n, ("cat", "dog")[n % 2], split=split) for n, split in enumerate(given)]
+    found.append(sample(0, "dog", split="test"))
+    found.append(sample(50, "cat", split="val", like=3))
+    division = partition.divide(found, data, {})
+    assert division.splits == [*given, "test", "val"]
+    columns = ("split", "path", "kind", "other_split", "other_path")
+    partition.write(found, division, data)
+    rows = [tuple(row[name] for name in columns) for row in records.read_csv(layout.LEAKS)]
+    assert rows == [
+        ("test", "dog/0.png", "same bytes", "train", "cat/0.png"),
+        ("train", "dog/3.png", "alike", "val", "cat/50.png"),
+    ]
+    assert records.read_json(layout.MEMORY)["images"]["val"] == []
+
+
+def test_what_is_remembered_keeps_its_place_among_new_images(data: schema.Data) -> None:
+    found = samples()
+    first = partition.divide(found, data, partition.remembered(data))
+    partition.write(found, first, data)
+    later = [*samples(60)[20:], *found]
+    second = partition.divide(later, data, partition.remembered(data))
+    assert second.splits[40:] == first.splits
+    data.seed += 1
+    assert partition.remembered(data) == {}
+
+
+def test_a_damaged_memory_is_an_error(data: schema.Data) -> None:
+    layout.MEMORY.parent.mkdir()
+    layout.MEMORY.write_text("{}")
+    with pytest.raises(
+        ValueError, match=r"splits.json: expected the splits of images.*take it from git, or delete it"
+    ):
+        partition.remembered(data)
+
+
+def test_the_copies_are_listed_by_cluster(data: schema.Data) -> None:
+    found = [*samples(), sample(80, "dog", like=4), sample(81, "cat", like=4)]
+    partition.write(found, partition.divide(found, data, {}), data)
+    rows = records.read_csv(layout.COPIES)
+    assert [(row["cluster"], row["path"]) for row in rows] == [
+        ("1", "cat/4.png"),
+        ("1", "dog/80.png"),
+        ("1", "cat/81.png"),
+    ]
+    assert len({row["split"] for row in rows}) == 1
