@@ -112,7 +112,7 @@ def _figures(found: Mapping[str, Any], suspects: int) -> list[tuple[str, str, st
         ("Left out", f"{found['refused']:,}", "files that cannot be used"),
         ("Repeated pictures", f"{near['clusters']:,}", most),
         ("Leaks", f"{found['near_leaks']:,}", chance),
-        ("Label conflicts", f"{found['label_conflicts']:,}", "same bytes, two labels; kept in training"),
+        ("Label conflicts", f"{found['label_conflicts']:,}", "same bytes, two labels; never tested on"),
         ("Suspected labels", f"{suspects:,}", "worth a look; nothing was done about them"),
     ]
 

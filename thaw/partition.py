@@ -95,10 +95,13 @@ def write(samples: Sequence[Sample], division: Division, data: schema.Data) -> N
     records.write_csv(layout.COPIES, ["cluster", "path", "label", "split", "sha256"], rows)
     leaking = leaks(samples, division)
     records.write_csv(layout.LEAKS, ["split", "path", "kind", "other_split", "other_path"], leaking)
+    known = remembered(data)
     drawn: dict[str, set[str]] = {split: set() for split in layout.SPLITS}
     for sample, split in zip(samples, division.splits, strict=True):
-        if split != splits.LEFT_OUT and not sample.split == split != "train":
-            drawn[split].add(sample.sha256[:HEX])
+        # What is left out this time keeps its place in the memory, or it could be trained on the next time.
+        place = split or known.get(sample.sha256[:HEX], splits.LEFT_OUT)
+        if place != splits.LEFT_OUT and not sample.split == place != "train":
+            drawn[place].add(sample.sha256[:HEX])
     images = {split: sorted(contents) for split, contents in drawn.items()}
     records.write_json(layout.MEMORY, {"drawn_with": _drawn_with(data), "images": images})
 

@@ -13,8 +13,10 @@ are exact as long as enough new units come.
 
 - New images that belong to old ones of one split join them there.
 - New images that belong to old ones of several splits would leak whichever way they went: they are left out.
-- Images with two labels for the same bytes go to training with all that belongs to them. Only this, and links between
-  old images that were not known before (another threshold, new groups), can move an old image.
+- Images with two labels for the same bytes go to training with all that belongs to them. If an old one of these is
+  held out, they are left out instead, so that nothing is trained on that was tested on before.
+
+Only links between old images that were not known before (another threshold, new groups) can move an old image.
 """
 
 import hashlib
@@ -68,11 +70,14 @@ def draw(
     links = [*links, *same(contents)]
     whole = clusters(len(contents), links)
     torn = conflicts(contents, labels)
-    for_training = {whole[index] for index, content in enumerate(contents) if content in torn}
     divided = _remembered(contents, links, whole, known or {}, ("train", *shares))
-    for index, cluster in enumerate(whole):
+    held_out = {cluster for cluster, split in zip(whole, divided, strict=True) if split in HELD_OUT}
+    for_training = {whole[index] for index, content in enumerate(contents) if content in torn} - held_out
+    for index, (content, cluster) in enumerate(zip(contents, whole, strict=True)):
         if cluster in for_training:
             divided[index] = "train"
+        elif content in torn and divided[index] != "train":
+            divided[index] = LEFT_OUT
     units = _units(contents, labels, links, divided, seed)
     tally = Counter(zip(labels, divided, strict=True))
     totals = Counter(label for label, split in zip(labels, divided, strict=True) if split != LEFT_OUT)
@@ -236,7 +241,7 @@ def _units(
     beside: dict[int, set[str]] = {}
     for link in links:
         for one, other in (link, link[::-1]):
-            if divided[one] is None and (split := divided[other]) is not None:
+            if divided[one] is None and (split := divided[other]):
                 beside.setdefault(owner[one], set()).add(split)
     members: dict[int, list[int]] = {}
     for index, split in enumerate(divided):

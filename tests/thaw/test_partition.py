@@ -86,6 +86,19 @@ def test_what_is_remembered_keeps_its_place_among_new_images(data: schema.Data) 
     assert partition.remembered(data) == {}
 
 
+def test_a_test_image_that_got_a_second_label_is_still_left_out_the_next_time(data: schema.Data) -> None:
+    found = samples()
+    first = partition.divide(found, data, {})
+    partition.write(found, first, data)
+    tested = first.splits.index("test")
+    found.append(sample(tested, "dog" if found[tested].label == "cat" else "cat"))
+    for _ in range(3):
+        again = partition.divide(found, data, partition.remembered(data))
+        partition.write(found, again, data)
+        assert again.splits[tested] == again.splits[20] == ""
+    assert partition.divide(found[:20], data, partition.remembered(data)).splits == first.splits
+
+
 def test_a_damaged_memory_is_an_error(data: schema.Data) -> None:
     layout.MEMORY.parent.mkdir()
     layout.MEMORY.write_text("{}")

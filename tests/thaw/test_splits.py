@@ -151,7 +151,7 @@ def test_links_between_old_images_that_were_not_known_move_them_rather_than_leak
     ]
 
 
-def test_a_second_label_for_the_same_bytes_takes_an_old_image_out_of_the_test() -> None:
+def test_a_second_label_for_the_same_bytes_leaves_an_old_test_image_out_and_never_trains_on_it() -> None:
     contents, labels = data_set(cat=40, dog=40)
     old = splits.draw(contents, labels, val=0.2, test=0.2, seed=0)
     known = dict(zip(contents, old, strict=True))
@@ -159,7 +159,13 @@ def test_a_second_label_for_the_same_bytes_takes_an_old_image_out_of_the_test() 
     more = [*contents, contents[tested]]
     divided = splits.draw(more, [*labels, "dog"], val=0.2, test=0.2, seed=0, known=known)
     assert labels[tested] == "cat"
-    assert divided[tested] == divided[80] == "train"
+    assert divided[tested] == divided[80] == splits.LEFT_OUT
+    assert [split for index, split in enumerate(divided[:80]) if index != tested] == [
+        split for index, split in enumerate(old) if index != tested
+    ]
+    trained = old.index("train")
+    divided = splits.draw([*contents, contents[trained]], [*labels, "dog"], val=0.2, test=0.2, seed=0, known=known)
+    assert divided == [*old, "train"]
 
 
 def test_a_group_is_a_key_and_an_empty_key_is_none() -> None:
