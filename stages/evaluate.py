@@ -2,7 +2,19 @@
 
 from dataclasses import dataclass
 
-from thaw import config, data_report, evaluation, images, layout, model, progress, schema, seeds, tracking
+from thaw import (
+    config,
+    data_report,
+    evaluation,
+    images,
+    label_errors,
+    layout,
+    model,
+    progress,
+    schema,
+    seeds,
+    tracking,
+)
 
 STAGE = "evaluate"
 
@@ -32,6 +44,8 @@ def main() -> None:
         found = evaluation.probabilities(classifiers, test, settings.evaluate.batch_size)
         by_phase = dict(zip(evaluation.PHASES, found, strict=True))
         text = evaluation.write(by_phase, test, settings, images.classes())
+        learned = {split: images.read(settings.data.raw, split) for split in ("train", "val")}
+        label_errors.record(images.classes(), learned)
         data_report.write(settings.data.raw, images.classes(), settings.evaluate.suspects)
         progress.result(STAGE, f"{text} → {layout.REPORT}")
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from thaw import backbone as backbones
-from thaw import config, features, images, label_errors, layout, model, progress, schema, seeds, tracking, training
+from thaw import config, features, images, layout, model, out_of_sample, progress, schema, seeds, tracking, training
 
 STAGE = "phase1_head"
 
@@ -43,8 +45,11 @@ def main() -> None:
         )
 
         model.save(layout.PHASE1, classifier)
-        scores = classifier.head.predict(features.clean(inputs.val, len(val)), verbose=0)
-        label_errors.record(card.classes, train, features.clean(inputs.train, len(train)), val, scores, seed)
+        rows, seed = features.clean(inputs.train), settings.phase1.seed
+        unseen = out_of_sample.probabilities(rows, train.labels, len(card.classes), seed)
+        np.save(layout.out_of_sample("train"), unseen)
+        unseen = out_of_sample.trained(features.clean(inputs.val), len(val), classifier.head)
+        np.save(layout.out_of_sample("val"), unseen)
         training.record(STAGE, history, made_from=[layout.MANIFEST])
         progress.result(STAGE, f"{history.summary()} → {layout.PHASE1}")
 

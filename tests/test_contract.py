@@ -35,13 +35,15 @@ STAGE_LINES, MODULE_LINES = 60, 300
 # What a module may import of the library at most. A module that is not listed may import any that does not import it.
 ARROWS: dict[str, set[str]] = {
     "policy": set(),
-    "schema": {"policy"},
+    "ranges": set(),
+    "schema": {"policy", "ranges"},
     "layout": set(),
     "records": set(),
     "splits": set(),
     "partition": {"layout", "likeness", "policy", "records", "schema", "splits"},
     "metrics": set(),
     "label_errors": {"layout", "records"},
+    "out_of_sample": set(),
     "framework": set(),
     "seeds": {"framework"},
     "config": {"layout", "schema"},
@@ -70,15 +72,24 @@ OWNERS = {
     "pyarrow": {"thaw.listing"},
     "sqlite3": {"thaw.memo"},
     "cleanlab": {"thaw.label_errors"},
-    "sklearn": {"thaw.label_errors"},
     "hydra": {"thaw.config", "thaw.sweep"},
     "keras": {"thaw.framework"},
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
     *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
-    *("label_errors", "partition", "tracking", "pipeline_run", "progress", "report", "data_report", "predict"),
-    *("findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
+    *(
+        "label_errors",
+        "out_of_sample",
+        "partition",
+        "tracking",
+        "pipeline_run",
+        "progress",
+        "report",
+        "data_report",
+        "predict",
+    ),
+    *("predict", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 
 

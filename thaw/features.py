@@ -4,6 +4,7 @@ Both phases train only what comes after a cut. Where the inputs at the cut come 
 the activation cache, in which every view of an image is computed once, or streaming, with a fresh view in every epoch.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +53,9 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     return Inputs(train_reader, val_reader, frozen.views(), "pooled features cached")
 
 
-def clean(source: images.Source, count: int) -> np.ndarray:
-    """Pooled features of all images as they are, without augmentation: (count, channels) float32."""
-    return source(np.arange(count), np.zeros(count, np.int64))
+def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:
+    """Pooled features of some images as they are, without augmentation: (b,) int64 → (b, channels) float32."""
+    return lambda indices: source(indices, np.zeros_like(indices))
 
 
 def at_boundary(
@@ -86,7 +87,7 @@ def batches(
     """What the phase's epochs are fed with: in training seeded, balanced and mixed as it says; in validation plain."""
     alpha = phase.mixup if isinstance(phase, schema.Phase2) else 0.0
     given = {
-        "weights": imbalance.weights(train.labels, phase.class_weight),
+        "weights": imbalance.weights(train.labels, phase.class_weight, train.weights),
         "chances": imbalance.chances(train.labels, phase.sampler),
     }
     size = phase.batch_size

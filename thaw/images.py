@@ -21,6 +21,7 @@ class Images:
     names: list[str]  # the user's files, as in the manifest, relative to the folder of images
     hashes: list[str]  # hex sha256 of the files that are read
     labels: np.ndarray  # (n,) int64, indices into the class list
+    weights: np.ndarray | None = None  # (n,) float32, in the loss, as a table of images may give them; None: all one
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -46,11 +47,13 @@ def read(raw: str, split: str) -> Images:
         raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
     number = {name: index for index, name in enumerate(classes())}
     rows = [row for row in records.read_csv(layout.MANIFEST) if row["split"] == split]
+    weights = np.array([row["weight"] for row in rows], np.float32)
     return Images(
         paths=[str(layout.converted(row["sha256"]) if row["converted"] else root / row["path"]) for row in rows],
         names=[row["path"] for row in rows],
         hashes=[row["converted"] or row["sha256"] for row in rows],
         labels=np.array([number[row["label"]] for row in rows], np.int64),
+        weights=None if (weights == 1).all() else weights,
     )
 
 

@@ -6,17 +6,21 @@ Both make up for the sizes of the classes. They are two ways to the same expecta
 import numpy as np
 
 
-def weights(labels: np.ndarray, class_weight: str) -> np.ndarray | None:
+def weights(labels: np.ndarray, class_weight: str, given: np.ndarray | None = None) -> np.ndarray | None:
     """The weight of each image in the loss.
 
     Args:
         labels: (n,) int64.
-        class_weight: ``none``, or ``balanced``: n / (classes × images of the class), as scikit-learn has it.
+        class_weight: ``none``, or ``balanced``: n / (classes × images of the class): 1 in the mean.
+        given: (n,) float32, what the images weigh already.
 
     Returns:
-        (n,) float32 whose mean is 1; None for ``none``.
+        (n,) float32, the product; None where all weigh the same.
     """
-    return None if class_weight == "none" else _inverse_size(labels).astype(np.float32)
+    if class_weight == "none":
+        return given
+    balanced = _inverse_size(labels).astype(np.float32)
+    return balanced if given is None else balanced * given
 
 
 def chances(labels: np.ndarray, sampler: str) -> np.ndarray | None:

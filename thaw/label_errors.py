@@ -2,19 +2,17 @@
 
 Confident learning (Northcutt, Jiang & Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR
 2021; the library cleanlab) compares labels with what a model says of images that it was not trained on. Training
-images get their probabilities from a ridge regression of the classes on phase 1's pooled features, which is fitted in
-seconds and leaves each image out once; validation images get theirs from the trained head. Nothing is ever done about
-a suspect but showing it to a person.
+images get their probabilities from ``thaw.out_of_sample``, validation images from the trained head. Nothing is ever
+done about a suspect but showing it to a person.
 """
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from cleanlab.filter import find_label_issues
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
 
 from thaw import layout, records
 
@@ -30,46 +28,6 @@ class Images(Protocol):
 
 
 COLUMNS = ("path", "split", "label", "suggested", "label_probability", "suggested_probability")
-FOLDS = 5
-# What scores are multiplied by before they become probabilities; the likeliest is taken.
-SHARPNESS = np.geomspace(0.5, 50, 100)
-
-
-def cross_validated(features: Floats, labels: Labels, classes: int, seed: int) -> NDArray[np.float64]:
-    """What is said of each image by a model that was fitted without it.
-
-    Args:
-        features: (n, channels), one row an image.
-        labels: (n,) indices of classes.
-        classes: how many there are.
-        seed: of the division into ``FOLDS`` parts, each of which is left out once.
-
-    Returns:
-        (n, classes), rows that sum to 1.
-    """
-    count, channels = features.shape
-    rows = np.asarray(features, np.float32)
-    rows = (rows - rows.mean(0)) / (rows.std(0) + 1e-6)
-    wanted = np.eye(classes, dtype=np.float32)[labels]
-    shuffled = np.random.default_rng(seed).permutation(count)
-    fold = np.empty(count, np.int64)
-    fold[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(count) % FOLDS  # stratified
-    scores = np.zeros((count, classes))
-    for number in range(FOLDS):
-        out = fold == number
-        if out.any() and not out.all():
-            # A prior as strong as an image a channel: weak among many images, and enough among few.
-            model = Ridge(alpha=float(channels), solver="cholesky").fit(rows[~out], wanted[~out])
-            scores[out] = model.predict(rows[out])
-    losses = [-np.log(softmax(scores * scale)[np.arange(count), labels] + 1e-12).mean() for scale in SHARPNESS]
-    return softmax(scores * SHARPNESS[int(np.argmin(losses))])
-
-
-def softmax(scores: Floats) -> NDArray[np.float64]:
-    """Scores (n, classes) → probabilities."""
-    powers: NDArray[np.float64] = np.exp(scores - scores.max(axis=1, keepdims=True), dtype=np.float64)
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
 
 
 def suspects(
@@ -107,22 +65,17 @@ def suspects(
     return rows
 
 
-def record(
-    classes: Sequence[str], train: Images, features: Floats, val: Images, scores: Floats, seed: int
-) -> list[dict[str, Any]]:
-    """Find the suspects of training and validation and write them, the most suspect first.
+def record(classes: Sequence[str], splits: Mapping[str, Images]) -> list[dict[str, Any]]:
+    """Find the suspects and write them, the most suspect first.
 
     Args:
         classes: names.
-        train: the training images, and
-        features: of each one (channels,), its pooled features without augmentation.
-        val: the validation images, and
-        scores: of each one (classes,), what the trained head says of it, before the softmax.
-        seed: see ``cross_validated``.
+        splits: the images of training and validation, whose probabilities phase 1 wrote.
     """
-    unseen = cross_validated(features, train.labels, len(classes), seed)
-    found = suspects("train", train.names, train.labels, unseen, classes)
-    found += suspects("val", val.names, val.labels, softmax(scores), classes)
+    found: list[dict[str, Any]] = []
+    for split, images in splits.items():
+        unseen = np.load(layout.out_of_sample(split), allow_pickle=False)
+        found += suspects(split, images.names, images.labels, unseen, classes)
     rows = ranked(found)
     records.write_csv(layout.SUSPECTS, COLUMNS, rows)
     return rows

@@ -17,10 +17,10 @@ MEMORY = Path("data/splits.json")
 CONVERTED = PREPARED / "converted"
 
 PHASE1 = Path("models/phase1_head")
-SUSPECTS = PHASE1 / "suspects.csv"
 PHASE2 = Path("models/phase2_finetune")
 EVALUATION = Path("models/evaluate")
 CURVES = EVALUATION / "curves.png"
+SUSPECTS = EVALUATION / "suspects.csv"
 REPORT = EVALUATION / "report.html"
 DATA_REPORT = EVALUATION / "data.html"
 EXPORTED = Path("models/export")
@@ -42,6 +42,11 @@ def metrics(stage: str) -> Path:
 def history(stage: str) -> Path:
     """The stage's figures by epoch, kept in git."""
     return METRICS / f"{stage}_history.csv"
+
+
+def out_of_sample(split: str) -> Path:
+    """What models that were not trained on them say of the images of "train" or "val": (images, classes) float32."""
+    return PHASE1 / f"out_of_sample_{split}.npy"
 
 
 def predictions(phase: str) -> Path:

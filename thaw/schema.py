@@ -4,10 +4,10 @@ Values live in YAML only, so no field has a default. A range is checked in ``__p
 agree on is checked by ``Project``. Nothing here imports TensorFlow.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from thaw.policy import Policy
+from thaw.ranges import between, one_of
 
 FITS = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -19,20 +19,6 @@ SAMPLERS = ("shuffle", "balanced")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = ("keras", "saved_model")
 LARGEST_SEED = 2**32 - 1  # that NumPy takes
-
-
-def _between(group: object, field: str, low: float, high: float, unit: str = "") -> None:
-    value = getattr(group, field)
-    if not low <= value <= high:
-        name = f"{type(group).__name__.lower()}.{field}"
-        raise ValueError(f"{name}: expected {low:g} to {high:g}{unit and ' ' + unit}, received {value!r}")
-
-
-def _one_of(group: object, field: str, choices: Collection[str]) -> None:
-    value = getattr(group, field)
-    if value not in choices:
-        name = f"{type(group).__name__.lower()}.{field}"
-        raise ValueError(f"{name}: expected one of {', '.join(choices)}, received {value!r}")
 
 
 @dataclass
@@ -53,14 +39,14 @@ class Data:
     policy: Policy
 
     def __post_init__(self) -> None:
-        _between(self, "seed", 0, LARGEST_SEED)
-        _between(self, "val", 0.01, 0.5)
-        _between(self, "test", 0.01, 0.5)
-        _between(self, "near_threshold", 0.7, 1)
-        _between(self, "min_side", 1, 1024, "pixels")
-        _between(self, "max_pixels", 1, 10**9, "pixels")
-        _between(self, "min_per_class", 1, 10**6, "images")
-        _between(self, "max_bad_share", 0, 1)
+        between(self, "seed", 0, LARGEST_SEED)
+        between(self, "val", 0.01, 0.5)
+        between(self, "test", 0.01, 0.5)
+        between(self, "near_threshold", 0.7, 1)
+        between(self, "min_side", 1, 1024, "pixels")
+        between(self, "max_pixels", 1, 10**9, "pixels")
+        between(self, "min_per_class", 1, 10**6, "images")
+        between(self, "max_bad_share", 0, 1)
         if not self.raw:
             raise ValueError("data.raw: expected a folder of images or a manifest, received an empty path")
 
@@ -75,9 +61,9 @@ class Image:
     antialias: bool  # low-pass filter before an image is made smaller
 
     def __post_init__(self) -> None:
-        _between(self, "size", 32, 1024, "pixels")
-        _one_of(self, "fit", FITS)
-        _one_of(self, "interpolation", INTERPOLATIONS)
+        between(self, "size", 32, 1024, "pixels")
+        one_of(self, "fit", FITS)
+        one_of(self, "interpolation", INTERPOLATIONS)
 
 
 @dataclass
@@ -96,13 +82,13 @@ class Augment:
     seed: int  # of the views, 0 to 4294967295
 
     def __post_init__(self) -> None:
-        _between(self, "seed", 0, LARGEST_SEED)
-        _between(self, "views", 1, 64)
-        _between(self, "rotation", 0, 180, "degrees")
-        _between(self, "zoom", 0, 0.9)
-        _between(self, "translation", 0, 0.5)
-        _between(self, "brightness", 0, 1)
-        _between(self, "contrast", 0, 1)
+        between(self, "seed", 0, LARGEST_SEED)
+        between(self, "views", 1, 64)
+        between(self, "rotation", 0, 180, "degrees")
+        between(self, "zoom", 0, 0.9)
+        between(self, "translation", 0, 0.5)
+        between(self, "brightness", 0, 1)
+        between(self, "contrast", 0, 1)
 
 
 @dataclass
@@ -132,8 +118,8 @@ class Head:
     l2: float  # weight of the L2 penalty on dense kernels, 0 to 1
 
     def __post_init__(self) -> None:
-        _one_of(self, "pooling", POOLINGS)
-        _between(self, "l2", 0, 1)
+        one_of(self, "pooling", POOLINGS)
+        between(self, "l2", 0, 1)
         if len(self.units) != len(self.dropout):
             raise ValueError(
                 f"head.dropout: expected one rate for each of the {len(self.units)} head.units, "
@@ -146,8 +132,8 @@ class Head:
 
 
 def _check_balance(phase: "Phase1 | Phase2") -> None:
-    _one_of(phase, "class_weight", CLASS_WEIGHTS)
-    _one_of(phase, "sampler", SAMPLERS)
+    one_of(phase, "class_weight", CLASS_WEIGHTS)
+    one_of(phase, "sampler", SAMPLERS)
     if phase.class_weight == phase.sampler == "balanced":
         name = type(phase).__name__.lower()
         raise ValueError(
@@ -171,13 +157,13 @@ class Phase1:
     seed: int  # 0 to 4294967295, of the head's initial weights, the dropout and the order of the images
 
     def __post_init__(self) -> None:
-        _between(self, "seed", 0, LARGEST_SEED)
-        _between(self, "epochs", 1, 1000)
-        _between(self, "batch_size", 1, 4096, "images")
-        _between(self, "learning_rate", 1e-8, 1)
-        _between(self, "patience", 1, 1000, "epochs")
-        _between(self, "plateau_patience", 1, 1000, "epochs")
-        _between(self, "plateau_factor", 0.01, 1)
+        between(self, "seed", 0, LARGEST_SEED)
+        between(self, "epochs", 1, 1000)
+        between(self, "batch_size", 1, 4096, "images")
+        between(self, "learning_rate", 1e-8, 1)
+        between(self, "patience", 1, 1000, "epochs")
+        between(self, "plateau_patience", 1, 1000, "epochs")
+        between(self, "plateau_factor", 0.01, 1)
         _check_balance(self)
 
 
@@ -200,15 +186,15 @@ class Phase2:
     seed: int  # 0 to 4294967295, of the dropout and the order of the images
 
     def __post_init__(self) -> None:
-        _between(self, "seed", 0, LARGEST_SEED)
-        _between(self, "epochs", 1, 1000)
-        _between(self, "batch_size", 1, 4096, "images")
-        _between(self, "learning_rate", 1e-8, 1)
-        _between(self, "patience", 1, 1000, "epochs")
-        _one_of(self, "schedule", SCHEDULES)
-        _between(self, "warmup", 0, 0.5)
-        _between(self, "mixup", 0, 1)
-        _one_of(self, "activations", ACTIVATIONS)
+        between(self, "seed", 0, LARGEST_SEED)
+        between(self, "epochs", 1, 1000)
+        between(self, "batch_size", 1, 4096, "images")
+        between(self, "learning_rate", 1e-8, 1)
+        between(self, "patience", 1, 1000, "epochs")
+        one_of(self, "schedule", SCHEDULES)
+        between(self, "warmup", 0, 0.5)
+        between(self, "mixup", 0, 1)
+        one_of(self, "activations", ACTIVATIONS)
         _check_balance(self)
         if not self.unfreeze or (self.unfreeze.lstrip("+-").isdigit() and int(self.unfreeze) < 1):
             raise ValueError(
@@ -227,9 +213,9 @@ class Compute:
     extract_batch_size: int  # images a step through the frozen layers, 1 to 4096
 
     def __post_init__(self) -> None:
-        _between(self, "cache_gb", 0, 100_000, "GB")
-        _one_of(self, "extractor", EXTRACTORS)
-        _between(self, "extract_batch_size", 1, 4096, "images")
+        between(self, "cache_gb", 0, 100_000, "GB")
+        one_of(self, "extractor", EXTRACTORS)
+        between(self, "extract_batch_size", 1, 4096, "images")
 
 
 @dataclass
@@ -242,9 +228,9 @@ class Evaluate:
     suspects: int  # suspected label errors shown on the data page, 0 to 1000
 
     def __post_init__(self) -> None:
-        _between(self, "suspects", 0, 1000, "images")
-        _between(self, "confidence", 0.5, 0.999)
-        _between(self, "batch_size", 1, 4096, "images")
+        between(self, "suspects", 0, 1000, "images")
+        between(self, "confidence", 0.5, 0.999)
+        between(self, "batch_size", 1, 4096, "images")
         if any(k < 1 for k in self.top_k):
             raise ValueError(f"evaluate.top_k: expected numbers from 1, received {self.top_k}")
 
@@ -257,7 +243,7 @@ class Export:
     tolerance: float  # largest difference of a probability between the exported and the evaluated model, 0 to 0.1
 
     def __post_init__(self) -> None:
-        _between(self, "tolerance", 0, 0.1)
+        between(self, "tolerance", 0, 0.1)
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
             raise ValueError(f"export.formats: expected some of {', '.join(FORMATS)}, received {self.formats}")

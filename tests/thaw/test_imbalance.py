@@ -20,6 +20,15 @@ def test_without_balance_nothing_is_weighed_or_drawn() -> None:
     assert imbalance.chances(LABELS, "shuffle") is None
 
 
+def test_given_weights_are_kept_and_multiplied() -> None:
+    given = np.linspace(0.5, 2, 100, dtype=np.float32)
+    assert imbalance.weights(LABELS, "none", given) is given
+    balanced, both = imbalance.weights(LABELS, "balanced"), imbalance.weights(LABELS, "balanced", given)
+    assert balanced is not None
+    assert both is not None
+    np.testing.assert_allclose(both, balanced * given)
+
+
 def test_a_class_that_no_image_has_changes_nothing() -> None:
     gap = np.where(LABELS == 1, 5, LABELS)
     np.testing.assert_array_equal(imbalance.weights(gap, "balanced"), imbalance.weights(LABELS, "balanced"))

@@ -1,0 +1,80 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+
+from thaw import out_of_sample
+
+
+def blobs(count: int, classes: int = 3, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features of classes that lie apart, and their labels."""
+    chance = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    centres = chance.normal(size=(classes, 20)) * 2
+    return (3 + centres[labels] + chance.normal(size=(count, 20))).astype(np.float32), labels
+
+
+def probabilities(features: NDArray[np.float32], labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.float32]:
+    return out_of_sample.probabilities(lambda chunk: features[chunk], labels, 3, seed)
+
+
+def test_it_is_the_ridge_regression_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = blobs(157)
+    monkeypatch.setattr(out_of_sample, "CHUNK", 32)  # sums of chunks are sums of all
+    found: list[NDArray[Any]] = []
+    softmax = out_of_sample.softmax
+
+    def watched(scores: NDArray[Any]) -> NDArray[np.float64]:
+        found.append(scores)
+        return softmax(scores)
+
+    monkeypatch.setattr(out_of_sample, "SHARPNESS", np.ones(1))
+    monkeypatch.setattr(out_of_sample, "softmax", watched)
+    probabilities(features, labels, seed=5)
+    shuffled = np.random.default_rng(5).permutation(157)
+    fold = np.empty(157, int)
+    fold[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(157) % 5
+    scaled, wanted = (features - features.mean(0)) / features.std(0), np.eye(3)[labels]
+    for number in range(5):
+        model = Ridge(alpha=20).fit(scaled[fold != number], wanted[fold != number])
+        np.testing.assert_allclose(found[0][fold == number], model.predict(scaled[fold == number]), atol=1e-4)
+
+
+def test_what_is_said_of_an_image_does_not_come_from_its_own_label() -> None:
+    features, labels = blobs(60)
+    changed = labels.copy()
+    changed[7] = (changed[7] + 1) % 3
+    # Classes of one size are divided alike, so a changed label moves few images to other folds; its own guess stays.
+    first = probabilities(features, labels)
+    second = probabilities(features, changed)
+    assert first[7].argmax() == second[7].argmax() == labels[7]
+
+
+def test_the_same_seed_gives_the_same_probabilities() -> None:
+    features, labels = blobs(90)
+    first = probabilities(features, labels, 1)
+    np.testing.assert_array_equal(first, probabilities(features, labels, 1))
+    assert (first != probabilities(features, labels, 2)).any()
+
+
+def test_scores_of_any_size_become_probabilities() -> None:
+    found = out_of_sample.softmax(np.array([[1000.0, 1000.0], [-1000.0, 0.0]]))
+    np.testing.assert_allclose(found, [[0.5, 0.5], [0.0, 1.0]])
+
+
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_very_few_images_are_enough(count: int) -> None:
+    features, labels = blobs(count)
+    found = probabilities(features, labels)
+    assert found.shape == (count, 3)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_what_the_trained_head_says_comes_in_the_images_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(out_of_sample, "CHUNK", 4)
+    features, _ = blobs(10)
+    found = out_of_sample.trained(lambda chunk: features[chunk], 10, lambda rows: rows[:, :3])
+    np.testing.assert_allclose(found, out_of_sample.softmax(features[:, :3]), rtol=1e-6)
+    assert found.dtype == np.float32
