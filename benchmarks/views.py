@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import project, record
-from thaw import evaluation, images, layout, metrics, model
+from thaw import activations, boundaries, features, images, layout, metrics, model, out_of_sample, schema
 
 STREAMING = "streaming"
 
@@ -31,9 +31,20 @@ def trial(data: Path, views: str, seed: int, overrides: Sequence[str]) -> dict[s
     start = time.monotonic()
     project.run("phase2_finetune")
     seconds = time.monotonic() - start
-    test = images.read(settings.data.raw, "test")
-    (found,) = evaluation.probabilities([model.load(layout.PHASE2)], test, settings.evaluate.batch_size)
-    return {"right": found.argmax(axis=1) == test.labels, "seconds": seconds}
+    return {"right": tested(settings), "seconds": seconds}
+
+
+def tested(settings: schema.Project) -> np.ndarray:
+    """Whether phase 2's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
+    test, classifier = images.read(settings.data.raw, "test"), model.load(layout.PHASE2)
+    boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+    frozen_part, thawed = model.thaw(classifier, boundary)
+    card, cut = classifier.card, [boundary.tensor_layer]
+    frozen = activations.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)
+    ((reader,),) = activations.cached(frozen, [(test, 1)])
+    logits = out_of_sample.trained(features.clean(reader), len(test), lambda rows: thawed(rows, training=False))
+    right: np.ndarray = logits.argmax(axis=1) == test.labels
+    return right
 
 
 def rows(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a group of the configuration requires of its fields; errors are one line, with what was expected and received."""
+"""What a group of the configuration requires of its fields. Errors are one line: what was expected and received."""
 
 from collections.abc import Collection
 
