@@ -1,0 +1,47 @@
+"""What reading costs in an epoch of phase 2 on cached activations: ``python -m benchmarks.reading --data DIR``.
+
+Batches are read, mixed and handed over as in training, but not trained on; the time is set against that of the epoch.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+from benchmarks import project, record
+from thaw import boundaries, features, images, layout, model, tracking
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder with one folder per class")
+    parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
+    options = parser.parse_args()
+    data = options.data.resolve()
+    epochs: list[float] = []
+    with project.scratch():
+        settings = project.configure(["data=folder", f"data.raw={data}", *options.overrides])
+        project.run("prepare")
+        project.run("phase1_head")
+        # The stage tells MLflow of each epoch with its seconds; tracking is off here, so they are taken on the way.
+        tracking.Run.epoch = lambda _run, _phase, _epoch, values: epochs.append(values["seconds"])  # type: ignore[method-assign,misc]
+        project.run("phase2_finetune")
+        classifier = model.load(layout.PHASE1)
+        boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+        frozen_part, _ = model.thaw(classifier, boundary)
+        train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
+        inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
+        read: list[float] = []
+        for batches in [features.batches(inputs, train, val, settings.phase2, len(images.classes()))] * 3:
+            start = time.monotonic()
+            for part in batches:
+                for number in range(len(part)):
+                    part[number]
+            read.append(time.monotonic() - start)
+    epoch, reading = statistics.median(epochs), statistics.median(read)
+    row = {"images": len(train) + len(val), "epoch s": epoch, "reading s": reading, "share": reading / epoch}
+    record.write("reading", f"{data.name}: reading, of an epoch of phase 2", [row])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What phase 2's schedule is worth: the default and its parts against the article's twenty epochs at a constant rate.
+
+``python -m benchmarks.schedules --data DIR [DIR …]``.
+"""
+
+import argparse
+from pathlib import Path
+
+from benchmarks import record, trials
+
+ARTICLE = "article"
+SETTINGS = {
+    ARTICLE: ["phase2=article"],
+    "default": [],
+    "without MixUp": ["phase2.mixup=0"],
+    "without warm-up": ["phase2.warmup=0"],
+    "rate 1e-4": ["phase2.learning_rate=1e-4"],
+    "rate 6e-4": ["phase2.learning_rate=6e-4"],
+    "5 epochs": ["phase2.epochs=5"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with one folder per class")
+    parser.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
+    parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
+    options = parser.parse_args()
+    for data in (path.resolve() for path in options.data):
+        results = trials.run(data, SETTINGS, options.seeds, options.overrides)
+        table = trials.rows(results, "phase 2", ARTICLE)
+        record.write(
+            f"schedules_{data.name}", f"{data.name}, {options.seeds} seeds", table, right=trials.right(results)
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Both phases trained with some settings and seeds, and tested on the same images, so that differences are paired."""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import project
+from thaw import activations, boundaries, features, images, layout, metrics, model, out_of_sample, schema
+
+
+def run(data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: Sequence[str]) -> dict[str, list[Any]]:
+    """Train with each of ``settings`` (overrides by name), with each seed; the activation cache is shared.
+
+    Args:
+        seeds: how many. They change the head's first weights, the dropout, the order and the choice of views.
+        common: overrides of all.
+
+    Returns:
+        For each name a list of trials: which test images come out right, (n,) bool, and phase 2's seconds and epochs.
+    """
+    results: dict[str, list[Any]] = {name: [] for name in settings}
+    with project.scratch():
+        for seed in range(seeds):
+            for name, overrides in settings.items():
+                where = ["data=folder", f"data.raw={data.resolve()}", f"phase1.seed={seed}", f"phase2.seed={seed}"]
+                results[name].append(_trial(project.configure([*where, *common, *overrides])))
+    return results
+
+
+def _trial(settings: schema.Project) -> dict[str, Any]:
+    if not layout.MANIFEST.exists():
+        project.run("prepare")
+    project.run("phase1_head")
+    start = time.monotonic()
+    project.run("phase2_finetune")
+    seconds = time.monotonic() - start
+    epochs = sum(1 for _ in layout.history("phase2_finetune").open(encoding="utf-8")) - 1
+    return {"right": _tested(settings), "seconds": seconds, "epochs": epochs}
+
+
+def _tested(settings: schema.Project) -> np.ndarray:
+    """Whether phase 2's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
+    test, classifier = images.read(settings.data.raw, "test"), model.load(layout.PHASE2)
+    boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+    frozen_part, thawed = model.thaw(classifier, boundary)
+    card, cut = classifier.card, [boundary.tensor_layer]
+    frozen = activations.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)
+    ((reader,),) = activations.cached(frozen, [(test, 1)])
+    found = out_of_sample.trained(features.clean(reader), len(test), lambda rows: thawed(rows, training=False))
+    right: np.ndarray = found.argmax(axis=1) == test.labels
+    return right
+
+
+def rows(results: Mapping[str, Sequence[Any]], column: str, against: str) -> list[dict[str, Any]]:
+    """A row for each name: its accuracy over all seeds, and its distance to that of ``against`` on the same images."""
+    share = {name: np.mean([trial["right"] for trial in trials], axis=0) for name, trials in results.items()}
+    table = []
+    for name, trials in results.items():
+        mean, count = float(share[name].mean()), len(share[name])
+        low, high = metrics.wilson(round(mean * count), count, 0.95)
+        apart = share[name] - share[against]
+        error = 1.96 * float(apart.std(ddof=1)) / count**0.5
+        table.append(
+            {
+                column: name,
+                "test accuracy": f"{mean:.1%} ({low:.1%} to {high:.1%})",
+                "by seed": ", ".join(f"{trial['right'].mean():.1%}" for trial in trials),
+                f"points from {against}": f"{100 * apart.mean():+.1f} ± {100 * error:.1f}",
+                "epochs": round(statistics.mean(trial["epochs"] for trial in trials), 1),
+                "phase 2 s": round(statistics.median(trial["seconds"] for trial in trials), 1),
+            }
+        )
+    return table
+
+
+def right(results: Mapping[str, Sequence[Any]]) -> dict[str, list[int]]:
+    """How many test images come out right, for each name and seed."""
+    return {name: [int(trial["right"].sum()) for trial in trials] for name, trials in results.items()}
