@@ -15,6 +15,7 @@ POOLINGS = ("avg", "max")
 SCHEDULES = ("constant", "cosine")
 ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")
+PRECISIONS = ("auto", "float32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = ("keras", "saved_model")
@@ -183,6 +184,9 @@ class Phase2:
     class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
     sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
     activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
+    precision: (
+        str  # of thawed convolutions: float32; mixed: bfloat16; auto: mixed where the processor has units for it
+    )
     seed: int  # 0 to 4294967295, of the dropout and the order of the images
 
     def __post_init__(self) -> None:
@@ -195,6 +199,7 @@ class Phase2:
         between(self, "warmup", 0, 0.5)
         between(self, "mixup", 0, 1)
         one_of(self, "activations", ACTIVATIONS)
+        one_of(self, "precision", PRECISIONS)
         _check_balance(self)
         if not self.unfreeze or (self.unfreeze.lstrip("+-").isdigit() and int(self.unfreeze) < 1):
             raise ValueError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw import layout, progress, records, schema
+from thaw import dtypes, layout, progress, records, schema
 from thaw.framework import keras
 from thaw.images import Batches
 
@@ -26,6 +26,7 @@ class History:
     rows: list[dict[str, float]]  # keys are COLUMNS
     best: int  # epoch, from 1; 0: no epoch was better than what training started from
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
+    precision: str = "float32"  # Keras's policy of the convolutions
 
     def at_best(self) -> dict[str, float]:
         """The figures of the weights that were kept."""
@@ -46,6 +47,7 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
     records.write_csv(layout.history(stage), COLUMNS, history.rows)
     figures = {
         "epochs": len(history.rows),
+        "precision": history.precision,
         "best_epoch": history.best,
         **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
         "made_from": records.made_from(made_from),
@@ -82,7 +84,6 @@ def fit(
         steps_per_execution=STEPS_AT_ONCE,
     )
     before = model.get_weights()
-    start = {f"val_{key}": float(value) for key, value in model.evaluate(val, verbose=0, return_dict=True).items()}
     watch = _Watch(settings.epochs, len(train), report, description)
     callbacks = [
         watch,
@@ -94,13 +95,15 @@ def fit(
                 "val_loss", factor=settings.plateau_factor, patience=settings.plateau_patience, min_delta=0
             )
         )
-    with watch.bar:
+    policy = dtypes.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
+    with watch.bar, dtypes.computing(model, policy):
+        start = {f"val_{key}": float(value) for key, value in model.evaluate(val, verbose=0, return_dict=True).items()}
         model.fit(train, validation_data=val, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=callbacks)
     best = min(watch.rows, key=lambda row: row["val_loss"])
     if best["val_loss"] < start["val_loss"]:
-        return History(watch.rows, int(best["epoch"]), start)
+        return History(watch.rows, int(best["epoch"]), start, policy)
     model.set_weights(before)
-    return History(watch.rows, 0, start)
+    return History(watch.rows, 0, start, policy)
 
 
 def _rate(settings: schema.Phase1 | schema.Phase2, steps: int) -> Any:

@@ -42,7 +42,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     unseen = {"out_of_sample_train.npy", "out_of_sample_val.npy"}
     assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, *unseen}
     figures = records.read_json(layout.metrics("phase1_head"))
-    assert set(figures) == {"best_epoch", "epochs", "made_from", "val_accuracy", "val_loss"}
+    assert set(figures) == {"best_epoch", "epochs", "made_from", "precision", "val_accuracy", "val_loss"}
     assert figures["made_from"] == records.made_from([layout.MANIFEST])
     assert len(records.read_csv(layout.history("phase1_head"))) == figures["epochs"]
 

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -60,7 +61,8 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     monkeypatch.setattr(extraction, "engine", refuse)
     capsys.readouterr()
     phase2_finetune.main()
-    (line,) = capsys.readouterr().out.splitlines()
+    reason, line = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"phase2_finetune: activations cached: 0\.00 GB of \d+ GB in compute\.cache_gb", reason)
     assert line.startswith("phase2_finetune: 40 layers asked, ")
     assert line.endswith(f"→ {layout.PHASE2}")
 
@@ -69,7 +71,7 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     before, after = model.load(layout.PHASE1), model.load(layout.PHASE2)
     cut = boundaries.find(before.backbone, "40")
     figures = records.read_json(layout.metrics("phase2_finetune"))
-    expected = {"best_epoch", "boundary", "epochs", "layers", "made_from", "val_accuracy", "val_loss"}
+    expected = {"best_epoch", "boundary", "epochs", "layers", "made_from", "precision", "val_accuracy", "val_loss"}
     assert set(figures) == expected
     assert (figures["boundary"], figures["layers"]) == (cut.describe(), cut.thawed_layers)
     assert figures["made_from"] == records.made_from([layout.MANIFEST, layout.PHASE1 / model.WEIGHTS])

@@ -38,6 +38,7 @@ PHASE2 = schema.Phase2(
     class_weight="none",
     sampler="shuffle",
     activations="auto",
+    precision="float32",
     seed=0,
 )
 

@@ -33,6 +33,7 @@ PHASE2 = schema.Phase2(
     class_weight="none",
     sampler="shuffle",
     activations="auto",
+    precision="float32",
     seed=0,
 )
 RANDOM = np.random.default_rng(0)
@@ -237,6 +238,17 @@ def test_every_epoch_is_reported_as_it_ends() -> None:
         assert {key: value for key, value in values.items() if key != "seconds"} == row
 
 
+@pytest.mark.parametrize("wanted", ["float32", "mixed"])
+def test_phase_2_computes_as_it_is_asked_to(wanted: str) -> None:
+    inputs = keras.Input((3,), name="points")
+    values = keras.layers.Conv2D(4, 1, name="wide")(keras.layers.Reshape((1, 1, 3))(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(values)))
+    history = fit(model, replace(PHASE2, precision=wanted))
+    assert history.precision == ("mixed_bfloat16" if wanted == "mixed" else "float32")
+    assert history.rows[-1]["val_loss"] < history.start["val_loss"]
+    assert model.get_layer("wide").compute_dtype == "float32"  # whatever is tested later is exact
+
+
 def test_a_penalty_counts_in_training() -> None:
     model = network()
     model.layers[-1].kernel_regularizer = keras.regularizers.L2(0.1)
@@ -264,6 +276,7 @@ def test_the_record_has_the_best_figures_and_what_they_were_made_from(
         "boundary": "none",
         "epochs": 3,
         "made_from": records.made_from([source]),
+        "precision": "float32",
         "val_accuracy": history.rows[2]["val_accuracy"],
         "val_loss": history.rows[2]["val_loss"],
     }
@@ -273,6 +286,11 @@ def test_where_nothing_is_trained_the_record_says_so(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     nothing = training.History([], 0, {})
     training.record("phase2_finetune", nothing, [])
-    assert records.read_json(layout.metrics("phase2_finetune")) == {"best_epoch": 0, "epochs": 0, "made_from": []}
+    assert records.read_json(layout.metrics("phase2_finetune")) == {
+        "best_epoch": 0,
+        "epochs": 0,
+        "made_from": [],
+        "precision": "float32",
+    }
     assert layout.history("phase2_finetune").read_text(encoding="utf-8") == ",".join(training.COLUMNS) + "\n"
     assert nothing.summary() == "nothing to train, the model stays as it was"
