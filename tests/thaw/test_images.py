@@ -24,7 +24,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pixels = random.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         name = path.relative_to("data/raw").as_posix()
-        rows.append({"path": name, "sha256": records.sha256(path), "label": label, "split": split, "converted": ""})
+        rows.append({"path": name, "sha256": records.sha256(path), "label": label, "split": split, "converted": "", "weight": 1.0})
     records.write_csv(layout.MANIFEST, list(rows[0]), rows)
     records.write_json(layout.CLASSES, {"classes": ["cat", "dog", "eel"]})
     return Path("data/raw")
@@ -40,6 +40,18 @@ def test_a_split_is_read_in_the_manifests_order(raw: Path) -> None:
         assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
     assert images.read(str(raw), "val").names == ["eel/5.png", "cat/6.png"]
     assert len(images.read(str(raw), "test")) == 0
+
+
+def test_weights_that_a_table_gave_are_read_and_none_where_all_are_one(raw: Path) -> None:
+    assert images.read(str(raw), "train").weights is None
+    rows = records.read_csv(layout.MANIFEST)
+    rows[1]["weight"] = "0.25"
+    records.write_csv(layout.MANIFEST, list(rows[0]), rows)
+    weights = images.read(str(raw), "train").weights
+    assert weights is not None
+    assert weights.dtype == np.float32
+    assert weights.tolist() == [1, 0.25, 1, 1, 1]
+    assert images.read(str(raw), "val").weights is None
 
 
 def test_what_was_converted_is_read_in_place_of_the_file_with_its_own_hash(raw: Path) -> None:
