@@ -24,7 +24,8 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pixels = random.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
         name = path.relative_to("data/raw").as_posix()
-        rows.append({"path": name, "sha256": records.sha256(path), "label": label, "split": split, "converted": "", "weight": 1.0})
+        row = {"path": name, "sha256": records.sha256(path), "label": label, "split": split}
+        rows.append(row | {"converted": "", "weight": 1.0})
     records.write_csv(layout.MANIFEST, list(rows[0]), rows)
     records.write_json(layout.CLASSES, {"classes": ["cat", "dog", "eel"]})
     return Path("data/raw")
