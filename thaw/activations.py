@@ -200,5 +200,6 @@ def _check_files(paths: dict[str, str]) -> None:
     for sha, path in paths.items():
         if records.sha256(Path(path)) != sha:
             raise ValueError(
-                f"{path} is no longer what it was when it was prepared; run `dvc repro`, which looks again"
+                f"{path} is no longer what it was when it was prepared; run `dvc repro`, which looks again "
+                "(`dvc repro --force prepare` where data.raw is a table)"
             )

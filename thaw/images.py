@@ -74,7 +74,8 @@ def pixels(image: schema.Image, paths: Sequence[str], batch_size: int) -> Iterat
     except tf.errors.OpError as error:
         reason = error.message.splitlines()[0]
         raise ValueError(
-            f"an image changed or went after it was prepared ({reason:.200}); run `dvc repro`, which looks again"
+            f"an image changed or went after it was prepared ({reason:.200}); run `dvc repro`, which looks again "
+            "(`dvc repro --force prepare` where data.raw is a table)"
         ) from error
 
 
