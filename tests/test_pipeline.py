@@ -72,7 +72,7 @@ def test_the_whole_way(project: Path, tiny_images: Path) -> None:
     run("git", "commit", "-qm", "first result")
     before = layout.metrics("evaluate").read_bytes()
     # It composes conf/ anew, so what params.yaml was compiled with is said again.
-    options = [word for option in (*OPTIONS, "phase2.learning_rate=0.0003") for word in ("-S", option)]
+    options = [word for option in (*OPTIONS, "phase2.learning_rate=0.0004") for word in ("-S", option)]
     output = run("dvc", "exp", "run", "--temp", "--name", "faster", *options, "export")
     assert ran(output) == ["phase2_finetune", "evaluate", "export"]
     assert layout.metrics("evaluate").read_bytes() == before
@@ -89,7 +89,7 @@ def test_the_whole_way(project: Path, tiny_images: Path) -> None:
     runs = client.search_runs([experiment.experiment_id])
     (faster,) = [each for each in runs if each.data.tags.get("dvc.exp_name") == "faster"]
     assert faster.info.status == "FINISHED"
-    assert faster.data.params["phase2.learning_rate"] == "0.0003"
+    assert faster.data.params["phase2.learning_rate"] == "0.0004"
     assert faster.data.metrics["test/images"] == len(tested)
     # Phase 1 was restored, not run, and has its curve all the same; phase 2 goes on where it ends.
     steps = {
