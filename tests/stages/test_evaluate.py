@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stages import evaluate, prepare
-from thaw import config, label_errors, layout, model, preprocessing, records, schema
+from thaw import config, images, layout, model, preprocessing, records, schema
 from thaw.framework import keras, tf
 
 CLASSES = ["class_0", "class_1", "class_2"]
@@ -27,8 +27,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save(folder / where, model.build(card, weights="random"))
         rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
         records.write_csv(folder / layout.history(stage), COLUMNS, rows)
-    suspect = dict(zip(label_errors.COLUMNS, ("class_0/00.png", "train", "class_0", "class_2", 0.1, 0.8), strict=True))
-    records.write_csv(folder / layout.SUSPECTS, label_errors.COLUMNS, [suspect])
     return folder
 
 
@@ -40,6 +38,10 @@ def ready(project: Path, tiny_images: Path, trained: Path) -> Path:
     layout.PARAMS.write_text(text, encoding="utf-8", newline="\n")
     prepare.main()
     shutil.copytree(trained, project, dirs_exist_ok=True)
+    for split in ("train", "val"):
+        labels = images.read("data/raw", split).labels
+        labels[:1] = 2  # the first image, of class 0, is said to be of class 2
+        np.save(layout.out_of_sample(split), np.eye(3, dtype=np.float32)[labels] * 0.85 + 0.05)
     return project
 
 
@@ -74,6 +76,9 @@ def test_every_test_image_is_answered_once_in_the_manifests_order() -> None:
         assert figures["accuracy"] == np.mean([row["predicted"] == row["label"] for row in rows])
         answers.append(probabilities)
     assert np.abs(answers[0] - answers[1]).max() > 1e-3
+    suspects = records.read_csv(layout.SUSPECTS)
+    assert {row["split"] for row in suspects} == {"train", "val"}
+    assert all((row["label"], row["suggested"]) == ("class_0", "class_2") for row in suspects)
 
 
 def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> None:
@@ -82,7 +87,7 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
     assert set(first) == {
         *("predictions_phase1.csv", "predictions_phase2.csv", "probabilities_phase1.npy", "probabilities_phase2.npy"),
         *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html", "data.html"),
-        *("evaluate.json", "per_class.csv"),
+        *("evaluate.json", "per_class.csv", "suspects.csv"),
     }
     shutil.rmtree(layout.EVALUATION)
     done = subprocess.run(

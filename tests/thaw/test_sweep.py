@@ -150,7 +150,7 @@ def test_a_sweep_computes_what_is_shared_once_and_is_resumed_for_nothing(committ
     ]
     (folder,) = Path(".thaw/sweeps").iterdir()
     logs = "".join(path.read_text() for path in folder.glob("*.log"))
-    # What is expensive is computed once. `prepare` keeps a memory of its splits, so DVC has no run cache for it and each
+    # What is expensive is computed once. `prepare` remembers its splits, so DVC has no run cache for it and each
     # trial runs it, to the same bytes; what it found out about the files is remembered too.
     assert logs.count("Running stage 'phase1_head'") == 1
     assert logs.count("Running stage 'prepare'") == 3
