@@ -103,8 +103,10 @@ def test_the_reason_of_a_failure_is_found_in_the_log(log: str, reason: str) -> N
 
 
 def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
-    inner = "import time; print('started', flush=True); time.sleep(60)"
-    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    # Ctrl-C means something to them also where these tests run in the background of a shell that has it ignored.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    inner = heard + "import time; print('started', flush=True); time.sleep(60)"
+    code = heard + f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
     words = [sys.executable, "-c", code]
     with subprocess.Popen(words, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
