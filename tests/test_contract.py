@@ -36,7 +36,8 @@ STAGE_LINES, MODULE_LINES = 60, 300
 ARROWS: dict[str, set[str]] = {
     "policy": set(),
     "ranges": set(),
-    "schema": {"policy", "ranges"},
+    "phases": {"ranges"},
+    "schema": {"phases", "policy", "ranges"},
     "layout": set(),
     "records": set(),
     "splits": set(),
@@ -89,7 +90,7 @@ WITHOUT_TENSORFLOW = (
         "data_report",
         "predict",
     ),
-    *("predict", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
+    *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from thaw import config, findings, layout, listing, policy, predict, schema
+from thaw import config, findings, layout, listing, phases, policy, predict, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -252,7 +252,7 @@ def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configu
         assert all(takes(choice) for choice in words(stated))
         assert not takes("nonesuch")
         # A choice that the table lacks would stand in one of the schema's tuples of choices.
-        tuples = (*vars(schema).values(), policy.POLICIES)
+        tuples = (*vars(schema).values(), *vars(phases).values(), policy.POLICIES)
         choices = itertools.chain.from_iterable(each for each in tuples if isinstance(each, tuple))
         assert {choice for choice in choices if takes(choice)} <= set(words(stated))
     else:

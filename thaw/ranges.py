@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
+
 
 def between(group: object, field: str, low: float, high: float, unit: str = "") -> None:
     """Require a number from ``low`` to ``high``; a group's name is its class's.

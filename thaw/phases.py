@@ -1,0 +1,87 @@
+"""The settings of the two phases: types, units and ranges, as in ``thaw.schema``."""
+
+from dataclasses import dataclass
+
+from thaw.ranges import LARGEST_SEED, between, one_of
+
+SCHEDULES = ("constant", "cosine")
+ACTIVATIONS = ("auto", "cached", "streaming")
+CLASS_WEIGHTS = ("none", "balanced")
+PRECISIONS = ("auto", "float32", "mixed")
+SAMPLERS = ("shuffle", "balanced")
+
+
+def _check_balance(phase: "Phase1 | Phase2") -> None:
+    one_of(phase, "class_weight", CLASS_WEIGHTS)
+    one_of(phase, "sampler", SAMPLERS)
+    if phase.class_weight == phase.sampler == "balanced":
+        name = type(phase).__name__.lower()
+        raise ValueError(
+            f"{name}.sampler: expected shuffle where {name}.class_weight is balanced, received 'balanced'; both "
+            "together would make up for the sizes of the classes twice"
+        )
+
+
+@dataclass
+class Phase1:
+    """Training of the head on the frozen backbone."""
+
+    epochs: int  # at most; 1 to 1000
+    batch_size: int  # images a step, 1 to 4096
+    learning_rate: float  # Adam's, above 0 and at most 1
+    patience: int  # epochs without a better validation loss before training stops, 1 to 1000
+    plateau_patience: int  # epochs without a better validation loss before the rate is cut, 1 to 1000
+    plateau_factor: float  # what the rate is multiplied by on a plateau, 0.01 to 1 (1: never cut)
+    class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
+    sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
+    seed: int  # 0 to 4294967295, of the head's initial weights, the dropout and the order of the images
+
+    def __post_init__(self) -> None:
+        between(self, "seed", 0, LARGEST_SEED)
+        between(self, "epochs", 1, 1000)
+        between(self, "batch_size", 1, 4096, "images")
+        between(self, "learning_rate", 1e-8, 1)
+        between(self, "patience", 1, 1000, "epochs")
+        between(self, "plateau_patience", 1, 1000, "epochs")
+        between(self, "plateau_factor", 0.01, 1)
+        _check_balance(self)
+
+
+@dataclass
+class Phase2:
+    """Training on, with the top of the backbone thawed."""
+
+    unfreeze: str  # layers counted from the output (40), a block's name (from there on), none or all
+    epochs: int  # at most; 1 to 1000
+    batch_size: int  # images a step, 1 to 4096
+    learning_rate: float  # Adam's, above 0 and at most 1, below phase 1's
+    allow_high_rate: bool  # accept a learning rate that is not below phase 1's
+    patience: int  # epochs without a better validation loss before training stops, 1 to 1000
+    schedule: str  # constant, or cosine: down to zero over all epochs
+    warmup: float  # share of all steps over which the rate rises from zero, 0 to 0.5
+    mixup: float  # alpha of MixUp on the thawed layers' inputs, 0 (none) to 1
+    class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
+    sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
+    activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
+    precision: (
+        str  # of thawed convolutions: float32; mixed: bfloat16; auto: mixed where the processor has units for it
+    )
+    seed: int  # 0 to 4294967295, of the dropout and the order of the images
+
+    def __post_init__(self) -> None:
+        between(self, "seed", 0, LARGEST_SEED)
+        between(self, "epochs", 1, 1000)
+        between(self, "batch_size", 1, 4096, "images")
+        between(self, "learning_rate", 1e-8, 1)
+        between(self, "patience", 1, 1000, "epochs")
+        one_of(self, "schedule", SCHEDULES)
+        between(self, "warmup", 0, 0.5)
+        between(self, "mixup", 0, 1)
+        one_of(self, "activations", ACTIVATIONS)
+        one_of(self, "precision", PRECISIONS)
+        _check_balance(self)
+        if not self.unfreeze or (self.unfreeze.lstrip("+-").isdigit() and int(self.unfreeze) < 1):
+            raise ValueError(
+                "phase2.unfreeze: expected a number of layers from 1, a block's name, none or all, "
+                f"received {self.unfreeze!r}"
+            )
