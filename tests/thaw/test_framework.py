@@ -51,3 +51,20 @@ def test_what_was_held_back_is_shown_if_the_import_fails(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stderr.count("driver: no such library") == 1
     assert done.stderr.splitlines()[-1].endswith("ImportError: tensorflow is broken")
+
+
+SLOW = "{'matplotlib', 'sklearn'} & set(sys.modules)"
+
+
+def test_what_keras_would_import_for_nothing_is_not_waited_for_and_can_be_imported_after_it() -> None:
+    done = run(
+        f"import sys, thaw.framework; print({SLOW}); import matplotlib.pyplot, sklearn.base; print(len({SLOW}))"
+    )
+    assert (done.stdout, done.stderr) == ("set()\n2\n", "")
+
+
+def test_what_was_imported_before_stays() -> None:
+    done = run(
+        f"import sys, matplotlib, sklearn, thaw.framework; print(len({SLOW}), sys.modules['sklearn'] is sklearn)"
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
