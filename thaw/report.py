@@ -173,6 +173,7 @@ def write_html(
         curves=_inline(curves),
         counts=counts,
         params=_flat(params),
+        mixed=bool(params.get("phase2", {}).get("mixup")),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")

@@ -250,6 +250,11 @@ def test_the_page_is_whole_self_contained_and_escapes_every_name(tmp_path: Path)
     assert str(tmp_path) not in text
 
 
+@pytest.mark.parametrize(("mixup", "told"), [(0.2, True), (0.0, False)])
+def test_the_page_says_if_the_training_curve_is_of_mixed_images(tmp_path: Path, mixup: float, told: bool) -> None:
+    assert ("mixtures of two images" in page(tmp_path, ["ant", "bee"], params={"phase2": {"mixup": mixup}})) is told
+
+
 def test_rows_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="each of the 3 classes, received 0 and 0"):
         page(tmp_path, ["a", "b", "c"], per_class={"phase1": [], "phase2": []})
