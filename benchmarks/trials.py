@@ -20,7 +20,8 @@ def run(data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: S
         common: overrides of all.
 
     Returns:
-        For each name a list of trials: which test images come out right, (n,) bool, and phase 2's seconds and epochs.
+        For each name a list of trials: which test images come out right after each phase, (n,) bool, the seconds of
+        each phase, imports left out, and phase 2's epochs.
     """
     results: dict[str, list[Any]] = {name: [] for name in settings}
     with project.scratch():
@@ -34,17 +35,25 @@ def run(data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: S
 def _trial(settings: schema.Project) -> dict[str, Any]:
     if not layout.MANIFEST.exists():
         project.run("prepare")
+    begin = time.monotonic()
     project.run("phase1_head")
     start = time.monotonic()
     project.run("phase2_finetune")
-    seconds = time.monotonic() - start
+    end = time.monotonic()
     epochs = sum(1 for _ in layout.history("phase2_finetune").open(encoding="utf-8")) - 1
-    return {"right": _tested(settings), "seconds": seconds, "epochs": epochs}
+    before, after = (_tested(settings, folder) for folder in (layout.PHASE1, layout.PHASE2))
+    return {
+        "right": after,
+        "right before": before,
+        "seconds": end - start,
+        "seconds before": start - begin,
+        "epochs": epochs,
+    }
 
 
-def _tested(settings: schema.Project) -> np.ndarray:
-    """Whether phase 2's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
-    test, classifier = images.read(settings.data.raw, "test"), model.load(layout.PHASE2)
+def _tested(settings: schema.Project, folder: Path) -> np.ndarray:
+    """Whether a phase's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
+    test, classifier = images.read(settings.data.raw, "test"), model.load(folder)
     boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
     frozen_part, thawed = model.thaw(classifier, boundary)
     card, cut = classifier.card, [boundary.tensor_layer]
@@ -60,14 +69,13 @@ def rows(results: Mapping[str, Sequence[Any]], column: str, against: str) -> lis
     share = {name: np.mean([trial["right"] for trial in trials], axis=0) for name, trials in results.items()}
     table = []
     for name, trials in results.items():
-        mean, count = float(share[name].mean()), len(share[name])
-        low, high = metrics.wilson(round(mean * count), count, 0.95)
+        count = len(share[name])
         apart = share[name] - share[against]
         error = 1.96 * float(apart.std(ddof=1)) / count**0.5
         table.append(
             {
                 column: name,
-                "test accuracy": f"{mean:.1%} ({low:.1%} to {high:.1%})",
+                "test accuracy": accuracy(share[name]),
                 "by seed": ", ".join(f"{trial['right'].mean():.1%}" for trial in trials),
                 f"points from {against}": f"{100 * apart.mean():+.1f} ± {100 * error:.1f}",
                 "epochs": round(statistics.mean(trial["epochs"] for trial in trials), 1),
@@ -75,6 +83,17 @@ def rows(results: Mapping[str, Sequence[Any]], column: str, against: str) -> lis
             }
         )
     return table
+
+
+def accuracy(share: np.ndarray) -> str:
+    """The mean with its 95 % interval, as if each image had been tested once.
+
+    Args:
+        share: (n,) of each image, the share of the trials in which it came out right.
+    """
+    mean, count = float(share.mean()), len(share)
+    low, high = metrics.wilson(round(mean * count), count, 0.95)
+    return f"{mean:.1%} ({low:.1%} to {high:.1%})"
 
 
 def right(results: Mapping[str, Sequence[Any]]) -> dict[str, list[int]]:
