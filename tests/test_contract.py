@@ -75,7 +75,8 @@ OWNERS = {
     "cleanlab": {"thaw.label_errors"},
     "hydra": {"thaw.config", "thaw.sweep"},
     "keras": {"thaw.framework"},
-    "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
+    # extraction and exporting each take something of it that has no public name.
+    "tensorflow": {"thaw.framework", "thaw.extraction", "thaw.exporting"},
 }
 WITHOUT_TENSORFLOW = (
     *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),

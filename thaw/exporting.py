@@ -4,6 +4,7 @@
 TensorFlow Serving and all that reads SavedModel, for pixels and for encoded files. Both name their classes themselves.
 """
 
+import hashlib
 import io
 import json
 import re
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from tensorflow.core.protobuf import fingerprint_pb2
 
 from thaw import layout, model, preprocessing, records
 from thaw.framework import keras, tf
@@ -91,10 +94,24 @@ def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Cl
     def classes() -> dict[str, tf.Tensor]:
         return {"classes": labels}
 
-    archive = keras.export.ExportArchive()
-    archive.track(deployed)
-    # The first endpoint is the default signature too.
-    archive.add_endpoint("encoded", encoded, [tf.TensorSpec((None,), tf.string, name="encoded")])
-    archive.add_endpoint("images", pixels, [tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")])
-    archive.add_endpoint("classes", classes, [])
-    archive.write_out(folder, verbose=False)
+    # Keras's own ExportArchive keeps the variables in a set, whose order differs in each process.
+    exported = tf.Module()
+    exported.model_variables = [variable.value for variable in deployed.variables]
+    signatures = {
+        "encoded": tf.function(encoded, input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")]),
+        "images": tf.function(pixels, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]),
+        "classes": tf.function(classes, input_signature=[]),
+    }
+    # TensorFlow Serving answers with this one if none is named.
+    signatures["serving_default"] = signatures["encoded"]
+    tf.saved_model.save(exported, folder, signatures)
+    _name_by_content(folder / "fingerprint.pb")
+
+
+def _name_by_content(path: Path) -> None:
+    """Exchange the random identity of a SavedModel for one that follows from what is in it."""
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint.uuid = ""
+    digest = hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).digest()
+    fingerprint.uuid = str(int.from_bytes(digest[:16]))
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))

@@ -151,7 +151,7 @@ REPEAT = """\
 import runpy, sys
 from pathlib import Path
 from thaw import exporting
-exporting.write(Path(sys.argv[2]), runpy.run_path(sys.argv[1])["build"](), ["keras"])
+exporting.write(Path(sys.argv[2]), runpy.run_path(sys.argv[1])["build"](), sys.argv[3:])
 """
 
 
@@ -159,7 +159,7 @@ def test_equal_models_are_equal_files_also_from_another_process(tmp_path: Path) 
     exporting.write(tmp_path / "first", build(), ["keras"])
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])  # counts up the names that Keras gives
     exporting.write(tmp_path / "second", build(), ["keras"])
-    command = [sys.executable, "-c", REPEAT, str(Path(__file__)), str(tmp_path / "third")]
+    command = [sys.executable, "-c", REPEAT, str(Path(__file__)), str(tmp_path / "third"), "keras"]
     subprocess.run(command, cwd=ROOT, check=True)
     first, second, third = (
         (tmp_path / name / layout.KERAS_FILE).read_bytes() for name in ("first", "second", "third")
@@ -170,6 +170,17 @@ def test_equal_models_are_equal_files_also_from_another_process(tmp_path: Path) 
     other.head.get_layer("logits").bias.assign([1.0, 0.0, 0.0])
     exporting.write(tmp_path / "other", other, ["keras"])
     assert (tmp_path / "other" / layout.KERAS_FILE).read_bytes() != first
+
+
+def test_equal_models_are_equal_saved_models_in_each_process(tmp_path: Path) -> None:
+    found = []
+    for name in ("first", "second"):
+        command = [sys.executable, "-c", REPEAT, str(Path(__file__)), str(tmp_path / name), "saved_model"]
+        subprocess.run(command, cwd=ROOT, check=True)
+        folder = tmp_path / name / layout.SAVED_MODEL
+        found.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
 
 
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
