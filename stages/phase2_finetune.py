@@ -31,7 +31,9 @@ def main() -> None:
             frozen_part, thawed = model.thaw(classifier, boundary)
             witness = model.witness(classifier, thawed)
             train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-            inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
+            inputs = features.at_boundary(
+                frozen_part, boundary, classifier.card, settings, train, val, classifier.backbone
+            )
             progress.result(STAGE, inputs.reason)
             run.note("activations", inputs.reason)
             history = training.fit(

@@ -20,7 +20,15 @@ PARTS = ("conf", "stages", "thaw", ".dvc/config", ".dvc/.gitignore", ".dvcignore
 # Small, yet every part of the pipeline has something to do. tracking.enabled=true where a test is about MLflow.
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=2", "phase2.epochs=2", "tracking.enabled=false")
 # What a developer's shell, or the DVC that runs these tests, could bring in.
-FOREIGN = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "THAW_TRACEBACK")
+FOREIGN = (
+    "DVC_ROOT",
+    "DVC_STAGE",
+    "DVC_EXP_NAME",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_RUN_ID",
+    "THAW_TRACEBACK",
+    "THAW_TRIAL",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -48,8 +48,13 @@ ARROWS: dict[str, set[str]] = {
     "framework": set(),
     "seeds": {"framework"},
     "config": {"layout", "schema"},
-    "trial": {"config", "layout"},
-    "sweep": {"config", "layout", "records", "trial"},
+    "leash": set(),
+    "ledger": {"layout"},
+    "trial": {"config", "layout", "leash", "records"},
+    "plan": {"config", "ledger", "progress", "records", "trial"},
+    "warmup": {"layout", "ledger", "plan", "records", "trial"},
+    "sweep_table": {"records"},
+    "sweep_run": {"pipeline_run", "schema", "tracking"},
     "findings": set(),
     "wholeness": {"findings"},
     "formats": {"findings", "wholeness"},
@@ -73,7 +78,7 @@ OWNERS = {
     "pyarrow": {"thaw.listing"},
     "sqlite3": {"thaw.memo"},
     "cleanlab": {"thaw.label_errors"},
-    "hydra": {"thaw.config", "thaw.sweep"},
+    "hydra": {"thaw.config", "thaw.plan", "thaw.sweep"},
     "keras": {"thaw.framework"},
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
@@ -90,6 +95,7 @@ WITHOUT_TENSORFLOW = (
         "data_report",
         "predict",
     ),
+    *("leash", "ledger", "plan", "warmup", "sweep_table", "sweep_run"),
     *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 

@@ -28,6 +28,10 @@ KERAS_FILE = "model.keras"  # these three are in EXPORTED
 SAVED_MODEL = "saved_model"
 LABELS = "labels.json"
 
+LEDGER = Path(".thaw/ledger.jsonl")
+SWEEPS = Path(".thaw/sweeps")
+UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
+
 METRICS = Path("metrics")
 PER_CLASS = METRICS / "per_class.csv"
 
