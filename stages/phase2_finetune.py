@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from thaw import boundaries, config, features, images, layout, model, progress, schema, seeds, tracking, training
 
 STAGE = "phase2_finetune"
@@ -46,6 +48,8 @@ def main() -> None:
             model.check(classifier, witness)
 
         model.save(layout.PHASE2, classifier)
+        if boundary.thawed_layers:
+            np.save(layout.validation(layout.PHASE2), features.unseen(inputs, len(val), thawed))
         made_from = [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS]
         training.record(STAGE, history, made_from, boundary=boundary.describe(), layers=boundary.thawed_layers)
         progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")

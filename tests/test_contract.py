@@ -54,6 +54,10 @@ ARROWS: dict[str, set[str]] = {
     "plan": {"config", "ledger", "progress", "records", "trial"},
     "warmup": {"layout", "ledger", "plan", "records", "trial"},
     "sweep_table": {"records"},
+    "ranking": {"layout", "metrics", "trial"},
+    "sweep_report": {"layout", "progress", "ranking", "records", "report", "sweep_table"},
+    "promote": {"config", "layout", "metrics", "ranking", "sweep_table", "trial"},
+    "cli": {"config", "predict", "promote", "sweep_report"},
     "sweep_run": {"pipeline_run", "schema", "tracking"},
     "findings": set(),
     "wholeness": {"findings"},
@@ -96,6 +100,7 @@ WITHOUT_TENSORFLOW = (
         "predict",
     ),
     *("leash", "ledger", "plan", "warmup", "sweep_table", "sweep_run"),
+    *("cli", "promote", "ranking", "sweep_report"),
     *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 
@@ -282,7 +287,7 @@ def test_no_file_names_a_folder_of_one_machine_or_a_package_index() -> None:
 
 
 def test_the_locks_pin_every_package_with_hashes() -> None:
-    for device in ("cpu", "gpu"):
+    for device in ("cpu", "gpu", "sweeps"):
         text = (ROOT / "requirements" / f"{device}.txt").read_text(encoding="utf-8").replace("\\\n", " ")
         lines = text.splitlines()
         assert lines

@@ -10,7 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from thaw import activations, augment, boundaries, extraction, images, imbalance, mixing, model, preprocessing, schema
+from thaw import (
+    activations,
+    augment,
+    boundaries,
+    extraction,
+    images,
+    imbalance,
+    mixing,
+    model,
+    out_of_sample,
+    preprocessing,
+    schema,
+)
 from thaw.activations import Frozen
 from thaw.framework import keras, tf
 
@@ -66,6 +78,11 @@ def _at_cuts(
 def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:
     """Pooled features of some images as they are, without augmentation: (b,) int64 → (b, channels) float32."""
     return lambda indices: source(indices, np.zeros_like(indices))
+
+
+def unseen(inputs: Inputs, count: int, trained: keras.Model) -> np.ndarray:
+    """What a trained model says of the validation images: (count, classes) float32, rows that sum to 1."""
+    return out_of_sample.trained(clean(inputs.val), count, lambda rows: trained(rows, training=False))
 
 
 def at_boundary(

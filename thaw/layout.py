@@ -53,6 +53,14 @@ def out_of_sample(split: str) -> Path:
     return PHASE1 / f"out_of_sample_{split}.npy"
 
 
+def validation(folder: Path) -> Path:
+    """What the model in a phase's folder says of the validation images: (images, classes) float32.
+
+    Phase 2 has none where nothing is thawed: its model is phase 1's.
+    """
+    return folder / "out_of_sample_val.npy"
+
+
 def predictions(phase: str) -> Path:
     """What the model of a phase ("phase1", "phase2") said of each test image."""
     return EVALUATION / f"predictions_{phase}.csv"

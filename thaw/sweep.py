@@ -33,6 +33,7 @@ from thaw import (
     plan,
     records,
     schema,
+    sweep_report,
     sweep_run,
     sweep_table,
     trial,
@@ -50,7 +51,7 @@ EXTRAS = {
     "hydra/sweeper/optuna": "hydra-optuna-sweeper",
     "hydra/sweeper/sampler": "hydra-optuna-sweeper",
 }
-INSTALL = "pip install --require-hashes -r requirements/sweeps.txt"
+INSTALL = "pip install --no-deps --require-hashes -r requirements/sweeps.txt"
 
 
 def job(composed: DictConfig) -> float:
@@ -149,8 +150,14 @@ class Trials(Callback):
             sys.exit(f"thaw.sweep: {error}")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Show all trials; exit code 1 if one has failed."""
-        if conclude(Path(config.hydra.sweep.dir)):
+        """Show all trials and what is proposed; exit code 1 if one has failed."""
+        folder = Path(config.hydra.sweep.dir)
+        failed = conclude(folder)
+        propose(folder)
+        begun = records.read_json(folder / plan.FILE)
+        files = [folder / sweep_table.FILE, folder / sweep_report.FILE]
+        sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], files)
+        if failed:
             sys.exit(1)
 
 
@@ -209,12 +216,16 @@ def conclude(folder: Path) -> bool:
     failed = [record for record in trials if record["failure"]]
     for record in failed:
         console.print(f"failed: {record['shown']}: {record['failure']}")
-    sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], [folder / sweep_table.FILE])
     console.print(f"look: `make ui` (curves, comparison), `dvc exp show --only-changed`, {folder} (logs)")
-    if len(failed) < len(trials):
-        chosen = shlex.join(["python", "-m", "thaw.config", *trials[0]["overrides"]])
-        console.print(f"take the best, test it and export it: {chosen} && dvc repro export")
     return bool(failed)
+
+
+def propose(folder: Path) -> None:
+    """Write the sweep's page, and say which trial it proposes; nothing where none is finished."""
+    if any(not record["failure"] for record in sweep_table.read(folder)):
+        ranked = sweep_report.write(folder)
+        console.print(f"{sweep_report.verdict(ranked)} All of it: {folder / sweep_report.FILE}")
+        console.print(f"test it and export it: thaw promote {shlex.quote(ranked.proposed.record['name'])}")
 
 
 def _interrupt(*_: object) -> None:

@@ -26,7 +26,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 def write(folder: Path, swept: Sequence[str], trials: Sequence[dict[str, Any]]) -> None:
     """Write the table as CSV. No time is in it: a sweep that was stopped and went on ends with the same bytes."""
     rows = [
-        {key: _given(record).get(key, "") for key in swept}
+        {key: given(record).get(key, "") for key in swept}
         | {key: record["figures"].get(key, "") for key in FIGURES}
         | {"trial": record["name"], "failure": record["failure"]}
         for record in trials
@@ -41,11 +41,12 @@ def show(swept: Sequence[str], trials: Sequence[dict[str, Any]]) -> None:
         figures, cells = record["figures"], ["failed", "", ""]
         if figures:
             cells = [f"{figures['val_loss']:.4f}", f"{figures['val_accuracy']:.1%}", str(figures["best_epoch"])]
-        table.add_row(*(_given(record).get(key, "") for key in swept), *cells, record["name"])
+        table.add_row(*(given(record).get(key, "") for key in swept), *cells, record["name"])
     # In a file or a pipe nothing need be cut to a screen's width.
     terminal = Console().is_terminal
     Console(width=None if terminal else 240, highlight=False, markup=False).print(table)
 
 
-def _given(record: dict[str, Any]) -> dict[str, str]:
+def given(record: dict[str, Any]) -> dict[str, str]:
+    """A trial's overrides by key."""
     return dict(override.split("=", 1) for override in record["overrides"] if "=" in override)

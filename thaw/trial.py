@@ -22,6 +22,7 @@ from thaw import config, layout, leash, records
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
 TARGET = "phase2_finetune"
 KILLED = 128 + 9  # the exit code of what has got SIGKILL
+CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where it is elsewhere, counts as gone
 SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
 ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
 NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
@@ -121,8 +122,27 @@ def finished(name: str) -> tuple[str, dict[str, Any]] | None:
 
 def files(name: str, paths: Sequence[str]) -> list[str]:
     """Files of the experiment of this name on the current commit; empty texts for those that it does not have."""
-    (ref,) = _refs(name)
-    return [_git("show", f"{ref}:./{path}") for path in paths]
+    refs = _refs(name)
+    return [_git("show", f"{refs[0]}:./{path}") if refs else "" for path in paths]
+
+
+def counted(name: str) -> int:
+    """The validation images of the experiment of this name."""
+    (text,) = files(name, [layout.metrics("prepare").as_posix()])
+    return int(json.loads(text)["splits"]["val"]["images"])
+
+
+def cached(name: str, stage: str, file: str) -> bytes | None:
+    """A file that a stage of the experiment has made, out of DVC's cache; None if it is not there."""
+    (lock,) = files(name, ["dvc.lock"])
+    for md5 in outs(lock, [stage]):
+        listing = CACHE / md5[:2] / md5[2:]
+        for entry in json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else ():
+            path = CACHE / entry["md5"][:2] / entry["md5"][2:]
+            if entry["relpath"] == file and path.is_file():
+                found: bytes = path.read_bytes()
+                return found
+    return None
 
 
 def forget(name: str) -> None:
@@ -148,8 +168,7 @@ def left(key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     found = records.read_json(path)
-    cached = Path(".dvc/cache/files/md5")
-    return found if all((cached / md5[:2] / md5[2:]).is_file() for md5 in found["outs"]) else None
+    return found if all((CACHE / md5[:2] / md5[2:]).is_file() for md5 in found["outs"]) else None
 
 
 def head() -> str:
