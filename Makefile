@@ -67,14 +67,18 @@ ui: $(READY) ## show the runs: MLflow on 127.0.0.1, port 5000 or PORT
 			--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(ARGS) ;; \
 	esac
 
-lock: ## choose the newest versions that pyproject.toml allows, for both locks; needs uv
+lock: ## choose the newest versions that pyproject.toml allows, for all locks; needs uv
 	@command -v $(UV) >/dev/null || { echo "make lock: expected the program uv, found none; install it, or UV=PATH" >&2; exit 1; }
 	$(UV) pip compile $(LOCK) --output-file requirements/cpu.txt
 	$(UV) pip compile $(LOCK) --extra gpu --output-file requirements/gpu.txt
+	$(UV) pip compile $(LOCK) $(SWEEPS) --constraint requirements/cpu.txt --output-file requirements/sweeps.txt
 
 # No index host: it is the user's choice where packages come from.
 LOCK = pyproject.toml --quiet --upgrade --extra sample --extra dev --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
+
+# What sweeps may use besides, and all that the first lock has: docs/cluster.md
+SWEEPS = --extra joblib --extra optuna --extra ray --extra slurm
 
 clean: ## remove what tools cache, the activation cache and the memo of judged images; data, models and runs stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info .thaw/activations .thaw/triage

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from thaw import boundaries, config, features, images, layout, model, progress, schema, seeds, tracking, training
 
 STAGE = "phase2_finetune"
@@ -31,7 +33,9 @@ def main() -> None:
             frozen_part, thawed = model.thaw(classifier, boundary)
             witness = model.witness(classifier, thawed)
             train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-            inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
+            inputs = features.at_boundary(
+                frozen_part, boundary, classifier.card, settings, train, val, classifier.backbone
+            )
             progress.result(STAGE, inputs.reason)
             run.note("activations", inputs.reason)
             history = training.fit(
@@ -44,6 +48,8 @@ def main() -> None:
             model.check(classifier, witness)
 
         model.save(layout.PHASE2, classifier)
+        if boundary.thawed_layers:
+            np.save(layout.validation(layout.PHASE2), features.unseen(inputs, len(val), thawed))
         made_from = [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS]
         training.record(STAGE, history, made_from, boundary=boundary.describe(), layers=boundary.thawed_layers)
         progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")

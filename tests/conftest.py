@@ -1,16 +1,21 @@
 """What several tests share: a quiet environment, a copy of the project to work in, and a few images to learn from."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import config, layout
+from thaw import config, layout, records
 
 # TensorFlow reads this when it is loaded, so it is set before any test module is.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,7 +25,15 @@ PARTS = ("conf", "stages", "thaw", ".dvc/config", ".dvc/.gitignore", ".dvcignore
 # Small, yet every part of the pipeline has something to do. tracking.enabled=true where a test is about MLflow.
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=2", "phase2.epochs=2", "tracking.enabled=false")
 # What a developer's shell, or the DVC that runs these tests, could bring in.
-FOREIGN = ("DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "THAW_TRACEBACK")
+FOREIGN = (
+    "DVC_ROOT",
+    "DVC_STAGE",
+    "DVC_EXP_NAME",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_RUN_ID",
+    "THAW_TRACEBACK",
+    "THAW_TRIAL",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +100,79 @@ def make_images(root: Path, classes: int = 3, per_class: int = 12, size: int = 4
             pixels = colours[label] + random.integers(-40, 40, (size, size, 3))  # (size, size, 3) within 0 to 255
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
     return root
+
+
+@pytest.fixture
+def finished_sweep(project: Path) -> Path:
+    """The folder of a sweep as it is left: four finished trials and one that has failed.
+
+    Each is an experiment in git, and what it made is in DVC's cache. Of 40 validation images the two that thaw 20
+    layers get 30 and 37 right, those that thaw 40 get 31 and 38; the last has the lowest loss.
+    """
+    folder = project / layout.SWEEPS / "learning_rate-unfreeze-12345678"
+    swept = {
+        "phase2.learning_rate": ["phase2.learning_rate=1e-05", "phase2.learning_rate=0.0001"],
+        "phase2.unfreeze": ["phase2.unfreeze=20", "phase2.unfreeze=40"],
+    }
+    records.write_json(folder / "plan.json", {"swept": swept, "parent": "", "tracking": {}})
+    for number, (rate, depth, right, loss) in enumerate(
+        (("1e-05", "20", 30, 0.6), ("1e-05", "40", 31, 0.5), ("0.0001", "20", 37, 0.3), ("0.0001", "40", 38, 0.2))
+    ):
+        overrides = [f"phase2.learning_rate={rate}", f"phase2.unfreeze={depth}", *TINY]
+        figures = {"val_loss": loss, "val_accuracy": right / 40, "best_epoch": 2, "layers": int(depth)}
+        name = f"rate={rate},depth={depth}-{number:08}"
+        leave_experiment(name, overrides, figures, right)
+        record = {"name": name, "overrides": overrides, "shown": " ".join(overrides[:2]), "log": "", "failure": ""}
+        told = {"label": f"lr={rate} depth={depth}", "seconds": 10.0 + number, "figures": figures}
+        records.write_json(folder / f"{name}.json", record | told)
+    overrides = ["phase2.learning_rate=0.0001", "phase2.unfreeze=80", *TINY]
+    record = {"name": "failed-00000009", "overrides": overrides, "shown": "", "log": "", "failure": "it diverged"}
+    records.write_json(
+        folder / "failed-00000009.json", record | {"label": "lr=0.0001 depth=80", "seconds": 3.0, "figures": {}}
+    )
+    return folder
+
+
+def leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, Any], right: int) -> None:
+    """Write an experiment of the current commit into git, and into DVC's cache what the commit does not hold."""
+    labels = np.arange(40) % 2
+    rows = [{"path": f"{i}.png", "label": "ab"[label], "split": "val"} for i, label in enumerate(labels)]
+    answers = np.where(np.arange(40) < right, labels, 1 - labels)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch)
+        records.write_csv(made / layout.MANIFEST.name, ["path", "label", "split"], rows)
+        records.write_json(made / layout.CLASSES.name, {"classes": ["a", "b"]})
+        np.save(made / layout.validation(made).name, np.eye(2, dtype=np.float32)[answers])
+        prepared = keep_in_cache([made / layout.MANIFEST.name, made / layout.CLASSES.name])
+        trained = keep_in_cache([made / layout.validation(made).name])
+        committed = made / "committed"
+        lock = {"prepare": {"outs": [{"md5": prepared}]}, "phase2_finetune": {"outs": [{"md5": trained}]}}
+        records.write_json(committed / "dvc.lock", {"stages": lock})
+        (committed / layout.PARAMS).write_text(config.compose(overrides), encoding="utf-8")
+        records.write_json(committed / layout.metrics("prepare"), {"splits": {"val": {"images": 40}}})
+        records.write_json(committed / layout.metrics("phase1_head"), {})
+        records.write_json(committed / layout.metrics("phase2_finetune"), figures)
+        where = {"GIT_INDEX_FILE": str(made / "index"), "GIT_WORK_TREE": str(committed), "GIT_DIR": ".git"}
+
+        def git(*words: str) -> str:
+            environment = os.environ | where
+            return subprocess.run(["git", *words], check=True, capture_output=True, text=True, env=environment).stdout
+
+        git("add", "--force", str(committed))
+        commit = git("rev-parse", "HEAD").strip()
+        experiment = git("commit-tree", git("write-tree").strip(), "-m", "experiment").strip()
+        git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/{name}", experiment)
+
+
+def keep_in_cache(files: Sequence[Path]) -> str:
+    """Put files into DVC's cache as a folder's; its hash."""
+
+    def keep(data: bytes, ending: str = "") -> str:
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest() + ending
+        path = Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return md5
+
+    listing = [{"md5": keep(path.read_bytes()), "relpath": path.name} for path in files]
+    return keep(json.dumps(listing).encode(), ".dir")

@@ -48,8 +48,17 @@ ARROWS: dict[str, set[str]] = {
     "framework": set(),
     "seeds": {"framework"},
     "config": {"layout", "schema"},
-    "trial": {"config", "layout"},
-    "sweep": {"config", "layout", "records", "trial"},
+    "leash": set(),
+    "ledger": {"layout"},
+    "trial": {"config", "layout", "leash", "records"},
+    "plan": {"config", "ledger", "progress", "records", "trial"},
+    "warmup": {"layout", "ledger", "plan", "records", "trial"},
+    "sweep_table": {"records"},
+    "ranking": {"layout", "metrics", "trial"},
+    "sweep_report": {"layout", "progress", "ranking", "records", "report", "sweep_table"},
+    "promote": {"config", "layout", "metrics", "ranking", "sweep_table", "trial"},
+    "cli": {"config", "predict", "promote", "sweep_report"},
+    "sweep_run": {"pipeline_run", "schema", "tracking"},
     "findings": set(),
     "wholeness": {"findings"},
     "formats": {"findings", "wholeness"},
@@ -73,7 +82,7 @@ OWNERS = {
     "pyarrow": {"thaw.listing"},
     "sqlite3": {"thaw.memo"},
     "cleanlab": {"thaw.label_errors"},
-    "hydra": {"thaw.config", "thaw.sweep"},
+    "hydra": {"thaw.config", "thaw.plan", "thaw.sweep"},
     "keras": {"thaw.framework"},
     # extraction and exporting each take something of it that has no public name.
     "tensorflow": {"thaw.framework", "thaw.extraction", "thaw.exporting"},
@@ -91,6 +100,8 @@ WITHOUT_TENSORFLOW = (
         "data_report",
         "predict",
     ),
+    *("leash", "ledger", "plan", "warmup", "sweep_table", "sweep_run"),
+    *("cli", "promote", "ranking", "sweep_report"),
     *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 
@@ -277,7 +288,7 @@ def test_no_file_names_a_folder_of_one_machine_or_a_package_index() -> None:
 
 
 def test_the_locks_pin_every_package_with_hashes() -> None:
-    for device in ("cpu", "gpu"):
+    for device in ("cpu", "gpu", "sweeps"):
         text = (ROOT / "requirements" / f"{device}.txt").read_text(encoding="utf-8").replace("\\\n", " ")
         lines = text.splitlines()
         assert lines

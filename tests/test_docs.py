@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from thaw import config, findings, layout, listing, phases, policy, predict, schema
+from thaw import cli, config, findings, layout, listing, phases, policy, predict, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -140,7 +140,7 @@ def check_thaw(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["thaw", *arguments])
     with pytest.raises(SystemExit) as ended:
-        predict.main()
+        cli.main()
     assert "expected an image or a folder" in str(ended.value.code)
 
 
@@ -364,7 +364,7 @@ def test_the_guide_names_the_files_that_are_exported_and_all_that_thaw_predict_t
         assert f"`{name}" in text
     monkeypatch.setattr(sys, "argv", ["thaw", "predict", "--help"])
     with pytest.raises(SystemExit):
-        predict.main()
+        cli.main()
     options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
     assert options == set(re.findall(r"`(--[a-z-]+)", text))
 

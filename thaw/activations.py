@@ -25,6 +25,7 @@ from thaw import (
     efficientnet_lite,
     extraction,
     images,
+    ledger,
     preprocessing,
     progress,
     records,
@@ -62,6 +63,17 @@ class Frozen:
     def views(self) -> int:
         """Different views that the cache keeps of each training image."""
         return 1 if augment.clean(self.augment) else self.augment.views
+
+
+def complete(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> bool:
+    """Whether the cache names all that is asked for. Whether it is whole is seen when it is read."""
+    folder = cache.folder(frozen.compute.cache_dir)
+    _, names = _names(frozen, max(views for _, views in sets))
+    for split, views in sets:
+        for name in (name for view in names[:views] for name in view):
+            if not cache.names(folder / name).issuperset(split.hashes):
+                return False
+    return True
 
 
 def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[list[cache.Reader]]:
@@ -147,6 +159,7 @@ def _fill(
                     entries[view][cut].append([shas[row] for row in kept], rows)
             done += len(shas)
             bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
+    ledger.note("extraction", count=passes, seconds=time.monotonic() - start)
 
 
 def _views(

@@ -49,6 +49,16 @@ def name(**determinants: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def names(entry: Path) -> set[str]:
+    """The images that an entry's index names; none where there is no entry."""
+    index = entry / "index.csv"
+    return (
+        {line[:64] for line in index.read_text(encoding="ascii", errors="replace").split()}
+        if index.exists()
+        else set()
+    )
+
+
 class Entry:
     """One view of many images at one cut, on disk.
 

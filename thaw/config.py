@@ -36,6 +36,7 @@ OBSERVERS = {
     "tracking": "copies files to MLflow",
     "pipeline_run": "finds the files that tracking copies",
     "progress": "what a person sees while a stage runs",
+    "ledger": "remembers what took how long, for the plans of sweeps",
 }
 
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.

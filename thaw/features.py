@@ -10,7 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from thaw import activations, augment, boundaries, extraction, images, imbalance, mixing, model, preprocessing, schema
+from thaw import (
+    activations,
+    augment,
+    boundaries,
+    extraction,
+    images,
+    imbalance,
+    mixing,
+    model,
+    out_of_sample,
+    preprocessing,
+    schema,
+)
 from thaw.activations import Frozen
 from thaw.framework import keras, tf
 
@@ -38,24 +50,39 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     """
     card, backbone = classifier.card, classifier.backbone
     outputs = {f"pool:{card.head.pooling}": classifier.pool(backbone.output)}
-    boundary = boundaries.find(backbone, settings.phase2.unfreeze)
-    if boundary.thawed_layers and boundary.frozen_layers:
-        frozen_part, _ = boundaries.split(backbone, boundary)
-        if keep(
-            _frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input),
-            settings,
-            train,
-            val,
-        )[0]:
-            outputs[boundary.tensor_layer] = frozen_part.output
-    frozen = _frozen(card, settings, outputs, backbone.input)
+    frozen = _frozen(card, settings, outputs | _at_cuts(backbone, card, settings, train, val), backbone.input)
     (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
     return Inputs(train_reader, val_reader, frozen.views(), "pooled features cached")
+
+
+def _at_cuts(
+    backbone: keras.Model, card: model.Card, settings: Any, train: images.Images, val: images.Images
+) -> dict[str, Any]:
+    """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them."""
+    outputs: dict[str, Any] = {}
+    for depth in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
+        try:
+            boundary = boundaries.find(backbone, depth)
+        except ValueError:
+            if depth == settings.phase2.unfreeze:
+                raise
+            continue  # the trial that wants it will say so
+        if boundary.thawed_layers and boundary.frozen_layers:
+            frozen_part, _ = boundaries.split(backbone, boundary)
+            more = outputs | {boundary.tensor_layer: frozen_part.output}
+            if keep(_frozen(card, settings, more, backbone.input), settings, train, val)[0]:
+                outputs = more
+    return outputs
 
 
 def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:
     """Pooled features of some images as they are, without augmentation: (b,) int64 → (b, channels) float32."""
     return lambda indices: source(indices, np.zeros_like(indices))
+
+
+def unseen(inputs: Inputs, count: int, trained: keras.Model) -> np.ndarray:
+    """What a trained model says of the validation images: (count, classes) float32, rows that sum to 1."""
+    return out_of_sample.trained(clean(inputs.val), count, lambda rows: trained(rows, training=False))
 
 
 def at_boundary(
@@ -65,17 +92,23 @@ def at_boundary(
     settings: Any,
     train: images.Images,
     val: images.Images,
+    backbone: keras.Model | None = None,
 ) -> Inputs:
     """Phase 2's inputs, cached or streaming as ``phase2.activations`` says; ``auto`` asks whether they fit the budget.
 
     Args:
         frozen_part: images → activations at ``boundary``.
         settings: has the groups augment, compute and phase2.
+        backbone: the whole of it. If images must pass its frozen layers, they pass once for ``compute.depths`` too.
     """
     frozen = _frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
     if kept:
-        (train_reader,), (val_reader,) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
+        sets = [(train, frozen.views()), (val, 1)]
+        if backbone is not None and settings.compute.depths and not activations.complete(frozen, sets):
+            cuts = _at_cuts(backbone, card, settings, train, val)
+            activations.cached(_frozen(card, settings, cuts, backbone.input), sets)
+        (train_reader,), (val_reader,) = activations.cached(frozen, sets)
         return Inputs(train_reader, val_reader, frozen.views(), reason)
     views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
     return Inputs(streaming(frozen, train), streaming(frozen, val), views, reason)

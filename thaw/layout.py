@@ -28,6 +28,10 @@ KERAS_FILE = "model.keras"  # these three are in EXPORTED
 SAVED_MODEL = "saved_model"
 LABELS = "labels.json"
 
+LEDGER = Path(".thaw/ledger.jsonl")
+SWEEPS = Path(".thaw/sweeps")
+UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
+
 METRICS = Path("metrics")
 PER_CLASS = METRICS / "per_class.csv"
 
@@ -47,6 +51,14 @@ def history(stage: str) -> Path:
 def out_of_sample(split: str) -> Path:
     """What models that were not trained on them say of the images of "train" or "val": (images, classes) float32."""
     return PHASE1 / f"out_of_sample_{split}.npy"
+
+
+def validation(folder: Path) -> Path:
+    """What the model in a phase's folder says of the validation images: (images, classes) float32.
+
+    Phase 2 has none where nothing is thawed: its model is phase 1's.
+    """
+    return folder / "out_of_sample_val.npy"
 
 
 def predictions(phase: str) -> Path:

@@ -38,6 +38,9 @@ PICTURES = (
     layout.DATA_REPORT,
 )
 LOCK = Path("dvc.lock")
+# What a sweep tells the stages of a trial, as JSON: label, sweep, parent (a run in MLflow, or empty) and swept.
+TRIAL = "THAW_TRIAL"
+SWEEP = "thaw.sweep"  # the tag with the sweep's name, on its parent run and on those of its trials
 CLOCK_SLACK = 2.0  # seconds: the kernel states a process's start to within about one second
 # What a run of the pipeline rewrites itself, so a change there does not make the commit a wrong answer.
 PRODUCTS = (layout.METRICS, LOCK, layout.PARAMS)
@@ -80,8 +83,16 @@ def experiment() -> str:
     return os.environ.get("DVC_EXP_NAME", "")
 
 
+def of_sweep() -> dict[str, Any]:
+    """What a sweep has told this trial, empty outside of one."""
+    told: dict[str, Any] = json.loads(os.environ.get(TRIAL) or "{}")
+    return told
+
+
 def title(params: Mapping[str, Any]) -> str:
-    """A name for people: the DVC experiment's, or else what distinguishes most runs."""
+    """A name for people: the trial's, the DVC experiment's, or else what distinguishes most runs."""
+    if of_sweep():
+        return str(of_sweep()["label"])
     if experiment():
         return experiment()
     rate = float(params["phase2"]["learning_rate"])
@@ -106,6 +117,10 @@ def tags(key: str) -> dict[str, str]:
     found = {"thaw.pipeline": key}
     if experiment():
         found["dvc.exp_name"] = experiment()
+    if told := of_sweep():
+        found |= {SWEEP: told["sweep"], **{_allowed(key): value for key, value in told["swept"].items()}}
+        if told["parent"]:
+            found["mlflow.parentRunId"] = told["parent"]
     if (state := commit()) is not None:
         found |= {"mlflow.source.git.commit": state[0], "thaw.git_dirty": str(state[1]).lower()}
     return found
@@ -184,8 +199,12 @@ def figures(stage: str) -> dict[str, float]:
     else:
         groups = {GROUPS[stage]: record}
     numbers = {key: value for key, value in leaves(groups, "/") if type(value) in (int, float)}
-    # MLflow refuses other characters, and class names come from folders.
-    return {re.sub(r"[^\w.\- :/]", "_", key): float(value) for key, value in numbers.items()}
+    return {_allowed(key): float(value) for key, value in numbers.items()}
+
+
+def _allowed(name: str) -> str:
+    """MLflow refuses other characters, and class names come from folders."""
+    return re.sub(r"[^\w.\- :/]", "_", name)
 
 
 def first_step(phase: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import config, formats, layout
+from thaw import formats, layout
 from thaw.findings import Unusable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
@@ -132,16 +132,13 @@ def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
         return "expected an image that can be decoded, received a damaged one"
 
 
-def main() -> None:
-    """The command ``thaw``."""
-    parser = argparse.ArgumentParser("thaw", description="Fine-tune pretrained image models in two phases.")
-    commands = parser.add_subparsers(dest="command", required=True)
+def add(commands: Any) -> None:
+    """Add ``predict`` to the command ``thaw``."""
     command = commands.add_parser("predict", help="label and probability for images, from the exported model")
     command.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder of images")
     command.add_argument("--model", type=Path, default=layout.EXPORTED, help="exported model (default: %(default)s)")
     command.add_argument("--json", action="store_true", help="JSON with the probability of every class")
-    options = parser.parse_args()
-    config.run(lambda: _predict(options), "thaw predict")
+    command.set_defaults(run=_predict)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -166,7 +163,3 @@ def _predict(options: argparse.Namespace) -> None:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     if failed:
         raise ValueError(f"{failed} of {len(files)} files could not be used")
-
-
-if __name__ == "__main__":
-    main()

@@ -71,7 +71,7 @@ def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str
     labels = [name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…" for name in classes]
     side = max(3.0, n * (0.44 if n <= COUNTED_CLASSES else 0.12))  # inches
     size = 9.0 if n <= COUNTED_CLASSES else 6.5  # points, so that neighbouring labels don't touch
-    with _plain_style():
+    with plain_style():
         figure = Figure(figsize=(side, side), dpi=DPI)
         axes = figure.add_axes((0, 0, 1, 1))
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
@@ -87,7 +87,7 @@ def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str
         axes.set_title(title, fontsize=11, loc="left", pad=10)
         bar = figure.add_axes((1 + 0.2 / side, 0, 0.12 / side, 1))
         figure.colorbar(image, cax=bar, label="share of the actual class").outline.set_visible(False)
-        _save(figure, path)
+        save(figure, path)
 
 
 def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
@@ -98,7 +98,7 @@ def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: P
             ``val_loss``, ``val_accuracy``; numbers or their text as read from CSV. A missing value leaves a gap.
         path: of the PNG; its folder is made if missing.
     """
-    with _plain_style():
+    with plain_style():
         figure = Figure(figsize=(9, 3.2), dpi=DPI, layout="constrained")
         for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
             before = 0
@@ -124,7 +124,7 @@ def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: P
             axes.set_axisbelow(True)
             if before:
                 axes.legend(frameon=False, fontsize=8)
-        _save(figure, path)
+        save(figure, path)
 
 
 def write_html(
@@ -169,8 +169,8 @@ def write_html(
         notes=PHASE_NOTES,
         figures=_figures(evaluation, len(classes)),
         per_class=sorted(rows, key=lambda row: row["f1"]),
-        pictures={phase: _inline(confusion_pictures[phase]) for phase in PHASES},
-        curves=_inline(curves),
+        pictures={phase: inline(confusion_pictures[phase]) for phase in PHASES},
+        curves=inline(curves),
         counts=counts,
         params=_flat(params),
         mixed=bool(params.get("phase2", {}).get("mixup")),
@@ -247,12 +247,12 @@ def _points(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
 
 
-def _inline(picture: Path) -> str:
+def inline(picture: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
 
 
 @contextmanager
-def _plain_style() -> Iterator[None]:
+def plain_style() -> Iterator[None]:
     # A glyph that the font lacks is drawn as a box; the page beside the picture has the name in full.
     with warnings.catch_warnings(), matplotlib.rc_context():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -261,6 +261,6 @@ def _plain_style() -> Iterator[None]:
         yield
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})

@@ -137,6 +137,7 @@ class Compute:
     cache_gb: float  # disk budget of the activation cache in GB (10^9 bytes), 0 to 100000
     extractor: str  # engine that runs the frozen layers: auto, onnxruntime or tensorflow
     extract_batch_size: int  # images a step through the frozen layers, 1 to 4096
+    depths: list[str]  # values of phase2.unfreeze, besides its own, whose activations are kept in the same pass
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")

@@ -2,61 +2,92 @@
 
 ``python -m thaw.sweep phase2.learning_rate=1e-5,3e-5 phase2.unfreeze=20,40`` runs every combination. DVC gives a trial
 its own copy of the project and restores every stage that an earlier run has already computed. Nothing in the
-workspace changes. A trial that is already finished, with the same configuration, code and images, is not run again.
+workspace changes. What trials share is computed once, before them. The same command again goes on where the sweep was
+stopped: a trial that is finished, with the same configuration, code and images, is not run again.
 """
 
-import itertools
+import json
 import math
 import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
-from rich.table import Table
 
-from thaw import config, layout, records, trial
-
-# What sweepers minimise and the table is sorted by. Accuracy moves in steps of one image, the loss does not.
-OBJECTIVE = "val_loss"
-PLAN = "plan.json"
+from thaw import (
+    config,
+    layout,
+    leash,
+    ledger,
+    pipeline_run,
+    plan,
+    records,
+    schema,
+    sweep_report,
+    sweep_run,
+    sweep_table,
+    trial,
+    warmup,
+)
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
+RETRY = "--retry-failed"
+# What the presets of conf/hydra need besides what every installation has.
+EXTRAS = {
+    "hydra/launcher/joblib": "hydra-joblib-launcher",
+    "hydra/launcher/ray": "hydra-ray-launcher",
+    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
+    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
+    "hydra/sweeper/optuna": "hydra-optuna-sweeper",
+    "hydra/sweeper/sampler": "hydra-optuna-sweeper",
+}
+INSTALL = "pip install --no-deps --require-hashes -r requirements/sweeps.txt"
 
 
 def job(composed: DictConfig) -> float:
-    """One trial, called by Hydra.
+    """One trial, called by Hydra, in whichever process its launcher has for it.
 
     Returns:
-        The objective, for sweepers that learn from it; nan if the trial failed.
+        The objective, for sweepers that learn from it; infinite if the trial failed.
     """
-    settings, start = HydraConfig.get(), time.monotonic()
+    config.register()  # a launcher's worker has not
+    settings: Any = HydraConfig.get()
+    os.chdir(settings.runtime.cwd)
     folder, overrides = Path(settings.sweep.dir), list(settings.overrides.task)
-    plan = records.read_json(folder / PLAN)
+    begun = records.read_json(folder / plan.FILE)
     values: Any = OmegaConf.to_container(composed, resolve=True)
-    shown = _swept(overrides, plan["swept"])
-    name = trial.trial_name(shown, values)
-    log = folder / f"{name}.log"
+    shown = plan.distinct(overrides, begun["swept"])
+    name = trial.trial_name(shown, values, begun["state"])
+    path = folder / f"{name}.json"
+    known = records.read_json(path) if path.is_file() else {}
+    if known.get("failure") and not settings.callbacks.trials.retry_failed:
+        console.print(f"failed before: {' '.join(shown)}\n  {known['failure']} ({RETRY} runs it again)")
+        return math.inf
 
-    before = found = trial.finished(name)
-    failure = ""
-    if before is None:
-        of_all = f" of {plan['trials']}" if plan["trials"] else ""
+    found, failure, seconds, start, clock = (
+        trial.finished(name),
+        "",
+        known.get("seconds"),
+        time.monotonic(),
+        time.time(),
+    )
+    reused = found is not None
+    if found is None:
+        of_all = f" of {begun['trials']}" if begun["trials"] else ""
         console.print(f"trial {settings.job.num + 1}{of_all}: {' '.join(shown)} …")
-        failure = trial.run(name, overrides, log)
+        failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "")
+        failure = failure or _run(name, overrides, begun, values, folder)
+        seconds = round(time.monotonic() - start, 1)
         found = None if failure else trial.finished(name)
         if found is None and not failure:
             failure = f"DVC kept no {layout.metrics(trial.TARGET)} of it"
@@ -64,44 +95,74 @@ def job(composed: DictConfig) -> float:
         "name": found[0] if found else name,
         "overrides": overrides,
         "shown": " ".join(shown),
-        "reused": before is not None,
+        "label": trial.label(shown),
         "failure": failure,
-        "log": "" if before else log.as_posix(),
-        "seconds": round(time.monotonic() - start, 1),
+        "log": (folder / f"{name}.log").as_posix(),
+        "seconds": seconds,
         "figures": found[1] if found else {},
     }
-    records.write_json(folder / f"{name}.json", record)
-    console.print(_outcome(record))
-    return float(found[1][OBJECTIVE]) if found else math.nan
+    records.write_json(path, record)
+    if found and not reused:
+        ledger.write("trial", values, seconds=seconds, inside=ledger.inside(name, clock))
+    console.print(_outcome(record, reused=reused))
+    return float(found[1][sweep_table.OBJECTIVE]) if found else math.inf
 
 
-def _outcome(record: dict[str, Any]) -> str:
+def _run(name: str, overrides: list[str], begun: dict[str, Any], values: Any, folder: Path) -> str:
+    """Run the trial; why it failed, empty if it did not. Ends this process if the sweep has ended meanwhile."""
+    settings = HydraConfig.get()
+    shown = plan.distinct(overrides, begun["swept"])
+    told = {"sweep": folder.name, "parent": begun["parent"], "label": trial.label(shown)}
+    told["swept"] = dict(override.split("=", 1) for override in shown)
+    jobs = int(settings.launcher.get("n_jobs") or 1)
+    environment = trial.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
+    environment[pipeline_run.TRIAL] = json.dumps(told)
+    kept = [override for override in overrides if not override.startswith("compute.depths=")]
+    failure = trial.run(name, [*kept, warmup.depths(begun["depths"])], folder, begun["owner"], environment=environment)
+    if failure and not leash.alive(begun["owner"]):
+        os._exit(1)  # a launcher's worker that has outlived its sweep; the trial was stopped and has not failed
+    return failure
+
+
+def _outcome(record: dict[str, Any], *, reused: bool) -> str:
     if record["failure"]:
-        return f"  failed after {record['seconds']:.0f} s: {record['failure']} (all of it: {record['log']})"
-    text = f"validation accuracy {record['figures']['val_accuracy']:.1%}, loss {record['figures'][OBJECTIVE]:.4f}"
-    if record["reused"]:
-        return f"finished before: {record['shown']}\n  {text}"
-    return f"  {text}, {record['seconds']:.0f} s"
+        return f"  failed: {record['failure']} (all of it: {record['log']})"
+    figures = record["figures"]
+    text = f"validation accuracy {figures['val_accuracy']:.1%}, loss {figures[sweep_table.OBJECTIVE]:.4f}"
+    return f"finished before: {record['shown']}\n  {text}" if reused else f"  {text}, {record['seconds']:.0f} s"
 
 
 class Trials(Callback):
-    """What happens once before the trials and once after them. Hydra makes it, as conf/sweep.yaml says."""
+    """What happens once before the trials and once after them. Hydra makes it, as conf/sweep.yaml says.
+
+    Args:
+        retry_failed: run trials again that have failed when the sweep ran before.
+    """
+
+    def __init__(self, retry_failed: bool) -> None:
+        self.retry_failed = retry_failed
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse what cannot run before anything does."""
         try:
-            begin(config)
+            begin(config, retry=self.retry_failed)
         except (ValueError, OSError) as error:  # of which Hydra would only warn
             sys.exit(f"thaw.sweep: {error}")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Show all trials; exit code 1 if one has failed."""
-        if conclude(Path(config.hydra.sweep.dir)):
+        """Show all trials and what is proposed; exit code 1 if one has failed."""
+        folder = Path(config.hydra.sweep.dir)
+        failed = conclude(folder)
+        propose(folder)
+        begun = records.read_json(folder / plan.FILE)
+        files = [folder / sweep_table.FILE, folder / sweep_report.FILE]
+        sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], files)
+        if failed:
             sys.exit(1)
 
 
-def begin(composed: DictConfig) -> None:
-    """Check all trials, give the sweep a folder, write its plan there and say what is to come.
+def begin(composed: DictConfig, *, retry: bool) -> None:
+    """Check all trials, write the sweep's plan into its folder and say it, compute what the trials share.
 
     Args:
         composed: Hydra's configuration of the whole sweep; the folder is set in it.
@@ -111,42 +172,35 @@ def begin(composed: DictConfig) -> None:
     """
     trial.head()
     trial.check_images_travel(Path(composed.data.raw))
-    given = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    # As in Hydra, the command line goes before conf/sweep.yaml.
-    parsed = {
-        item.get_key_element(): item for item in parser.parse_overrides([*given, *composed.hydra.overrides.task])
-    }
-    swept = {key: _choices(item) for key, item in parsed.items() if item.is_sweep_override()}
-    for overrides in itertools.product(*(swept.get(key) or [str(item.input_line)] for key, item in parsed.items())):
-        try:
-            OmegaConf.resolve(hydra.compose("config", overrides=list(overrides)))  # which runs the schema's checks
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(f"{config.explain(error)} (trial {' '.join(_swept(overrides, swept))})") from None
-
-    finite = all(item.is_discrete_sweep() for item in parsed.values() if item.is_sweep_override())
-    trials = math.prod(len(found) for found in swept.values()) if finite else 0  # 0: the sweeper decides
-    folder = Path(composed.hydra.sweep.dir) / time.strftime("%Y-%m-%d_%H-%M-%S")
+    made, owner = plan.make(composed), leash.myself()
+    leash.settle(made.folder.resolve().as_posix())  # of the same sweep, if it was killed a moment ago
     with read_write(composed.hydra), open_dict(composed.hydra):
-        composed.hydra.sweep.dir = folder.as_posix()
-        composed.hydra.overrides.hydra.append(f"hydra.sweep.dir={folder.as_posix()}")  # each job is composed anew
-    records.write_json(folder / PLAN, {"trials": trials, "swept": swept})
-    parts = " × ".join(f"{key} ({len(found) if finite else 'range'})" for key, found in swept.items())
-    console.print(f"sweep on {composed.data.raw}: {trials or ''} trials, {parts or 'nothing swept'} → {folder}")
-
-
-def _choices(override: Override) -> list[str]:
-    """The overrides that a swept one stands for; of a range its two ends."""
-    key = override.get_key_element()
-    if override.is_discrete_sweep():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
-    interval: Any = override.value()
-    return [f"{key}={interval.start}", f"{key}={interval.end}"]
-
-
-def _swept(overrides: Sequence[str], swept: Collection[str]) -> list[str]:
-    """What tells a trial from the others of its sweep; all of it if nothing is swept."""
-    return [override for override in overrides if override.split("=", 1)[0] in swept] or list(overrides)
+        composed.hydra.sweep.dir = made.folder.as_posix()
+        composed.hydra.overrides.hydra.append(f"hydra.sweep.dir={made.folder.as_posix()}")  # each job is composed anew
+    wanted = plan.missing(made, retry=retry)
+    first = plan.shared(made, wanted)
+    for line in plan.describe(made, wanted, first):
+        console.print(line)
+    made.folder.mkdir(parents=True, exist_ok=True)
+    failed = {}
+    for each in first:
+        console.print("what trials share …")
+        failure = warmup.run(made, each, owner)
+        if failure:
+            failed[each.upstream] = failure
+        console.print(f"  failed: {failure}" if failure else "  done")
+    settings = schema.Tracking(**OmegaConf.to_container(composed.tracking, resolve=True))  # type: ignore[arg-type]
+    written = {
+        "trials": made.count,
+        "swept": made.swept,
+        "state": made.state,
+        "depths": made.depths(),
+        "upstreams": failed,
+        "owner": owner,
+        "parent": sweep_run.begin(settings, made.folder.name, ", ".join(made.swept)),
+        "tracking": vars(settings),
+    }
+    records.write_json(made.folder / plan.FILE, written)
 
 
 def conclude(folder: Path) -> bool:
@@ -155,26 +209,23 @@ def conclude(folder: Path) -> bool:
     Returns:
         Whether a trial failed.
     """
-    trials = [records.read_json(path) for path in folder.glob("*.json") if path.name != PLAN]
-    trials.sort(key=lambda record: (bool(record["failure"]), record["figures"].get(OBJECTIVE, 0), record["shown"]))
-    swept = list(records.read_json(folder / PLAN)["swept"])
-    table = Table(*swept, "val loss", "val accuracy", "best epoch", "trial", box=None, header_style="bold")
-    for record in trials:
-        given = dict(override.split("=", 1) for override in record["overrides"])
-        found, cells = record["figures"], ["failed", "", ""]
-        if found:
-            cells = [f"{found['val_loss']:.4f}", f"{found['val_accuracy']:.1%}", str(found["best_epoch"])]
-        table.add_row(*(given.get(key, "") for key in swept), *cells, record["name"])
-    # In a file or a pipe nothing need be cut to a screen's width.
-    Console(width=None if console.is_terminal else 240, highlight=False, markup=False).print(table)
+    begun, trials = records.read_json(folder / plan.FILE), sweep_table.read(folder)
+    swept = list(begun["swept"])
+    sweep_table.write(folder, swept, trials)
+    sweep_table.show(swept, trials)
     failed = [record for record in trials if record["failure"]]
     for record in failed:
         console.print(f"failed: {record['shown']}: {record['failure']}")
     console.print(f"look: `make ui` (curves, comparison), `dvc exp show --only-changed`, {folder} (logs)")
-    if len(failed) < len(trials):
-        chosen = shlex.join(["python", "-m", "thaw.config", *trials[0]["overrides"]])
-        console.print(f"take the best, test it and export it: {chosen} && dvc repro export")
     return bool(failed)
+
+
+def propose(folder: Path) -> None:
+    """Write the sweep's page, and say which trial it proposes; nothing where none is finished."""
+    if any(not record["failure"] for record in sweep_table.read(folder)):
+        ranked = sweep_report.write(folder)
+        console.print(f"{sweep_report.verdict(ranked)} All of it: {folder / sweep_report.FILE}")
+        console.print(f"test it and export it: thaw promote {shlex.quote(ranked.proposed.record['name'])}")
 
 
 def _interrupt(*_: object) -> None:
@@ -186,6 +237,8 @@ def main() -> None:
     if not layout.CONF.is_dir():
         sys.exit(f"thaw.sweep: expected the folder conf/ here, received {Path.cwd()}; run this in the project's root")
     config.register()
+    if RETRY in sys.argv:
+        sys.argv[sys.argv.index(RETRY)] = "hydra.callbacks.trials.retry_failed=true"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through, instead of Hydra's paragraphs
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets
@@ -193,8 +246,16 @@ def main() -> None:
     try:
         hydra.main(version_base=None, config_path=str(layout.CONF.resolve()), config_name="sweep")(job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
+        lacking = [package for preset, package in EXTRAS.items() if f"'{preset}" in str(error)]
+        if lacking:
+            sys.exit(f"thaw.sweep: expected the package {lacking[0]}, found none; install it with `{INSTALL}`")
         sys.exit(f"thaw.sweep: {config.explain(error)}")
     except KeyboardInterrupt:
+        leash.settle(leash.myself())
+        for path in layout.SWEEPS.glob(f"*/{plan.FILE}"):
+            begun = records.read_json(path)
+            if begun["owner"] == leash.myself():
+                sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], [], "KILLED")
         print("thaw.sweep: interrupted; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
 

@@ -69,7 +69,7 @@ class Run:
             return
         step = pipeline_run.first_step(phase) + epoch
         rows = [(f"{phase}/{name}", step, float(value)) for name, value in values.items() if name != "epoch"]
-        _attempt(self, lambda: _log_points(self, rows))
+        attempt(self, lambda: _log_points(self, rows))
 
     def note(self, name: str, text: str) -> None:
         """Mark the run with how the work was done, which no file says since it changes nothing in them."""
@@ -78,7 +78,7 @@ class Run:
             _open(self).set_tag(self.id, f"thaw.{name}", text[:TAG_LENGTH])
 
         if self.client is not None:
-            _attempt(self, mark)
+            attempt(self, mark)
 
 
 @contextmanager
@@ -101,14 +101,16 @@ def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> It
         raise ValueError(f"tracking: expected one of the stages {', '.join(pipeline_run.STAGES)}, received {name!r}")
     run = Run(name, settings, params)
     if name not in BEFORE_DATA:
-        _attempt(run, lambda: _mirror(run, finished=False))
+        attempt(run, lambda: _mirror(run, finished=False))
     try:
         yield run
     except BaseException as error:
         reason = error
-        _attempt(run, lambda: _fail(run, reason))
+        attempt(run, lambda: _fail(run, reason))
         raise
-    _attempt(run, lambda: _finish(run))
+    if name in BEFORE_DATA and pipeline_run.of_sweep():
+        return  # a later stage of the trial copies its record too; this one need not wait for MLflow's import
+    attempt(run, lambda: _finish(run))
 
 
 def tracking_uri(settings: schema.Tracking) -> str:
@@ -122,7 +124,7 @@ def tracking_uri(settings: schema.Tracking) -> str:
     return f"sqlite:///{(layout.main_root() / uri.removeprefix('sqlite:///')).as_posix()}"
 
 
-def _attempt(run: Run, action: Callable[[], None]) -> None:
+def attempt(run: Run, action: Callable[[], None]) -> None:
     """Do it if tracking is on. Whatever goes wrong in a mirror must not cost the hours of training it shows."""
     if not run.settings.enabled:
         return
@@ -135,7 +137,7 @@ def _attempt(run: Run, action: Callable[[], None]) -> None:
             text = re.sub(r"//[^/@\s]*@", "//", text)  # a password
             print(
                 f"WARNING: {text}\n"
-                f"WARNING: stage {run.stage} goes on without tracking. Its files are complete; what MLflow lacks is "
+                f"WARNING: {run.stage} goes on without tracking. Its files are complete; what MLflow lacks is "
                 "logged when this stage ends or by the next stage, once MLflow answers.",
                 file=sys.stderr,
                 flush=True,
@@ -147,16 +149,7 @@ def _open(run: Run) -> "MlflowClient":
     """Connect, then continue this pipeline's run or begin it."""
     if run.client is not None:
         return run.client
-    for key, value in ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
-    from mlflow import MlflowClient  # noqa: PLC0415  seconds, which a stage without tracking need not wait
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    uri = tracking_uri(run.settings)
-    with _alone(uri):
-        client = MlflowClient(uri, registry_uri=uri)
-        experiment = _experiment(client, uri, run.settings.experiment)
+    client, experiment = connect(run.settings)
     key, since = pipeline_run.identity(run.params)
     found = client.search_runs(
         [experiment],
@@ -178,6 +171,20 @@ def _open(run: Run) -> "MlflowClient":
         client.set_tag(run.id, DATA, records.sha256(layout.MANIFEST))
     run.before, run.points, run.client = data.metrics, {}, client
     return client
+
+
+def connect(settings: schema.Tracking) -> tuple["MlflowClient", str]:
+    """A client, and the id of the settings' experiment."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    from mlflow import MlflowClient  # noqa: PLC0415  seconds, which a stage without tracking need not wait
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    uri = tracking_uri(settings)
+    with _alone(uri):
+        client = MlflowClient(uri, registry_uri=uri)
+        return client, _experiment(client, uri, settings.experiment)
 
 
 def _alone(uri: str) -> AbstractContextManager[Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thaw import dtypes, layout, progress, records, schema
+from thaw import dtypes, layout, ledger, progress, records, schema
 from thaw.framework import keras
 from thaw.images import Batches
 
@@ -96,9 +96,12 @@ def fit(
             )
         )
     policy = dtypes.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
+    began = time.monotonic()
     with watch.bar, dtypes.computing(model, policy):
         start = {f"val_{key}": float(value) for key, value in model.evaluate(val, verbose=0, return_dict=True).items()}
         model.fit(train, validation_data=val, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    count = len(watch.rows) * len(train) * settings.batch_size
+    ledger.note(type(settings).__name__.lower(), count=count, seconds=time.monotonic() - began)
     best = min(watch.rows, key=lambda row: row["val_loss"])
     if best["val_loss"] < start["val_loss"]:
         return History(watch.rows, int(best["epoch"]), start, policy)

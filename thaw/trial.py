@@ -8,42 +8,104 @@ import itertools
 import json
 import os
 import re
-import signal
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from thaw import config, layout
+import yaml
+
+from thaw import config, layout, leash, records
 
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
 TARGET = "phase2_finetune"
-GRACE = 60  # seconds that DVC has to put things in order after Ctrl-C before it is killed
+KILLED = 128 + 9  # the exit code of what has got SIGKILL
+CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where it is elsewhere, counts as gone
+SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
+ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
 NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
 
 
-def trial_name(overrides: Sequence[str], values: dict[str, Any]) -> str:
+def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str = "") -> str:
     """A name for people and for git: the same for the same trial, another for another.
 
     Args:
         overrides: in Hydra's grammar; the readable part.
         values: the whole configuration. The digest at the end covers it, the code and the state of the images.
+        state: of code and images, as ``fingerprint`` found it; empty: it is looked for.
     """
     readable = re.sub(r"[^\w.=,+-]+", "_", ",".join(overrides))
     readable = re.sub(r"\.{2,}", ".", readable).lstrip("+-.")[:NAME_LENGTH]
     kept = {key: value for key, value in values.items() if key not in config.UNTRACKED and key != "compiled_from"}
-    total = hashlib.sha256(json.dumps(kept, sort_keys=True).encode())
-    for path in sorted([Path("dvc.yaml"), *Path("thaw").glob("*.py"), *Path("stages").glob("*.py")]):
+    return f"{readable}-{digest(kept, state or fingerprint(Path(values['data']['raw'])))}"
+
+
+def digest(values: Mapping[str, Any], state: str) -> str:
+    """Eight hex digits of some values and the state of code and images."""
+    return hashlib.sha256(f"{json.dumps(values, sort_keys=True)}{state}".encode()).hexdigest()[:8]
+
+
+def fingerprint(raw: Path) -> str:
+    """A digest of the trials' code and of the state of the images."""
+    total = hashlib.sha256()
+    code = {name for stage in (*SHARED, TARGET) for name in stages()[stage]["deps"] if name.endswith(".py")}
+    for path in sorted([Path("dvc.yaml"), *map(Path, code)]):
         total.update(path.as_posix().encode() + path.read_bytes())
-    raw = Path(values["data"]["raw"])
     # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes.
     for path in sorted([raw] if raw.is_file() else raw.rglob("*") if raw != layout.SAMPLE else ()):
         if path.is_file():
             state = path.stat()
             total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return f"{readable}-{total.hexdigest()[:8]}"
+    return total.hexdigest()
+
+
+def stages() -> dict[str, Any]:
+    stages: dict[str, Any] = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
+def upstream(values: Mapping[str, Any], state: str) -> str:
+    """The digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
+    groups = {group for stage in SHARED for group in stages()[stage]["params"]}
+    return digest({group: values[group] for group in groups}, state)
+
+
+def label(shown: Sequence[str]) -> str:
+    """A short name for people, such as ``lr=3e-05 depth=block_13``, made of the overrides that tell trials apart."""
+    keys, values = zip(*(override.split("=", 1) for override in shown), strict=True) if shown else ((), ())
+    short = [key.rsplit(".", 1)[-1].lstrip("+") for key in keys]
+    names = [ALIASES.get(name, name) if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
+    return " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+
+
+def environment(number: int, jobs: int) -> dict[str, str]:
+    """Variables with which trials that run at once on one machine leave each other room; the user's own go before.
+
+    Args:
+        number: of the trial in its sweep.
+        jobs: how many run at once on this machine.
+    """
+    # TensorFlow would otherwise take all of a GPU's memory, also for a model that needs a tenth.
+    wanted = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    # Ray says in OMP_NUM_THREADS how many cores a trial has, and TensorFlow does not listen.
+    threads = str(max(1, leash.cores() // jobs)) if jobs > 1 else os.environ.get("OMP_NUM_THREADS", "")
+    if threads:
+        wanted |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), threads)
+    found = {name: value for name, value in wanted.items() if name not in os.environ}
+    cards = _cards() if jobs > 1 else []
+    return found | ({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})
+
+
+def _cards() -> list[str]:
+    """The GPUs that may be used, as CUDA names them."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [card for card in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if card.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, encoding="utf-8", check=False)
+    return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d+", done.stdout, re.MULTILINE))]
 
 
 def finished(name: str) -> tuple[str, dict[str, Any]] | None:
@@ -51,13 +113,62 @@ def finished(name: str) -> tuple[str, dict[str, Any]] | None:
 
     Where nothing is thawed, phase 2 has no validation figures of its own: its model is phase 1's, and so are they.
     """
-    commit, digest = head(), name.rsplit("-", 1)[1]
-    pattern = f"refs/exps/{commit[:2]}/{commit[2:]}/*-{digest}"
-    for ref in _git("for-each-ref", "--format=%(refname)", pattern).split():
+    for ref in _refs(f"*-{name.rsplit('-', 1)[1]}"):
         phase1, phase2 = (_git("show", f"{ref}:./{layout.metrics(of).as_posix()}") for of in ("phase1_head", TARGET))
         if phase1 and phase2:
             return ref.rsplit("/", 1)[1], json.loads(phase1) | json.loads(phase2)
     return None
+
+
+def files(name: str, paths: Sequence[str]) -> list[str]:
+    """Files of the experiment of this name on the current commit; empty texts for those that it does not have."""
+    refs = _refs(name)
+    return [_git("show", f"{refs[0]}:./{path}") if refs else "" for path in paths]
+
+
+def counted(name: str) -> int:
+    """The validation images of the experiment of this name."""
+    (text,) = files(name, [layout.metrics("prepare").as_posix()])
+    return int(json.loads(text)["splits"]["val"]["images"])
+
+
+def cached(name: str, stage: str, file: str) -> bytes | None:
+    """A file that a stage of the experiment has made, out of DVC's cache; None if it is not there."""
+    (lock,) = files(name, ["dvc.lock"])
+    for md5 in outs(lock, [stage]):
+        listing = CACHE / md5[:2] / md5[2:]
+        for entry in json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else ():
+            path = CACHE / entry["md5"][:2] / entry["md5"][2:]
+            if entry["relpath"] == file and path.is_file():
+                found: bytes = path.read_bytes()
+                return found
+    return None
+
+
+def forget(name: str) -> None:
+    """Take an experiment off the list; what it has computed stays in DVC's cache."""
+    for ref in _refs(name):
+        _git("update-ref", "-d", ref)
+
+
+def _refs(pattern: str) -> list[str]:
+    commit = head()
+    return _git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/{pattern}").split()
+
+
+def outs(lock: str, names: Sequence[str]) -> list[str]:
+    """The hashes under which DVC's cache has what some stages have made, out of the text of a dvc.lock."""
+    locked = yaml.safe_load(lock)["stages"]
+    return [out["md5"] for name in names for out in locked[name]["outs"] if out["md5"].endswith(".dir")]
+
+
+def left(key: str) -> dict[str, Any] | None:
+    """What an earlier sweep has left of an upstream, while DVC's cache still has it."""
+    path = layout.UPSTREAMS / f"{key}.json"
+    if not path.is_file():
+        return None
+    found = records.read_json(path)
+    return found if all((CACHE / md5[:2] / md5[2:]).is_file() for md5 in found["outs"]) else None
 
 
 def head() -> str:
@@ -92,11 +203,21 @@ def _git(*words: str) -> str:
     return "" if done.returncode else done.stdout
 
 
-def run(name: str, overrides: Sequence[str], log: Path) -> str:
-    """Run one trial in a temporary copy of the project.
+def run(
+    name: str,
+    overrides: Sequence[str],
+    sweep: Path,
+    owner: str,
+    target: str = TARGET,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run one trial, or what several have in common, in a temporary copy of the project.
 
     Args:
-        log: gets all that DVC and the stages say.
+        sweep: the sweep's folder. A log in it gets all that DVC and the stages say.
+        owner: as ``leash.myself`` names the sweep's process. When that ends, so does the trial.
+        target: the stage that it ends with.
+        environment: more variables for the stages.
 
     Returns:
         Why it failed, one line; empty if it did not.
@@ -105,38 +226,19 @@ def run(name: str, overrides: Sequence[str], log: Path) -> str:
     words += [word for override in overrides for word in ("-S", override)]
     # The `python` of the stages must be this one, also if its environment is not activated.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with log.open("w", encoding="utf-8") as file:
-        # A session of its own: a stop reaches DVC, its stage and what that has started, once and together.
-        process = subprocess.Popen(
-            [*words, TARGET],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"PATH": path},
-            start_new_session=True,
-        )
-        try:
-            failed = process.wait() != 0
-        finally:
-            _stop(process)
-    return reason(log.read_text(encoding="utf-8", errors="replace")) if failed else ""
+    log = sweep / f"{name}.log"
+    process = leash.start(sweep, owner, [*words, target], log, {**os.environ, **(environment or {}), "PATH": path})
+    try:
+        code = process.wait()
+    finally:
+        leash.stop(process)
+    return reason(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ctrl-C to a trial that still runs and all it has started, so that DVC gives back its locks."""
-    if process.poll() is not None:
-        return
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(GRACE)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def reason(log: str) -> str:
+def reason(log: str, code: int = 1) -> str:
     """The line of a failed trial's log that says why: a stage's own message stands before DVC's."""
+    if code == KILLED:
+        return "it was killed; if by nobody you know, the system ran out of memory"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     for before, line in itertools.pairwise(["", *lines]):
         if line.startswith("ERROR: "):

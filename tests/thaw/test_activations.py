@@ -47,7 +47,9 @@ NETWORK = network()
 
 def frozen(folder: Path, cuts: str = "pool middle", settings: schema.Augment = LIGHT) -> activations.Frozen:
     outputs = dict(zip(("pool", "middle"), NETWORK.outputs, strict=True))
-    compute = schema.Compute(str(folder / "cache"), cache_gb=1, extractor="tensorflow", extract_batch_size=4)
+    compute = schema.Compute(
+        str(folder / "cache"), cache_gb=1, extractor="tensorflow", extract_batch_size=4, depths=[]
+    )
     model = keras.Model(NETWORK.input, [outputs[cut] for cut in cuts.split()])
     return activations.Frozen(model, cuts.split(), "sha256 of weights", SIZE, settings, compute)
 

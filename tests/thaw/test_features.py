@@ -54,7 +54,9 @@ class Settings:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    compute = schema.Compute(str(tmp_path / "cache"), cache_gb=1, extractor="tensorflow", extract_batch_size=4)
+    compute = schema.Compute(
+        str(tmp_path / "cache"), cache_gb=1, extractor="tensorflow", extract_batch_size=4, depths=[]
+    )
     return Settings(FLIPPED, compute, replace(PHASE2))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import exporting, head, layout, model, predict, schema
+from thaw import cli, exporting, head, layout, model, predict, schema
 from thaw.framework import keras
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
     """What `thaw predict` leaves its user with: the message it exits with, empty if all is well."""
     monkeypatch.setattr(sys, "argv", ["thaw", "predict", *words])
     try:
-        predict.main()
+        cli.main()
     except SystemExit as left:
         return str(left.code)
     return ""

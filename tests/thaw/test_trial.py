@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from thaw import config, layout, records, trial
+from thaw import config, layout, leash, records, trial
 
 STAGE_FAILED = (
     "Running stage 'phase1_head':\n> python -m x\n{said}"
@@ -113,6 +113,6 @@ def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
         assert process.stdout.readline().strip() == b"started"
         family = psutil.Process(process.pid).children(recursive=True)
         assert family
-        trial._stop(process)
+        leash.stop(process)
         assert process.poll() is not None
     assert psutil.wait_procs(family, timeout=30)[1] == []

@@ -1,0 +1,96 @@
+"""Real processes that start others, and what becomes of them when their owner ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from thaw import leash
+
+# Ctrl-C means something to them also where these tests run in the background of a shell that has it ignored.
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+INNER = HEARD + "import time; print('started', flush=True); time.sleep(60)"
+OUTER = HEARD + f"import subprocess, sys; subprocess.run([sys.executable, '-c', {INNER!r}])"
+WORDS = [sys.executable, "-c", OUTER]
+
+
+def start(folder: Path, words: Sequence[str] = WORDS, owner: str = "") -> subprocess.Popen[bytes]:
+    return leash.start(folder, owner or leash.myself(), words, folder / "log", dict(os.environ))
+
+
+def family(process: int, log: Path) -> list[psutil.Process]:
+    """The process and all that it has started, once that is there."""
+    for _ in range(300):
+        if "started" in log.read_text():
+            return [psutil.Process(process), *psutil.Process(process).children(recursive=True)]
+        time.sleep(0.1)
+    pytest.fail("it did not start")
+
+
+def test_a_command_on_a_leash_says_what_it_says_and_ends_as_it_ends(tmp_path: Path) -> None:
+    process = start(tmp_path, [sys.executable, "-c", "import sys; print('said'); sys.exit(3)"])
+    assert process.wait(60) == 3
+    leash.stop(process)
+    assert (tmp_path / "log").read_text() == "said\n"
+
+
+def test_a_command_that_is_killed_ends_as_a_shell_would_say_it(tmp_path: Path) -> None:
+    process = start(tmp_path, [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+    assert process.wait(60) == 128 + signal.SIGKILL
+    leash.stop(process)
+
+
+def test_a_stop_ends_a_command_with_all_that_it_has_started(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    started = family(process.pid, tmp_path / "log")
+    assert len(started) == 3
+    leash.stop(process)
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    leash.stop(process)  # once more does nothing
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_command_ends_with_who_started_it_also_if_that_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    code = (
+        "import os, pathlib, sys, time; from thaw import leash; "
+        f"leash.start(pathlib.Path({str(tmp_path)!r}), leash.myself(), {WORDS!r}, "
+        f"pathlib.Path({str(tmp_path / 'log')!r}), dict(os.environ)); time.sleep(60)"
+    )
+    (tmp_path / "log").touch()
+    with subprocess.Popen([sys.executable, "-c", code]) as owner:
+        started = family(owner.pid, tmp_path / "log")
+        assert len(started) == 4
+        owner.send_signal(number)
+    leash.settle(tmp_path.resolve().as_posix())
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+
+
+def test_a_command_ends_with_its_sweep_though_the_process_that_started_it_lives(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "from thaw import leash; print(leash.myself(), flush=True); input()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as sweep:
+        assert sweep.stdout is not None
+        owner = sweep.stdout.readline().strip()
+        assert leash.alive(owner)
+        process = start(tmp_path, owner=owner)
+        started = family(process.pid, tmp_path / "log")
+        sweep.kill()
+    assert not leash.alive(owner)
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    leash.stop(process)
+
+
+def test_of_an_owner_elsewhere_nothing_is_known_and_a_number_given_away_again_is_another_process() -> None:
+    assert leash.alive("another host|1|0")
+    host, number, began = leash.myself().rsplit("|", 2)
+    assert leash.alive(f"{host}|{number}|{began}")
+    assert not leash.alive(f"{host}|{number}|{float(began) - 100}")

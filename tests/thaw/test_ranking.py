@@ -1,0 +1,54 @@
+"""Which trials cannot be told from the best, by what experiments in git and DVC's cache say of each image."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thaw import metrics, ranking, sweep_table
+
+
+def finished(folder: Path) -> list[dict[str, Any]]:
+    return [record for record in sweep_table.read(folder) if not record["failure"]]
+
+
+def test_the_simplest_trial_that_the_same_images_cannot_tell_from_the_best_is_proposed(finished_sweep: Path) -> None:
+    found = ranking.rank(finished(finished_sweep))
+    assert found.paired
+    assert [(each.layers, round(40 * each.accuracy)) for each in found.trials] == [
+        (40, 38),
+        (20, 37),
+        (40, 31),
+        (20, 30),
+    ]
+    assert [each.within_noise for each in found.trials] == [True, True, False, False]
+    assert found.proposed is found.trials[1]
+    # 7 images that only the best gets right, none that only the other does: 2 / 2^7.
+    assert found.trials[2].p_value == pytest.approx(2 / 2**7)
+    assert (found.trials[2].low, found.trials[2].high) == metrics.wilson(31, 40, 0.95)
+    assert found.trials[0].images == 40
+
+
+def test_of_trials_as_simple_the_one_that_took_least_is_proposed(finished_sweep: Path) -> None:
+    trials = finished(finished_sweep)
+    for record in trials:
+        record["figures"]["layers"] = 20
+    assert ranking.rank(trials).proposed.seconds == min(12.0, 13.0)
+    trials[0]["seconds"] = None  # the sweep was killed as it ended, so nobody knows
+    trials[1]["seconds"] = None
+    assert ranking.rank(trials).proposed.accuracy == 38 / 40
+
+
+def test_without_the_answers_noise_is_judged_by_intervals(finished_sweep: Path) -> None:
+    shutil.rmtree(".dvc/cache")
+    found = ranking.rank(finished(finished_sweep))
+    assert not found.paired
+    assert [each.p_value for each in found.trials] == [None] * 4
+    # 31 of 40 right: 62.5 to 87.7 %, which does not hold the best's 95 %.
+    assert [each.within_noise for each in found.trials] == [True, True, False, False]
+
+
+def test_a_sweep_without_a_finished_trial_has_no_ranking() -> None:
+    with pytest.raises(ValueError, match="expected a sweep with a finished trial"):
+        ranking.rank([])

@@ -1,0 +1,110 @@
+"""A trial on a leash: DVC and its stage end, in order, when the sweep does, also if that was killed outright.
+
+``python -m thaw.leash SWEEP OWNER WORD…`` runs a command. Standard input is a pipe that whoever started it holds: at
+its end, or when the process OWNER is gone, the command and all it has started get Ctrl-C, so that DVC takes its locks
+and its copy of the project away, and what is then still there is killed. Nothing here depends on a system's own means
+to bind the life of a process to another's, so it works wherever there are process groups.
+"""
+
+import os
+import platform
+import select
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+GRACE = 60  # seconds that DVC has to put things in order after Ctrl-C before it is killed
+LOOK = 1.0  # seconds between two looks at the owner
+
+
+def myself() -> str:
+    """This process as an owner: host, number, and when it began, since numbers are given away again."""
+    return f"{platform.node()}|{os.getpid()}|{psutil.Process().create_time()}"
+
+
+def alive(owner: str) -> bool:
+    """Whether the process is there; of one on another host nothing is known, so it counts as there."""
+    host, number, began = owner.rsplit("|", 2)
+    if host != platform.node():
+        return True
+    try:
+        process = psutil.Process(int(number))
+        return abs(process.create_time() - float(began)) < 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start(sweep: Path, owner: str, words: Sequence[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Run a command on a leash. It has a session of its own: a stop reaches all of it, once and together."""
+    with log.open("w", encoding="utf-8") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "thaw.leash", sweep.resolve().as_posix(), owner, *words],
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+        )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C to what still runs and all it has started; what has not ended after ``GRACE`` is killed."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(GRACE)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def settle(mark: str) -> None:
+    """Wait for trials that have been stopped; they take seconds to put things in order.
+
+    Args:
+        mark: their sweep's folder, as an absolute path, or their owner.
+    """
+    left = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            if words[1:3] == ["-m", "thaw.leash"] and mark in words[3:5]:
+                left.append(process)
+    psutil.wait_procs(left, timeout=2 * GRACE)
+
+
+def main() -> None:
+    _, owner, *words = sys.argv[1:]
+    signal.signal(signal.SIGINT, lambda *_: None)  # it is meant for the command, whose end this process waits for
+    child = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    threading.Thread(target=_watch, args=(owner, child), daemon=True).start()
+    code = child.wait()
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def _watch(owner: str, child: subprocess.Popen[bytes]) -> None:
+    while not select.select([0], [], [], LOOK)[0] and alive(owner):
+        pass
+    os.killpg(0, signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE)
+    os.killpg(0, signal.SIGKILL)  # this process too: it is done
+
+
+if __name__ == "__main__":
+    main()

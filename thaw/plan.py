@@ -1,0 +1,207 @@
+"""What a sweep will run, what of it is there already, what its trials have in common, and how long it will take.
+
+It all comes from the composed configurations, from git and from what earlier runs left in ``.thaw``; nothing is run.
+"""
+
+import itertools
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw import config, ledger, progress, records, trial
+
+DEPTH = "phase2.unfreeze"
+FILE = "plan.json"  # in the sweep's folder
+
+
+@dataclass
+class Trial:
+    """One combination of the swept values, composed and checked."""
+
+    overrides: list[str]
+    values: dict[str, Any]  # the whole configuration
+    name: str
+    upstream: str  # the same in trials that share all before phase 2
+
+
+@dataclass
+class Plan:
+    """A sweep before it runs."""
+
+    swept: dict[str, list[str]]  # the swept overrides by key, each choice; of a range its two ends
+    ranges: list[str]  # the keys that are swept over a range
+    trials: list[Trial]  # of a grid all of them; where a sampler decides, its corners
+    count: int  # of trials, 0: the sampler decides when it is enough
+    grid: bool
+    state: str  # of code and images
+    folder: Path
+
+    def depths(self) -> list[str]:
+        """The values of ``phase2.unfreeze`` that are known to come."""
+        return sorted({str(each.values["phase2"]["unfreeze"]) for each in self.trials})
+
+
+def make(composed: DictConfig) -> Plan:
+    """Compose all trials.
+
+    Args:
+        composed: Hydra's configuration of the whole sweep.
+
+    Raises:
+        ValueError: a trial's configuration is wrong; one line.
+    """
+    sweeper = composed.hydra.sweeper
+    given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    # As in Hydra, the command line goes before conf/.
+    parsed = {
+        item.get_key_element(): item for item in parser.parse_overrides([*given, *composed.hydra.overrides.task])
+    }
+    swept = {key: _choices(item) for key, item in parsed.items() if item.is_sweep_override()}
+    grid = str(sweeper.get("_target_")).endswith("BasicSweeper")
+    state = trial.fingerprint(Path(composed.data.raw))
+    every = itertools.product(*(swept.get(key) or [str(item.input_line)] for key, item in parsed.items()))
+    trials = [_compose(list(overrides), swept, state) for overrides in every]
+    ranges = [key for key in swept if not parsed[key].is_discrete_sweep()]
+    count = len(trials) if grid else int(sweeper.get("n_trials") or 0)
+    # The same trials have the same folder, in whichever order they are given. More of a sampler's trials go on there.
+    told: Any = OmegaConf.to_container(sweeper, resolve=False)
+    sampler = {} if grid else {key: value for key, value in told.items() if key not in ("params", "n_trials")}
+    what = {"trials": sorted(each.name.rsplit("-", 1)[1] for each in trials), "sampler": sampler}
+    readable = "-".join(re.sub(r"\W", "", key.rsplit(".", 1)[-1]) for key in swept) or "single"
+    name = f"{readable[: trial.NAME_LENGTH]}-{trial.digest(what, '')}"
+    return Plan(swept, ranges, trials, count, grid, state, Path(composed.hydra.sweep.dir) / name)
+
+
+def _compose(overrides: list[str], swept: Collection[str], state: str) -> Trial:
+    shown = distinct(overrides, swept)
+    try:
+        composed = hydra.compose("config", overrides=overrides)
+        OmegaConf.resolve(composed)  # which runs the schema's checks
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(f"{config.explain(error)} (trial {' '.join(shown)})") from None
+    values: Any = OmegaConf.to_container(composed)
+    return Trial(overrides, values, trial.trial_name(shown, values, state), trial.upstream(values, state))
+
+
+def _choices(override: Override) -> list[str]:
+    """The overrides that a swept one stands for; of a range its two ends."""
+    key = override.get_key_element()
+    if override.is_discrete_sweep():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    interval: Any = override.value()
+    return [f"{key}={interval.start}", f"{key}={interval.end}"]
+
+
+def distinct(overrides: Sequence[str], swept: Collection[str]) -> list[str]:
+    """What tells a trial from the others of its sweep; all of it if nothing is swept."""
+    return [override for override in overrides if override.split("=", 1)[0] in swept] or list(overrides)
+
+
+def missing(plan: Plan, *, retry: bool) -> list[Trial]:
+    """The trials that neither are finished nor have failed before.
+
+    Args:
+        retry: those that have failed count as missing too.
+    """
+    return [
+        each for each in plan.trials if trial.finished(each.name) is None and (retry or not failure(plan.folder, each))
+    ]
+
+
+def failure(folder: Path, each: Trial) -> str:
+    """Why the trial failed when the sweep ran before; empty if it did not."""
+    path = folder / f"{each.name}.json"
+    return str(records.read_json(path)["failure"]) if path.is_file() else ""
+
+
+def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
+    """One trial for each upstream that several of the wanted ones have in common and no earlier sweep has left."""
+    groups = {group for stage in trial.SHARED for group in trial.stages()[stage]["params"]}
+    if groups & {key.split(".")[0].strip("+~") for key in plan.ranges}:
+        return []  # each trial will have its own
+    found: dict[str, list[Trial]] = {}
+    for each in wanted:
+        found.setdefault(each.upstream, []).append(each)
+    return [of[0] for key, of in found.items() if (len(of) > 1 or not plan.grid) and not trial.left(key)]
+
+
+def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> list[str]:
+    """The plan in lines for people.
+
+    Args:
+        wanted: what ``missing`` gives.
+        first: what ``shared`` gives.
+    """
+    parts = " × ".join(f"{key} ({'range' if key in plan.ranges else len(of)})" for key, of in plan.swept.items())
+    raw = plan.trials[0].values["data"]["raw"]
+    lines = [f"sweep on {raw}: {plan.count or ''} trials, {parts or 'nothing swept'} → {plan.folder}"]
+    if plan.grid:
+        failed = sum(1 for each in plan.trials if each not in wanted and failure(plan.folder, each))
+        before = f"{plan.count - len(wanted) - failed} finished before"
+        again = f", {failed} failed before (--retry-failed runs them again)" if failed else ""
+        lines.append(f"  trials: {before}{again}, {len(wanted)} to run")
+    views = plan.trials[0].values["augment"]["views"]
+    depths = f"activations at {len(plan.depths())} depths ({', '.join(plan.depths())}) × {views} views"
+    if first:
+        times = f"{len(first)} times, one for each" if len(first) > 1 else "once for all"
+        lines.append(f"  before them, {times}: prepare, phase 1, {depths} in one pass")
+    elif wanted and any(trial.left(each.upstream) for each in wanted):
+        lines.append(f"  kept from before: phase 1; of the {depths}, what the cache lacks is computed in one pass")
+    if wanted:
+        lines.append(f"  time: {_time(plan, wanted, first)}")
+    return lines
+
+
+def _time(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> str:
+    """How long it will take, from what was measured here before."""
+    before, trials = [_upstream_seconds(each) for each in first], [_trial_seconds(each) for each in wanted]
+    if None in before or None in trials:
+        return "unknown yet, nothing like it was measured here"
+    scale = plan.count / len(plan.trials) if plan.count else 1
+    early = sum(filter(None, before))
+    total = early + scale * sum(filter(None, trials))
+    text = f"at most about {progress.duration(total)}, one trial after the other"
+    return f"{text}; {progress.duration(early)} of it before the trials" if first else text
+
+
+def _images(each: Trial) -> tuple[float, float]:
+    """Images to train on and to validate with: what ``prepare`` counted, or else what the shares will come to."""
+    counted = trial.left(each.upstream)
+    if counted:
+        return counted["images"]["train"], counted["images"]["val"]
+    data = each.values["data"]
+    raw = Path(data["raw"])
+    # The lines of a table; in Parquet they are hardly a guess.
+    files = raw.read_bytes().count(b"\n") if raw.is_file() else sum(1 for path in raw.rglob("*") if path.is_file())
+    return files * (1 - data["val"] - data["test"]), files * data["val"]
+
+
+def _upstream_seconds(each: Trial) -> float | None:
+    train, val = _images(each)
+    about = {key: value for key, value in ledger.about(each.values).items() if key != "unfreeze"}
+    a_pass, a_step = ledger.seconds_each("extraction", **about), ledger.seconds_each("phase1", **about)
+    around = ledger.seconds_around("upstream")
+    if a_pass is None or a_step is None or around is None:
+        return None
+    views, epochs = each.values["augment"]["views"], each.values["phase1"]["epochs"]
+    return float(a_pass * (train * views + val) + a_step * train * epochs + around)
+
+
+def _trial_seconds(each: Trial) -> float | None:
+    a_step, around = ledger.seconds_each("phase2", **ledger.about(each.values)), ledger.seconds_around("trial")
+    if str(each.values["phase2"]["unfreeze"]) == "none":
+        return around
+    if a_step is None or around is None:
+        return None
+    return float(a_step * _images(each)[0] * each.values["phase2"]["epochs"] + around)
