@@ -73,7 +73,7 @@ lock: ## choose the newest versions that pyproject.toml allows, for both locks; 
 	$(UV) pip compile $(LOCK) --extra gpu --output-file requirements/gpu.txt
 
 # No index host: it is the user's choice where packages come from.
-LOCK = pyproject.toml --quiet --upgrade --extra sample --extra dev --universal --python-version 3.11 \
+LOCK = pyproject.toml --quiet --upgrade --extra sample --extra lite --extra hub --extra dev --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
 clean: ## remove what tools cache, the activation cache and the memo of judged images; data, models and runs stay

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import project
-from thaw import activations, boundaries, features, images, layout, metrics, model, out_of_sample, schema
+from thaw import activations, features, images, layout, metrics, model, out_of_sample, records, schema
 
 
 def run(data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: Sequence[str]) -> dict[str, list[Any]]:
@@ -39,13 +39,15 @@ def _trial(settings: schema.Project) -> dict[str, Any]:
     project.run("phase2_finetune")
     seconds = time.monotonic() - start
     epochs = sum(1 for _ in layout.history("phase2_finetune").open(encoding="utf-8")) - 1
-    return {"right": _tested(settings), "seconds": seconds, "epochs": epochs}
+    boundary = str(records.read_json(layout.metrics("phase2_finetune"))["boundary"])
+    return {"right": _tested(settings), "seconds": seconds, "epochs": epochs, "boundary": boundary}
 
 
 def _tested(settings: schema.Project) -> np.ndarray:
     """Whether phase 2's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
     test, classifier = images.read(settings.data.raw, "test"), model.load(layout.PHASE2)
-    boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+    learned = [images.read(settings.data.raw, split) for split in ("train", "val")]
+    boundary = features.boundary(classifier, settings.phase2.unfreeze, *learned)
     frozen_part, thawed = model.thaw(classifier, boundary)
     card, cut = classifier.card, [boundary.tensor_layer]
     frozen = activations.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)

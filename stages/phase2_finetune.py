@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from thaw import boundaries, config, features, images, layout, model, progress, schema, seeds, tracking, training
+from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
 
 STAGE = "phase2_finetune"
 
@@ -24,13 +24,13 @@ def main() -> None:
     with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
         seeds.fix(settings.phase2.seed)
         classifier = model.load(layout.PHASE1)
-        boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+        train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
+        boundary = features.boundary(classifier, settings.phase2.unfreeze, train, val)
         progress.say(boundary.describe())
         history = training.History([], 0, {})
         if boundary.thawed_layers:
             frozen_part, thawed = model.thaw(classifier, boundary)
             witness = model.witness(classifier, thawed)
-            train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
             inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
             progress.result(STAGE, inputs.reason)
             run.note("activations", inputs.reason)

@@ -62,6 +62,12 @@ ARROWS: dict[str, set[str]] = {
     "preprocessing": {"framework", "schema"},
     "augment": {"framework", "schema"},
     "head": {"framework", "schema"},
+    "pixels": {"framework"},
+    "cost": {"framework"},
+    "applications": {"framework", "pixels"},
+    "backbone": {"applications", "efficientnet_lite", "framework", "records", "torch_checkpoint"},
+    "boundaries": {"backbone", "cost", "framework"},
+    "depth": {"layout", "progress"},
     "images": {"framework", "layout", "preprocessing", "records", "schema", "splits"},
     "model": {"backbone", "boundaries", "framework", "head", "records", "schema"},
     "exporting": {"framework", "layout", "model", "preprocessing", "records", "schema"},
@@ -78,7 +84,7 @@ OWNERS = {
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name
 }
 WITHOUT_TENSORFLOW = (
-    *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
+    *("config", "depth", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
     *(
         "label_errors",
         "out_of_sample",

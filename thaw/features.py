@@ -10,7 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from thaw import activations, augment, boundaries, extraction, images, imbalance, mixing, model, preprocessing, schema
+from thaw import (
+    activations,
+    augment,
+    boundaries,
+    depth,
+    extraction,
+    images,
+    imbalance,
+    mixing,
+    model,
+    preprocessing,
+    schema,
+)
 from thaw.activations import Frozen
 from thaw.framework import keras, tf
 
@@ -38,7 +50,9 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     """
     card, backbone = classifier.card, classifier.backbone
     outputs = {f"pool:{card.head.pooling}": classifier.pool(backbone.output)}
-    boundary = boundaries.find(backbone, settings.phase2.unfreeze)
+    # Where phase 1 is what phase 2's depth is chosen by, nobody knows it yet.
+    unfreeze = "none" if settings.phase2.unfreeze == depth.AUTO else settings.phase2.unfreeze
+    boundary = boundaries.find(backbone, unfreeze)
     if boundary.thawed_layers and boundary.frozen_layers:
         frozen_part, _ = boundaries.split(backbone, boundary)
         if keep(
@@ -51,6 +65,14 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     frozen = _frozen(card, settings, outputs, backbone.input)
     (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
     return Inputs(train_reader, val_reader, frozen.views(), "pooled features cached")
+
+
+def boundary(
+    classifier: model.Classifier, unfreeze: str, train: images.Images, val: images.Images
+) -> boundaries.Boundary:
+    """The cut that ``phase2.unfreeze`` means, also where that depends on how far phase 1 got."""
+    settled = depth.settled(unfreeze, {"train": train.labels, "val": val.labels})
+    return boundaries.find(classifier.backbone, settled)
 
 
 def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:

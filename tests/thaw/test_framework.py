@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from thaw.framework import keras, numbered_from_the_start
+
 ROOT = Path(__file__).resolve().parents[2]
 USED = "from thaw.framework import keras, tf; print(keras.backend.backend(), tf.reduce_sum(tf.ones(3)).numpy())"
 
@@ -51,3 +53,11 @@ def test_what_was_held_back_is_shown_if_the_import_fails(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stderr.count("driver: no such library") == 1
     assert done.stderr.splitlines()[-1].endswith("ImportError: tensorflow is broken")
+
+
+def test_layers_without_a_name_are_numbered_from_the_start_inside_and_on_as_before_outside() -> None:
+    keras.layers.ReLU()  # the first has no number
+    before, outside = (int(keras.layers.ReLU().name.rsplit("_", 1)[-1]) for _ in range(2))
+    with numbered_from_the_start():
+        assert [keras.layers.ReLU().name for _ in range(2)] == ["re_lu", "re_lu_1"]
+    assert (outside, keras.layers.ReLU().name) == (before + 1, f"re_lu_{outside + 1}")

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw import backbone, boundaries, model, schema
+from thaw import boundaries, model, schema
 from thaw.framework import keras
 
 IMAGE = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -31,7 +31,7 @@ def arrays(classifier: model.Classifier) -> dict[str, np.ndarray]:
     return {variable.path: variable.numpy() for variable in classifier.backbone.variables}
 
 
-@pytest.mark.parametrize("name", backbone.TABLE)
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2"])
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path, name: str) -> None:
     classifier = built(name)
     for variable in classifier.backbone.variables:  # so that random weights built anew would not do
@@ -60,7 +60,7 @@ def test_the_whole_is_backbone_pooling_and_head() -> None:
     np.testing.assert_allclose(logits(classifier), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", backbone.TABLE)
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2"])
 @pytest.mark.parametrize("unfreeze", ["1", "40", "all"])
 def test_trainable_is_what_lies_behind_the_cut_but_for_batch_norm(name: str, unfreeze: str) -> None:
     classifier = built(name)
