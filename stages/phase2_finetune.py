@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
+from thaw import config, features, images, layout, model, progress, records, schema, seeds, tracking, training
 
 STAGE = "phase2_finetune"
 
@@ -27,15 +27,15 @@ def main() -> None:
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
         boundary = features.boundary(classifier, settings.phase2.unfreeze, train, val)
         progress.say(boundary.describe())
-        history = training.History([], 0, {})
+        history, trained = training.History([], 0, {}), classifier.head
         if boundary.thawed_layers:
-            frozen_part, thawed = model.thaw(classifier, boundary)
-            witness = model.witness(classifier, thawed)
+            frozen_part, trained = model.thaw(classifier, boundary)
+            witness = model.witness(classifier, trained)
             inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
             progress.result(STAGE, inputs.reason)
             run.note("activations", inputs.reason)
             history = training.fit(
-                thawed,
+                trained,
                 *features.batches(inputs, train, val, settings.phase2, len(classifier.card.classes)),
                 settings.phase2,
                 lambda epoch, values: run.epoch("phase2", epoch, values),
@@ -44,6 +44,7 @@ def main() -> None:
             model.check(classifier, witness)
 
         model.save(layout.PHASE2, classifier)
+        records.write_csv(layout.BLOCKS, model.BLOCKS, model.blocks(classifier, trained))
         made_from = [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS]
         training.record(STAGE, history, made_from, boundary=boundary.describe(), layers=boundary.thawed_layers)
         progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")

@@ -65,11 +65,12 @@ ARROWS: dict[str, set[str]] = {
     "pixels": {"framework"},
     "cost": {"framework"},
     "applications": {"framework", "pixels"},
-    "backbone": {"applications", "efficientnet_lite", "framework", "records", "torch_checkpoint"},
+    "foreign": {"applications", "framework", "pixels", "schema"},
+    "backbone": {"applications", "efficientnet_lite", "foreign", "framework", "records", "torch_checkpoint"},
     "boundaries": {"backbone", "cost", "framework"},
     "depth": {"layout", "progress"},
     "images": {"framework", "layout", "preprocessing", "records", "schema", "splits"},
-    "model": {"backbone", "boundaries", "framework", "head", "records", "schema"},
+    "model": {"backbone", "boundaries", "foreign", "framework", "head", "records", "schema"},
     "exporting": {"framework", "layout", "model", "preprocessing", "records", "schema"},
 }
 # The only modules that may import a package. Where it is not needed it is not waited for, or need not be installed.
@@ -79,6 +80,8 @@ OWNERS = {
     "pyarrow": {"thaw.listing"},
     "sqlite3": {"thaw.memo"},
     "cleanlab": {"thaw.label_errors"},
+    "keras_hub": {"thaw.foreign"},
+    "kagglehub": {"thaw.foreign"},
     "hydra": {"thaw.config", "thaw.sweep"},
     "keras": {"thaw.framework"},
     "tensorflow": {"thaw.framework", "thaw.extraction"},  # extraction takes a function of it that has no public name

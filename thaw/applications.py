@@ -137,18 +137,28 @@ def graph(row: Application, name: str, size: int) -> keras.Model:
         if not row.scaled_by:
             return keras.Model(pixels, network(row, None, input_tensor=scaled).output, name=name)
         whole = network(row, None, input_shape=(size, size, 3))
-        return keras.Model(pixels, _again(whole, row.scaled_by, scaled), name=name)
+        return keras.Model(pixels, again(whole, scaled, row.scaled_by), name=name)
 
 
-def _again(whole: keras.Model, last: str, tensor: Any) -> Any:
-    """Call the layers behind ``last`` once more, on another tensor, one by one: as a model they would be one layer."""
+def again(whole: keras.Model, tensor: Any, last: str) -> Any:
+    """Call the layers behind ``last`` once more, on another tensor, one by one: as a model they would be one layer.
+
+    Args:
+        whole: a functional model that calls each of its layers once.
+        last: the name of one of them, or of the input.
+
+    Returns:
+        What the last layer makes of it.
+    """
     names = [operation.name for operation in whole.operations]
-    tensors = {id(whole.get_layer(last).output): tensor}
-    for operation in whole.operations[names.index(last) + 1 :]:
+    first = names.index(last) + 1
+    tensors = {id(whole.operations[first - 1].output): tensor}
+    for operation in whole.operations[first:]:
         (node,) = operation._inbound_nodes
         given, options = node.arguments.fill_in(tensors)
-        tensors[id(node.outputs[0])] = operation(*given, **options)
-    return tensors[id(whole.output)]
+        made = operation(*given, **options)
+        tensors |= {id(old): new for old, new in zip(node.outputs, keras.tree.flatten(made), strict=True)}
+    return tensors[id(keras.tree.flatten(whole.output)[0])]
 
 
 def copy(own: keras.Model, model: keras.Model) -> None:

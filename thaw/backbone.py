@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import applications, efficientnet_lite, records, torch_checkpoint
+from thaw import applications, efficientnet_lite, foreign, records, torch_checkpoint
 from thaw.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
 RANDOM_SEED = 0
+# Pixels, of the input of a custom network that is only built to look at its weights.
+SIZE_OF_CUSTOM = 224
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,15 @@ def family(name: str) -> Family:
         ValueError: there is none.
     """
     if name not in TABLE:
-        raise ValueError(f"backbone.name: expected one of {', '.join(TABLE)}, received {name!r}")
+        names = ", ".join((*TABLE, *foreign.NAMES))
+        raise ValueError(f"backbone.name: expected one of {names}, received {name!r}")
     return TABLE[name]
 
 
 def _source(name: str, weights: str) -> Source | Path | None:
     """The published source, the local file, or None for random weights."""
-    sources = family(name).sources
-    if weights == "random":
+    sources = {} if name == foreign.CUSTOM else family(name).sources
+    if weights == "random" or (name == foreign.CUSTOM and weights == "builder"):
         return None
     if weights in sources:
         return sources[weights]
@@ -148,13 +151,15 @@ def _load_file(model: keras.Model, path: Path) -> None:
         ) from error
 
 
-def build(name: str, weights: str, size: int) -> keras.Model:
-    """The network of a row, with its weights, without a classifier.
+def build(name: str, weights: str, size: int, builder: str = "", pixels: str = "") -> keras.Model:
+    """The network of a row, or one from outside the table, with its weights, without a classifier.
 
     Args:
-        name: a row of ``TABLE``.
+        name: a row of ``TABLE``, or one of ``thaw.foreign.NAMES``.
         weights: ``random`` (the same in every process), a word of the row's ``sources``, or a weights file's path.
         size: height and width of the input in pixels.
+        builder: of a custom network.
+        pixels: the contract of a network from outside the table.
 
     Returns:
         A flat functional model called ``name``: pixels (batch, size, size, 3) float32 in [0, 255] → features (batch,
@@ -163,6 +168,8 @@ def build(name: str, weights: str, size: int) -> keras.Model:
     Raises:
         ValueError: unknown name or word, or weights that are missing, damaged or another network's.
     """
+    if name in foreign.NAMES:
+        return _foreign(name, weights, size, builder, pixels)
     source = _source(name, weights)
     smallest = family(name).smallest
     if size < smallest:
@@ -183,19 +190,31 @@ def build(name: str, weights: str, size: int) -> keras.Model:
     return model
 
 
-def weights_sha256(name: str, weights: str) -> str:
+def _foreign(name: str, weights: str, size: int, builder: str, pixels: str) -> keras.Model:
+    model = foreign.build(name, weights, size, builder, pixels, pretrained=True)
+    if name == foreign.CUSTOM and weights == "random":
+        _draw(model)
+    elif name == foreign.CUSTOM and isinstance(file := _source(name, weights), Path):
+        _load_file(model, file)
+    return model
+
+
+def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "") -> str:
     """Hex digest that tells pretrained weights from others.
 
-    For ``package`` and a path it is the file's. For ``random`` and ``imagenet``, which leave no file, it is that of
-    the built network's weights: their float32 bytes, in the model's order.
+    For ``package`` and a path it is the file's, or the folder's. For ``random``, ``imagenet`` and ``builder``, which
+    leave no file, it is that of the built network's weights: their float32 bytes, in the model's order.
     """
+    if name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
+        return foreign.digest(foreign.folder(weights))
     source = _source(name, weights)
     if isinstance(source, Path):
         return records.sha256(source)
     if source is not None and source.file is not None:
         return records.sha256(source.file())
+    size = SIZE_OF_CUSTOM if name == foreign.CUSTOM else family(name).smallest
     digest = hashlib.sha256()
-    for array in build(name, weights, family(name).smallest).get_weights():
+    for array in build(name, weights, size, builder, pixels).get_weights():
         digest.update(np.ascontiguousarray(array, "<f4").tobytes())
     return digest.hexdigest()
 

@@ -8,6 +8,7 @@ no names tell blocks, the graph does: a block begins where the tensor goes sever
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -21,6 +22,8 @@ USUAL_NAMES = (
     r".*?((?:stage|stack|group|conv)_?\d+_(?:block|unit|layer)_?\d+[a-z]?)(?![0-9a-z])",
     r".*?((?:block|layer|mixed|encoder_layer|transformer_layer)_?\d+[a-z]?)(?![0-9a-z])",
 )
+_VARIABLES = "variables:"
+_PART = "part_"
 _COUNT, _BLOCKS, _SHARE = r"\d+", r"(\d+) ?blocks?", r"(\d+(?:\.\d+)?) ?%"
 
 
@@ -35,11 +38,14 @@ class Boundary:
     share: float  # of the multiplications of a forward pass that lie behind the cut, 0 to 1
     snapped: bool  # another number of layers, or another share, was asked for
     requested: str
+    variables: str = ""  # a pattern: of all that is behind the cut, only variables of such a path are trained
 
     def describe(self) -> str:
         """One line for users."""
         total = self.thawed_layers + self.frozen_layers
         where = f"from {self.block} on" if self.block else "the backbone stays frozen"
+        if self.variables:
+            return f"variables with {self.variables} thawed, which may be anywhere: all layers run in every epoch"
         if re.fullmatch(_SHARE, self.requested):
             return f"{self.requested} of the computation asked, {self.share:.0%} thawed: {where}"
         if self.snapped:
@@ -111,20 +117,19 @@ def _named(names: Sequence[str], cuts: Sequence[int], patterns: Sequence[tuple[s
     return starts
 
 
-def _unnamed(order: Sequence[Any], cuts: Sequence[int], feeds: dict[str, set[str]]) -> dict[int, str]:
+def _unnamed(
+    names: Sequence[str], costs: Sequence[int], cuts: Sequence[int], feeds: dict[str, set[str]]
+) -> dict[int, str]:
     """Blocks by the graph alone: ``part_1``, ``part_2`` …"""
-    ways = {operation.name: sum(operation.name in fed for fed in feeds.values()) for operation in order}
-    starts = [
-        cut
-        for cut in cuts[:-1]
-        if ways[order[cut].name] > 1 or cost.multiplications(order[cut + 1]) or order[cut] is order[0]
-    ]
-    return {cut: f"part_{number}" for number, cut in enumerate(starts, start=1)}
+    ways = Counter(feed for fed in feeds.values() for feed in fed)
+    starts = [cut for cut in cuts[:-1] if cut == 0 or ways[names[cut]] > 1 or costs[cut + 1]]
+    return {cut: f"{_PART}{number}" for number, cut in enumerate(starts, start=1)}
 
 
-def _blocks(model: keras.Model, order: Sequence[Any], feeds: dict[str, set[str]]) -> dict[int, str]:
+def _blocks(
+    model: keras.Model, names: Sequence[str], costs: Sequence[int], feeds: dict[str, set[str]]
+) -> dict[int, str]:
     """The cut before each block that computes something, and the block's name; a lone norm is the last block's."""
-    names = [operation.name for operation in order]
     cuts = _cuts(names, feeds)
     if model.name in backbone.TABLE:
         try:
@@ -132,16 +137,18 @@ def _blocks(model: keras.Model, order: Sequence[Any], feeds: dict[str, set[str]]
         except ValueError as error:
             raise ValueError(f"{model.name}: {error}; correct the row's patterns of block names") from error
     else:
-        starts = _usual(names, cuts) or _unnamed(order, cuts, feeds)
+        starts = _usual(names, cuts) or _unnamed(names, costs, cuts, feeds)
     kept: dict[int, str] = {}
     waiting: int | None = None  # the start of a block that computes nothing, and is part of the next
-    for cut, following in pairwise([*starts, len(order) - 1]):
-        if any(map(cost.multiplications, order[cut + 1 : following + 1])):
+    for cut, following in pairwise([*starts, len(names) - 1]):
+        if any(costs[cut + 1 : following + 1]):
             kept[cut if waiting is None else waiting] = starts[cut]
             waiting = None
         elif not kept:
             waiting = cut if waiting is None else waiting
-    return kept
+    if all(block.startswith(_PART) for block in kept.values()):
+        kept = {cut: f"{_PART}{number}" for number, cut in enumerate(kept, start=1)}
+    return kept or {0: f"{_PART}1"}
 
 
 def _usual(names: Sequence[str], cuts: Sequence[int]) -> dict[int, str]:
@@ -164,19 +171,19 @@ def every(model: keras.Model) -> list[Boundary]:
     Raises:
         ValueError: the row's patterns don't tell blocks between which a single tensor goes.
     """
-    feeds, _ = producers(model)
+    feeds, outputs = producers(model)
     order = _order(model, feeds)
-    starts = _blocks(model, order, feeds)
+    costs = [cost.multiplications(operation, outputs[operation.name].shape) for operation in order]
+    starts = _blocks(model, [operation.name for operation in order], costs, feeds)
     layers = [0, *accumulate(isinstance(operation, keras.layers.Layer) for operation in order[1:])]
-    costs = list(accumulate(map(cost.multiplications, order)))
-    total = max(costs[-1], 1)
+    before, total = list(accumulate(costs)), max(sum(costs), 1)
     return [
         Boundary(
             block,
             order[cut].name,
             layers[-1] - layers[cut],
             layers[cut],
-            1 - costs[cut] / total,
+            1 - before[cut] / total,
             False,
             block or "none",
         )
@@ -192,12 +199,15 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
         unfreeze: a number of layers counted from the output, as Keras lists them, or a share of the multiplications
             (``30%``): the nearest cut that thaws something, of two equally near the one that thaws less; or a number
             of blocks from the output (``3blocks``); or a block's name: that block and all behind it; or ``none`` or
-            ``all``. ``auto`` is ``thaw.depth``'s to turn into one of these.
+            ``all``; or ``variables:PATTERN``, for networks that can't be cut. ``auto`` is ``thaw.depth``'s to turn
+            into one of these.
     """
     cuts = every(model)
     total = cuts[0].thawed_layers
     snapped = False
-    if unfreeze in ("all", "none"):
+    if unfreeze.startswith(_VARIABLES) and unfreeze != _VARIABLES:
+        cut = replace(cuts[0], variables=unfreeze.removeprefix(_VARIABLES))
+    elif unfreeze in ("all", "none"):
         cut = cuts[0] if unfreeze == "all" else cuts[-1]
     elif re.fullmatch(_COUNT, unfreeze) and 1 <= int(unfreeze) <= total:
         count = int(unfreeze)

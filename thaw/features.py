@@ -4,6 +4,7 @@ Both phases train only what comes after a cut. Where the inputs at the cut come 
 the activation cache, in which every view of an image is computed once, or streaming, with a fresh view in every epoch.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -123,7 +124,23 @@ def batches(
 
 def _frozen(card: model.Card, settings: Any, outputs: dict[str, Any], inputs: Any) -> Frozen:
     frozen = keras.Model(inputs, list(outputs.values()))
-    return Frozen(frozen, list(outputs), card.weights_sha256, card.image, settings.augment, settings.compute)
+    return Frozen(frozen, list(outputs), _weights(card, frozen), card.image, settings.augment, settings.compute)
+
+
+def _weights(card: model.Card, frozen: keras.Model) -> str:
+    """What stands for the frozen layers in the cache.
+
+    A row of the table is what its weights are. A network from outside is also what its builder and its contract make
+    of them, so it is asked what it says of an image.
+    """
+    if card.backbone.name not in schema.FOREIGN:
+        return card.weights_sha256
+    noise = np.random.default_rng(0).uniform(0, 255, (1, *frozen.input_shape[1:])).astype(np.float32)
+    said = tf.nest.flatten(frozen(noise, training=False))
+    total = hashlib.sha256(card.weights_sha256.encode())
+    for values in said:
+        total.update(values.numpy().tobytes())
+    return total.hexdigest()
 
 
 def keep(frozen: Frozen, settings: Any, train: images.Images, val: images.Images) -> tuple[bool, str]:

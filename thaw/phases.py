@@ -53,7 +53,7 @@ class Phase2:
     """Training on, with the top of the backbone thawed."""
 
     unfreeze: (
-        str  # 40 (layers from the output), 3blocks, 30% (of the computation), a block (from there on), none, all, auto
+        str  # 40 (layers from the output), 3blocks, 30% (of the computation), a block, none, all, auto, variables:…
     )
     epochs: int  # at most; 1 to 1000
     batch_size: int  # images a step, 1 to 4096

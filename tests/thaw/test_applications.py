@@ -144,7 +144,7 @@ def test_the_exported_file_and_the_engines_say_the_same(name: str, tmp_path: Pat
     size = applications.ROWS[name].smallest
     image = schema.Image(size, "squash", "bilinear", antialias=True)
     head = schema.Head(pooling="avg", units=[], dropout=[], l2=0)
-    card = model.Card(schema.Backbone(name, "random"), "0" * 64, image, head, ["ant", "bee"])
+    card = model.Card(schema.Backbone(name, "random", "", ""), "0" * 64, image, head, ["ant", "bee"])
     classifier = model.build(card, weights="random")
     pixels = pixels_for(classifier.backbone)
     deployed = exporting.serving(classifier)
@@ -165,8 +165,8 @@ def test_the_exported_file_and_the_engines_say_the_same(name: str, tmp_path: Pat
 
 def test_conf_has_an_option_for_every_row() -> None:
     options = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "backbone").glob("*.yaml")}
-    assert {stem: option["name"] for stem, option in options.items()} == {name: name for name in options}
-    assert set(backbone.TABLE) <= set(options)
+    named = {stem: option.get("backbone", option)["name"] for stem, option in options.items()}
+    assert named == {name: name for name in (*backbone.TABLE, *schema.FOREIGN)}
 
 
 def test_every_image_network_of_keras_is_a_row() -> None:

@@ -86,7 +86,7 @@ def test_boundaries_describe_themselves(lite0: keras.Model) -> None:
         "40": "40 layers asked, 38 thawed: from block_6b on",
         "38": "38 of 141 layers thawed: from block_6b on",
         "block_6b": "38 of 141 layers thawed: from block_6b on",
-        "2blocks": "12 of 141 layers thawed: from block_7a on",
+        "2blocks": "11 of 141 layers thawed: from block_7a on",
         "30%": "30% of the computation asked, 31% thawed: from block_6b on",
         "none": "0 of 141 layers thawed: the backbone stays frozen",
         "all": "141 of 141 layers thawed: from stem on",
