@@ -74,7 +74,7 @@ lock: ## choose the newest versions that pyproject.toml allows, for all locks; n
 	$(UV) pip compile $(LOCK) $(SWEEPS) --constraint requirements/cpu.txt --output-file requirements/sweeps.txt
 
 # No index host: it is the user's choice where packages come from.
-LOCK = pyproject.toml --quiet --upgrade --extra sample --extra dev --universal --python-version 3.11 \
+LOCK = pyproject.toml --quiet --upgrade --extra sample --extra lite --extra hub --extra dev --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
 # What sweeps may use besides, and all that the first lock has: docs/cluster.md

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import project
-from thaw import activations, boundaries, features, images, layout, metrics, model, out_of_sample, schema
+from thaw import activations, features, images, layout, metrics, model, out_of_sample, records, schema
 
 
 def run(data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: Sequence[str]) -> dict[str, list[Any]]:
@@ -41,6 +41,7 @@ def _trial(settings: schema.Project) -> dict[str, Any]:
     project.run("phase2_finetune")
     end = time.monotonic()
     epochs = sum(1 for _ in layout.history("phase2_finetune").open(encoding="utf-8")) - 1
+    boundary = str(records.read_json(layout.metrics("phase2_finetune"))["boundary"])
     before, after = (_tested(settings, folder) for folder in (layout.PHASE1, layout.PHASE2))
     return {
         "right": after,
@@ -48,13 +49,15 @@ def _trial(settings: schema.Project) -> dict[str, Any]:
         "seconds": end - start,
         "seconds before": start - begin,
         "epochs": epochs,
+        "boundary": boundary,
     }
 
 
 def _tested(settings: schema.Project, folder: Path) -> np.ndarray:
     """Whether a phase's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
     test, classifier = images.read(settings.data.raw, "test"), model.load(folder)
-    boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+    learned = [images.read(settings.data.raw, split) for split in ("train", "val")]
+    boundary = features.boundary(classifier, settings.phase2.unfreeze, *learned)
     frozen_part, thawed = model.thaw(classifier, boundary)
     card, cut = classifier.card, [boundary.tensor_layer]
     frozen = activations.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)

@@ -30,7 +30,7 @@ def main() -> None:
     settings = config.load(Config)
     with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
         seeds.fix(settings.phase1.seed)
-        sha256 = backbones.weights_sha256(settings.backbone.name, settings.backbone.weights)
+        sha256 = backbones.weights_sha256(**vars(settings.backbone))
         card = model.Card(settings.backbone, sha256, settings.image, settings.head, images.classes())
         classifier = model.build(card, weights=settings.backbone.weights)
 
@@ -44,6 +44,7 @@ def main() -> None:
             "phase 1",
         )
 
+        model.check(classifier, classifier.pretrained)
         model.save(layout.PHASE1, classifier)
         rows, seed = features.clean(inputs.train), settings.phase1.seed
         unseen = out_of_sample.probabilities(rows, train.labels, len(card.classes), seed)

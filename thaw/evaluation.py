@@ -108,6 +108,7 @@ def _write_report(
         confusion_pictures={phase: layout.confusion_picture(phase) for phase in tables},
         curves=layout.CURVES,
         counts=counts,
+        blocks=records.read_csv(layout.BLOCKS),
         params={name: vars(group) for name, group in vars(settings).items() if name != "tracking"},
         confidence=settings.evaluate.confidence,
     )

@@ -4,6 +4,7 @@ Both phases train only what comes after a cut. Where the inputs at the cut come 
 the activation cache, in which every view of an image is computed once, or streaming, with a fresh view in every epoch.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from thaw import (
     activations,
     augment,
     boundaries,
+    depth,
     extraction,
     images,
     imbalance,
@@ -60,19 +62,29 @@ def _at_cuts(
 ) -> dict[str, Any]:
     """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them."""
     outputs: dict[str, Any] = {}
-    for depth in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
+    for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
+        if unfreeze == depth.AUTO:
+            continue  # it is chosen by what phase 1 comes to, so nobody knows it yet
         try:
-            boundary = boundaries.find(backbone, depth)
+            cut = boundaries.find(backbone, unfreeze)
         except ValueError:
-            if depth == settings.phase2.unfreeze:
+            if unfreeze == settings.phase2.unfreeze:
                 raise
             continue  # the trial that wants it will say so
-        if boundary.thawed_layers and boundary.frozen_layers:
-            frozen_part, _ = boundaries.split(backbone, boundary)
-            more = outputs | {boundary.tensor_layer: frozen_part.output}
+        if cut.thawed_layers and cut.frozen_layers:
+            frozen_part, _ = boundaries.split(backbone, cut)
+            more = outputs | {cut.tensor_layer: frozen_part.output}
             if keep(_frozen(card, settings, more, backbone.input), settings, train, val)[0]:
                 outputs = more
     return outputs
+
+
+def boundary(
+    classifier: model.Classifier, unfreeze: str, train: images.Images, val: images.Images
+) -> boundaries.Boundary:
+    """The cut that ``phase2.unfreeze`` means, also where that depends on how far phase 1 got."""
+    settled = depth.settled(unfreeze, {"train": train.labels, "val": val.labels})
+    return boundaries.find(classifier.backbone, settled)
 
 
 def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:
@@ -134,7 +146,23 @@ def batches(
 
 def _frozen(card: model.Card, settings: Any, outputs: dict[str, Any], inputs: Any) -> Frozen:
     frozen = keras.Model(inputs, list(outputs.values()))
-    return Frozen(frozen, list(outputs), card.weights_sha256, card.image, settings.augment, settings.compute)
+    return Frozen(frozen, list(outputs), _weights(card, frozen), card.image, settings.augment, settings.compute)
+
+
+def _weights(card: model.Card, frozen: keras.Model) -> str:
+    """What stands for the frozen layers in the cache.
+
+    A row of the table is what its weights are. A network from outside is also what its builder and its contract make
+    of them, so it is asked what it says of an image.
+    """
+    if card.backbone.name not in schema.FOREIGN:
+        return card.weights_sha256
+    noise = np.random.default_rng(0).uniform(0, 255, (1, *frozen.input_shape[1:])).astype(np.float32)
+    said = tf.nest.flatten(frozen(noise, training=False))
+    total = hashlib.sha256(card.weights_sha256.encode())
+    for values in said:
+        total.update(values.numpy().tobytes())
+    return total.hexdigest()
 
 
 def keep(frozen: Frozen, settings: Any, train: images.Images, val: images.Images) -> tuple[bool, str]:

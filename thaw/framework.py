@@ -8,6 +8,7 @@ what a person should read. They are held back only while it is imported, and sho
 import os
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -56,7 +57,22 @@ def _hidden(packages: Collection[str]) -> Iterator[None]:
 with _stderr_held_back(), _hidden(("matplotlib", "sklearn")):
     import keras
     import tensorflow as tf
+    from keras.src.backend.common import global_state  # has no public name
 
     tf.config.list_physical_devices()  # looks for drivers, and says what it did not find
 
-__all__ = ["keras", "tf"]
+__all__ = ["keras", "numbered_from_the_start", "tf"]
+
+
+@contextmanager
+def numbered_from_the_start() -> Iterator[None]:
+    """Layers without a name of their own, made inside, are called the same in every process.
+
+    Keras numbers them (``conv2d_12``) by how many the process has made before. Inside, it counts from the start.
+    """
+    kept = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", defaultdict(int))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", kept)

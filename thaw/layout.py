@@ -48,6 +48,10 @@ def history(stage: str) -> Path:
     return METRICS / f"{stage}_history.csv"
 
 
+# The blocks of the backbone, and how much of each phase 2 trained.
+BLOCKS = PHASE2 / "blocks.csv"
+
+
 def out_of_sample(split: str) -> Path:
     """What models that were not trained on them say of the images of "train" or "val": (images, classes) float32."""
     return PHASE1 / f"out_of_sample_{split}.npy"

@@ -1,19 +1,25 @@
 """The classifier: backbone and head in one, written to and read from disk, and what of it is trained."""
 
 import hashlib
+import math
+import re
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thaw import backbone as backbones
-from thaw import boundaries, records, schema
+from thaw import boundaries, foreign, records, schema
 from thaw import head as heads
 from thaw.framework import keras
 
 WEIGHTS = "model.weights.h5"
 CARD = "model.json"
+PRETRAINED = "pretrained.json"
+CARRIED = "backbone"  # folder: what a network from outside the table is built from
+BLOCKS = ("block", "layers", "parameters", "trained", "computation")  # columns of ``blocks``
 
 
 @dataclass
@@ -34,6 +40,8 @@ class Classifier:
     backbone: keras.Model  # (batch, size, size, 3) float32 in [0, 255] → (batch, height, width, channels)
     head: keras.Model  # (batch, channels) → (batch, classes) logits
     card: Card
+    pretrained: dict[str, str]  # the hash of each of the backbone's weights as it came from its file, by path
+    source: str = ""  # of a network from outside the table: the folder that it was built from
 
     @property
     def pool(self) -> keras.layers.Layer:
@@ -47,9 +55,14 @@ def build(card: Card, *, weights: str) -> Classifier:
     Args:
         weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
     """
-    size = card.image.size
-    backbone = backbones.build(card.backbone.name, weights, size)
-    return Classifier(backbone, heads.build(card.head, backbone.output_shape[-1], len(card.classes)), card)
+    described = card.backbone
+    backbone = backbones.build(described.name, weights, card.image.size, described.builder, described.pixels)
+    return _with_head(backbone, card, fingerprint(backbone), weights)
+
+
+def _with_head(backbone: keras.Model, card: Card, pretrained: dict[str, str], source: str) -> Classifier:
+    head = heads.build(card.head, backbone.output_shape[-1], len(card.classes))
+    return Classifier(backbone, head, card, pretrained, source)
 
 
 def whole(classifier: Classifier) -> keras.Model:
@@ -78,18 +91,55 @@ def thaw(classifier: Classifier, boundary: boundaries.Boundary) -> tuple[keras.M
     frozen.trainable = False
     for layer in thawed.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    if boundary.variables:
+        _only(thawed, boundary.variables)
     return frozen, attach(thawed, classifier)
 
 
+def _only(thawed: keras.Model, pattern: str) -> None:
+    """Leave trainable, of what is, the variables whose path has the pattern in it."""
+    found = [variable for variable in thawed.trainable_variables if re.search(pattern, variable.path)]
+    if not found:
+        paths = ", ".join(variable.path for variable in thawed.trainable_variables[:5])
+        raise ValueError(f"phase2.unfreeze: expected a pattern of variables like {paths}, received {pattern!r}")
+    for variable in thawed.trainable_variables:
+        variable.trainable = any(variable is one for one in found)
+
+
+def fingerprint(backbone: keras.Model) -> dict[str, str]:
+    """The hash of every weight of the backbone, by path.
+
+    Raises:
+        RuntimeError: two weights have one path, so that none could stand for the other.
+    """
+    found = {variable.path: _sha256(variable) for variable in backbone.variables}
+    if len(found) != len(backbone.variables):
+        count = len(backbone.variables)
+        raise RuntimeError(f"{backbone.name}: expected {count} weights with a path each, received {len(found)} paths")
+    return found
+
+
 def witness(classifier: Classifier, trained: keras.Model) -> dict[str, str]:
-    """The hash of every weight that training ``trained`` must not touch, by path: frozen layers and BatchNorm."""
-    free = {id(variable) for variable in trained.trainable_variables}
-    kept = (variable for variable in classifier.backbone.variables if id(variable) not in free)
-    return {variable.path: _sha256(variable) for variable in kept}
+    """The pretrained hash of every weight that training ``trained`` must not touch, by path: frozen layers, BatchNorm.
+
+    Raises:
+        RuntimeError: frozen and trained weights are not all weights, each once.
+    """
+    ours = {id(variable): variable.path for variable in classifier.backbone.variables}
+    head = {id(variable) for variable in classifier.head.variables}
+    free = {id(variable) for variable in trained.trainable_variables} - head
+    kept = [path for key, path in ours.items() if key not in free]
+    known = classifier.pretrained
+    if free - ours.keys() or len(kept) + len(free) != len(known) or set(kept) - known.keys():
+        raise RuntimeError(
+            f"expected frozen and trained weights to be the {len(known)} pretrained ones, received {len(kept)} frozen "
+            f"and {len(free)} trained; please report this"
+        )
+    return {path: known[path] for path in kept}
 
 
 def check(classifier: Classifier, before: dict[str, str]) -> None:
-    """Prove that what was frozen is bit-identical.
+    """Prove that what was frozen is bit-identical to what ``witness`` was told.
 
     Raises:
         RuntimeError: a frozen weight has changed. This is a fault of the program, not of its user.
@@ -102,15 +152,37 @@ def check(classifier: Classifier, before: dict[str, str]) -> None:
         )
 
 
+def blocks(classifier: Classifier, trained: keras.Model) -> list[dict[str, Any]]:
+    """A row for each block of the backbone: its layers and parameters, and how many of them ``trained`` trains."""
+    free = {id(variable) for variable in trained.trainable_variables}
+    rows = []
+    for cut, following in pairwise(boundaries.every(classifier.backbone)):
+        layers = classifier.backbone.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
+        variables = [variable for layer in layers for variable in layer.weights]
+        sizes = {id(variable): math.prod(variable.shape) for variable in variables}
+        rows.append(
+            {
+                "block": cut.block,
+                "layers": len(layers),
+                "parameters": sum(sizes.values()),
+                "trained": sum(size for key, size in sizes.items() if key in free),
+                "computation": round(cut.share - following.share, 4),
+            }
+        )
+    return rows
+
+
 def _sha256(variable: keras.Variable) -> str:
     return hashlib.sha256(np.ascontiguousarray(variable.numpy()).tobytes()).hexdigest()
 
 
 def save(folder: Path, classifier: Classifier) -> None:
-    """Write weights and card; the same weights always give the same bytes."""
+    """Write weights, card and pretrained hashes; the same weights always give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     whole(classifier).save_weights(folder / WEIGHTS)
     records.write_json(folder / CARD, asdict(classifier.card))
+    records.write_json(folder / PRETRAINED, classifier.pretrained)
+    foreign.carry(classifier.card.backbone.name, classifier.source, folder / CARRIED)
 
 
 def load(folder: Path) -> Classifier:
@@ -121,7 +193,13 @@ def load(folder: Path) -> Classifier:
     """
     if not (folder / CARD).is_file():
         raise ValueError(f"{folder}: expected {CARD} and {WEIGHTS}, found no {CARD}; run `dvc repro` first")
-    classifier = build(_card(records.read_json(folder / CARD)), weights="random")
+    card = _card(records.read_json(folder / CARD))
+    described, size, carried = card.backbone, card.image.size, str(folder / CARRIED)
+    if described.name in foreign.NAMES:
+        backbone = foreign.build(described.name, carried, size, described.builder, described.pixels, pretrained=False)
+    else:
+        backbone = backbones.build(described.name, "random", size)
+    classifier = _with_head(backbone, card, records.read_json(folder / PRETRAINED), carried)
     whole(classifier).load_weights(folder / WEIGHTS)
     return classifier
 

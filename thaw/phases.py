@@ -1,5 +1,6 @@
 """The settings of the two phases: types, units and ranges, as in ``thaw.schema``."""
 
+import re
 from dataclasses import dataclass
 
 from thaw.ranges import LARGEST_SEED, between, one_of
@@ -51,7 +52,9 @@ class Phase1:
 class Phase2:
     """Training on, with the top of the backbone thawed."""
 
-    unfreeze: str  # layers counted from the output (40), a block's name (from there on), none or all
+    unfreeze: (
+        str  # 40 (layers from the output), 3blocks, 30% (of the computation), a block, none, all, auto, variables:…
+    )
     epochs: int  # at most; 1 to 1000
     batch_size: int  # images a step, 1 to 4096
     learning_rate: float  # Adam's, above 0 and at most 1, below phase 1's
@@ -80,8 +83,12 @@ class Phase2:
         one_of(self, "activations", ACTIVATIONS)
         one_of(self, "precision", PRECISIONS)
         _check_balance(self)
-        if not self.unfreeze or (self.unfreeze.lstrip("+-").isdigit() and int(self.unfreeze) < 1):
+        number = re.fullmatch(r"([+-]?\d+(?:\.\d+)?) ?(blocks?|%|)", self.unfreeze)
+        share = number is not None and number[2] == "%"
+        if not self.unfreeze or (
+            number and not (0 < float(number[1]) <= 100 if share else number[1].isdecimal() and float(number[1]) >= 1)
+        ):
             raise ValueError(
-                "phase2.unfreeze: expected a number of layers from 1, a block's name, none or all, "
-                f"received {self.unfreeze!r}"
+                "phase2.unfreeze: expected a number of layers from 1 (40), of blocks (3blocks), a share of the "
+                f"computation up to 100% (30%), a block's name, none, all or auto, received {self.unfreeze!r}"
             )

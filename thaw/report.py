@@ -136,6 +136,7 @@ def write_html(
     confusion_pictures: Mapping[str, Path],
     curves: Path,
     counts: Mapping[str, Mapping[str, int]],
+    blocks: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     confidence: float,
 ) -> None:
@@ -150,6 +151,8 @@ def write_html(
         confusion_pictures: PNG of ``phase1`` and of ``phase2``.
         curves: PNG of the training curves.
         counts: by split, the images of each class; a class that is absent has none.
+        blocks: of the backbone from the input on, rows of ``block``, ``layers``, ``parameters``, ``trained``: how
+            many of them phase 2 trained, and ``computation``, 0 to 1; numbers or their text as read from CSV.
         params: the configuration, nested.
         confidence: of the intervals, and 1 less the p-value below which a difference is called one.
     """
@@ -172,6 +175,7 @@ def write_html(
         pictures={phase: inline(confusion_pictures[phase]) for phase in PHASES},
         curves=inline(curves),
         counts=counts,
+        blocks=_blocks(blocks),
         params=_flat(params),
         mixed=bool(params.get("phase2", {}).get("mixup")),
     )
@@ -215,6 +219,12 @@ def _figures(evaluation: Mapping[str, Mapping[str, Any]], classes: int) -> list[
         }
         for key, name, share, note in (*FIGURES[:1], *top, *FIGURES[1:])
     ]
+
+
+def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    numbers = [{key: row[key] if key == "block" else float(row[key]) for key in row} for row in rows]
+    total = {key: sum(row[key] for row in numbers) for key in ("layers", "parameters", "trained", "computation")}
+    return [*numbers, {"block": "All", **total}]
 
 
 def _verdict(difference: Mapping[str, Any], confidence: float) -> str:

@@ -17,6 +17,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 POOLINGS = ("avg", "max")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = ("keras", "saved_model")
+FOREIGN = ("custom", "keras_hub", "saved_model")  # backbones from outside the table
 
 
 @dataclass
@@ -93,13 +94,30 @@ class Augment:
 class Backbone:
     """Which pretrained network, and where its weights come from."""
 
-    name: str  # a row of thaw.backbone.TABLE
+    name: str  # a row of thaw.backbone.TABLE, or custom, keras_hub or saved_model
     weights: (
-        str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file
+        str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file;
+        # builder (the custom network's own), or the folder of a preset or a SavedModel
     )
+    builder: str  # of a custom network, package.module:function; else empty
+    pixels: str  # what a network from outside the table was pretrained on, a word of thaw.pixels; else empty
 
     def __post_init__(self) -> None:
-        if self.weights not in ("package", "imagenet", "random") and not self.weights.endswith(".h5"):
+        foreign = self.name in FOREIGN
+        if bool(self.pixels) != foreign:
+            expected = "a word (-1..1, imagenet …)" if foreign else f"nothing, since {self.name} has its own"
+            raise ValueError(f"backbone.pixels: expected {expected}, received {self.pixels!r}; see docs/backbones.md")
+        if (":" in self.builder) != (self.name == "custom"):
+            expected = "package.module:function" if self.name == "custom" else f"nothing for {self.name}"
+            raise ValueError(f"backbone.builder: expected {expected}, received {self.builder!r}")
+        if self.weights == "builder" and self.name != "custom":
+            raise ValueError(
+                f"backbone.weights: expected builder for a custom network only, received it for {self.name}"
+            )
+        if self.name in ("keras_hub", "saved_model"):
+            if self.weights in ("", "package", "imagenet", "random"):
+                raise ValueError(f"backbone.weights: expected a folder or a handle, received {self.weights!r}")
+        elif self.weights not in ("package", "imagenet", "random", "builder") and not self.weights.endswith(".h5"):
             raise ValueError(
                 "backbone.weights: expected package, imagenet, random or the path of a .weights.h5 file, "
                 f"received {self.weights!r}"
@@ -211,6 +229,11 @@ class Project:
             raise ValueError(
                 "data.val + data.test: expected 0.9 at most, so that something is left to train on, "
                 f"received {self.data.val + self.data.test:g}"
+            )
+        if self.backbone.name == "saved_model" and "keras" in self.export.formats:
+            raise ValueError(
+                "export.formats: expected saved_model alone, since a .keras file can't hold a SavedModel, received "
+                f"{self.export.formats}; set 'export.formats=[saved_model]'"
             )
         if self.phase2.learning_rate >= self.phase1.learning_rate and not self.phase2.allow_high_rate:
             raise ValueError(

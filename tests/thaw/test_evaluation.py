@@ -19,8 +19,8 @@ def classifier(seed: int) -> model.Classifier:
     pixels = keras.Input((32, 32, 3), name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
     features = keras.layers.Conv2D(16, 3, strides=4, activation="relu")(scaled)
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random"), "", image, linear, CLASSES)
-    return model.Classifier(keras.Model(pixels, features, name="tiny"), head.build(linear, 16, 3), card)
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", ""), "", image, linear, CLASSES)
+    return model.Classifier(keras.Model(pixels, features, name="tiny"), head.build(linear, 16, 3), card, {})
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,8 @@ def written(split: images.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (folder / model.WEIGHTS).write_bytes(stage.encode())
         columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
         records.write_csv(layout.history(stage), columns, [dict.fromkeys(columns, 0.5) | {"epoch": 1}])
+    blocks = [{"block": "stem", "layers": 4, "parameters": 992, "trained": 0, "computation": 1}]
+    records.write_csv(layout.BLOCKS, model.BLOCKS, blocks)
     right = np.full((NUMBER, 3), 0.1, np.float32)
     right[np.arange(NUMBER), split.labels] = 0.8
     wrong = right.copy()

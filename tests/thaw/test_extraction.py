@@ -19,7 +19,7 @@ def small() -> keras.Model:
     return keras.Model(pixels, [middle, keras.layers.GlobalMaxPooling2D()(middle)])
 
 
-@pytest.mark.parametrize("name", backbone.TABLE)
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2"])
 @pytest.mark.parametrize("extractor", ["onnxruntime", "tensorflow"])
 def test_each_engine_says_what_keras_says(name: str, extractor: str) -> None:
     model = backbone.build(name, "random", 64)

@@ -85,7 +85,7 @@ def built() -> model.Classifier:
     """The same one each time."""
     seeds.fix(0)
     head = schema.Head(pooling="avg", units=[16], dropout=[0.3], l2=0)
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random"), "0" * 64, SIZE, head, ["a", "b", "c"])
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", ""), "0" * 64, SIZE, head, ["a", "b", "c"])
     return model.build(card, weights="random")
 
 

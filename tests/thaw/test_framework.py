@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from thaw.framework import keras, numbered_from_the_start
+
 ROOT = Path(__file__).resolve().parents[2]
 USED = "from thaw.framework import keras, tf; print(keras.backend.backend(), tf.reduce_sum(tf.ones(3)).numpy())"
 
@@ -66,3 +68,11 @@ def test_what_keras_would_import_for_nothing_is_not_waited_for_and_can_be_import
 def test_what_was_imported_before_stays() -> None:
     done = run("import matplotlib as kept, thaw.framework, matplotlib; print(kept is matplotlib)")
     assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+def test_layers_without_a_name_are_numbered_from_the_start_inside_and_on_as_before_outside() -> None:
+    keras.layers.ReLU()  # the first has no number
+    before, outside = (int(keras.layers.ReLU().name.rsplit("_", 1)[-1]) for _ in range(2))
+    with numbered_from_the_start():
+        assert [keras.layers.ReLU().name for _ in range(2)] == ["re_lu", "re_lu_1"]
+    assert (outside, keras.layers.ReLU().name) == (before + 1, f"re_lu_{outside + 1}")

@@ -63,6 +63,10 @@ def page(folder: Path, classes: list[str], gain: float = 0.3, **changes: Any) ->
         "confusion_pictures": pictures,
         "curves": folder / "curves.png",
         "counts": {"train": dict.fromkeys(classes, 100), "val": {classes[0]: 7}, "test": dict.fromkeys(classes, 60)},
+        "blocks": [
+            {"block": "stem", "layers": "4", "parameters": "992", "trained": "0", "computation": "0.25"},
+            {"block": "top<1>", "layers": 3, "parameters": 414720, "trained": 409600, "computation": 0.75},
+        ],
         "params": {"backbone": {"name": "tiny<net>"}, "head": {"units": [64, 32]}},
         "confidence": 0.95,
     }
@@ -268,3 +272,10 @@ def test_neither_tensorflow_nor_the_state_of_pyplot_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_blocks_of_the_backbone_are_shown_with_what_was_trained(tmp_path: Path) -> None:
+    text = re.sub(r"\s+", " ", page(tmp_path, ["ant", "bee"]))
+    assert "<tr><th>stem</th><td>4</td><td>992</td> <td>frozen</td><td>25.0 %</td></tr>" in text
+    assert "<tr><th>top&lt;1&gt;</th><td>3</td><td>414,720</td> <td>409,600</td><td>75.0 %</td></tr>" in text
+    assert "<tr><th>All</th><td>7</td><td>415,712</td> <td>409,600</td><td>100.0 %</td></tr>" in text

@@ -1,0 +1,189 @@
+"""Networks that are no row of the table: a builder of the user's own, a KerasHub preset, a SavedModel.
+
+Each becomes what a row is: a functional model from pixels in [0, 255] to feature maps, behind the contract that
+``backbone.pixels`` names. What a network that is not ours was pretrained on can't be found out, so it must be said.
+"""
+
+import hashlib
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from thaw import applications, schema
+from thaw import pixels as contracts
+from thaw.framework import keras, numbered_from_the_start, tf
+
+CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = schema.FOREIGN
+INSTALL = "install the extra with: pip install 'thaw[hub]'"
+KAGGLE, PIN = "kaggle://", "#sha256="
+_PRESET = "config.json"  # all of a preset that tells its architecture
+_SAVED = "saved_model.pb"
+
+
+class Saved(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """A SavedModel as one layer, whose variables are trained in place; it is always run in inference mode."""
+
+    def __init__(self, folder: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.folder = folder
+        self.loaded = tf.saved_model.load(folder)
+        if callable(self.loaded):  # a module of TensorFlow Hub
+            self.function = self.loaded
+            variables, trainable = _variables(self.loaded)
+        else:
+            signature = self.loaded.signatures.get("serving_default")
+            if signature is None or len(signature.structured_input_signature[1]) != 1:
+                raise ValueError(
+                    f"{folder}: expected a SavedModel that can be called or has a signature serving_default of one "
+                    f"input, received signatures {sorted(self.loaded.signatures)}"
+                )
+            (name,) = signature.structured_input_signature[1]
+            self.function = lambda images: signature(**{name: images})
+            variables, trainable = signature.variables, signature.trainable_variables
+        free = {id(variable) for variable in trainable}
+        for number, variable in enumerate(variables):
+            path = variable.name.split(":")[0].replace("/", "_")
+            kept = keras.Variable(
+                variable, dtype=variable.dtype.name, trainable=id(variable) in free, name=f"{number}_{path}"
+            )
+            self._track_variable(kept)
+        self.built = True
+
+    def call(self, images: Any) -> Any:
+        """(batch, size, size, 3) float32 → (batch, …) float32, of several outputs the first."""
+        return tf.nest.flatten(self.function(images))[0]
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Found by calling it."""
+        spec = tf.TensorSpec((None, *shape[1:]), tf.float32)
+        return tuple(tf.function(self.call).get_concrete_function(spec).structured_outputs.shape)
+
+
+def _variables(module: Any) -> tuple[list[Any], list[Any]]:
+    """All and the trainable variables of a module: those that it names, or else those that its function uses."""
+    if hasattr(module, "variables") and hasattr(module, "trainable_variables"):
+        return list(module.variables), list(module.trainable_variables)
+    function = module.__call__.concrete_functions[0]
+    return list(function.variables), list(function.trainable_variables)
+
+
+def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pretrained: bool) -> keras.Model:
+    """A network from outside the table.
+
+    Args:
+        name: one of ``NAMES``.
+        weights: ``builder``, ``random`` or a file's path for a custom one; a folder or a handle for the others.
+        size: height and width of the input in pixels.
+        builder: ``package.module:function`` of a custom one: ``function(size)`` gives a functional Keras model on what
+            the contract makes of the pixels, without a classifier.
+        pixels: the contract, a key of ``thaw.pixels.CONTRACTS``.
+        pretrained: with its weights; else with any.
+
+    Returns:
+        A functional model called ``name``: pixels (batch, size, size, 3) float32 in [0, 255] → features (batch,
+        height, width, channels) float32; of a network that gives tokens or a vector, the height is 1.
+    """
+    with numbered_from_the_start():
+        given = keras.Input((size, size, 3), name="pixels", dtype="float32")
+        scaled = contracts.scaled(given, pixels)
+        if name == CUSTOM:
+            features = _flat(_custom(builder, size), scaled)
+        elif name == KERAS_HUB:
+            features = _flat(_preset(folder(weights, _PRESET), pretrained), scaled)
+        else:
+            features = Saved(str(folder(weights, _SAVED)), name="network")(scaled)
+        if len(features.shape) not in (2, 3, 4):
+            raise ValueError(f"backbone.name={name}: expected features of 2 to 4 axes, received {features.shape}")
+        if len(features.shape) < 4:
+            features = keras.layers.Reshape((1, -1, features.shape[-1]), name="as_map")(features)
+        return keras.Model(given, features, name=name)
+
+
+def _flat(network: keras.Model, tensor: Any) -> Any:
+    """The network's layers, called one by one on another input, so that it can be cut between them."""
+    if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
+        raise ValueError(f"backbone.builder: expected a Keras model of one input, received {type(network).__name__}")
+    operations = getattr(network, "operations", [])
+    if not operations or any(len(operation._inbound_nodes) != 1 for operation in operations):
+        return network(tensor)  # as one layer: it can be thawed as a whole
+    return applications.again(network, tensor, operations[0].name)
+
+
+def _custom(builder: str, size: int) -> keras.Model:
+    module, _, function = builder.partition(":")
+    try:
+        build_network = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"backbone.builder: expected package.module:function that can be imported, received {builder!r} ({error})"
+        ) from error
+    return build_network(size)
+
+
+def _preset(path: Path, pretrained: bool) -> keras.Model:
+    try:
+        import keras_hub  # noqa: PLC0415 -- an extra, and slow to import
+    except ImportError as error:
+        raise ValueError(f"backbone.name=keras_hub: expected the package keras-hub, found none; {INSTALL}") from error
+    return keras_hub.models.Backbone.from_preset(str(path), load_weights=pretrained)
+
+
+def folder(source: str, marker: str = "") -> Path:
+    """The folder that ``backbone.weights`` names: it is there, or Kaggle's client has it or fetches it.
+
+    Args:
+        source: a path, or ``kaggle://owner/model/framework/variation/version#sha256=HEX``.
+        marker: a file that such a folder has; empty: any.
+
+    Raises:
+        ValueError: there is none, its hash is another, or an extra is missing.
+    """
+    if source.startswith(KAGGLE):
+        return _fetched(*source.removeprefix(KAGGLE).partition(PIN)[::2])
+    if not (Path(source) / marker).exists():
+        raise ValueError(
+            f"backbone.weights: expected a folder{marker and ' with '}{marker}, or "
+            f"{KAGGLE}owner/model/framework/variation/version{PIN}HEX, received {source!r}"
+        )
+    return Path(source)
+
+
+def _fetched(handle: str, pin: str) -> Path:
+    if not pin:
+        raise ValueError(f"backbone.weights: expected {KAGGLE}{handle}{PIN}HEX, received a handle without its hash")
+    try:
+        import kagglehub  # noqa: PLC0415 -- an extra
+    except ImportError as error:
+        raise ValueError(f"backbone.weights: expected the package kagglehub for {handle}; {INSTALL}") from error
+    try:
+        path = Path(kagglehub.model_download(handle))
+    except Exception as error:  # whatever its HTTP client raises
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"backbone.weights: expected to download {handle}, received: {reason:.200}; on a machine without internet "
+            "copy the folder there and give its path"
+        ) from error
+    if (found := digest(path)) != pin:
+        raise ValueError(f"backbone.weights: expected {handle} with sha256 {pin}, received {found}")
+    return path
+
+
+def digest(path: Path) -> str:
+    """Hex sha256 of a folder: of each file's path in it and bytes, in order of the paths."""
+    total = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        total.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
+def carry(name: str, weights: str, to: Path) -> None:
+    """Copy what the network is built from, besides its weights, so that it can be built again where it is not."""
+    if name == KERAS_HUB:
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder(weights, _PRESET) / _PRESET, to / _PRESET)
+    elif name == SAVED_MODEL and folder(weights, _SAVED).resolve() != to.resolve():
+        shutil.copytree(folder(weights, _SAVED), to, dirs_exist_ok=True)
