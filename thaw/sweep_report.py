@@ -91,7 +91,7 @@ def verdict(ranked: Ranking) -> str:
         return f"Proposed: {which}. All others are worse by more than noise, {how}."
     return (
         f"Proposed: {which}, the simplest of {same} trials that cannot be told from the best, {how}: "
-        "fewest thawed layers, then least time."
+        "fewest thawed layers, then least time, then lowest loss."
     )
 
 

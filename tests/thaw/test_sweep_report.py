@@ -28,7 +28,8 @@ def test_the_verdict_says_how_noise_was_judged(finished_sweep: Path) -> None:
     ranked = sweep_report.write(finished_sweep)
     assert sweep_report.verdict(ranked) == (
         "Proposed: lr=0.0001 depth=20 (validation accuracy 92.5%, 20 layers thawed), the simplest of 2 trials that "
-        "cannot be told from the best, on the same validation images: fewest thawed layers, then least time."
+        "cannot be told from the best, on the same validation images: fewest thawed layers, then least time, then "
+        "lowest loss."
     )
 
 
