@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
-from thaw import cli, config, depth, findings, layout, listing, phases, policy, predict, schema
+from thaw import cli, config, depth, findings, layout, listing, phases, plan, policy, predict, schema, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -50,7 +50,7 @@ def group_of(name: str, project: Any) -> tuple[Any, str]:
 
 
 # Programs that are not the project's: that they know their own words is not for these tests to find out.
-FOREIGN = {"git", "docker"}
+FOREIGN = {"git", "docker", "mlflow", "pip", "ray"}
 # Commands of the README that its test does not simply run to their end.
 SPECIAL = {
     "make test": "not run: it would run the test that runs it",
@@ -62,6 +62,7 @@ IN_WORDS = {
     "backbone.name": "the choices are those of thaw.backbone.TABLE, which are compared with them below",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
+    "compute.depths": "as phase2.unfreeze; what the backbone does not have is passed over",
     "tracking.uri": "MLflow's to judge",
     "tracking.experiment": "any name",
 }
@@ -118,10 +119,29 @@ def check_python(arguments: Sequence[str]) -> None:
     if module == "thaw.sweep":
         from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: PLC0415 -- a second
 
-        given = OverridesParser.create().parse_overrides([word for word in rest if word not in ("-m", "--multirun")])
-        values = ([*item.sweep_string_iterator()] if item.is_sweep_override() else [item.value()] for item in given)
+        check_presets([word for word in rest if word.lstrip("+").startswith("hydra")])
+        own = ("-m", "--multirun", sweep.RETRY)
+        words = [word for word in rest if word not in own and not word.lstrip("+").startswith("hydra")]
+        given = OverridesParser.create().parse_overrides(words)
+        values = (plan.choices(item) if item.is_sweep_override() else [str(item.input_line)] for item in given)
         for trial in itertools.product(*values):
-            compose([f"{item.get_key_element()}={value}" for item, value in zip(given, trial, strict=True)])
+            compose(trial)
+
+
+def check_presets(words: Sequence[str]) -> None:
+    """What is said to Hydra itself; of an extra that is not installed, that its preset is there."""
+    from hydra import compose, initialize_config_dir  # noqa: PLC0415 -- a second
+    from hydra.core.plugins import Plugins  # noqa: PLC0415
+    from hydra.plugins.launcher import Launcher  # noqa: PLC0415
+    from hydra.plugins.sweeper import Sweeper  # noqa: PLC0415
+
+    for group, name in (word.split("=") for word in words if word.startswith("hydra/")):
+        assert (ROOT / "conf" / group / f"{name}.yaml").is_file()
+    found = {each.__name__ for kind in (Launcher, Sweeper) for each in Plugins.instance().discover(kind)}
+    if {"JoblibLauncher", "OptunaSweeper", "RayLauncher", "SlurmLauncher"} <= found:
+        config.register()
+        with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+            compose("sweep", list(words), return_hydra_config=True)
 
 
 def compose(overrides: Sequence[str]) -> None:
@@ -137,12 +157,13 @@ def check_dvc(arguments: Sequence[str]) -> None:
 
 
 def check_thaw(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    # In an empty folder the first thing that is wrong after the arguments is that there are no images.
+    # In an empty folder the first thing that is wrong after the arguments is that there is nothing to work on.
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["thaw", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert "expected an image or a folder" in str(ended.value.code)
+    missing = {"sweep-report": "expected a sweep in", "promote": "expected one finished trial of a sweep"}
+    assert missing.get(arguments[0], "expected an image or a folder") in str(ended.value.code)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def make(composed: DictConfig) -> Plan:
     parsed = {
         item.get_key_element(): item for item in parser.parse_overrides([*given, *composed.hydra.overrides.task])
     }
-    swept = {key: _choices(item) for key, item in parsed.items() if item.is_sweep_override()}
+    swept = {key: choices(item) for key, item in parsed.items() if item.is_sweep_override()}
     grid = str(sweeper.get("_target_")).endswith("BasicSweeper")
     state = trial.fingerprint(Path(composed.data.raw))
     every = itertools.product(*(swept.get(key) or [str(item.input_line)] for key, item in parsed.items()))
@@ -94,7 +94,7 @@ def _compose(overrides: list[str], swept: Collection[str], state: str) -> Trial:
     return Trial(overrides, values, trial.trial_name(shown, values, state), trial.upstream(values, state))
 
 
-def _choices(override: Override) -> list[str]:
+def choices(override: Override) -> list[str]:
     """The overrides that a swept one stands for; of a range its two ends."""
     key = override.get_key_element()
     if override.is_discrete_sweep():

@@ -91,7 +91,7 @@ def verdict(ranked: Ranking) -> str:
         return f"Proposed: {which}. All others are worse by more than noise, {how}."
     return (
         f"Proposed: {which}, the simplest of {same} trials that cannot be told from the best, {how}: "
-        "fewest thawed layers, then least time."
+        "fewest thawed layers, then least time, then lowest loss."
     )
 
 
@@ -100,8 +100,10 @@ def _lines(ranked: Ranking) -> list[str]:
     for each in ranked.trials:
         mark = "*" if each is ranked.proposed else "=" if each.within_noise else " "
         cost = "" if each.seconds == float("inf") else f"  {progress.duration(each.seconds)}"
-        interval = f"{each.accuracy:.1%} ({each.low:.1%} to {each.high:.1%})"
-        lines.append(f"{mark} {interval}  loss {each.record['figures']['val_loss']:.4f}{cost}  {each.record['label']}")
+        figures = (
+            f"{each.accuracy:.1%} ({each.low:.1%} to {each.high:.1%})  loss {each.record['figures']['val_loss']:.4f}"
+        )
+        lines.append(f"{mark} {figures}{cost}  {each.record['label']}  {each.record['name'][-8:]}")
     return lines
 
 
@@ -151,7 +153,7 @@ def _surface(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, st
             for cell, found in cells.items():
                 table[cell] = np.mean(found)
                 axes.text(cell[1], cell[0], f"{table[cell]:.1%}", ha="center", va="center", fontsize=8)
-            drawn: Any = axes.imshow(table, cmap="Blues", aspect="auto", alpha=0.75, origin="lower")
+            drawn: Any = axes.imshow(table, cmap="Blues", aspect="auto", alpha=0.5, origin="lower")
             axes.set_xticks(range(len(rates)), rates)
         else:
             places = [float(values[RATE]) for values in given]

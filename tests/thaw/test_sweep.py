@@ -1,5 +1,6 @@
 """Sweeps in a copy of the project, with the real git, Hydra and DVC; the slow ones train."""
 
+import csv
 import json
 import shutil
 import signal
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from thaw import config, layout, plan, records, sweep, trial
+from thaw import config, layout, leash, ledger, plan, records, sweep, sweep_run, trial
 
 TINY = (
     "data=folder",
@@ -124,6 +125,15 @@ def test_the_table_puts_the_best_first_and_the_failed_last(tmp_path: Path, capsy
     assert cells[-1] == ["0.1", "failed", "rate=0.1-0"]
 
 
+def rows(split: str) -> list[dict[str, str]]:
+    """The manifest's rows of a split, as a trial has them."""
+    commit = trial.head()
+    ref = git("for-each-ref", "--count=1", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/").strip()
+    manifest = trial.cached(ref.rsplit("/", 1)[1], "prepare", layout.MANIFEST.name)
+    assert manifest is not None
+    return [row for row in csv.DictReader(manifest.decode().splitlines()) if row["split"] == split]
+
+
 def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
     """What ``found`` gives, as soon as it gives something."""
     end = time.monotonic() + seconds
@@ -152,7 +162,10 @@ def test_a_sweep_computes_what_is_shared_once_and_is_resumed_for_nothing(committ
     # What is expensive is computed once. `prepare` remembers its splits, so DVC has no run cache for it and each
     # trial runs it, to the same bytes; what it found out about the files is remembered too.
     assert logs.count("Running stage 'phase1_head'") == 1
-    assert logs.count("Running stage 'prepare'") == 3
+    assert "Running stage 'phase1_head'" in next(folder.glob("shared-*.log")).read_text()
+    assert logs.count("Running stage 'prepare'") == 1 + 3
+    (passed,) = ledger.lines(what="extraction")
+    assert passed["count"] == 2 * len(rows("train")) + len(rows("val"))
     for name in names:
         params = yaml.safe_load(git("show", f"{name}:params.yaml"))
         assert f"={params['phase2']['unfreeze']}-" in name
@@ -167,13 +180,27 @@ def test_a_sweep_computes_what_is_shared_once_and_is_resumed_for_nothing(committ
     experiment = client.get_experiment_by_name("thaw")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    kept = {run.info.run_name for run in runs if run.info.status == "FINISHED"}
+    (parent,) = (run for run in runs if run.data.tags.get(sweep_run.KIND) == "sweep")
+    assert parent.info.status == "FINISHED"
+    assert {file.path for file in client.list_artifacts(parent.info.run_id)} == {"report.html", "table.csv"}
+    children = {run.data.tags["dvc.exp_name"]: run for run in runs if run is not parent}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    kept = {name for name, run in children.items() if run.info.status == "FINISHED"}
     assert kept == {name.rsplit("/", 1)[1] for name in names}
+    assert sorted(run.info.run_name for run in children.values()) == ["depth=block_7a", "depth=none", "depth=nonsense"]
 
-    again = run(*TINY, "phase2.unfreeze=none,block_7a", "phase2.learning_rate=1e-5")
-    assert again.returncode == 0, again.stderr
+    table = (folder / "table.csv").read_bytes()
+    again = run(*TINY, depths, "phase2.learning_rate=1e-5")
+    assert again.returncode == 1
     assert again.stdout.count("finished before: ") == 2
+    assert again.stdout.count("failed before: ") == 1
     assert len(client.search_runs([experiment.experiment_id])) == len(runs)
+    assert (folder / "table.csv").read_bytes() == table
+
+    retried = run(*TINY, depths, "phase2.learning_rate=1e-5", sweep.RETRY)
+    assert retried.stdout.count("finished before: ") == 2
+    assert "failed before" not in retried.stdout
+    assert (folder / "table.csv").read_bytes() == table
 
 
 @pytest.mark.slow
@@ -191,3 +218,101 @@ def test_an_interrupted_sweep_leaves_no_orphan_and_no_lock(committed: Path, numb
     assert git("status", "--porcelain") == git("stash", "list") == ""
     # Without --wait-for-lock: a lock that is left over would end it.
     subprocess.run([sys.executable, "-m", "dvc", "repro", "prepare"], check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_outright_leaves_nothing_behind_and_goes_on(committed: Path) -> None:
+    (committed / "data" / "mine.txt").write_text("not in git\n")
+    before = git("status", "--porcelain")
+    process = subprocess.Popen(sweep_command(*TINY, *GRID), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: [log for log in Path(".thaw").rglob("*.log") if "Running stage 'phase2" in log.read_text()])
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 3  # the leash, DVC and its stage
+    process.kill()
+    process.wait()
+    (folder,) = Path(".thaw/sweeps").iterdir()
+    leash.settle(folder.resolve().as_posix())
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert git("status", "--porcelain") == before
+    assert git("stash", "list") == ""
+
+    done = run(*TINY, *GRID)
+    assert done.returncode == 0, done.stderr
+    assert "kept from before: phase 1" in done.stdout
+    assert len((folder / "table.csv").read_text().splitlines()) == 3
+    assert len(list(ledger.lines(what="upstream"))) == len(list(ledger.lines(what="extraction"))) == 1
+
+
+def objects() -> dict[str, dict[str, str]]:
+    """By rate, the hashes of what each experiment's phases have made."""
+    found = {}
+    for ref in git("for-each-ref", "--format=%(refname)", "refs/exps/").split():
+        lock, params = (yaml.safe_load(git("show", f"{ref}:{name}")) for name in ("dvc.lock", "params.yaml"))
+        stages = {name: lock["stages"][name]["outs"] for name in ("phase1_head", trial.TARGET)}
+        made = {out["path"]: out["md5"] for outs in stages.values() for out in outs}
+        found[str(params["phase2"]["learning_rate"])] = made
+        git("update-ref", "-d", ref)
+    return found
+
+
+@pytest.mark.slow
+def test_a_sweep_a_queue_and_a_loop_of_experiments_make_the_same_objects(committed: Path) -> None:
+    assert run(*TINY, *GRID).returncode == 0
+    swept = objects()
+    assert sorted(swept) == ["0.0001", "1e-05"]
+    # So that nothing is restored.
+    for folder in (".dvc/cache", ".thaw"):
+        shutil.rmtree(folder)
+    fixed = [word for override in (*TINY, "phase2.unfreeze=20") for word in ("-S", override)]
+    dvc = [sys.executable, "-m", "dvc", "exp", "run"]
+    subprocess.run([*dvc, "--queue", *fixed, "-S", GRID[0], trial.TARGET], check=True, capture_output=True)
+    subprocess.run([*dvc, "--run-all"], check=True, capture_output=True)
+    assert objects() == swept
+    for folder in (".dvc/cache", ".thaw"):
+        shutil.rmtree(folder)
+    for rate in ("1e-5", "1e-4"):
+        words = [*dvc, *fixed, "-S", f"phase2.learning_rate={rate}", trial.TARGET]
+        subprocess.run(words, check=True, capture_output=True)
+    assert objects() == swept
+
+
+@pytest.mark.slow
+def test_eight_trials_at_once_all_succeed_and_say_what_they_say_one_by_one(committed: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="an extra")
+    rates = "phase2.learning_rate=1e-5,2e-5,3e-5,4e-5,5e-5,6e-5,7e-5,8e-5"
+    done = run(*TINY, rates, "phase2.unfreeze=20", "hydra/launcher=parallel", "hydra.launcher.n_jobs=8")
+    assert done.returncode == 0, done.stderr
+    (folder,) = Path(".thaw/sweeps").iterdir()
+    table = records.read_csv(folder / "table.csv")
+    assert len(table) == 8 and not any(row["failure"] for row in table)
+    assert len(list(ledger.lines(what="extraction"))) == 1
+    for name in (row["trial"] for row in table):
+        trial.forget(name)
+    shutil.rmtree(".dvc/cache/runs")
+    alone = run(*TINY, "phase2.learning_rate=3e-5", "phase2.unfreeze=20")
+    assert alone.returncode == 0, alone.stderr
+    (again,) = (
+        records.read_csv(path)[0] for path in Path(".thaw/sweeps").glob("*/table.csv") if path.parent != folder
+    )
+    (before,) = (row for row in table if row["phase2.learning_rate"] == "3e-05")
+    assert [again[key] for key in ("val_loss", "trial")] == [before[key] for key in ("val_loss", "trial")]
+
+
+@pytest.mark.parametrize(
+    ("preset", "package"), [("launcher=nonesuch", ""), ("launcher=parallel", "hydra-joblib-launcher")]
+)
+def test_a_preset_whose_extra_is_missing_says_what_to_install(project: Path, preset: str, package: str) -> None:
+    # As if it were not installed: Hydra looks for plugins in this package.
+    hide = (
+        "import types, sys; sys.modules['hydra_plugins'] = types.ModuleType('hydra_plugins'); "
+        "sys.modules['hydra_plugins'].__path__ = []; from thaw import sweep; sweep.main()"
+    )
+    words = [sys.executable, "-c", hide, f"hydra/{preset}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    if package:
+        wanted = f"thaw.sweep: expected the package {package}, found none; install it with `{sweep.INSTALL}`\n"
+        assert done.stderr == wanted
+    else:
+        assert "nonesuch" in done.stderr

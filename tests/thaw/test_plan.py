@@ -1,0 +1,127 @@
+"""What is to run, what is there and how long it takes, from real compositions in a copy of the project."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from thaw import config, layout, ledger, plan, records, trial
+
+pytestmark = pytest.mark.usefixtures("project", "tiny_images")
+BASE = ("data=folder", "image=px64")
+PRESETS = Path(__file__).resolve().parents[2] / "conf" / "hydra" / "launcher"
+GRID = ("phase2.learning_rate=1e-5,1e-4", "phase2.unfreeze=20,block_7a")
+Make = Callable[..., plan.Plan]
+
+
+@pytest.fixture
+def make() -> "Callable[..., plan.Plan]":
+    """The plan of a sweep with some overrides, as Hydra's callback makes it."""
+
+    def of(*overrides: str, sweeper: str = "lr_depth") -> plan.Plan:
+        config.register()
+        with initialize_config_dir(str(layout.CONF.resolve()), version_base=None):
+            swept = [override for override in overrides if "," in override]
+            fixed = [override for override in overrides if "," not in override]
+            composed = compose("sweep", [f"hydra/sweeper={sweeper}", *fixed], return_hydra_config=True)
+            composed.hydra.overrides.task = [*swept, *(word for word in fixed if not word.startswith("hydra."))]
+            return plan.make(composed)
+
+    return of
+
+
+def finish(of: plan.Plan, number: int, failure: str = "") -> None:
+    """Leave the record that a failed trial does."""
+    records.write_json(of.folder / f"{of.trials[number].name}.json", {"failure": failure})
+
+
+def test_a_grid_has_a_trial_for_each_combination_and_one_upstream(make: Make) -> None:
+    made = make(*BASE, *GRID)
+    assert made.grid and made.count == len(made.trials) == 4
+    assert made.depths() == ["20", "block_7a"]
+    assert len({each.name for each in made.trials}) == 4
+    assert len({each.upstream for each in made.trials}) == 1
+    assert [first.name for first in plan.shared(made, made.trials)] == [made.trials[0].name]
+
+
+def test_what_changes_phase_one_makes_another_upstream_and_what_does_not_does_not(make: Make) -> None:
+    made = make(*BASE, *GRID, "head=article,linear")
+    assert len({each.upstream for each in made.trials}) == 2
+    assert len(plan.shared(made, made.trials)) == 2
+    # An upstream of a single trial is computed by it.
+    assert plan.shared(made, made.trials[:1]) == []
+    assert len({each.upstream for each in make(*BASE, "phase1.seed=1,2", "phase2.unfreeze=20").trials}) == 2
+
+
+def test_the_same_trials_have_the_same_folder_and_others_another(make: Make) -> None:
+    first = make(*BASE, *GRID).folder
+    assert first.parent == layout.SWEEPS
+    assert first.name.startswith("learning_rate-unfreeze-")
+    assert make(*BASE, *GRID).folder == first
+    assert make(*BASE, "phase2.learning_rate=1e-4,1e-5", GRID[1]).folder == first
+    assert make(*BASE, *GRID, "phase2.epochs=2").folder != first
+
+
+def test_what_is_finished_or_has_failed_is_not_missing(make: Make) -> None:
+    made = make(*BASE, *GRID)
+    finish(made, 0, failure="it diverged")
+    assert plan.missing(made, retry=False) == made.trials[1:]
+    assert plan.missing(made, retry=True) == made.trials
+    text = "\n".join(plan.describe(made, made.trials[1:], []))
+    assert "0 finished before, 1 failed before (--retry-failed runs them again), 3 to run" in text
+
+
+def test_an_upstream_that_an_earlier_sweep_has_left_is_kept_while_dvc_has_it(make: Make) -> None:
+    made = make(*BASE, *GRID)
+    key = made.trials[0].upstream
+    left = {"images": {"train": 24, "val": 6, "test": 6}, "outs": ["abcdef.dir"], "depths": ["20"]}
+    records.write_json(layout.UPSTREAMS / f"{key}.json", left)
+    assert trial.left(key) is None
+    path = Path(".dvc/cache/files/md5/ab/cdef.dir")
+    path.parent.mkdir(parents=True)
+    path.write_text("[]")
+    assert trial.left(key) == left
+    assert plan.shared(made, made.trials) == []
+    assert "kept from before: phase 1" in "\n".join(plan.describe(made, made.trials, []))
+
+
+def test_the_time_is_unknown_until_something_like_it_was_measured(make: Make) -> None:
+    made = make(*BASE, *GRID, "phase1.epochs=10", "phase2.epochs=3")
+    first = plan.shared(made, made.trials)
+    text = plan.describe(made, made.trials, first)[-1]
+    assert text == "  time: unknown yet, nothing like it was measured here"
+    values = made.trials[0].values
+    ledger.write("extraction", values, count=100, seconds=10.0)
+    ledger.write("phase1", values, count=1000, seconds=1.0)
+    ledger.write("upstream", values, seconds=20.0, inside=11.0)
+    for each in made.trials:
+        ledger.write("phase2", each.values, count=100, seconds=5.0)
+        ledger.write("trial", each.values, seconds=12.0, inside=5.0)
+    # 36 files: 25.2 to train on in two views, 5.4 to validate with. (50.4 + 5.4) / 10 + 252 / 1000 + 9 = 14.8 before;
+    # four trials of 75.6 / 20 + 7 = 10.8 each.
+    text = plan.describe(made, made.trials, first)[-1]
+    assert text == "  time: at most about 58 s, one trial after the other; 15 s of it before the trials"
+
+
+def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="an extra")
+    made = make(*BASE, sweeper="tpe")
+    assert not made.grid and made.count == 20
+    assert made.ranges == ["phase2.learning_rate"]
+    assert made.depths() == ["110", "20", "40", "80"]
+    assert len(plan.shared(made, made.trials)) == 1
+    assert "phase2.learning_rate (range) × phase2.unfreeze (4)" in plan.describe(made, made.trials, [])[0]
+    assert make(*BASE, "hydra.sweeper.n_trials=40", sweeper="tpe").folder == made.folder
+    assert make(*BASE, "hydra.sweeper.sampler.seed=1", sweeper="tpe").folder != made.folder
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_every_preset_of_launchers_composes(preset: str) -> None:
+    config.register()
+    with initialize_config_dir(str(layout.CONF.resolve()), version_base=None):
+        try:
+            composed = compose("sweep", [f"hydra/launcher={preset}"], return_hydra_config=True)
+        except Exception as error:
+            pytest.skip(f"an extra: {error}")
+    assert "Launcher" in composed.hydra.launcher._target_

@@ -1,0 +1,61 @@
+"""What is computed before the trials, with the real DVC."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from thaw import config, layout, leash, ledger, plan, records, trial, warmup
+
+BASE = ["data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "backbone.weights=random"]
+
+
+@pytest.mark.usefixtures("project")
+def test_the_depths_are_an_override_that_composes() -> None:
+    values = yaml.safe_load(config.compose(["data=folder", warmup.depths(["20", "block_7a", "all"])]))
+    assert values["compute"]["depths"] == ["20", "block_7a", "all"]
+    assert yaml.safe_load(config.compose([warmup.depths([])]))["compute"]["depths"] == []
+
+
+def trials(*depths: str) -> list[plan.Trial]:
+    state, found = trial.fingerprint(Path("data/raw")), []
+    for depth in depths:
+        overrides = [*BASE, f"phase2.unfreeze={depth}"]
+        values = yaml.safe_load(config.compose(overrides))
+        name = trial.trial_name(overrides[-1:], values, state)
+        found.append(plan.Trial(overrides, values, name, trial.upstream(values, state)))
+    return found
+
+
+@pytest.mark.slow
+def test_images_pass_once_for_all_depths_and_the_experiment_is_no_experiment_any_more(
+    project: Path, tiny_images: Path
+) -> None:
+    for words in (("add", "."), ("commit", "--quiet", "--message=images")):
+        subprocess.run(["git", *words], check=True)
+    every = trials("20", "block_7a", "nonsense", "none")
+    sweep = plan.Plan({}, [], every, 4, True, "", project / ".thaw" / "sweeps" / "one")
+    sweep.folder.mkdir(parents=True)
+    assert warmup.run(sweep, every[0], leash.myself()) == ""
+
+    left = trial.left(every[0].upstream)
+    assert left is not None
+    counts = left["images"]
+    assert counts["train"] + counts["val"] + counts["test"] == 36
+    (extraction,) = ledger.lines(what="extraction")
+    assert extraction["count"] == 2 * counts["train"] + counts["val"]
+    # Pooled features and two cuts, two views of each.
+    assert len(list((layout.main_root() / ".thaw" / "activations").glob("*/rows.f16"))) == 6
+    (noted,) = ledger.lines(what="upstream")
+    assert 0 < noted["inside"] < noted["seconds"]
+    refs = subprocess.run(["git", "for-each-ref", "refs/exps/"], check=True, capture_output=True, text=True).stdout
+    assert "shared-" not in refs
+    assert not Path("mlflow.db").exists()
+
+    # What cannot be computed is said, and leaves nothing.
+    records.write_csv(Path("data/raw/class_0/00.png"), ["no image"], [])
+    broken = trials("20")[0]
+    broken.overrides.append("data.max_bad_share=0")
+    assert "prepare:" in warmup.run(sweep, broken, leash.myself())
+    assert trial.left(broken.upstream) is None
