@@ -7,6 +7,7 @@ Each becomes what a row is: a functional model from pixels in [0, 255] to featur
 import hashlib
 import importlib
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,7 @@ def carry(name: str, weights: str, to: Path) -> None:
         shutil.copyfile(folder(weights, _PRESET) / _PRESET, to / _PRESET)
     elif name == SAVED_MODEL and folder(weights, _SAVED).resolve() != to.resolve():
         shutil.copytree(folder(weights, _SAVED), to, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    print(digest(Path(sys.argv[1])))
