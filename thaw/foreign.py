@@ -55,6 +55,10 @@ class Saved(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         """(batch, size, size, 3) float32 → (batch, …) float32, of several outputs the first."""
         return tf.nest.flatten(self.function(images))[0]
 
+    def get_config(self) -> dict[str, Any]:
+        """With the folder, which is not what a file of the model could be loaded from elsewhere."""
+        return {**super().get_config(), "folder": self.folder}
+
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Found by calling it."""
         spec = tf.TensorSpec((None, *shape[1:]), tf.float32)
@@ -93,12 +97,24 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
         elif name == KERAS_HUB:
             features = _flat(_preset(folder(weights, _PRESET), pretrained), scaled)
         else:
-            features = Saved(str(folder(weights, _SAVED)), name="network")(scaled)
+            features = _saved(folder(weights, _SAVED), scaled)
         if len(features.shape) not in (2, 3, 4):
             raise ValueError(f"backbone.name={name}: expected features of 2 to 4 axes, received {features.shape}")
         if len(features.shape) < 4:
             features = keras.layers.Reshape((1, -1, features.shape[-1]), name="as_map")(features)
         return keras.Model(given, features, name=name)
+
+
+def _saved(path: Path, tensor: Any) -> Any:
+    network = Saved(str(path), name="network")
+    try:
+        return network(tensor)
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"backbone.weights: expected a SavedModel of images {tuple(tensor.shape)} float32, received {path}, which "
+            f"does not take them ({reason:.200}); set image.size to what it was made for"
+        ) from error
 
 
 def _flat(network: keras.Model, tensor: Any) -> Any:

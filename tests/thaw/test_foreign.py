@@ -173,6 +173,13 @@ def test_a_module_that_can_be_called_is_a_saved_model_too(tmp_path: Path) -> Non
     assert trained(of, "all") == {"0_kernel"}
 
 
+def test_a_saved_model_of_other_images_is_refused(saved: Path) -> None:
+    described = schema.Backbone("saved_model", str(saved), "", "0..1")
+    larger = schema.Image(64, "squash", "bilinear", antialias=True)
+    with pytest.raises(ValueError, match=r"expected a SavedModel of images \(None, 64, 64, 3\) float32, received"):
+        model.build(model.Card(described, "", larger, HEAD, ["ant", "bee"]), weights=str(saved))
+
+
 @pytest.fixture
 def cached(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The handle of a model that Kaggle's client has downloaded before."""
