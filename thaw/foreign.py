@@ -17,7 +17,7 @@ from thaw.framework import keras, numbered_from_the_start, tf
 
 CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = schema.FOREIGN
 INSTALL = "install the extra with: pip install 'thaw[hub]'"
-KAGGLE, PIN = "kaggle://", "#sha256="
+KAGGLE, PIN = "kaggle://", "#sha256:"
 _PRESET = "config.json"  # all of a preset that tells its architecture
 _SAVED = "saved_model.pb"
 
@@ -150,7 +150,7 @@ def folder(source: str, marker: str = "") -> Path:
     """The folder that ``backbone.weights`` names: it is there, or Kaggle's client has it or fetches it.
 
     Args:
-        source: a path, or ``kaggle://owner/model/framework/variation/version#sha256=HEX``.
+        source: a path, or ``kaggle://owner/model/framework/variation/version#sha256:HEX``.
         marker: a file that such a folder has; empty: any.
 
     Raises:
