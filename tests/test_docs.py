@@ -60,6 +60,9 @@ SPECIAL = {
 IN_WORDS = {
     "data.raw": "a folder is looked for when the stage runs",
     "backbone.name": "the choices are those of thaw.backbone.TABLE, which are compared with them below",
+    "backbone.weights": "a word, a file or a folder, depending on the name",
+    "backbone.builder": "only a custom backbone has one",
+    "backbone.pixels": "a word of thaw.pixels, which the guide to backbones is compared with below",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
     "compute.depths": "as phase2.unfreeze; what the backbone does not have is passed over",
@@ -291,7 +294,7 @@ def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configu
 def test_the_networks_in_the_table_are_those_that_there_are() -> None:
     from thaw import backbone  # noqa: PLC0415 -- TensorFlow
 
-    assert words(FIELDS["backbone.name"][1]) == list(backbone.TABLE)
+    assert words(FIELDS["backbone.name"][1]) == [*backbone.TABLE, *schema.FOREIGN]
 
 
 def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> None:

@@ -19,11 +19,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from thaw import (
+    applications,
     augment,
     backbone,
     cache,
     efficientnet_lite,
     extraction,
+    foreign,
     images,
     ledger,
     preprocessing,
@@ -32,6 +34,7 @@ from thaw import (
     schema,
     torch_checkpoint,
 )
+from thaw import pixels as contracts
 from thaw.framework import keras
 
 Item = TypeVar("Item")
@@ -108,7 +111,8 @@ def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[li
 
 def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
     """The lock's name, and the name of each view's entry at each cut."""
-    sources = (preprocessing, augment, extraction, backbone, efficientnet_lite, torch_checkpoint)
+    of_backbones = (backbone, applications, foreign, contracts, efficientnet_lite, torch_checkpoint)
+    sources = (preprocessing, augment, extraction, *of_backbones)
     family: dict[str, Any] = {
         "weights": frozen.weights_sha256,
         "image": asdict(frozen.image),

@@ -7,6 +7,7 @@ Each becomes what a row is: a functional model from pixels in [0, 255] to featur
 import hashlib
 import importlib
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from thaw.framework import keras, numbered_from_the_start, tf
 
 CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = schema.FOREIGN
 INSTALL = "install the extra with: pip install 'thaw[hub]'"
-KAGGLE, PIN = "kaggle://", "#sha256="
+KAGGLE, PIN = "kaggle://", "#sha256:"
 _PRESET = "config.json"  # all of a preset that tells its architecture
 _SAVED = "saved_model.pb"
 
@@ -53,6 +54,10 @@ class Saved(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     def call(self, images: Any) -> Any:
         """(batch, size, size, 3) float32 → (batch, …) float32, of several outputs the first."""
         return tf.nest.flatten(self.function(images))[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """With the folder, which is not what a file of the model could be loaded from elsewhere."""
+        return {**super().get_config(), "folder": self.folder}
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Found by calling it."""
@@ -92,12 +97,24 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
         elif name == KERAS_HUB:
             features = _flat(_preset(folder(weights, _PRESET), pretrained), scaled)
         else:
-            features = Saved(str(folder(weights, _SAVED)), name="network")(scaled)
+            features = _saved(folder(weights, _SAVED), scaled)
         if len(features.shape) not in (2, 3, 4):
             raise ValueError(f"backbone.name={name}: expected features of 2 to 4 axes, received {features.shape}")
         if len(features.shape) < 4:
             features = keras.layers.Reshape((1, -1, features.shape[-1]), name="as_map")(features)
         return keras.Model(given, features, name=name)
+
+
+def _saved(path: Path, tensor: Any) -> Any:
+    network = Saved(str(path), name="network")
+    try:
+        return network(tensor)
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"backbone.weights: expected a SavedModel of images {tuple(tensor.shape)} float32, received {path}, which "
+            f"does not take them ({reason:.200}); set image.size to what it was made for"
+        ) from error
 
 
 def _flat(network: keras.Model, tensor: Any) -> Any:
@@ -133,7 +150,7 @@ def folder(source: str, marker: str = "") -> Path:
     """The folder that ``backbone.weights`` names: it is there, or Kaggle's client has it or fetches it.
 
     Args:
-        source: a path, or ``kaggle://owner/model/framework/variation/version#sha256=HEX``.
+        source: a path, or ``kaggle://owner/model/framework/variation/version#sha256:HEX``.
         marker: a file that such a folder has; empty: any.
 
     Raises:
@@ -187,3 +204,7 @@ def carry(name: str, weights: str, to: Path) -> None:
         shutil.copyfile(folder(weights, _PRESET) / _PRESET, to / _PRESET)
     elif name == SAVED_MODEL and folder(weights, _SAVED).resolve() != to.resolve():
         shutil.copytree(folder(weights, _SAVED), to, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    print(digest(Path(sys.argv[1])))

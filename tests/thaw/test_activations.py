@@ -219,7 +219,10 @@ def test_other_weights_preprocessing_or_engine_share_nothing(tmp_path: Path, pas
     assert passes == []
 
 
-@pytest.mark.parametrize("name", ["preprocessing", "augment", "extraction", "backbone", "efficientnet_lite"])
+@pytest.mark.parametrize(
+    "name",
+    ["preprocessing", "augment", "extraction", "backbone", "applications", "foreign", "pixels", "efficientnet_lite"],
+)
 def test_code_that_changes_the_numbers_makes_old_entries_unknown(
     tmp_path: Path, passes: list[int], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

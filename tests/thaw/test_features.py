@@ -81,11 +81,11 @@ def some_images(folder: Path, count: int) -> images.Images:
     return images.Images([str(path) for path in paths], [path.name for path in paths], hashes, labels)
 
 
-def built() -> model.Classifier:
+def built(name: str = "efficientnet_lite0") -> model.Classifier:
     """The same one each time."""
     seeds.fix(0)
     head = schema.Head(pooling="avg", units=[16], dropout=[0.3], l2=0)
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", ""), "0" * 64, SIZE, head, ["a", "b", "c"])
+    card = model.Card(schema.Backbone(name, "random", "", ""), "0" * 64, SIZE, head, ["a", "b", "c"])
     return model.build(card, weights="random")
 
 
@@ -225,6 +225,24 @@ def test_cached_or_streaming_the_training_is_the_same(
     # Nine steps at a high rate amplify the rounding to fp16. Measured: losses 0.2 %, weights 0.7 % of the way apart.
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
     assert np.linalg.norm(travelled[0] - travelled[1]) < 0.03 * np.linalg.norm(travelled[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v3_small", "resnet50", "efficientnet_b0", "densenet121", "convnext_tiny", "vgg16"]
+)
+def test_of_each_kind_of_network_cached_and_streaming_activations_agree(
+    settings: Settings, train: images.Images, val: images.Images, name: str
+) -> None:
+    settings.augment = CLEAN
+    classifier = built(name)
+    cut, frozen, _ = parts(classifier, "50%")
+    found = []
+    for settings.phase2.activations in ("cached", "streaming"):
+        inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
+        found.append(all_of(inputs.train, len(train)))
+    assert np.std(found[1]) > 0
+    np.testing.assert_allclose(found[0], found[1], rtol=2**-11, atol=2e-5 * np.abs(found[1]).max())
 
 
 def test_storing_in_fp16_moves_the_answers_by_little(

@@ -173,6 +173,13 @@ def test_a_module_that_can_be_called_is_a_saved_model_too(tmp_path: Path) -> Non
     assert trained(of, "all") == {"0_kernel"}
 
 
+def test_a_saved_model_of_other_images_is_refused(saved: Path) -> None:
+    described = schema.Backbone("saved_model", str(saved), "", "0..1")
+    larger = schema.Image(64, "squash", "bilinear", antialias=True)
+    with pytest.raises(ValueError, match=r"expected a SavedModel of images \(None, 64, 64, 3\) float32, received"):
+        model.build(model.Card(described, "", larger, HEAD, ["ant", "bee"]), weights=str(saved))
+
+
 @pytest.fixture
 def cached(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The handle of a model that Kaggle's client has downloaded before."""
@@ -187,9 +194,9 @@ def cached(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_what_kaggles_client_has_is_taken_if_its_hash_is_right(cached: str, tmp_path: Path) -> None:
     folder = tmp_path / "kaggle/models/us/net/tensorFlow2/small/1"
-    assert foreign.folder(f"{cached}#sha256={foreign.digest(folder)}") == folder
+    assert foreign.folder(f"{cached}#sha256:{foreign.digest(folder)}") == folder
     with pytest.raises(ValueError, match=f"with sha256 {'0' * 64}, received {foreign.digest(folder)}"):
-        foreign.folder(f"{cached}#sha256={'0' * 64}")
+        foreign.folder(f"{cached}#sha256:{'0' * 64}")
     with pytest.raises(ValueError, match="received a handle without its hash"):
         foreign.folder(cached)
 
@@ -205,7 +212,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     (tmp_path / "config.json").write_text("{}")
-    for name, weights in (("keras_hub", str(tmp_path)), ("saved_model", "kaggle://a/b/c/d/1#sha256=0")):
+    for name, weights in (("keras_hub", str(tmp_path)), ("saved_model", "kaggle://a/b/c/d/1#sha256:0")):
         with pytest.raises(ValueError, match=r"install the extra with: pip install 'thaw\[hub\]'"):
             classifier(name, weights)
 

@@ -33,6 +33,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("augment", "translation", -0.1, "augment.translation: expected 0 to 0.5, received -0.1"),
     ("augment", "brightness", 1.1, "augment.brightness: expected 0 to 1"),
     ("augment", "contrast", float("nan"), "augment.contrast: expected 0 to 1, received nan"),
+    ("backbone", "pixels", "imagenet", "backbone.pixels: expected nothing, since efficientnet_lite0 has its own"),
+    ("backbone", "builder", "mine:build", "backbone.builder: expected nothing for efficientnet_lite0"),
+    ("backbone", "weights", "builder", "backbone.weights: expected builder for a custom network only"),
+    ("backbone", "name", "custom", "backbone.pixels: expected a word"),
     ("backbone", "weights", "ImageNet", "backbone.weights: expected package, imagenet, random or the path"),
     ("head", "pooling", "mean", "head.pooling: expected one of avg, max, received 'mean'"),
     ("head", "units", [256], "head.dropout: expected one rate for each of the 1 head.units, received 2"),
@@ -157,3 +161,12 @@ def test_the_schema_imports_nothing_heavy() -> None:
     code = "import sys, thaw.schema; print([m for m in ('tensorflow', 'keras', 'hydra', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_a_network_from_outside_the_table_says_what_it_needs() -> None:
+    assert schema.Backbone("custom", "builder", "mine:build", "0..1").builder == "mine:build"
+    assert schema.Backbone("keras_hub", "presets/small", "", "imagenet").weights == "presets/small"
+    with pytest.raises(ValueError, match=r"backbone.builder: expected package\.module:function, received ''"):
+        schema.Backbone("custom", "random", "", "0..1")
+    with pytest.raises(ValueError, match=r"backbone.weights: expected a folder or a handle, received 'imagenet'"):
+        schema.Backbone("saved_model", "imagenet", "", "0..1")
