@@ -28,8 +28,8 @@ def main() -> None:
         progress.say(boundary.describe())
         history = training.History([], 0, {})
         if boundary.thawed_layers:
-            frozen_part, thawed = model.thaw(classifier, boundary)
-            witness = model.witness(classifier, thawed)
+            frozen_part, thawed = model.thaw(classifier, boundary, settings.phase2.batch_norm)
+            witness = model.witness(classifier, thawed, settings.phase2.batch_norm)
             train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
             inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
             progress.result(STAGE, inputs.reason)
@@ -40,6 +40,7 @@ def main() -> None:
                 settings.phase2,
                 lambda epoch, values: run.epoch("phase2", epoch, values),
                 "phase 2",
+                boundaries.depths(classifier.backbone),
             )
             model.check(classifier, witness)
 

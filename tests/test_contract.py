@@ -63,7 +63,13 @@ ARROWS: dict[str, set[str]] = {
     "augment": {"framework", "schema"},
     "head": {"framework", "schema"},
     "images": {"framework", "layout", "preprocessing", "records", "schema", "splits"},
-    "model": {"backbone", "boundaries", "framework", "head", "records", "schema"},
+    "batch_norm": {"framework"},
+    "model": {"backbone", "batch_norm", "boundaries", "framework", "head", "records", "schema"},
+    "rates": {"framework", "schema"},
+    "pixel_range": set(),
+    "reference": {"formats", "schema"},
+    "canary": {"boundaries", "framework", "pixel_range", "progress"},
+    "provenance": {"framework", "records"},
     "exporting": {"framework", "layout", "model", "preprocessing", "records", "schema"},
 }
 # The only modules that may import a package. Where it is not needed it is not waited for, or need not be installed.
@@ -90,6 +96,7 @@ WITHOUT_TENSORFLOW = (
         "data_report",
         "predict",
     ),
+    *("pixel_range", "reference"),
     *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import efficientnet_lite, records, torch_checkpoint
+from thaw import efficientnet_lite, provenance, records, torch_checkpoint
 from thaw.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
@@ -25,9 +25,9 @@ SMALLEST_SIZE = 32
 class Source:
     """Where published weights come from, and how they get into the network."""
 
-    load: Callable[[keras.Model, str], None]  # (network, sha256 of the file)
+    load: Callable[[keras.Model, Path], None]  # (network, the file)
     sha256: str  # of the file; empty: its publisher gives none
-    file: Callable[[], Path] | None  # None: the download is Keras's own, which keeps the file to itself
+    file: Callable[[str], Path]  # finds or fetches it; sha256 that it must have, or empty → the file, checked
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,17 @@ class Family:
     blocks: tuple[tuple[str, str], ...]  # the first pattern that a layer's name begins with gives its block's name
 
 
-def _load_package(model: keras.Model, sha256: str) -> None:
-    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(), sha256))
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def _load_package(model: keras.Model, path: Path) -> None:
+    efficientnet_lite.load_torch(model, torch_checkpoint.read(path, LITE0_SHA256))
+
+
+def _package_file(sha256: str) -> Path:
+    path = efficientnet_lite.package_file()
+    provenance.check(path, sha256)
+    return path
 
 
 def _mobilenet_v2(name: str, size: int) -> keras.Model:
@@ -51,36 +60,29 @@ def _mobilenet_v2(name: str, size: int) -> keras.Model:
     return keras.Model(pixels, network.output, name=name)
 
 
-def _download_mobilenet_v2(model: keras.Model, _sha256: str) -> None:
-    try:
-        source = keras.applications.MobileNetV2(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
-    except Exception as error:  # Keras's downloader raises a plain Exception
-        raise ValueError(
-            f"backbone.weights=imagenet: expected to download {model.name}'s weights, received: {error}; give a local "
-            "file with backbone.weights=PATH, or use backbone.name=efficientnet_lite0 with backbone.weights=package"
-        ) from error
-    model.set_weights(source.get_weights())
+def _keras_mobilenet_v2(weights: str) -> keras.Model:
+    return keras.applications.MobileNetV2(include_top=False, weights=weights, input_shape=(224, 224, 3))
+
+
+def _load_mobilenet_v2(model: keras.Model, path: Path) -> None:
+    model.set_weights(_keras_mobilenet_v2(str(path)).get_weights())
+
+
+def _mobilenet_v2_file(sha256: str) -> Path:
+    return provenance.obtain(provenance.wanted(lambda: _keras_mobilenet_v2("imagenet")), sha256)
 
 
 TABLE: dict[str, Family] = {
     "efficientnet_lite0": Family(
         graph=efficientnet_lite.graph,
         size=224,
-        sources={
-            "package": Source(
-                load=_load_package,
-                sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-                file=efficientnet_lite.package_file,
-            )
-        },
+        sources={"package": Source(load=_load_package, sha256=LITE0_SHA256, file=_package_file)},
         blocks=((r"block_\d+[a-z]|stem|top", r"\g<0>"),),
     ),
     "mobilenet_v2": Family(
         graph=_mobilenet_v2,
         size=224,
-        # Keras checks no hash for mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5, and no published
-        # one was found. Give the file as a path to have its hash in the records.
-        sources={"imagenet": Source(load=_download_mobilenet_v2, sha256="", file=None)},
+        sources={"imagenet": Source(load=_load_mobilenet_v2, sha256="", file=_mobilenet_v2_file)},
         blocks=((r"expanded_conv|block_\d+", r"\g<0>"), (r"Conv_1|out_relu", "top"), (r"", "stem")),
     ),
 }
@@ -141,13 +143,14 @@ def _load_file(model: keras.Model, path: Path) -> None:
         ) from error
 
 
-def build(name: str, weights: str, size: int) -> keras.Model:
+def build(name: str, weights: str, size: int, sha256: str = "") -> keras.Model:
     """The network of a row, with its weights, without a classifier.
 
     Args:
         name: a row of ``TABLE``.
         weights: ``random`` (the same in every process), a word of the row's ``sources``, or a weights file's path.
         size: height and width of the input in pixels.
+        sha256: that the weights' file must have; empty: any. Random weights have no file.
 
     Returns:
         A flat functional model called ``name``: pixels (batch, size, size, 3) float32 in [0, 255] → features (batch,
@@ -163,23 +166,27 @@ def build(name: str, weights: str, size: int) -> keras.Model:
     if source is None:
         _draw(model)
     elif isinstance(source, Source):
-        source.load(model, source.sha256)
+        source.load(model, source.file(sha256))
     else:
+        provenance.check(source, sha256)
         _load_file(model, source)
     return model
 
 
-def weights_sha256(name: str, weights: str) -> str:
+def weights_sha256(name: str, weights: str, sha256: str = "") -> str:
     """Hex digest that tells pretrained weights from others.
 
-    For ``package`` and a path it is the file's. For ``random`` and ``imagenet``, which leave no file, it is that of
-    the built network's weights: their float32 bytes, in the model's order.
+    It is the file's. For ``random``, which has no file, it is that of the built network's weights: their float32
+    bytes, in the model's order.
+
+    Args:
+        sha256: as for ``build``; the two then agree.
     """
     source = _source(name, weights)
-    if isinstance(source, Path):
-        return records.sha256(source)
-    if source is not None and source.file is not None:
-        return records.sha256(source.file())
+    if source is not None:
+        path = source if isinstance(source, Path) else source.file(sha256)
+        provenance.check(path, sha256)
+        return records.sha256(path)
     digest = hashlib.sha256()
     for array in build(name, weights, SMALLEST_SIZE).get_weights():
         digest.update(np.ascontiguousarray(array, "<f4").tobytes())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from thaw import backbone as backbones
-from thaw import boundaries, records, schema
+from thaw import batch_norm, boundaries, records, schema
 from thaw import head as heads
 from thaw.framework import keras
 
@@ -48,7 +48,7 @@ def build(card: Card, *, weights: str) -> Classifier:
         weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
     """
     size = card.image.size
-    backbone = backbones.build(card.backbone.name, weights, size)
+    backbone = backbones.build(card.backbone.name, weights, size, card.backbone.sha256)
     return Classifier(backbone, heads.build(card.head, backbone.output_shape[-1], len(card.classes)), card)
 
 
@@ -58,32 +58,38 @@ def whole(classifier: Classifier) -> keras.Model:
 
 
 def attach(part: keras.Model, classifier: Classifier) -> keras.Model:
-    """Pooling and head on the backbone or on its thawed end.
-
-    The backbone is called in inference mode, in training too: BatchNorm keeps the statistics it was pretrained with.
-    """
+    """Pooling and head on the backbone or on its thawed end. How it behaves in training is ``thaw.batch_norm``'s."""
     inputs = keras.Input(part.input_shape[1:], name="input")
     features = classifier.pool(part(inputs, training=False))
     return keras.Model(inputs, classifier.head(features), name="classifier")
 
 
-def thaw(classifier: Classifier, boundary: boundaries.Boundary) -> tuple[keras.Model, keras.Model]:
+def thaw(
+    classifier: Classifier, boundary: boundaries.Boundary, policy: str = "inference"
+) -> tuple[keras.Model, keras.Model]:
     """Cut the classifier at a boundary and set what may be trained.
 
+    Args:
+        policy: ``phase2.batch_norm``, of the BatchNorm layers behind the cut.
+
     Returns:
-        The frozen part, images → activations at the boundary, and the trainable rest, activations → logits. BatchNorm
-        layers of the rest stay frozen, scale and offset included.
+        The frozen part, images → activations at the boundary, and the trainable rest, activations → logits.
     """
     frozen, thawed = boundaries.split(classifier.backbone, boundary)
     frozen.trainable = False
-    for layer in thawed.layers:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    return frozen, attach(thawed, classifier)
+    return frozen, attach(batch_norm.trained_by(thawed, policy), classifier)
 
 
-def witness(classifier: Classifier, trained: keras.Model) -> dict[str, str]:
-    """The hash of every weight that training ``trained`` must not touch, by path: frozen layers and BatchNorm."""
+def witness(classifier: Classifier, trained: keras.Model, policy: str = "inference") -> dict[str, str]:
+    """The hash of every weight that training ``trained`` must not touch, by path.
+
+    These are all of the backbone that ``trained`` has no gradient for, and what the BatchNorm policy promises to keep,
+    even if something has set it trainable. Under ``train`` the statistics in ``trained`` are free to move.
+    """
     free = {id(variable) for variable in trained.trainable_variables}
+    if policy == "train":
+        free |= {id(variable) for variable in batch_norm.statistics(trained)}
+    free -= {id(variable) for variable in batch_norm.held(classifier.backbone, policy)}
     kept = (variable for variable in classifier.backbone.variables if id(variable) not in free)
     return {variable.path: _sha256(variable) for variable in kept}
 

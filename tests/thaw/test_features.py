@@ -27,11 +27,15 @@ CLEAN = schema.Augment(1, False, False, False, 0, 0, 0, 0, 0, 0)
 FLIPPED = replace(CLEAN, views=3, horizontal_flip=True, brightness=0.2)
 PHASE2 = schema.Phase2(
     unfreeze="40",
+    batch_norm="inference",
     epochs=3,
     batch_size=4,
     learning_rate=1e-3,
     allow_high_rate=False,
     patience=3,
+    weight_decay=0,
+    layer_decay=1,
+    thaw_every=0,
     schedule="constant",
     warmup=0,
     mixup=0,
@@ -83,7 +87,7 @@ def built() -> model.Classifier:
     """The same one each time."""
     seeds.fix(0)
     head = schema.Head(pooling="avg", units=[16], dropout=[0.3], l2=0)
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random"), "0" * 64, SIZE, head, ["a", "b", "c"])
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", ""), "0" * 64, SIZE, head, ["a", "b", "c"])
     return model.build(card, weights="random")
 
 
