@@ -30,7 +30,7 @@ def main() -> None:
         boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
         frozen_part, _ = model.thaw(classifier, boundary)
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-        inputs = features.at_boundary(frozen_part, boundary, classifier.card, settings, train, val)
+        inputs = features.at_boundary(frozen_part, boundary, classifier, settings, train, val)
         read: list[float] = []
         for batches in [features.batches(inputs, train, val, settings.phase2, len(images.classes()))] * 3:
             start = time.monotonic()

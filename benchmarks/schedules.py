@@ -1,4 +1,4 @@
-"""What phase 2's schedule is worth: the default and its parts against the article's twenty epochs at a constant rate.
+"""What phase 2's schedule and options are worth, each against the article's twenty epochs at a constant rate.
 
 ``python -m benchmarks.schedules --data DIR [DIR …]``.
 """
@@ -17,6 +17,11 @@ SETTINGS = {
     "rate 1e-4": ["phase2.learning_rate=1e-4"],
     "rate 6e-4": ["phase2.learning_rate=6e-4"],
     "5 epochs": ["phase2.epochs=5"],
+    "AdamW 0.05": ["phase2.weight_decay=0.05"],
+    "layer decay 0.8": ["phase2.layer_decay=0.8"],
+    "gradual, 5 epochs": ["phase2.thaw_every=1", "phase2.epochs=5"],
+    "BatchNorm affine": ["phase2.batch_norm=trainable_affine"],
+    "BatchNorm train": ["phase2.batch_norm=train"],
 }
 
 

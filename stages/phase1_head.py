@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw import backbone as backbones
+from thaw import canary as canaries
 from thaw import config, features, images, layout, model, out_of_sample, progress, schema, seeds, tracking, training
 
 STAGE = "phase1_head"
@@ -30,11 +31,12 @@ def main() -> None:
     settings = config.load(Config)
     with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
         seeds.fix(settings.phase1.seed)
-        sha256 = backbones.weights_sha256(**vars(settings.backbone))
+        run.note("weights_sha256", sha256 := backbones.weights_sha256(**vars(settings.backbone)))
         card = model.Card(settings.backbone, sha256, settings.image, settings.head, images.classes())
         classifier = model.build(card, weights=settings.backbone.weights)
 
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
+        verdict = canaries.check(classifier.backbone, next(images.pixels(card.image, train.paths[:16], 16)))
         inputs = features.pooled(classifier, settings, train, val)
         history = training.fit(
             classifier.head,
@@ -46,12 +48,11 @@ def main() -> None:
 
         model.check(classifier, classifier.pretrained)
         model.save(layout.PHASE1, classifier)
-        rows, seed = features.clean(inputs.train), settings.phase1.seed
-        unseen = out_of_sample.probabilities(rows, train.labels, len(card.classes), seed)
-        np.save(layout.out_of_sample("train"), unseen)
-        unseen = out_of_sample.trained(features.clean(inputs.val), len(val), classifier.head)
-        np.save(layout.out_of_sample("val"), unseen)
-        training.record(STAGE, history, made_from=[layout.MANIFEST])
+        rows, seed, count = features.clean(inputs.train), settings.phase1.seed, len(card.classes)
+        np.save(layout.out_of_sample("train"), out_of_sample.probabilities(rows, train.labels, count, seed))
+        rows = features.clean(inputs.val)
+        np.save(layout.out_of_sample("val"), out_of_sample.trained(rows, len(val), classifier.head))
+        training.record(STAGE, history, [layout.MANIFEST], weights_sha256=sha256, canary=verdict.text)
         progress.result(STAGE, f"{history.summary()} → {layout.PHASE1}")
 
 

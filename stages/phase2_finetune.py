@@ -31,11 +31,9 @@ def main() -> None:
         progress.say(boundary.describe())
         history, trained = training.History([], 0, {}), classifier.head
         if boundary.thawed_layers:
-            frozen_part, trained = model.thaw(classifier, boundary)
-            witness = model.witness(classifier, trained)
-            inputs = features.at_boundary(
-                frozen_part, boundary, classifier.card, settings, train, val, classifier.backbone
-            )
+            frozen_part, trained = model.thaw(classifier, boundary, settings.phase2.batch_norm)
+            witness = model.witness(classifier, trained, settings.phase2.batch_norm)
+            inputs = features.at_boundary(frozen_part, boundary, classifier, settings, train, val)
             progress.result(STAGE, inputs.reason)
             run.note("activations", inputs.reason)
             history = training.fit(
@@ -44,6 +42,7 @@ def main() -> None:
                 settings.phase2,
                 lambda epoch, values: run.epoch("phase2", epoch, values),
                 "phase 2",
+                model.depths(classifier),
             )
             model.check(classifier, witness)
 

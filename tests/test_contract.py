@@ -75,11 +75,19 @@ ARROWS: dict[str, set[str]] = {
     "cost": {"framework"},
     "applications": {"framework", "pixels"},
     "foreign": {"applications", "framework", "pixels", "schema"},
-    "backbone": {"applications", "efficientnet_lite", "foreign", "framework", "records", "torch_checkpoint"},
+    "backbone": {
+        *("applications", "efficientnet_lite", "foreign", "framework", "provenance", "records", "torch_checkpoint")
+    },
     "boundaries": {"backbone", "cost", "framework"},
     "depth": {"layout", "progress"},
     "images": {"framework", "layout", "preprocessing", "records", "schema", "splits"},
-    "model": {"backbone", "boundaries", "foreign", "framework", "head", "records", "schema"},
+    "batch_norm": {"framework"},
+    "model": {"backbone", "batch_norm", "boundaries", "foreign", "framework", "head", "records", "schema"},
+    "rates": {"framework", "schema"},
+    "pixel_range": set(),
+    "reference": {"formats", "schema"},
+    "canary": {"boundaries", "framework", "pixel_range", "progress"},
+    "provenance": {"framework", "records"},
     "exporting": {"framework", "layout", "model", "preprocessing", "records", "schema"},
 }
 # The only modules that may import a package. Where it is not needed it is not waited for, or need not be installed.
@@ -110,7 +118,7 @@ WITHOUT_TENSORFLOW = (
         "predict",
     ),
     *("leash", "ledger", "plan", "warmup", "sweep_table", "sweep_run"),
-    *("cli", "promote", "ranking", "sweep_report"),
+    *("cli", "promote", "ranking", "sweep_report", "pixel_range", "reference"),
     *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )
 

@@ -22,7 +22,21 @@ from typing import Any
 import pytest
 import yaml
 
-from thaw import cli, config, depth, findings, layout, listing, phases, plan, policy, predict, schema, sweep
+from thaw import (
+    cli,
+    config,
+    depth,
+    findings,
+    layout,
+    listing,
+    phases,
+    pixel_range,
+    plan,
+    policy,
+    predict,
+    schema,
+    sweep,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -30,6 +44,8 @@ CONFIGURATION = ROOT / "docs" / "configuration.md"
 DATA = ROOT / "docs" / "data.md"
 BACKBONES = ROOT / "docs" / "backbones.md"
 SERVING = ROOT / "docs" / "serving.md"
+PREPROCESSING = ROOT / "docs" / "preprocessing.md"
+TRAINING = ROOT / "docs" / "training.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 GROUPS: dict[str, Any] = {field.name: field.type for field in fields(schema.Project) if field.name != "compiled_from"}
 
@@ -63,6 +79,7 @@ IN_WORDS = {
     "backbone.weights": "a word, a file or a folder, depending on the name",
     "backbone.builder": "only a custom backbone has one",
     "backbone.pixels": "a word of thaw.pixels, which the guide to backbones is compared with below",
+    "backbone.sha256": "any hash",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
     "compute.depths": "as phase2.unfreeze; what the backbone does not have is passed over",
@@ -401,6 +418,38 @@ def test_the_table_of_results_has_the_columns_and_figures_that_are_written() -> 
     figures = json.loads(layout.metrics("prepare").read_text(encoding="utf-8"))
     assert sorted(stated[layout.metrics("prepare").as_posix()]) == sorted(figures)
     assert {layout.CLASSES.as_posix(), f"{layout.CONVERTED.as_posix()}/"} <= set(stated)
+
+
+# docs/training.md
+
+
+def test_the_guide_has_each_policy_of_batch_norm() -> None:
+    rows = table(TRAINING, "policy", "scale and offset", "statistics")
+    assert tuple(words(policy)[0] for policy, *_ in rows) == phases.BATCH_NORMS
+
+
+# docs/preprocessing.md
+
+
+def test_the_table_of_ranges_is_that_of_the_code() -> None:
+    rows = table(PREPROCESSING, "range", "what is done to a pixel")
+    assert [words(name)[0] for name, *_ in rows] == list(pixel_range.RANGES)
+
+
+def test_the_table_of_sources_has_every_word_of_the_setting() -> None:
+    sources = [words(cell) for cell, *_ in table(PREPROCESSING, "`backbone.weights`", "source", "sha256")]
+    stated = set(itertools.chain.from_iterable(sources))
+    assert stated == set(words(FIELDS["backbone.weights"][1])) - {".weights.h5"}
+
+
+def test_the_tolerances_in_the_guide_are_those_of_the_tests() -> None:
+    text = (ROOT / "tests" / "thaw" / "test_reference.py").read_text(encoding="utf-8")
+    held = re.findall(r"^(?:EXACT|REDUCED_MEAN), \w+ = ([\d.]+), ([\d.]+)$", text, re.MULTILINE)
+    (exact, by_table), reduced = held
+    stated = [difference for _, difference, _ in table(PREPROCESSING, "where", "largest difference", "why")]
+    assert stated[0].startswith(f"{exact} at any")
+    assert stated[1].startswith(f"{by_table} at any")
+    assert stated[2] == f"{reduced[0]} in the mean, {reduced[1]} at 95 % of the pixels"
 
 
 # docs/serving.md

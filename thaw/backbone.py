@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import applications, efficientnet_lite, foreign, records, torch_checkpoint
+from thaw import applications, efficientnet_lite, foreign, provenance, records, torch_checkpoint
 from thaw.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
@@ -26,9 +26,9 @@ SIZE_OF_CUSTOM = 224
 class Source:
     """Where published weights come from, and how they get into the network."""
 
-    load: Callable[[keras.Model, str], None]  # (network, sha256 of the file)
+    load: Callable[[keras.Model, Path], None]  # (network, the file)
     sha256: str  # of the file; empty: its publisher gives none
-    file: Callable[[], Path] | None  # None: the download is Keras's own, which keeps the file to itself
+    file: Callable[[str], Path]  # finds or fetches it; sha256 that it must have, or empty → the file, checked
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,39 @@ class Family:
     blocks: tuple[tuple[str, str], ...]  # the first pattern that a layer's name begins with gives its block's name
 
 
-def _load_package(model: keras.Model, sha256: str) -> None:
-    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(model.name), sha256))
+def _load_package(model: keras.Model, path: Path) -> None:
+    pinned = efficientnet_lite.VARIANTS[model.name].sha256
+    efficientnet_lite.load_torch(model, torch_checkpoint.read(path, pinned))
 
 
-def _download(model: keras.Model, _sha256: str) -> None:
-    row = applications.ROWS[model.name]
-    try:
-        source = applications.network(row, "imagenet", input_shape=(row.size, row.size, 3))
-    except Exception as error:  # Keras's downloader raises a plain Exception
-        raise ValueError(
-            f"backbone.weights=imagenet: expected to download {model.name}'s weights, received: {error}; give a local "
-            "file with backbone.weights=PATH, or use backbone.name=efficientnet_lite0 with backbone.weights=package"
-        ) from error
-    applications.copy(source, model)
+def _package_file(name: str, sha256: str) -> Path:
+    path = efficientnet_lite.package_file(name)
+    provenance.check(path, sha256)
+    return path
 
 
 def _lite(name: str) -> Family:
     variant = efficientnet_lite.VARIANTS[name]
-    file = partial(efficientnet_lite.package_file, name)
     return Family(
         graph=lambda model, size: efficientnet_lite.graph(model, size, variant.width, variant.depth),
         size=variant.size,
         smallest=32,
         parameters=variant.parameters,
         pixels=efficientnet_lite.CONTRACT,
-        sources={"package": Source(load=_load_package, sha256=variant.sha256, file=file)},
+        sources={"package": Source(_load_package, variant.sha256, partial(_package_file, name))},
         blocks=((r"block_\d+[a-z]|stem|top", r"\g<0>"),),
+    )
+
+
+def _load_download(model: keras.Model, path: Path) -> None:
+    row = applications.ROWS[model.name]
+    applications.copy(applications.network(row, str(path), input_shape=(row.size, row.size, 3)), model)
+
+
+def _download(row: applications.Application, sha256: str) -> Path:
+    shape = (row.size, row.size, 3)
+    return provenance.obtain(
+        provenance.wanted(lambda: applications.network(row, "imagenet", input_shape=shape)), sha256
     )
 
 
@@ -81,8 +87,7 @@ def _application(row: applications.Application) -> Family:
         smallest=row.smallest,
         parameters=row.parameters,
         pixels=row.pixels,
-        # Keras keeps the file to itself. Give one as a path to have its hash in the records.
-        sources={"imagenet": Source(load=_download, sha256="", file=None)},
+        sources={"imagenet": Source(_load_download, "", partial(_download, row))},
         blocks=row.blocks,
     )
 
@@ -151,7 +156,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
         ) from error
 
 
-def build(name: str, weights: str, size: int, builder: str = "", pixels: str = "") -> keras.Model:
+def build(name: str, weights: str, size: int, builder: str = "", pixels: str = "", sha256: str = "") -> keras.Model:
     """The network of a row, or one from outside the table, with its weights, without a classifier.
 
     Args:
@@ -160,6 +165,7 @@ def build(name: str, weights: str, size: int, builder: str = "", pixels: str = "
         size: height and width of the input in pixels.
         builder: of a custom network.
         pixels: the contract of a network from outside the table.
+        sha256: that the weights' file must have; empty: any. Random weights have no file.
 
     Returns:
         A flat functional model called ``name``: pixels (batch, size, size, 3) float32 in [0, 255] → features (batch,
@@ -178,8 +184,9 @@ def build(name: str, weights: str, size: int, builder: str = "", pixels: str = "
     if source is None:
         _draw(model)
     elif isinstance(source, Source):
-        source.load(model, source.sha256)
+        source.load(model, source.file(sha256))
     else:
+        provenance.check(source, sha256)
         row = applications.ROWS.get(name)
         if row and row.scaled_by:  # a file of Keras's own network has the scaling's weights too
             own = applications.network(row, None, input_shape=(row.size, row.size, 3))
@@ -199,19 +206,23 @@ def _foreign(name: str, weights: str, size: int, builder: str, pixels: str) -> k
     return model
 
 
-def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "") -> str:
+def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "", sha256: str = "") -> str:
     """Hex digest that tells pretrained weights from others.
 
-    For ``package`` and a path it is the file's, or the folder's. For ``random``, ``imagenet`` and ``builder``, which
-    leave no file, it is that of the built network's weights: their float32 bytes, in the model's order.
+    It is the file's, or the folder's. For ``random`` and ``builder``, which have no file, it is that of the built
+    network's weights: their float32 bytes, in the model's order.
+
+    Args:
+        sha256: that it must be; empty: any. Random weights are the program's own, so theirs is not asked.
     """
     if name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
         return foreign.digest(foreign.folder(weights))
     source = _source(name, weights)
     if isinstance(source, Path):
+        provenance.check(source, sha256)
         return records.sha256(source)
-    if source is not None and source.file is not None:
-        return records.sha256(source.file())
+    if source is not None:
+        return records.sha256(source.file(sha256))
     size = SIZE_OF_CUSTOM if name == foreign.CUSTOM else family(name).smallest
     digest = hashlib.sha256()
     for array in build(name, weights, size, builder, pixels).get_weights():

@@ -246,3 +246,14 @@ def split(model: keras.Model, boundary: Boundary) -> tuple[keras.Model, keras.Mo
         (cut, model.output) if boundary.thawed_layers else (keras.Input(batch_shape=cut.shape, dtype=cut.dtype),) * 2
     )
     return frozen, keras.Model(*ends, name=f"{model.name}_thawed")
+
+
+def depths(model: keras.Model) -> dict[str, int]:
+    """How many blocks from the top each of the network's variables lies, by path; in the last block it is 1."""
+    cuts = every(model)
+    return {
+        variable.path: len(cuts) - 1 - number
+        for number, (cut, following) in enumerate(pairwise(cuts))
+        for layer in model.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
+        for variable in layer.variables
+    }

@@ -100,24 +100,24 @@ def unseen(inputs: Inputs, count: int, trained: keras.Model) -> np.ndarray:
 def at_boundary(
     frozen_part: keras.Model,
     boundary: boundaries.Boundary,
-    card: model.Card,
+    classifier: model.Classifier,
     settings: Any,
     train: images.Images,
     val: images.Images,
-    backbone: keras.Model | None = None,
 ) -> Inputs:
     """Phase 2's inputs, cached or streaming as ``phase2.activations`` says; ``auto`` asks whether they fit the budget.
 
     Args:
         frozen_part: images → activations at ``boundary``.
+        classifier: the whole. If images must pass its frozen layers, they pass once for ``compute.depths`` too.
         settings: has the groups augment, compute and phase2.
-        backbone: the whole of it. If images must pass its frozen layers, they pass once for ``compute.depths`` too.
     """
+    card, backbone = classifier.card, classifier.backbone
     frozen = _frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
     if kept:
         sets = [(train, frozen.views()), (val, 1)]
-        if backbone is not None and settings.compute.depths and not activations.complete(frozen, sets):
+        if settings.compute.depths and not activations.complete(frozen, sets):
             cuts = _at_cuts(backbone, card, settings, train, val)
             activations.cached(_frozen(card, settings, cuts, backbone.input), sets)
         (train_reader,), (val_reader,) = activations.cached(frozen, sets)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from thaw import backbone as backbones
-from thaw import boundaries, foreign, records, schema
+from thaw import batch_norm, boundaries, foreign, records, schema
 from thaw import head as heads
 from thaw.framework import keras
 
@@ -56,7 +56,9 @@ def build(card: Card, *, weights: str) -> Classifier:
         weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
     """
     described = card.backbone
-    backbone = backbones.build(described.name, weights, card.image.size, described.builder, described.pixels)
+    backbone = backbones.build(
+        described.name, weights, card.image.size, described.builder, described.pixels, described.sha256
+    )
     return _with_head(backbone, card, fingerprint(backbone), weights)
 
 
@@ -71,29 +73,29 @@ def whole(classifier: Classifier) -> keras.Model:
 
 
 def attach(part: keras.Model, classifier: Classifier) -> keras.Model:
-    """Pooling and head on the backbone or on its thawed end.
-
-    The backbone is called in inference mode, in training too: BatchNorm keeps the statistics it was pretrained with.
-    """
+    """Pooling and head on the backbone or on its thawed end. How it behaves in training is ``thaw.batch_norm``'s."""
     inputs = keras.Input(part.input_shape[1:], name="input")
     features = classifier.pool(part(inputs, training=False))
     return keras.Model(inputs, classifier.head(features), name="classifier")
 
 
-def thaw(classifier: Classifier, boundary: boundaries.Boundary) -> tuple[keras.Model, keras.Model]:
+def thaw(
+    classifier: Classifier, boundary: boundaries.Boundary, policy: str = "inference"
+) -> tuple[keras.Model, keras.Model]:
     """Cut the classifier at a boundary and set what may be trained.
 
+    Args:
+        policy: ``phase2.batch_norm``, of the BatchNorm layers behind the cut.
+
     Returns:
-        The frozen part, images → activations at the boundary, and the trainable rest, activations → logits. BatchNorm
-        layers of the rest stay frozen, scale and offset included.
+        The frozen part, images → activations at the boundary, and the trainable rest, activations → logits.
     """
     frozen, thawed = boundaries.split(classifier.backbone, boundary)
     frozen.trainable = False
-    for layer in thawed.layers:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    trained = batch_norm.trained_by(thawed, policy)
     if boundary.variables:
         _only(thawed, boundary.variables)
-    return frozen, attach(thawed, classifier)
+    return frozen, attach(trained, classifier)
 
 
 def _only(thawed: keras.Model, pattern: str) -> None:
@@ -104,6 +106,11 @@ def _only(thawed: keras.Model, pattern: str) -> None:
         raise ValueError(f"phase2.unfreeze: expected a pattern of variables like {paths}, received {pattern!r}")
     for variable in thawed.trainable_variables:
         variable.trainable = any(variable is one for one in found)
+
+
+def depths(classifier: Classifier) -> dict[str, int]:
+    """How many blocks from the top each of the backbone's variables lies, by path."""
+    return boundaries.depths(classifier.backbone)
 
 
 def fingerprint(backbone: keras.Model) -> dict[str, str]:
@@ -119,8 +126,11 @@ def fingerprint(backbone: keras.Model) -> dict[str, str]:
     return found
 
 
-def witness(classifier: Classifier, trained: keras.Model) -> dict[str, str]:
-    """The pretrained hash of every weight that training ``trained`` must not touch, by path: frozen layers, BatchNorm.
+def witness(classifier: Classifier, trained: keras.Model, policy: str = "inference") -> dict[str, str]:
+    """The pretrained hash of every weight that training ``trained`` must not touch, by path.
+
+    These are all of the backbone that ``trained`` has no gradient for, and what the BatchNorm policy promises to keep,
+    even if something has set it trainable. Under ``train`` the statistics in ``trained`` are free to move.
 
     Raises:
         RuntimeError: frozen and trained weights are not all weights, each once.
@@ -128,6 +138,9 @@ def witness(classifier: Classifier, trained: keras.Model) -> dict[str, str]:
     ours = {id(variable): variable.path for variable in classifier.backbone.variables}
     head = {id(variable) for variable in classifier.head.variables}
     free = {id(variable) for variable in trained.trainable_variables} - head
+    if policy == "train":
+        free |= {id(variable) for variable in batch_norm.statistics(trained)}
+    free -= {id(variable) for variable in batch_norm.held(classifier.backbone, policy)}
     kept = [path for key, path in ours.items() if key not in free]
     known = classifier.pretrained
     if free - ours.keys() or len(kept) + len(free) != len(known) or set(kept) - known.keys():

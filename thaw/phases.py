@@ -10,6 +10,7 @@ ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
+BATCH_NORMS = ("inference", "trainable_affine", "train")
 
 
 def _check_balance(phase: "Phase1 | Phase2") -> None:
@@ -55,11 +56,15 @@ class Phase2:
     unfreeze: (
         str  # 40 (layers from the output), 3blocks, 30% (of the computation), a block, none, all, auto, variables:…
     )
+    batch_norm: str  # of thawed blocks: inference (as pretrained), trainable_affine (scale and offset), train (all)
     epochs: int  # at most; 1 to 1000
     batch_size: int  # images a step, 1 to 4096
     learning_rate: float  # Adam's, above 0 and at most 1, below phase 1's
     allow_high_rate: bool  # accept a learning rate that is not below phase 1's
     patience: int  # epochs without a better validation loss before training stops, 1 to 1000
+    weight_decay: float  # AdamW's, of kernels, 0 (none: Adam) to 1
+    layer_decay: float  # a block's rate as a share of that of the block above it, 0.1 to 1 (1: all alike)
+    thaw_every: int  # epochs until one more block is thawed, from the top, 0 (all at once) to 1000
     schedule: str  # constant, or cosine: down to zero over all epochs
     warmup: float  # share of all steps over which the rate rises from zero, 0 to 0.5
     mixup: float  # alpha of MixUp on the thawed layers' inputs, 0 (none) to 1
@@ -77,6 +82,15 @@ class Phase2:
         between(self, "batch_size", 1, 4096, "images")
         between(self, "learning_rate", 1e-8, 1)
         between(self, "patience", 1, 1000, "epochs")
+        one_of(self, "batch_norm", BATCH_NORMS)
+        between(self, "weight_decay", 0, 1)
+        between(self, "layer_decay", 0.1, 1)
+        between(self, "thaw_every", 0, 1000, "epochs")
+        if self.thaw_every and self.batch_norm == "train":
+            raise ValueError(
+                f"phase2.thaw_every: expected 0 where phase2.batch_norm is train, received {self.thaw_every}; the "
+                "statistics of blocks that still wait would move"
+            )
         one_of(self, "schedule", SCHEDULES)
         between(self, "warmup", 0, 0.5)
         between(self, "mixup", 0, 1)

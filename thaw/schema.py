@@ -4,6 +4,7 @@ Values live in YAML only, so no field has a default. A range is checked in ``__p
 agree on is checked by ``Project``. Nothing here imports TensorFlow. The two phases are in ``thaw.phases``.
 """
 
+import re
 from dataclasses import dataclass
 
 # Under their own names, so that every group is found here.
@@ -101,6 +102,7 @@ class Backbone:
     )
     builder: str  # of a custom network, package.module:function; else empty
     pixels: str  # what a network from outside the table was pretrained on, a word of thaw.pixels; else empty
+    sha256: str  # 64 hex digits that the weights' file must have; empty: not asked for, unless it is to be downloaded
 
     def __post_init__(self) -> None:
         foreign = self.name in FOREIGN
@@ -122,6 +124,10 @@ class Backbone:
                 "backbone.weights: expected package, imagenet, random or the path of a .weights.h5 file, "
                 f"received {self.weights!r}"
             )
+        if not re.fullmatch(r"([0-9a-f]{64})?", self.sha256):
+            raise ValueError(f"backbone.sha256: expected 64 digits 0-9 and a-f, or nothing, received {self.sha256!r}")
+        if self.sha256 and self.weights == "random":
+            raise ValueError("backbone.sha256: expected nothing, since random weights have no file, received a hash")
 
 
 @dataclass

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from thaw import dtypes, layout, ledger, progress, records, schema
+from thaw import dtypes, layout, ledger, progress, rates, records, schema
 from thaw.framework import keras
 from thaw.images import Batches
 
@@ -63,6 +64,7 @@ def fit(
     settings: schema.Phase1 | schema.Phase2,
     report: Report,
     description: str,
+    depths: Mapping[str, int] = MappingProxyType({}),
 ) -> History:
     """Train with Adam until the validation loss stops falling, and leave the weights of the best epoch in the model.
 
@@ -70,6 +72,7 @@ def fit(
         model: gives logits; what of it is trainable is trained.
         train, val: with one-hot labels, as ``thaw.features.batches`` gives them.
         report: told of every epoch as it ends.
+        depths: of ``thaw.boundaries.depths``, for phase 2's rates by depth.
 
     Raises:
         ValueError: the loss is no longer a number.
@@ -77,7 +80,7 @@ def fit(
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
     model = keras.Model(model.inputs, model.outputs)
     model.compile(
-        keras.optimizers.Adam(_rate(settings, len(train))),
+        rates.optimiser(settings, _rate(settings, len(train)), depths),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,  # on a CPU, XLA runs depthwise convolutions ten times slower
@@ -95,6 +98,11 @@ def fit(
                 "val_loss", factor=settings.plateau_factor, patience=settings.plateau_patience, min_delta=0
             )
         )
+    if isinstance(settings, schema.Phase2):
+        if settings.thaw_every:
+            callbacks.append(rates.Thawing(settings.thaw_every))
+        if by_depth := rates.describe(settings, depths, model.trainable_variables):
+            progress.say(by_depth)
     policy = dtypes.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
     began = time.monotonic()
     with watch.bar, dtypes.computing(model, policy):

@@ -21,7 +21,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What both phases leave: two classifiers that differ in their heads, and their histories."""
     folder = tmp_path_factory.mktemp("trained")
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", ""), "", image, linear, CLASSES)
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
     for seed, (stage, where) in enumerate({"phase1_head": layout.PHASE1, "phase2_finetune": layout.PHASE2}.items()):
         keras.utils.set_random_seed(seed)
         model.save(folder / where, model.build(card, weights="random"))

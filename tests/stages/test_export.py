@@ -17,7 +17,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What phase 2 leaves."""
     folder = tmp_path_factory.mktemp("trained")
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [8], [0.5], 0.0)
-    card = model.Card(schema.Backbone("mobilenet_v2", "random", "", ""), "", image, linear, CLASSES)
+    card = model.Card(schema.Backbone("mobilenet_v2", "random", "", "", ""), "", image, linear, CLASSES)
     keras.utils.set_random_seed(0)
     model.save(folder / layout.PHASE2, model.build(card, weights="random"))
     return folder

@@ -42,14 +42,17 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     unseen = {"out_of_sample_train.npy", "out_of_sample_val.npy"}
     assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, *unseen}
     figures = records.read_json(layout.metrics("phase1_head"))
-    assert set(figures) == {"best_epoch", "epochs", "made_from", "precision", "val_accuracy", "val_loss"}
+    about = {"canary", "weights_sha256"}
+    assert set(figures) == about | {"best_epoch", "epochs", "made_from", "precision", "val_accuracy", "val_loss"}
+    assert figures["canary"].startswith("pixel range as pretrained: lite (0.0")
     assert figures["made_from"] == records.made_from([layout.MANIFEST])
     assert len(records.read_csv(layout.history("phase1_head"))) == figures["epochs"]
 
     # What the figures say of the classifier is true of the one on disk.
     classifier = model.load(layout.PHASE1)
     assert classifier.card.classes == images.classes() == ["class_0", "class_1", "class_2"]
-    assert classifier.card.weights_sha256 == backbone.weights_sha256("efficientnet_lite0", "package")
+    pin = backbone.weights_sha256("efficientnet_lite0", "package")
+    assert classifier.card.weights_sha256 == figures["weights_sha256"] == pin
     val = images.read("data/raw", "val")
     (pixels,) = images.pixels(classifier.card.image, val.paths, len(val))
     logits = np.asarray(model.whole(classifier)(pixels, training=False), np.float64)

@@ -137,3 +137,18 @@ def test_without_phase_one_the_stage_says_what_to_run() -> None:
     prepare.main()
     with pytest.raises(ValueError, match=r"^models/phase1_head: expected model\.json .* run `dvc repro` first"):
         phase2_finetune.main()
+
+
+@pytest.mark.usefixtures("phase1")
+@pytest.mark.parametrize("activations", ["cached", "streaming"])
+def test_options_by_depth_and_of_batch_norm_reach_the_model_that_is_written(activations: str) -> None:
+    wanted = {"batch_norm": "trainable_affine", "layer_decay": 0.5, "weight_decay": 0.01, "activations": activations}
+    set_params(phase2=wanted)
+    phase2_finetune.main()
+    before, after = model.load(layout.PHASE1), model.load(layout.PHASE2)
+    cut = boundaries.find(before.backbone, "40")
+    assert records.read_json(layout.metrics("phase2_finetune"))["best_epoch"] > 0
+    for number, (old, new) in enumerate(zip(before.backbone.layers, after.backbone.layers, strict=True)):
+        for one, two in zip(old.variables, new.variables, strict=True):
+            is_kept = number <= cut.frozen_layers or one.name in {"moving_mean", "moving_variance"}
+            assert np.array_equal(one.numpy(), two.numpy()) == is_kept, one.path

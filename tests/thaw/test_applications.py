@@ -144,7 +144,7 @@ def test_the_exported_file_and_the_engines_say_the_same(name: str, tmp_path: Pat
     size = applications.ROWS[name].smallest
     image = schema.Image(size, "squash", "bilinear", antialias=True)
     head = schema.Head(pooling="avg", units=[], dropout=[], l2=0)
-    card = model.Card(schema.Backbone(name, "random", "", ""), "0" * 64, image, head, ["ant", "bee"])
+    card = model.Card(schema.Backbone(name, "random", "", "", ""), "0" * 64, image, head, ["ant", "bee"])
     classifier = model.build(card, weights="random")
     pixels = pixels_for(classifier.backbone)
     deployed = exporting.serving(classifier)

@@ -1,12 +1,13 @@
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from thaw import backbone, records
+from thaw import backbone, efficientnet_lite, records
 from thaw.framework import keras
 
 SHARED = Path(os.environ.get("THAW_SHARED", Path(__file__).parents[3] / "shared"))
@@ -98,19 +99,48 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_imagenet_weights_are_kerass_download(published: Path) -> None:
     network = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(224, 224, 3))
-    network.save(published / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5")
-    assert _same_weights(backbone.build("mobilenet_v2", "imagenet", 64), network)
-    again = backbone.weights_sha256("mobilenet_v2", "imagenet")
-    assert again == backbone.weights_sha256("mobilenet_v2", "imagenet")
-    assert again != backbone.weights_sha256("mobilenet_v2", "random")
     by_hand = published / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+    network.save(by_hand)
+    pin = records.sha256(by_hand)
+    assert _same_weights(backbone.build("mobilenet_v2", "imagenet", 64, pin), network)
+    assert backbone.weights_sha256("mobilenet_v2", "imagenet", pin) == pin
+    assert backbone.weights_sha256("mobilenet_v2", "imagenet") == pin  # it is on this machine now
     assert _same_weights(backbone.build("mobilenet_v2", str(by_hand), 64), network)
 
 
 @pytest.mark.usefixtures("published")
 def test_a_failed_download_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"expected to download .* give a local file with backbone\.weights=PATH"):
+    with pytest.raises(ValueError, match=r"expected to download mobilenet_v2.* put it here as .* backbone\.weights$"):
+        backbone.build("mobilenet_v2", "imagenet", 64, "0" * 64)
+
+
+@pytest.mark.usefixtures("published")
+def test_what_keras_pins_no_hash_for_is_not_fetched_without_one() -> None:
+    with pytest.raises(ValueError, match=r"^backbone\.sha256: expected the sha256 that mobilenet_v2.* is not fetched"):
         backbone.build("mobilenet_v2", "imagenet", 64)
+
+
+def _build(name: str, weights: str, sha256: str) -> keras.Model:
+    return backbone.build(name, weights, 64, sha256=sha256)
+
+
+def _hash(name: str, weights: str, sha256: str) -> str:
+    return backbone.weights_sha256(name, weights, sha256=sha256)
+
+
+@pytest.mark.parametrize("build", [_build, _hash])
+def test_a_hash_that_is_asked_for_is_checked_whatever_the_source(
+    build: Callable[[str, str, str], object], lite0: keras.Model, tmp_path: Path
+) -> None:
+    path = tmp_path / "lite0.weights.h5"
+    lite0.save_weights(path)
+    for weights, right in (
+        (str(path), records.sha256(path)),
+        ("package", efficientnet_lite.VARIANTS["efficientnet_lite0"].sha256),
+    ):
+        build("efficientnet_lite0", weights, right)
+        with pytest.raises(ValueError, match=r"^backbone\.sha256: expected .* to have the sha256 00+, received "):
+            build("efficientnet_lite0", weights, "0" * 64)
 
 
 def test_weights_of_another_network_are_refused(lite0: keras.Model, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def classifier(seed: int) -> model.Classifier:
     pixels = keras.Input((32, 32, 3), name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
     features = keras.layers.Conv2D(16, 3, strides=4, activation="relu")(scaled)
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", ""), "", image, linear, CLASSES)
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
     return model.Classifier(keras.Model(pixels, features, name="tiny"), head.build(linear, 16, 3), card, {})
 
 

@@ -24,7 +24,7 @@ def build(name: str = "mobilenet_v2", image: schema.Image = SQUARE) -> model.Cla
     """A classifier whose weights are random, and the same each time."""
     keras.utils.set_random_seed(0)
     head = schema.Head("avg", [16], [0.5], 0.0)
-    card = model.Card(schema.Backbone(name, "random", "", ""), "", image, head, CLASSES)
+    card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, head, CLASSES)
     return model.build(card, weights="random")
 
 

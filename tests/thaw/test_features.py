@@ -27,11 +27,15 @@ CLEAN = schema.Augment(1, False, False, False, 0, 0, 0, 0, 0, 0)
 FLIPPED = replace(CLEAN, views=3, horizontal_flip=True, brightness=0.2)
 PHASE2 = schema.Phase2(
     unfreeze="40",
+    batch_norm="inference",
     epochs=3,
     batch_size=4,
     learning_rate=1e-3,
     allow_high_rate=False,
     patience=3,
+    weight_decay=0,
+    layer_decay=1,
+    thaw_every=0,
     schedule="constant",
     warmup=0,
     mixup=0,
@@ -85,7 +89,7 @@ def built(name: str = "efficientnet_lite0") -> model.Classifier:
     """The same one each time."""
     seeds.fix(0)
     head = schema.Head(pooling="avg", units=[16], dropout=[0.3], l2=0)
-    card = model.Card(schema.Backbone(name, "random", "", ""), "0" * 64, SIZE, head, ["a", "b", "c"])
+    card = model.Card(schema.Backbone(name, "random", "", "", ""), "0" * 64, SIZE, head, ["a", "b", "c"])
     return model.build(card, weights="random")
 
 
@@ -160,7 +164,7 @@ def test_after_phase_one_nothing_passes_the_frozen_layers_again(
     features.pooled(classifier, settings, train, val)
     monkeypatch.setattr(extraction, "engine", refuse)
     cut, frozen, _ = parts(classifier, "40")
-    inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
+    inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
     assert inputs.views == 3
     expected = np.asarray(frozen(pixels(train), training=False))
     np.testing.assert_allclose(all_of(inputs.train, 10), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
@@ -185,7 +189,7 @@ def test_a_stream_gives_the_views_of_the_images_asked_for(
     settings.phase2.activations = "streaming"
     classifier = built()
     cut, frozen, _ = parts(classifier, unfreeze)
-    inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
+    inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
     assert inputs.views == features.FRESH_VIEWS
     assert rows(settings.compute.cache_dir) == 0
     chosen, views = np.array([7, 2, 2, 5]), np.array([0, 3, 2_000_000_000, 0])
@@ -215,7 +219,7 @@ def test_cached_or_streaming_the_training_is_the_same(
         settings.phase2.activations = wanted
         classifier = built()
         cut, frozen, thawed = parts(classifier, "40")
-        inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
+        inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
         assert inputs.views == 1
         batches, checks = features.batches(inputs, train, val, settings.phase2, 3)
         start = weights(thawed)
@@ -239,7 +243,7 @@ def test_of_each_kind_of_network_cached_and_streaming_activations_agree(
     cut, frozen, _ = parts(classifier, "50%")
     found = []
     for settings.phase2.activations in ("cached", "streaming"):
-        inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
+        inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
         found.append(all_of(inputs.train, len(train)))
     assert np.std(found[1]) > 0
     np.testing.assert_allclose(found[0], found[1], rtol=2**-11, atol=2e-5 * np.abs(found[1]).max())
@@ -252,7 +256,7 @@ def test_storing_in_fp16_moves_the_answers_by_little(
     classifier = built()
     cut, frozen, thawed = parts(classifier, "40")
     settings.phase2.activations = "cached"
-    inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
+    inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
     exact = np.asarray(frozen(pixels(train), training=False))
     stored = all_of(inputs.train, 10)
     # fp16 rounds to 2**-11 of a value; the engine itself is off by 1e-5 of the largest.

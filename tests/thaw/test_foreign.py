@@ -58,7 +58,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def classifier(name: str, weights: str, builder: str = "", pixels: str = "-1..1") -> model.Classifier:
-    described = schema.Backbone(name, weights, builder, pixels)
+    described = schema.Backbone(name, weights, builder, pixels, "")
     card = model.Card(described, "0" * 64, IMAGE, HEAD, ["ant", "bee"])
     return model.build(card, weights=weights)
 
@@ -174,7 +174,7 @@ def test_a_module_that_can_be_called_is_a_saved_model_too(tmp_path: Path) -> Non
 
 
 def test_a_saved_model_of_other_images_is_refused(saved: Path) -> None:
-    described = schema.Backbone("saved_model", str(saved), "", "0..1")
+    described = schema.Backbone("saved_model", str(saved), "", "0..1", "")
     larger = schema.Image(64, "squash", "bilinear", antialias=True)
     with pytest.raises(ValueError, match=r"expected a SavedModel of images \(None, 64, 64, 3\) float32, received"):
         model.build(model.Card(described, "", larger, HEAD, ["ant", "bee"]), weights=str(saved))
@@ -253,7 +253,7 @@ def test_a_preset_of_kerashub_is_cut_trained_exported_and_loaded_where_it_is_not
 
 def test_the_hash_of_a_folder_is_of_its_files(saved: Path, tmp_path: Path) -> None:
     before = foreign.digest(saved)
-    assert backbone.weights_sha256("saved_model", str(saved), "", "0..1") == before
+    assert backbone.weights_sha256("saved_model", str(saved), "", "0..1", "") == before
     saved.rename(tmp_path / "elsewhere")
     assert foreign.digest(tmp_path / "elsewhere") == before
     (tmp_path / "elsewhere" / "new").touch()

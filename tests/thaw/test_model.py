@@ -13,7 +13,7 @@ LABELS = np.arange(6) % 3
 
 
 def built(name: str = "efficientnet_lite0") -> model.Classifier:
-    card = model.Card(schema.Backbone(name, "random", "", ""), "0" * 64, IMAGE, HEAD, ["ant", "bee", "cow"])
+    card = model.Card(schema.Backbone(name, "random", "", "", ""), "0" * 64, IMAGE, HEAD, ["ant", "bee", "cow"])
     return model.build(card, weights="random")
 
 

@@ -23,7 +23,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
     pixels = keras.Input((32, 32, 3), name="pixels")
     backbone = keras.Model(pixels, keras.layers.Rescaling(1 / 255, name="range")(pixels), name="tiny")
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", ""), "", image, linear, CLASSES)
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
     classifier = model.Classifier(backbone, head.build(linear, 3, 2), card, {})
     classifier.head.get_layer("logits").kernel.assign([[-5.0, 5.0], [5.0, -5.0], [0.0, 0.0]])
     folder = tmp_path_factory.mktemp("project") / layout.EXPORTED

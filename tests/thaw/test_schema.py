@@ -164,9 +164,9 @@ def test_the_schema_imports_nothing_heavy() -> None:
 
 
 def test_a_network_from_outside_the_table_says_what_it_needs() -> None:
-    assert schema.Backbone("custom", "builder", "mine:build", "0..1").builder == "mine:build"
-    assert schema.Backbone("keras_hub", "presets/small", "", "imagenet").weights == "presets/small"
+    assert schema.Backbone("custom", "builder", "mine:build", "0..1", "").builder == "mine:build"
+    assert schema.Backbone("keras_hub", "presets/small", "", "imagenet", "").weights == "presets/small"
     with pytest.raises(ValueError, match=r"backbone.builder: expected package\.module:function, received ''"):
-        schema.Backbone("custom", "random", "", "0..1")
+        schema.Backbone("custom", "random", "", "0..1", "")
     with pytest.raises(ValueError, match=r"backbone.weights: expected a folder or a handle, received 'imagenet'"):
-        schema.Backbone("saved_model", "imagenet", "", "0..1")
+        schema.Backbone("saved_model", "imagenet", "", "0..1", "")

@@ -22,11 +22,15 @@ PHASE1 = schema.Phase1(
 )
 PHASE2 = schema.Phase2(
     unfreeze="40",
+    batch_norm="inference",
     epochs=10,
     batch_size=8,
     learning_rate=0.01,
     allow_high_rate=True,
     patience=1000,
+    weight_decay=0,
+    layer_decay=1,
+    thaw_every=0,
     schedule="constant",
     warmup=0,
     mixup=0,
