@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stages import phase1_head, phase2_finetune, prepare
-from thaw import boundaries, extraction, layout, model, records
+from thaw import boundaries, extraction, images, layout, model, records
 from thaw.framework import keras
 
 MADE = (
@@ -66,11 +66,13 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     assert line.startswith("phase2_finetune: 40 layers asked, ")
     assert line.endswith(f"→ {layout.PHASE2}")
 
+    unseen = layout.validation(layout.PHASE2)
     assert {path.name for path in layout.PHASE2.iterdir()} == {
         model.WEIGHTS,
         model.CARD,
         model.PRETRAINED,
         layout.BLOCKS.name,
+        unseen.name,
     }
     rows = records.read_csv(layout.BLOCKS)
     assert [row["block"] for row in rows if int(row["trained"])] == [
@@ -80,6 +82,10 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
         "block_7a",
         "top",
     ]
+    answers = np.load(unseen)
+    assert answers.shape == (6, 3) and answers.dtype == np.float32
+    right = (answers.argmax(axis=1) == images.read("data/raw", "val").labels).mean()
+    assert right == pytest.approx(records.read_json(layout.metrics("phase2_finetune"))["val_accuracy"])
     assert (layout.PHASE2 / model.CARD).read_bytes() == (layout.PHASE1 / model.CARD).read_bytes()
     before, after = model.load(layout.PHASE1), model.load(layout.PHASE2)
     cut = boundaries.find(before.backbone, "40")

@@ -156,6 +156,21 @@ def test_each_view_passes_once_and_images_that_are_added_cost_only_themselves(
         assert_stored(values(readers[0], 9, view), expected(split, LIGHT, view)[0])
 
 
+def test_what_the_cache_names_is_told_without_computing_anything(
+    tmp_path: Path, no_engine: Callable[[], None]
+) -> None:
+    few, more = some_images(tmp_path / "images", 3), some_images(tmp_path / "images", 4)
+    one, both = frozen(tmp_path, "middle"), frozen(tmp_path)
+    assert not activations.complete(one, [(few, 2)])
+    activations.cached(one, [(few, 2)])
+    no_engine()
+    assert activations.complete(one, [(few, 2)])
+    assert activations.complete(one, [(few, 1), (few, 2)])
+    assert not activations.complete(one, [(few, 3)])
+    assert not activations.complete(one, [(few, 2), (more, 1)])
+    assert not activations.complete(both, [(few, 2)])
+
+
 def test_a_view_more_costs_only_that_view(tmp_path: Path, passes: list[int]) -> None:
     split = some_images(tmp_path / "raw", 5)
     activations.cached(frozen(tmp_path), [(split, 2)])

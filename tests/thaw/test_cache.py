@@ -44,6 +44,12 @@ def test_rows_come_back_bit_for_bit_in_the_order_asked_for(entry: cache.Entry) -
     assert entry.size() == 5 * (ROW_BYTES + 74) == sum(file.stat().st_size for file in entry.path.glob("*.*"))
 
 
+def test_the_images_of_an_entry_are_told_by_its_index(entry: cache.Entry) -> None:
+    assert cache.names(entry.path) == cache.names(entry.path.parent / "none") == set()
+    entry.append(HASHES[:3], values(3))
+    assert cache.names(entry.path) == set(HASHES[:3])
+
+
 def test_an_entry_that_is_new_or_empty_has_nothing(entry: cache.Entry) -> None:
     assert entry.find(HASHES).tolist() == [-1] * 20
     assert entry.find([]).tolist() == []

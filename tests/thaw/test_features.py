@@ -170,6 +170,53 @@ def test_after_phase_one_nothing_passes_the_frozen_layers_again(
     np.testing.assert_allclose(all_of(inputs.train, 10), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("phase", [1, 2])
+def test_images_that_pass_leave_the_activations_at_every_depth_of_a_sweep(
+    settings: Settings, train: images.Images, val: images.Images, monkeypatch: pytest.MonkeyPatch, phase: int
+) -> None:
+    settings.compute.depths = ["20", "40", "block_6a", "nonsense", "none", "all"]
+    classifier = built()
+    own, frozen, _ = parts(classifier, "40")
+    given = (own, classifier.card, settings, train, val, classifier.backbone)
+    if phase == 1:
+        features.pooled(classifier, settings, train, val)
+    else:
+        features.at_boundary(frozen, *given)
+    # Three views of each cut, and in phase 1 of the pooled features.
+    assert rows(settings.compute.cache_dir) == 3 * (3 + (phase == 1))
+    monkeypatch.setattr(extraction, "engine", refuse)
+    for depth in ("20", "40", "block_6a"):
+        settings.phase2.unfreeze = depth
+        cut, frozen, _ = parts(classifier, depth)
+        inputs = features.at_boundary(frozen, cut, *given[1:])
+        expected = np.asarray(frozen(pixels(train), training=False))
+        np.testing.assert_allclose(all_of(inputs.train, 10), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_depths_beyond_the_budget_are_left_out_and_the_trials_own_comes_first(
+    settings: Settings, train: images.Images, val: images.Images
+) -> None:
+    classifier = built()
+    _, frozen, _ = parts(classifier, "20")
+    row = activations.Frozen(frozen, ["own"], "", SIZE, FLIPPED, settings.compute)
+    settings.phase2.unfreeze, settings.compute.depths = "20", ["40", "110"]
+    settings.compute.cache_gb = 1.01 * row.cache_bytes(len(train), len(val)) / 1e9
+    features.pooled(classifier, settings, train, val)
+    assert rows(settings.compute.cache_dir) == 3 + 3
+
+
+def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
+    settings: Settings, train: images.Images, val: images.Images
+) -> None:
+    classifier = built()
+    cut, frozen, thawed = parts(classifier, "40")
+    inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
+    found = features.unseen(inputs, len(val), thawed)
+    np.testing.assert_allclose(found.sum(axis=1), np.ones(5), rtol=1e-6)
+    logits = np.asarray(thawed(np.asarray(frozen(pixels(val), training=False)), training=False))
+    np.testing.assert_array_equal(found.argmax(axis=1), logits.argmax(axis=1))
+
+
 @pytest.mark.parametrize(
     ("unfreeze", "wanted", "entries"),
     [("40", "auto", 6), ("40", "streaming", 3), ("all", "auto", 3)],

@@ -1,12 +1,16 @@
 """A trial made an experiment of conf/, in a copy of the project."""
 
+import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from thaw import config, promote, sweep_table
+from thaw import config, layout, promote, sweep_table, trial
 
+TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "phase2.epochs=1", "tracking.enabled=false")
 NAME = "rate=0.0001,depth=20-00000002"
 
 
@@ -60,9 +64,30 @@ def test_a_name_that_is_none_and_a_trial_of_another_commit_are_refused(finished_
     assert list(Path("conf/experiment").glob("*.yaml")) == [Path("conf/experiment/article.yaml")]
 
 
-def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import argparse  # noqa: PLC0415
+@pytest.mark.slow
+def test_the_promoted_trial_comes_out_of_dvc_repro_bit_for_bit(project: Path, tiny_images: Path) -> None:
+    def run(*words: str) -> str:
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
+    run("git", "add", ".")
+    run("git", "commit", "--quiet", "--message=images")
+    swept = ("phase2.learning_rate=1e-4,2e-4", "phase2.unfreeze=block_7a", "data.seed=3")
+    run(sys.executable, "-m", "thaw.sweep", *TINY, "backbone.weights=random", *swept)
+    sweep, record = promote.find("lr=0.0002")
+    promote.write("chosen", sweep, record)
+    run(sys.executable, "-m", "thaw.config", "+experiment=chosen", "tracking.enabled=false")
+    # Without DVC's memory of the trial: all of it is computed again.
+    assert "Running stage 'phase2_finetune'" in run("dvc", "repro", "--no-run-cache", trial.TARGET)
+    for stage in ("phase1_head", trial.TARGET):
+        paths = [layout.metrics(stage), layout.history(stage)]
+        assert [path.read_text() for path in paths] == trial.files(record["name"], [path.as_posix() for path in paths])
+    weights = (layout.PHASE2 / "model.weights.h5").read_bytes()
+    assert trial.cached(record["name"], trial.TARGET, "model.weights.h5") == weights
+
+
+def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     promote._promote(argparse.Namespace(trial=NAME, name=None))
     assert Path("conf/experiment/lr_0_0001_depth_20.yaml").is_file()
     assert "python -m thaw.config +experiment=lr_0_0001_depth_20 && dvc repro" in capsys.readouterr().out

@@ -116,3 +116,61 @@ def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
         leash.stop(process)
         assert process.poll() is not None
     assert psutil.wait_procs(family, timeout=30)[1] == []
+
+
+def test_a_label_is_short_and_says_no_two_things_alike() -> None:
+    assert trial.label(["phase2.learning_rate=3e-05", "phase2.unfreeze=block_13"]) == "lr=3e-05 depth=block_13"
+    assert trial.label(["phase1.seed=1", "phase2.seed=2", "head=linear"]) == "phase1.seed=1 phase2.seed=2 head=linear"
+    assert trial.label(["+experiment=article"]) == "experiment=article"
+    assert trial.label([]) == ""
+
+
+def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+    for name in (*threads, "TF_FORCE_GPU_ALLOW_GROWTH", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(leash, "cores", lambda: 8)
+    assert trial.environment(0, 1) == {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    several = trial.environment(0, 3)
+    assert [several[name] for name in threads] == ["2", "2"]
+    assert trial.environment(0, 20)["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [trial.environment(number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["3", "5", "3"]
+    assert "CUDA_VISIBLE_DEVICES" not in trial.environment(0, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert "OMP_NUM_THREADS" not in trial.environment(0, 2)
+    assert trial.environment(0, 1)["TF_NUM_INTRAOP_THREADS"] == "7"  # as Ray says it
+
+
+def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
+    state = trial.fingerprint(Path("data/raw"))
+    first = trial.upstream(values, state)
+    values["phase2"]["learning_rate"] /= 2
+    values["compute"]["depths"] = ["20"]
+    assert trial.upstream(values, state) == first
+    values["head"]["l2"] += 0.1
+    assert trial.upstream(values, state) != first
+    assert trial.upstream(values, "another state") != trial.upstream(values, state)
+
+
+def test_a_change_of_code_that_no_trial_runs_leaves_its_name(values: dict[str, Any]) -> None:
+    before = trial.trial_name(["a=1"], values)
+    with Path("thaw/sweep.py").open("a") as file:
+        file.write("# changed\n")
+    assert trial.trial_name(["a=1"], values) == before
+
+
+@pytest.mark.usefixtures("finished_sweep")
+def test_what_an_experiment_has_made_is_found_in_dvcs_cache() -> None:
+    name = "rate=0.0001,depth=20-00000002"
+    assert trial.counted(name) == 40
+    classes = trial.cached(name, "prepare", "classes.json")
+    assert classes is not None and b'"a"' in classes
+    assert trial.cached(name, "prepare", "nonesuch") is None
+    assert trial.files("nonesuch-00000000", ["params.yaml"]) == [""]
+    trial.forget(name)
+    assert trial.finished(name) is None
+
+
+def test_a_trial_that_was_killed_has_that_for_a_reason() -> None:
+    assert "out of memory" in trial.reason("Running stage 'phase1_head':\n", trial.KILLED)
