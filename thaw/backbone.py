@@ -151,7 +151,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
         ) from error
 
 
-def build(name: str, weights: str, size: int, builder: str = "", pixels: str = "") -> keras.Model:
+def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str = "") -> keras.Model:
     """The network of a row, or one from outside the table, with its weights, without a classifier.
 
     Args:
@@ -199,7 +199,7 @@ def _foreign(name: str, weights: str, size: int, builder: str, pixels: str) -> k
     return model
 
 
-def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "") -> str:
+def weights_sha256(name: str, weights: str, *, builder: str = "", pixels: str = "") -> str:
     """Hex digest that tells pretrained weights from others.
 
     For ``package`` and a path it is the file's, or the folder's. For ``random``, ``imagenet`` and ``builder``, which
@@ -214,7 +214,7 @@ def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "")
         return records.sha256(source.file())
     size = SIZE_OF_CUSTOM if name == foreign.CUSTOM else family(name).smallest
     digest = hashlib.sha256()
-    for array in build(name, weights, size, builder, pixels).get_weights():
+    for array in build(name, weights, size, builder=builder, pixels=pixels).get_weights():
         digest.update(np.ascontiguousarray(array, "<f4").tobytes())
     return digest.hexdigest()
 

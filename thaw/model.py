@@ -55,8 +55,8 @@ def build(card: Card, *, weights: str) -> Classifier:
     Args:
         weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
     """
-    described = card.backbone
-    backbone = backbones.build(described.name, weights, card.image.size, described.builder, described.pixels)
+    own = {"builder": card.backbone.builder, "pixels": card.backbone.pixels}
+    backbone = backbones.build(card.backbone.name, weights, card.image.size, **own)
     return _with_head(backbone, card, fingerprint(backbone), weights)
 
 
