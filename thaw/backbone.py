@@ -156,7 +156,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
         ) from error
 
 
-def build(name: str, weights: str, size: int, builder: str = "", pixels: str = "", sha256: str = "") -> keras.Model:
+def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str = "", sha256: str = "") -> keras.Model:
     """The network of a row, or one from outside the table, with its weights, without a classifier.
 
     Args:
@@ -206,7 +206,7 @@ def _foreign(name: str, weights: str, size: int, builder: str, pixels: str) -> k
     return model
 
 
-def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "", sha256: str = "") -> str:
+def weights_sha256(name: str, weights: str, *, builder: str = "", pixels: str = "", sha256: str = "") -> str:
     """Hex digest that tells pretrained weights from others.
 
     It is the file's, or the folder's. For ``random`` and ``builder``, which have no file, it is that of the built
@@ -216,7 +216,10 @@ def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "",
         sha256: that it must be; empty: any. Random weights are the program's own, so theirs is not asked.
     """
     if name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
-        return foreign.digest(foreign.folder(weights))
+        found = foreign.digest(foreign.folder(weights))
+        if sha256 not in ("", found):
+            raise ValueError(f"backbone.sha256: expected {weights} to have the sha256 {sha256}, received {found}")
+        return found
     source = _source(name, weights)
     if isinstance(source, Path):
         provenance.check(source, sha256)
@@ -225,7 +228,7 @@ def weights_sha256(name: str, weights: str, builder: str = "", pixels: str = "",
         return records.sha256(source.file(sha256))
     size = SIZE_OF_CUSTOM if name == foreign.CUSTOM else family(name).smallest
     digest = hashlib.sha256()
-    for array in build(name, weights, size, builder, pixels).get_weights():
+    for array in build(name, weights, size, builder=builder, pixels=pixels).get_weights():
         digest.update(np.ascontiguousarray(array, "<f4").tobytes())
     return digest.hexdigest()
 

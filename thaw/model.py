@@ -55,10 +55,8 @@ def build(card: Card, *, weights: str) -> Classifier:
     Args:
         weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
     """
-    described = card.backbone
-    backbone = backbones.build(
-        described.name, weights, card.image.size, described.builder, described.pixels, described.sha256
-    )
+    described = asdict(card.backbone) | {"weights": weights}
+    backbone = backbones.build(**described, size=card.image.size)
     return _with_head(backbone, card, fingerprint(backbone), weights)
 
 

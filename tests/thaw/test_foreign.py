@@ -253,7 +253,9 @@ def test_a_preset_of_kerashub_is_cut_trained_exported_and_loaded_where_it_is_not
 
 def test_the_hash_of_a_folder_is_of_its_files(saved: Path, tmp_path: Path) -> None:
     before = foreign.digest(saved)
-    assert backbone.weights_sha256("saved_model", str(saved), "", "0..1", "") == before
+    assert backbone.weights_sha256("saved_model", str(saved), pixels="0..1", sha256=before) == before
+    with pytest.raises(ValueError, match=rf"^backbone\.sha256: expected .* to have the sha256 0, received {before}"):
+        backbone.weights_sha256("saved_model", str(saved), pixels="0..1", sha256="0")
     saved.rename(tmp_path / "elsewhere")
     assert foreign.digest(tmp_path / "elsewhere") == before
     (tmp_path / "elsewhere" / "new").touch()
