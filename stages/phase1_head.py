@@ -36,7 +36,7 @@ def main() -> None:
         classifier = model.build(card, weights=settings.backbone.weights)
 
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-        verdict = canaries.check(classifier.backbone, next(images.pixels(card.image, train.paths[:16], 16)))
+        verdict = canaries.check(classifier.backbone, images.few(card.image, train.paths), settings.phase1.canary)
         inputs = features.pooled(classifier, settings, train, val)
         history = training.fit(
             classifier.head,

@@ -33,7 +33,7 @@ SIDE = 224  # pixels at most: more make the answer slower, not surer
 # Divergences in nats a channel, of which no channel counts more than the cap: a few that hardly ever differ from 0
 # would say all. A network that was pretrained on ImageNet comes to 0.03 in its own range, in the nearest other to 0.5.
 CAP = 3.0
-FITS, FITS_NOT, CLEARLY = 0.2, 0.25, 3.0
+FITS, FITS_NOT, CLEARLY = 0.1, 0.25, 3.0
 # Exchanging red and blue changes little but the means. They are off by 0.006 variances as they should be, and by 0.04
 # when exchanged.
 EXCHANGED = 0.02
@@ -48,18 +48,25 @@ class Verdict:
     distance: float | None = None  # of the configured range, nats a channel
 
 
-def check(backbone: keras.Model, pixels: np.ndarray) -> Verdict:
+def check(backbone: keras.Model, pixels: np.ndarray, on_mistake: str = "stop") -> Verdict:
     """Judge the range of what the backbone is fed with.
 
     Args:
         backbone: pretrained; pixels (batch, size, size, 3) in [0, 255] → features.
         pixels: (n, size, size, 3) of some training images as the backbone is to be given them.
+        on_mistake: of ``thaw.phases.CANARIES``; ``warn`` is for networks that were not pretrained on photographs.
 
     Raises:
         ValueError: another range fits clearly better, or the images are in none that this program makes.
     """
     _check_images(pixels)
-    verdict = _judge(backbone)
+    try:
+        verdict = _judge(backbone)
+    except ValueError as mistake:
+        if on_mistake == "stop":
+            raise
+        progress.warn(str(mistake))
+        return Verdict(judged=False, text=str(mistake))
     progress.say(verdict.text)
     return verdict
 
@@ -112,16 +119,17 @@ def photographs(size: int) -> np.ndarray:
     return images
 
 
-def words(found: Range) -> str:
-    """What a range is called."""
+def words(found: Range, *, every: bool = False) -> str:
+    """What a range is called; with ``every``, all names of ranges that a network would not tell from it."""
     names = {
         f"{name}{more}": one
         for name, known in RANGES.items()
         for one, more in ((known, ""), (known.swapped(), ", red and blue exchanged"))
     }
-    nearest = min(names, key=lambda name: float(np.abs(names[name](CORNERS) - found(CORNERS)).max()))
-    if found.is_near(names[nearest]):
-        return nearest
+    near = [name for name in names if found.is_near(names[name])]
+    if near:
+        nearest = min(near, key=lambda name: float(np.abs(names[name](CORNERS) - found(CORNERS)).max()))
+        return " or ".join(near) if every else nearest
     corners = found(CORNERS)
     return f"{corners.min():.4g} to {corners.max():.4g}"
 
@@ -129,8 +137,9 @@ def words(found: Range) -> str:
 def _complaint(backbone: keras.Model, better: Range, configured: Range, distance: float, own: float) -> str:
     return (
         f"backbone: expected pixels in the range that {backbone.name} was pretrained in, by its first BatchNorm "
-        f"{words(better)} ({distance:.2g} from its record), received {words(configured)} ({own:.2g}); load weights "
-        "that were trained on these pixels, or correct the range of a network of your own"
+        f"{words(better, every=True)} ({distance:.2g} from its record), received {words(configured)} ({own:.2g}); "
+        "load weights that were trained on these pixels, or correct the range of a network of your own; if it was not "
+        "trained on photographs, set phase1.canary=warn"
     )
 
 

@@ -13,6 +13,9 @@ from thaw.framework import keras, tf
 Source = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+FEW = 16  # images, to look at before all of them pass
+
+
 @dataclass
 class Images:
     """The images of one split, in the manifest's order."""
@@ -77,6 +80,11 @@ def pixels(image: schema.Image, paths: Sequence[str], batch_size: int) -> Iterat
             f"an image changed or went after it was prepared ({reason:.200}); run `dvc repro`, which looks again "
             "(`dvc repro --force prepare` where data.raw is a table)"
         ) from error
+
+
+def few(image: schema.Image, paths: Sequence[str]) -> np.ndarray:
+    """The first images, (n, size, size, 3) float32 in [0, 255]."""
+    return next(pixels(image, paths[:FEW], FEW))
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stubs

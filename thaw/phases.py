@@ -10,6 +10,7 @@ ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
+CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
 
 
@@ -36,6 +37,7 @@ class Phase1:
     plateau_factor: float  # what the rate is multiplied by on a plateau, 0.01 to 1 (1: never cut)
     class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
     sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
+    canary: str  # what follows if the backbone's pixels seem to be in a wrong range: stop or warn
     seed: int  # 0 to 4294967295, of the head's initial weights, the dropout and the order of the images
 
     def __post_init__(self) -> None:
@@ -46,6 +48,7 @@ class Phase1:
         between(self, "patience", 1, 1000, "epochs")
         between(self, "plateau_patience", 1, 1000, "epochs")
         between(self, "plateau_factor", 0.01, 1)
+        one_of(self, "canary", CANARIES)
         _check_balance(self)
 
 

@@ -102,8 +102,8 @@ def test_imagenet_weights_are_kerass_download(published: Path) -> None:
     by_hand = published / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
     network.save(by_hand)
     pin = records.sha256(by_hand)
-    assert _same_weights(backbone.build("mobilenet_v2", "imagenet", 64, pin), network)
-    assert backbone.weights_sha256("mobilenet_v2", "imagenet", pin) == pin
+    assert _same_weights(backbone.build("mobilenet_v2", "imagenet", 64, sha256=pin), network)
+    assert backbone.weights_sha256("mobilenet_v2", "imagenet", sha256=pin) == pin
     assert backbone.weights_sha256("mobilenet_v2", "imagenet") == pin  # it is on this machine now
     assert _same_weights(backbone.build("mobilenet_v2", str(by_hand), 64), network)
 
@@ -111,7 +111,7 @@ def test_imagenet_weights_are_kerass_download(published: Path) -> None:
 @pytest.mark.usefixtures("published")
 def test_a_failed_download_says_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"expected to download mobilenet_v2.* put it here as .* backbone\.weights$"):
-        backbone.build("mobilenet_v2", "imagenet", 64, "0" * 64)
+        backbone.build("mobilenet_v2", "imagenet", 64, sha256="0" * 64)
 
 
 @pytest.mark.usefixtures("published")

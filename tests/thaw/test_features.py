@@ -177,7 +177,7 @@ def test_images_that_pass_leave_the_activations_at_every_depth_of_a_sweep(
     settings.compute.depths = ["20", "40", "block_6a", "nonsense", "none", "all"]
     classifier = built()
     own, frozen, _ = parts(classifier, "40")
-    given = (own, classifier.card, settings, train, val, classifier.backbone)
+    given = (own, classifier, settings, train, val)
     if phase == 1:
         features.pooled(classifier, settings, train, val)
     else:
@@ -210,7 +210,7 @@ def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
 ) -> None:
     classifier = built()
     cut, frozen, thawed = parts(classifier, "40")
-    inputs = features.at_boundary(frozen, cut, classifier.card, settings, train, val)
+    inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
     found = features.unseen(inputs, len(val), thawed)
     np.testing.assert_allclose(found.sum(axis=1), np.ones(5), rtol=1e-6)
     logits = np.asarray(thawed(np.asarray(frozen(pixels(val), training=False)), training=False))

@@ -97,6 +97,15 @@ def test_pixels_come_in_order_and_none_is_left_out(raw: Path) -> None:
         np.testing.assert_array_equal(np.concatenate(batches), expected)
 
 
+def test_a_few_images_are_the_first_of_them(raw: Path) -> None:
+    paths = images.read(str(raw), "train").paths
+    (whole,) = images.pixels(SQUARE, paths, len(paths))
+    np.testing.assert_array_equal(images.few(SQUARE, paths), whole)
+    many = images.few(SQUARE, paths * 10)
+    assert len(many) == images.FEW
+    np.testing.assert_array_equal(many[:5], whole)
+
+
 def index_and_view(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
     """A source whose inputs say what was asked for."""
     return np.stack([indices, views], axis=1).astype(np.float32)

@@ -18,6 +18,7 @@ PHASE1 = schema.Phase1(
     plateau_factor=0.5,
     class_weight="none",
     sampler="shuffle",
+    canary="stop",
     seed=0,
 )
 PHASE2 = schema.Phase2(
