@@ -1,5 +1,6 @@
 """The pretrained networks and their weights. Where they may be cut is ``thaw.boundaries``'s to know."""
 
+import difflib
 import hashlib
 import importlib
 import math
@@ -105,8 +106,11 @@ def family(name: str) -> Family:
         ValueError: there is none.
     """
     if name not in TABLE:
-        names = ", ".join((*TABLE, *foreign.NAMES))
-        raise ValueError(f"backbone.name: expected one of {names}, received {name!r}")
+        near = difflib.get_close_matches(name, (*TABLE, *foreign.NAMES), n=3, cutoff=0.5)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(
+            f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {name!r}{meant}"
+        )
     return TABLE[name]
 
 
