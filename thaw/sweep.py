@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from thaw import (
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 RETRY = "--retry-failed"
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What the presets of conf/hydra need besides what every installation has.
 EXTRAS = {
     "hydra/launcher/joblib": "hydra-joblib-launcher",
@@ -118,10 +120,15 @@ def _run(name: str, overrides: list[str], begun: dict[str, Any], values: Any, fo
     environment = trial.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
     environment[pipeline_run.TRIAL] = json.dumps(told)
     kept = [override for override in overrides if not override.startswith("compute.depths=")]
-    failure = trial.run(name, [*kept, warmup.depths(begun["depths"])], folder, begun["owner"], environment=environment)
-    if failure and not leash.alive(begun["owner"]):
-        os._exit(1)  # a launcher's worker that has outlived its sweep; the trial was stopped and has not failed
-    return failure
+    if begun["owner"] != leash.myself() and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: the sweep stops its trial
+    asked = [*kept, warmup.depths(begun["depths"])]
+    try:
+        return trial.run(name, asked, folder, begun["owner"], environment=environment)
+    except KeyboardInterrupt:
+        if not leash.alive(begun["owner"]):
+            os._exit(1)  # a worker that has outlived its sweep
+        raise
 
 
 def _outcome(record: dict[str, Any], *, reused: bool) -> str:
@@ -229,6 +236,10 @@ def propose(folder: Path) -> None:
 
 
 def _interrupt(*_: object) -> None:
+    """Stop the trials in order, before a launcher kills its workers and all they have started."""
+    for number in STOPS:
+        signal.signal(number, signal.default_int_handler)  # again means at once
+    leash.interrupt(leash.myself())
     raise KeyboardInterrupt
 
 
@@ -240,7 +251,7 @@ def main() -> None:
     if RETRY in sys.argv:
         sys.argv[sys.argv.index(RETRY)] = "hydra.callbacks.trials.retry_failed=true"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through, instead of Hydra's paragraphs
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOPS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets
             signal.signal(number, _interrupt)
     try:
@@ -251,7 +262,6 @@ def main() -> None:
             sys.exit(f"thaw.sweep: expected the package {lacking[0]}, found none; install it with `{INSTALL}`")
         sys.exit(f"thaw.sweep: {config.explain(error)}")
     except KeyboardInterrupt:
-        leash.settle(leash.myself())
         for path in layout.SWEEPS.glob(f"*/{plan.FILE}"):
             begun = records.read_json(path)
             if begun["owner"] == leash.myself():

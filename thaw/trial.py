@@ -221,6 +221,9 @@ def run(
 
     Returns:
         Why it failed, one line; empty if it did not.
+
+    Raises:
+        KeyboardInterrupt: it was stopped, and did neither fail nor finish.
     """
     words = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--temp", "--name", name]
     words += [word for override in overrides for word in ("-S", override)]
@@ -232,6 +235,9 @@ def run(
         code = process.wait()
     finally:
         leash.stop(process)
+        leash.tidy(name)
+    if code == leash.INTERRUPTED:
+        raise KeyboardInterrupt
     return reason(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""
 
 
