@@ -72,23 +72,18 @@ def job(composed: DictConfig) -> float:
     name = trial.trial_name(shown, values, begun["state"])
     path = folder / f"{name}.json"
     known = records.read_json(path) if path.is_file() else {}
-    if known.get("failure") and not settings.callbacks.trials.retry_failed:
+    found = trial.finished(name)
+    reused, failure, seconds, clock = found is not None, "", known.get("seconds"), time.time()
+    if known.get("failure") and not reused and not settings.callbacks.trials.retry_failed:
         console.print(f"failed before: {' '.join(shown)}\n  {known['failure']} ({RETRY} runs it again)")
         return math.inf
 
-    found, failure, seconds, start, clock = (
-        trial.finished(name),
-        "",
-        known.get("seconds"),
-        time.monotonic(),
-        time.time(),
-    )
-    reused = found is not None
     if found is None:
         of_all = f" of {begun['trials']}" if begun["trials"] else ""
         console.print(f"trial {settings.job.num + 1}{of_all}: {' '.join(shown)} …")
+        start = time.monotonic()
         failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "")
-        failure = failure or _run(name, overrides, begun, values, folder)
+        failure = failure or _run(name, overrides, begun, folder)
         seconds = round(time.monotonic() - start, 1)
         found = None if failure else trial.finished(name)
         if found is None and not failure:
@@ -110,12 +105,12 @@ def job(composed: DictConfig) -> float:
     return float(found[1][sweep_table.OBJECTIVE]) if found else math.inf
 
 
-def _run(name: str, overrides: list[str], begun: dict[str, Any], values: Any, folder: Path) -> str:
+def _run(name: str, overrides: list[str], begun: dict[str, Any], folder: Path) -> str:
     """Run the trial; why it failed, empty if it did not. Ends this process if the sweep has ended meanwhile."""
     settings = HydraConfig.get()
     shown = plan.distinct(overrides, begun["swept"])
     told = {"sweep": folder.name, "parent": begun["parent"], "label": trial.label(shown)}
-    told["swept"] = dict(override.split("=", 1) for override in shown)
+    told["swept"] = {key: value for key, _, value in (override.partition("=") for override in shown)}
     jobs = int(settings.launcher.get("n_jobs") or 1)
     environment = trial.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
     environment[pipeline_run.TRIAL] = json.dumps(told)

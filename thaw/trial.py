@@ -74,10 +74,10 @@ def upstream(values: Mapping[str, Any], state: str) -> str:
 
 def label(shown: Sequence[str]) -> str:
     """A short name for people, such as ``lr=3e-05 depth=block_13``, made of the overrides that tell trials apart."""
-    keys, values = zip(*(override.split("=", 1) for override in shown), strict=True) if shown else ((), ())
+    keys = [override.partition("=")[0] for override in shown]
     short = [key.rsplit(".", 1)[-1].lstrip("+") for key in keys]
     names = [ALIASES.get(name, name) if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
-    return " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+    return " ".join(name + override[len(key) :] for name, key, override in zip(names, keys, shown, strict=True))
 
 
 def environment(number: int, jobs: int) -> dict[str, str]:
