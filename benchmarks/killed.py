@@ -51,7 +51,7 @@ def main() -> None:
                 before, began = finished(folder), time.monotonic()
                 process = repository.start(folder, overrides)
                 try:
-                    process.wait(moments.uniform(2, wall))
+                    process.wait(moments.uniform(2, 2 * wall / options.kills))
                 except Exception:
                     process.kill()
                     process.wait()
@@ -66,8 +66,8 @@ def main() -> None:
                         "finished": len(now),
                         "run again": sum(now.get(name) != log for name, log in before.items()),
                         "orphans": len(left),
-                        "stash": len(repository.run(folder, "git", "stash", "list")),
-                        "changed": len(repository.run(folder, "git", "status", "--porcelain")),
+                        "stash": len(repository.run(folder, "git", "stash", "list").splitlines()),
+                        "changed": len(repository.run(folder, "git", "status", "--porcelain").splitlines()),
                     }
                 )
             before = finished(folder)

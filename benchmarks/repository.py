@@ -44,7 +44,7 @@ def run(folder: Path, *words: str) -> str:
 def start(folder: Path, overrides: Sequence[str]) -> subprocess.Popen[bytes]:
     """A sweep that runs by itself."""
     words = [sys.executable, "-m", "thaw.sweep", *overrides]
-    with (folder / "sweep.log").open("a") as log:
+    with (folder.parent / "sweep.log").open("a") as log:
         return subprocess.Popen(words, cwd=folder, env=os.environ | ENVIRONMENT, stdout=log, stderr=log)
 
 

@@ -51,7 +51,7 @@ def main() -> None:
             around = [line["seconds"] - line["inside"] for line in trials]
             table = repository.table(folder).decode()
             if ended or len(trials) != 12:
-                raise RuntimeError((folder / "sweep.log").read_text(encoding="utf-8"))
+                raise RuntimeError((folder.parent / "sweep.log").read_text(encoding="utf-8"))
     rows = [
         {"what": "one cold run", "seconds": cold, "cold runs": 1.0, VIEWS: once},
         {"what": "12 trials", "seconds": wall, "cold runs": wall / cold, VIEWS: passed},

@@ -6,13 +6,16 @@ and its copy of the project away, and what is then still there is killed. Nothin
 to bind the life of a process to another's, so it works wherever there are process groups.
 """
 
+import json
 import os
 import platform
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +23,9 @@ from pathlib import Path
 import psutil
 
 GRACE = 60  # seconds that DVC has to put things in order after Ctrl-C before it is killed
+INTERRUPTED = 128 + signal.SIGINT  # the exit code of what was stopped, so that it is not taken for a failure
 LOOK = 1.0  # seconds between two looks at the owner
+NOTES, COPIES = Path(".dvc/tmp/exps/run"), Path(".dvc/tmp/exps/standalone")  # DVC's, of experiments that run
 
 
 def myself() -> str:
@@ -73,37 +78,80 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
+def tidy(name: str) -> None:
+    """Remove the copy of the project that DVC leaves of an interrupted experiment, and its note that it runs."""
+    for note in NOTES.glob("*/*.run"):
+        with suppress(OSError, ValueError):
+            told = json.loads(note.read_text(encoding="utf-8"))
+            copy = Path(told["root_dir"])
+            if told["name"] == name and copy.is_dir() and copy.resolve().parent == COPIES.resolve():
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.rmtree(note.parent, ignore_errors=True)
+
+
 def settle(mark: str) -> None:
     """Wait for trials that have been stopped; they take seconds to put things in order.
 
     Args:
         mark: their sweep's folder, as an absolute path, or their owner.
     """
-    left = []
+    end = time.monotonic() + 2 * GRACE
+    # Looked at, not waited for: that would take the exit code from whoever has started it.
+    while _leashes(mark) and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def interrupt(mark: str) -> None:
+    """Ctrl-C to running trials, in whichever process they were started, and wait for their end; ``mark`` as above.
+
+    Once to each: DVC, which puts things in order then, must not be disturbed again.
+    """
+    for process in _leashes(mark):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+    settle(mark)
+
+
+def _leashes(mark: str) -> list[psutil.Process]:
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = process.cmdline()
-            if words[1:3] == ["-m", "thaw.leash"] and mark in words[3:5]:
-                left.append(process)
-    psutil.wait_procs(left, timeout=2 * GRACE)
+            if words[1:3] == ["-m", "thaw.leash"] and mark in words[3:5] and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def main() -> None:
     _, owner, *words = sys.argv[1:]
-    signal.signal(signal.SIGINT, lambda *_: None)  # it is meant for the command, whose end this process waits for
+    heard: list[int] = []
+    # It is meant for the command, whose end this process waits for.
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
     child = subprocess.Popen(words, stdin=subprocess.DEVNULL)
     threading.Thread(target=_watch, args=(owner, child), daemon=True).start()
     code = child.wait()
-    sys.exit(code if code >= 0 else 128 - code)
+    _end_others()  # what the command has left, as it may when it is killed
+    if "--name" in words:
+        tidy(words[words.index("--name") + 1])
+    sys.exit(INTERRUPTED if heard else code if code >= 0 else 128 - code)
 
 
 def _watch(owner: str, child: subprocess.Popen[bytes]) -> None:
     while not select.select([0], [], [], LOOK)[0] and alive(owner):
         pass
     os.killpg(0, signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
+    try:
         child.wait(GRACE)
-    os.killpg(0, signal.SIGKILL)  # this process too: it is done
+    except subprocess.TimeoutExpired:
+        _end_others()
+
+
+def _end_others() -> None:
+    """Kill what else is in this process's group."""
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.Error):
+            if process.pid != os.getpid() and os.getpgid(process.pid) == os.getpgrp():
+                process.kill()
 
 
 if __name__ == "__main__":

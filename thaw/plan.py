@@ -48,7 +48,8 @@ class Plan:
 
     def depths(self) -> list[str]:
         """The values of ``phase2.unfreeze`` that are known to come."""
-        return sorted({str(each.values["phase2"]["unfreeze"]) for each in self.trials})
+        found = {str(each.values["phase2"]["unfreeze"]) for each in self.trials}
+        return sorted(found, key=lambda depth: (not depth.isdecimal(), depth.zfill(4)))
 
 
 def make(composed: DictConfig) -> Plan:
@@ -152,12 +153,12 @@ def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> lis
         again = f", {failed} failed before (--retry-failed runs them again)" if failed else ""
         lines.append(f"  trials: {before}{again}, {len(wanted)} to run")
     views = plan.trials[0].values["augment"]["views"]
-    depths = f"activations at {len(plan.depths())} depths ({', '.join(plan.depths())}) × {views} views"
+    depths = f"activations at depth {', '.join(plan.depths())}, {views} views"
     if first:
         times = f"{len(first)} times, one for each" if len(first) > 1 else "once for all"
-        lines.append(f"  before them, {times}: prepare, phase 1, {depths} in one pass")
+        lines.append(f"  before them, {times}: prepare, phase 1, {depths}, in one pass")
     elif wanted and any(trial.left(each.upstream) for each in wanted):
-        lines.append(f"  kept from before: phase 1; of the {depths}, what the cache lacks is computed in one pass")
+        lines.append(f"  kept from before: phase 1; of the {depths}, what is not in the cache is computed in one pass")
     if wanted:
         lines.append(f"  time: {_time(plan, wanted, first)}")
     return lines

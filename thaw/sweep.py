@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from thaw import (
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 RETRY = "--retry-failed"
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What the presets of conf/hydra need besides what every installation has.
 EXTRAS = {
     "hydra/launcher/joblib": "hydra-joblib-launcher",
@@ -70,23 +72,18 @@ def job(composed: DictConfig) -> float:
     name = trial.trial_name(shown, values, begun["state"])
     path = folder / f"{name}.json"
     known = records.read_json(path) if path.is_file() else {}
-    if known.get("failure") and not settings.callbacks.trials.retry_failed:
+    found = trial.finished(name)
+    reused, failure, seconds, clock = found is not None, "", known.get("seconds"), time.time()
+    if known.get("failure") and not reused and not settings.callbacks.trials.retry_failed:
         console.print(f"failed before: {' '.join(shown)}\n  {known['failure']} ({RETRY} runs it again)")
         return math.inf
 
-    found, failure, seconds, start, clock = (
-        trial.finished(name),
-        "",
-        known.get("seconds"),
-        time.monotonic(),
-        time.time(),
-    )
-    reused = found is not None
     if found is None:
         of_all = f" of {begun['trials']}" if begun["trials"] else ""
         console.print(f"trial {settings.job.num + 1}{of_all}: {' '.join(shown)} …")
+        start = time.monotonic()
         failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "")
-        failure = failure or _run(name, overrides, begun, values, folder)
+        failure = failure or _run(name, overrides, begun, folder)
         seconds = round(time.monotonic() - start, 1)
         found = None if failure else trial.finished(name)
         if found is None and not failure:
@@ -108,20 +105,25 @@ def job(composed: DictConfig) -> float:
     return float(found[1][sweep_table.OBJECTIVE]) if found else math.inf
 
 
-def _run(name: str, overrides: list[str], begun: dict[str, Any], values: Any, folder: Path) -> str:
+def _run(name: str, overrides: list[str], begun: dict[str, Any], folder: Path) -> str:
     """Run the trial; why it failed, empty if it did not. Ends this process if the sweep has ended meanwhile."""
     settings = HydraConfig.get()
     shown = plan.distinct(overrides, begun["swept"])
     told = {"sweep": folder.name, "parent": begun["parent"], "label": trial.label(shown)}
-    told["swept"] = dict(override.split("=", 1) for override in shown)
+    told["swept"] = {key: value for key, _, value in (override.partition("=") for override in shown)}
     jobs = int(settings.launcher.get("n_jobs") or 1)
     environment = trial.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
     environment[pipeline_run.TRIAL] = json.dumps(told)
     kept = [override for override in overrides if not override.startswith("compute.depths=")]
-    failure = trial.run(name, [*kept, warmup.depths(begun["depths"])], folder, begun["owner"], environment=environment)
-    if failure and not leash.alive(begun["owner"]):
-        os._exit(1)  # a launcher's worker that has outlived its sweep; the trial was stopped and has not failed
-    return failure
+    if begun["owner"] != leash.myself() and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: the sweep stops its trial
+    asked = [*kept, warmup.depths(begun["depths"])]
+    try:
+        return trial.run(name, asked, folder, begun["owner"], environment=environment)
+    except KeyboardInterrupt:
+        if not leash.alive(begun["owner"]):
+            os._exit(1)  # a worker that has outlived its sweep
+        raise
 
 
 def _outcome(record: dict[str, Any], *, reused: bool) -> str:
@@ -229,6 +231,10 @@ def propose(folder: Path) -> None:
 
 
 def _interrupt(*_: object) -> None:
+    """Stop the trials in order, before a launcher kills its workers and all they have started."""
+    for number in STOPS:
+        signal.signal(number, signal.default_int_handler)  # again means at once
+    leash.interrupt(leash.myself())
     raise KeyboardInterrupt
 
 
@@ -240,7 +246,7 @@ def main() -> None:
     if RETRY in sys.argv:
         sys.argv[sys.argv.index(RETRY)] = "hydra.callbacks.trials.retry_failed=true"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through, instead of Hydra's paragraphs
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOPS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets
             signal.signal(number, _interrupt)
     try:
@@ -251,7 +257,6 @@ def main() -> None:
             sys.exit(f"thaw.sweep: expected the package {lacking[0]}, found none; install it with `{INSTALL}`")
         sys.exit(f"thaw.sweep: {config.explain(error)}")
     except KeyboardInterrupt:
-        leash.settle(leash.myself())
         for path in layout.SWEEPS.glob(f"*/{plan.FILE}"):
             begun = records.read_json(path)
             if begun["owner"] == leash.myself():

@@ -74,10 +74,10 @@ def upstream(values: Mapping[str, Any], state: str) -> str:
 
 def label(shown: Sequence[str]) -> str:
     """A short name for people, such as ``lr=3e-05 depth=block_13``, made of the overrides that tell trials apart."""
-    keys, values = zip(*(override.split("=", 1) for override in shown), strict=True) if shown else ((), ())
+    keys = [override.partition("=")[0] for override in shown]
     short = [key.rsplit(".", 1)[-1].lstrip("+") for key in keys]
     names = [ALIASES.get(name, name) if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
-    return " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+    return " ".join(name + override[len(key) :] for name, key, override in zip(names, keys, shown, strict=True))
 
 
 def environment(number: int, jobs: int) -> dict[str, str]:
@@ -221,6 +221,9 @@ def run(
 
     Returns:
         Why it failed, one line; empty if it did not.
+
+    Raises:
+        KeyboardInterrupt: it was stopped, and did neither fail nor finish.
     """
     words = [sys.executable, "-m", "dvc", "--wait-for-lock", "exp", "run", "--temp", "--name", name]
     words += [word for override in overrides for word in ("-S", override)]
@@ -232,6 +235,9 @@ def run(
         code = process.wait()
     finally:
         leash.stop(process)
+        leash.tidy(name)
+    if code == leash.INTERRUPTED:
+        raise KeyboardInterrupt
     return reason(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""
 
 

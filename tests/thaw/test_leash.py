@@ -1,5 +1,6 @@
 """Real processes that start others, and what becomes of them when their owner ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -52,7 +53,24 @@ def test_a_stop_ends_a_command_with_all_that_it_has_started(tmp_path: Path) -> N
     assert len(started) == 3
     leash.stop(process)
     assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert process.returncode == leash.INTERRUPTED
     leash.stop(process)  # once more does nothing
+
+
+def test_all_that_an_owner_has_on_a_leash_can_be_stopped_and_no_others(tmp_path: Path) -> None:
+    processes = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        processes.append(start(folder))
+        family(processes[-1].pid, folder / "log")
+    leash.interrupt((tmp_path / "0").resolve().as_posix())
+    assert processes[0].wait(10) == leash.INTERRUPTED
+    assert processes[1].poll() is None
+    leash.interrupt(leash.myself())
+    assert processes[1].wait(10) == leash.INTERRUPTED
+    for process in processes:
+        leash.stop(process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -94,3 +112,20 @@ def test_of_an_owner_elsewhere_nothing_is_known_and_a_number_given_away_again_is
     host, number, began = leash.myself().rsplit("|", 2)
     assert leash.alive(f"{host}|{number}|{began}")
     assert not leash.alive(f"{host}|{number}|{float(began) - 100}")
+
+
+def test_the_copy_of_an_interrupted_experiment_is_removed_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    for name, copy in (("a", leash.COPIES / "tmp1"), ("b", leash.COPIES / "tmp2"), ("a", elsewhere)):
+        copy.mkdir(parents=True)
+        note = leash.NOTES / copy.name / "note.run"
+        note.parent.mkdir(parents=True)
+        note.write_text(json.dumps({"name": name, "root_dir": str(copy.resolve())}))
+    (leash.NOTES / "tmp2" / "broken.run").write_text("{")
+    leash.tidy("a")
+    assert sorted(path.name for path in leash.COPIES.iterdir()) == ["tmp2"]
+    assert sorted(path.name for path in leash.NOTES.iterdir()) == ["elsewhere", "tmp2"]
+    assert elsewhere.is_dir()

@@ -109,7 +109,7 @@ def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:
     made = make(*BASE, sweeper="tpe")
     assert not made.grid and made.count == 20
     assert made.ranges == ["phase2.learning_rate"]
-    assert made.depths() == ["110", "20", "40", "80"]
+    assert made.depths() == ["20", "40", "80", "110"]
     assert len(plan.shared(made, made.trials)) == 1
     assert "phase2.learning_rate (range) × phase2.unfreeze (4)" in plan.describe(made, made.trials, [])[0]
     assert make(*BASE, "hydra.sweeper.n_trials=40", sweeper="tpe").folder == made.folder

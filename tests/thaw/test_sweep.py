@@ -216,6 +216,7 @@ def test_an_interrupted_sweep_leaves_no_orphan_and_no_lock(committed: Path, numb
     assert errors == "thaw.sweep: interrupted; the same command goes on with what is missing\n"
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert git("status", "--porcelain") == git("stash", "list") == ""
+    assert list(Path(".dvc/tmp/exps/standalone").glob("tmp*")) == []  # nor a copy of the project
     # Without --wait-for-lock: a lock that is left over would end it.
     subprocess.run([sys.executable, "-m", "dvc", "repro", "prepare"], check=True, capture_output=True)
 
@@ -235,6 +236,7 @@ def test_a_sweep_that_was_killed_outright_leaves_nothing_behind_and_goes_on(comm
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert git("status", "--porcelain") == before
     assert git("stash", "list") == ""
+    assert list(Path(".dvc/tmp/exps/standalone").glob("tmp*")) == []
 
     done = run(*TINY, *GRID)
     assert done.returncode == 0, done.stderr

@@ -123,6 +123,7 @@ def test_a_label_is_short_and_says_no_two_things_alike() -> None:
     assert trial.label(["phase1.seed=1", "phase2.seed=2", "head=linear"]) == "phase1.seed=1 phase2.seed=2 head=linear"
     assert trial.label(["+experiment=article"]) == "experiment=article"
     assert trial.label([]) == ""
+    assert trial.label(["~phase1", "head=linear"]) == "~phase1 head=linear"
 
 
 def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
