@@ -40,12 +40,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     assert line.endswith(f"→ {layout.PHASE1}")
 
     unseen = {"out_of_sample_train.npy", "out_of_sample_val.npy"}
-    assert {path.name for path in layout.PHASE1.iterdir()} == {
-        model.WEIGHTS,
-        model.CARD,
-        model.PRETRAINED,
-        *unseen,
-    }
+    assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, model.PRETRAINED, *unseen}
     figures = records.read_json(layout.metrics("phase1_head"))
     about = {"canary", "weights_sha256"}
     assert set(figures) == about | {"best_epoch", "epochs", "made_from", "precision", "val_accuracy", "val_loss"}
