@@ -247,8 +247,8 @@ def test_a_sweep_that_was_killed_outright_leaves_nothing_behind_and_goes_on(comm
 
 def objects() -> dict[str, dict[str, str]]:
     """By rate, the hashes of what each experiment's phases have made."""
-    found = {}
-    for ref in git("for-each-ref", "--format=%(refname)", "refs/exps/").split():
+    found, commit = {}, trial.head()
+    for ref in git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/").split():
         lock, params = (yaml.safe_load(git("show", f"{ref}:{name}")) for name in ("dvc.lock", "params.yaml"))
         stages = {name: lock["stages"][name]["outs"] for name in ("phase1_head", trial.TARGET)}
         made = {out["path"]: out["md5"] for outs in stages.values() for out in outs}
@@ -297,7 +297,8 @@ def test_eight_trials_at_once_all_succeed_and_say_what_they_say_one_by_one(commi
         records.read_csv(path)[0] for path in Path(".thaw/sweeps").glob("*/table.csv") if path.parent != folder
     )
     (before,) = (row for row in table if row["phase2.learning_rate"] == "3e-05")
-    assert [again[key] for key in ("val_loss", "trial")] == [before[key] for key in ("val_loss", "trial")]
+    assert again["trial"][-8:] == before["trial"][-8:]
+    assert again["val_loss"] == before["val_loss"]
 
 
 @pytest.mark.parametrize(
