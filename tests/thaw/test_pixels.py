@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thaw import pixels
+from thaw import pixel_range, pixels
 from thaw.framework import keras
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 3)).astype("float32")
@@ -35,3 +35,9 @@ def test_a_contract_has_no_weights_and_comes_back_from_its_configuration(contrac
 def test_an_unknown_contract_is_refused() -> None:
     with pytest.raises(ValueError, match=r"backbone.pixels: expected one of 0\.\.255, .* received '0-1'"):
         scaled("0-1")
+
+
+def test_the_layers_compute_what_is_written_down_a_second_time() -> None:
+    assert pixels.CONTRACTS.keys() == pixel_range.RANGES.keys()
+    for contract, expected in pixel_range.RANGES.items():
+        np.testing.assert_allclose(scaled(contract)(PIXELS), expected(PIXELS), atol=2e-5, rtol=1e-6)
