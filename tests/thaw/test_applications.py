@@ -18,7 +18,7 @@ EXPORTED = [
     "mobilenet_v3_small",
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("resnet50", "efficientnet_b0", "inception_resnet_v2", "convnext_tiny", "nasnet_mobile")
+        for name in ("resnet50", "efficientnet_b0", "convnext_tiny", "nasnet_mobile")
     ),
 ]
 
