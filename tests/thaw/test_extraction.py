@@ -131,3 +131,14 @@ def test_on_a_gpu_tensorflow_runs_in_float16_if_that_is_near_enough(
     assert used == "tensorflow"
     assert "float16 does not do for this backbone" in capsys.readouterr().err
     np.testing.assert_allclose(run(PIXELS)[0], large(PIXELS)[0], rtol=1e-4)
+
+
+def test_a_network_too_large_to_convert_is_run_by_tensorflow_unless_one_insists(
+    small: keras.Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extraction, "LARGEST_CONVERTED", small.count_params() - 1)
+    assert extraction.engine(small, "auto")[1] == "tensorflow"
+    assert "compute.extractor=onnxruntime insists" in " ".join(capsys.readouterr().err.split())
+    assert extraction.engine(small, "onnxruntime")[1] == "onnxruntime"
+    monkeypatch.setattr(extraction, "LARGEST_CONVERTED", small.count_params())
+    assert extraction.engine(small, "auto")[1] == "onnxruntime"
