@@ -157,7 +157,7 @@ def test_the_command_answers_line_by_line_and_fails_if_a_file_could_not_be_used(
     exported: Path, pictures: Path
 ) -> None:
     """In a process of its own, as a person runs it, in the project's folder."""
-    words = [sys.executable, "-m", "thaw.predict", "predict", str(pictures)]
+    words = [sys.executable, "-m", "thaw.cli", "predict", str(pictures)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
         words, cwd=exported.parents[1], env=environment, capture_output=True, encoding="utf-8", check=False
