@@ -112,9 +112,15 @@ def test_phase_2_trains_with_the_rates_that_it_is_given() -> None:
         assert distance == pytest.approx(moved[1][path] * 0.1 ** DEPTHS.get(path, 0), rel=0.2)
 
 
-@pytest.mark.parametrize("name", backbone.TABLE)
+# One of each kind that is small enough; the rest takes minutes.
+QUICK = ("efficientnet_lite0", "mobilenet", "mobilenet_v2", "mobilenet_v3_small", "vgg16")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in backbone.TABLE]
+)
 def test_every_variable_of_a_backbone_has_the_depth_of_its_block(name: str) -> None:
-    network = backbone.build(name, "random", 32)
+    network = backbone.build(name, "random", backbone.TABLE[name].smallest)
     depths, cuts = boundaries.depths(network), boundaries.every(network)
     assert set(depths) == {variable.path for variable in network.variables}
     blocks = [cut.block for cut in cuts[:-1]]
