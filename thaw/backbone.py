@@ -1,6 +1,5 @@
 """The pretrained networks and their weights. Where they may be cut is ``thaw.boundaries``'s to know."""
 
-import difflib
 import hashlib
 import importlib
 import math
@@ -106,11 +105,7 @@ def family(name: str) -> Family:
         ValueError: there is none.
     """
     if name not in TABLE:
-        near = difflib.get_close_matches(name, (*TABLE, *foreign.NAMES), n=3, cutoff=0.5)
-        meant = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(
-            f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {name!r}{meant}"
-        )
+        raise ValueError(f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {name!r}")
     return TABLE[name]
 
 
@@ -273,4 +268,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"thaw.backbone: {error}")

@@ -4,6 +4,7 @@ Values live in YAML only, so no field has a default. A range is checked in ``__p
 agree on is checked by ``Project``. Nothing here imports TensorFlow. The two phases are in ``thaw.phases``.
 """
 
+import difflib
 import re
 from dataclasses import dataclass
 
@@ -18,6 +19,19 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 POOLINGS = ("avg", "max")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = ("keras", "saved_model")
+# The rows of thaw.backbone.TABLE, which only TensorFlow can build; a test compares the two.
+NETWORKS = (
+    *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+    *("mobilenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
+    *("resnet50", "resnet101", "resnet152", "resnet50_v2", "resnet101_v2", "resnet152_v2"),
+    *("efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4"),
+    *("efficientnet_b5", "efficientnet_b6", "efficientnet_b7"),
+    *("efficientnet_v2_b0", "efficientnet_v2_b1", "efficientnet_v2_b2", "efficientnet_v2_b3"),
+    *("efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_v2_l"),
+    *("inception_v3", "inception_resnet_v2", "xception", "densenet121", "densenet169", "densenet201"),
+    *("nasnet_mobile", "nasnet_large", "convnext_tiny", "convnext_small", "convnext_base"),
+    *("convnext_large", "convnext_xlarge", "vgg16", "vgg19"),
+)
 FOREIGN = ("custom", "keras_hub", "saved_model")  # backbones from outside the table
 
 
@@ -105,6 +119,12 @@ class Backbone:
     sha256: str  # 64 hex digits that the weights' file must have; empty: not asked for, unless it is to be downloaded
 
     def __post_init__(self) -> None:
+        if self.name not in (*NETWORKS, *FOREIGN):
+            near = difflib.get_close_matches(self.name, (*NETWORKS, *FOREIGN), n=3, cutoff=0.5)
+            meant = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(
+                f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {self.name!r}{meant}"
+            )
         foreign = self.name in FOREIGN
         if bool(self.pixels) != foreign:
             expected = "a word (-1..1, imagenet …)" if foreign else f"nothing, since {self.name} has its own"

@@ -1,5 +1,7 @@
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from thaw import backbone, efficientnet_lite, records
+from thaw import backbone, efficientnet_lite, records, schema
 from thaw.framework import keras
 
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("THAW_SHARED", Path(__file__).parents[3] / "shared"))
 FOLDED = SHARED / "weights" / "mobilenet_v2_imagenet_folded.weights.h5"
 PIXELS = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
@@ -175,7 +178,7 @@ def test_damaged_weights_are_refused(lite0: keras.Model, tmp_path: Path, damage:
             "resnet",
             "random",
             64,
-            r"backbone\.name: expected a name that `.*` lists, received 'resnet'; did you mean resnet\d+",
+            r"backbone\.name: expected a name that `.*` lists, received 'resnet'",
         ),
         ("mobilenet_v2", "package", 64, "mobilenet_v2 expects imagenet, random or a .weights.h5 file"),
         ("efficientnet_lite0", "imagenet", 64, "efficientnet_lite0 expects package, random or a .weights.h5 file"),
@@ -210,3 +213,16 @@ def test_the_command_lists_rows_and_blocks(capsys: pytest.CaptureFixture[str]) -
     backbone.main(["mobilenet_v2", "64"])
     blocks = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert blocks["block_13"][6:] == ["4", "x", "4", "x", "96", "3.1"]
+
+
+def test_the_schema_knows_every_row() -> None:
+    assert tuple(backbone.TABLE) == schema.NETWORKS
+
+
+def test_the_command_says_in_one_line_what_it_does_not_know() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "thaw.backbone", "resnet"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("thaw.backbone: backbone.name: expected a name that ")
+    assert done.stderr.count("\n") == 1
