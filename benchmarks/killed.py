@@ -7,6 +7,7 @@ finished may have run again, and git must be as it was.
 
 import argparse
 import random
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -52,7 +53,7 @@ def main() -> None:
                 process = repository.start(folder, overrides)
                 try:
                     process.wait(moments.uniform(2, 2 * wall / options.kills))
-                except Exception:
+                except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
                 lived = time.monotonic() - began
