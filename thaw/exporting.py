@@ -96,7 +96,8 @@ def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Cl
 
     # Keras's own ExportArchive keeps the variables in a set, whose order differs in each process.
     exported = tf.Module()
-    exported.model_variables = [variable.value for variable in deployed.variables]
+    # Weights, not all variables: the states of Dropout are drawn anew in each process, and nothing here uses them.
+    exported.model_variables = [variable.value for variable in deployed.weights]
     signatures = {
         "encoded": tf.function(encoded, input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")]),
         "images": tf.function(pixels, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]),

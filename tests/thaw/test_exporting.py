@@ -181,6 +181,9 @@ def test_equal_models_are_equal_saved_models_in_each_process(tmp_path: Path) -> 
         found.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
     assert len(found[0]) == 4
     assert found[0] == found[1]
+    kept = tf.train.list_variables(str(tmp_path / "first" / layout.SAVED_MODEL / "variables" / "variables"))
+    weights = exporting.serving(build()).weights  # and no state of Dropout, which differs in each process
+    assert sum(name.startswith("model_variables/") for name, _ in kept) == len(weights)
 
 
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
