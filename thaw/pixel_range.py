@@ -42,10 +42,7 @@ class Range:
 
     def is_near(self, other: "Range", tolerance: float = 0.02) -> bool:
         """Whether no pixel comes out further from the other's than a share of the length of its range."""
-        cube = np.stack(np.meshgrid(*[[0, 255]] * 3), axis=-1).reshape(
-            -1, 3
-        )  # the corners, where it would be furthest
-        mine, theirs = self(cube), other(cube)
+        mine, theirs = self(CORNERS), other(CORNERS)
         return bool(np.abs(mine - theirs).max() <= tolerance * np.ptp(theirs, axis=0).min())
 
 
