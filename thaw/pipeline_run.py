@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from omegaconf import OmegaConf
+import yaml
 
 from thaw import layout, records
 
@@ -147,7 +147,8 @@ def valid(stage: str, params: Mapping[str, Any], *, finished: bool) -> list[str]
         finished: Whether ``stage`` has ended well; if not, only the stages before it are looked at.
     """
     own = STAGES.index(stage)
-    locked = OmegaConf.to_container(OmegaConf.load(LOCK)) if LOCK.exists() else {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a quarter of a second less, in each stage twice
+    locked = yaml.load(LOCK.read_bytes(), loader) if LOCK.exists() else {}  # noqa: S506  both loaders are the safe one
     stages: dict[str, Any] = locked.get("stages", {}) if isinstance(locked, dict) else {}
     found = []
     for index, name in enumerate(STAGES if finished else STAGES[:own]):
