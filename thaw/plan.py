@@ -160,6 +160,8 @@ def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> lis
     elif wanted and any(trial.left(each.upstream) for each in wanted):
         lines.append(f"  kept from before: phase 1; of the {depths}, what is not in the cache is computed in one pass")
     if wanted:
+        again = "prepare again (from its memo of judged images) unless the workspace has run it, "
+        lines.append(f"  in each of them: {again}then phase 2; what has run before comes out of DVC's cache")
         lines.append(f"  time: {_time(plan, wanted, first)}")
     return lines
 

@@ -101,7 +101,7 @@ def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> It
         raise ValueError(f"tracking: expected one of the stages {', '.join(pipeline_run.STAGES)}, received {name!r}")
     run = Run(name, settings, params)
     if name not in BEFORE_DATA:
-        attempt(run, lambda: _mirror(run, finished=False))
+        attempt(run, lambda: _begin(run))
     try:
         yield run
     except BaseException as error:
@@ -244,6 +244,17 @@ def _log_points(run: Run, rows: Iterable[tuple[str, int, float]]) -> None:
         client.log_batch(run.id, metrics=batch)
         for point in batch:
             run.points[point.key][point.step] = point.value
+
+
+def _begin(run: Run) -> None:
+    """Show what came before; of a trial of a sweep when the stage ends, so that what the sweep is about comes first.
+
+    MLflow's comparison of runs opens on the metric that was logged first, and what trials share tells them not apart.
+    """
+    if pipeline_run.of_sweep():
+        _open(run)
+    else:
+        _mirror(run, finished=False)
 
 
 def _mirror(run: Run, *, finished: bool) -> None:

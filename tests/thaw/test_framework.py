@@ -1,5 +1,6 @@
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,28 @@ def test_what_was_held_back_is_shown_if_the_import_fails(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stderr.count("driver: no such library") == 1
     assert done.stderr.splitlines()[-1].endswith("ImportError: tensorflow is broken")
+
+
+CHURN = """
+import resource, threading
+
+def churn():
+    for _ in range(50):
+        taken = [bytearray(100_000) for _ in range(300)]
+        del taken
+
+thread = threading.Thread(target=churn)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is set is glibc's")
+def test_memory_that_a_thread_has_freed_is_not_asked_of_the_system_again() -> None:
+    kept, given_back = (int(run(f"{first}\n{CHURN}").stdout) for first in ("import thaw.framework", ""))
+    assert kept < given_back / 5
 
 
 SLOW = "{'matplotlib', 'sklearn'} & set(sys.modules)"
