@@ -56,6 +56,15 @@ def test_what_was_held_back_is_shown_if_the_import_fails(tmp_path: Path) -> None
     assert done.stderr.splitlines()[-1].endswith("ImportError: tensorflow is broken")
 
 
+@pytest.mark.parametrize(("set_to", "expected"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
+def test_onednn_computes_unless_a_person_has_set_it_otherwise(
+    tmp_path: Path, set_to: dict[str, str], expected: str
+) -> None:
+    told = "import os\nraise ImportError(os.environ['TF_ENABLE_ONEDNN_OPTS'])\n"
+    (tmp_path / "keras.py").write_text(told, encoding="utf-8")
+    assert run("import thaw.framework", tmp_path, **set_to).stderr.endswith(f"ImportError: {expected}\n")
+
+
 CHURN = """
 import resource, threading
 
