@@ -31,6 +31,8 @@ REMOTE = ("http:", "https:", "databricks")
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH, TAG_LENGTH = 100, 1000, 6000, 5000  # limits that MLflow sets
 # Without it the pages open in the view for language models, which hides curves and parameters.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
+# MLflow's comparison of runs opens on the metric that was logged first.
+FIRST = "/val_accuracy"
 LOCK_SECONDS = 120  # the first process creates the database in about ten
 # MLflow's own values let a stage hang for ten minutes on a dead server.
 ENVIRONMENT = {
@@ -69,6 +71,8 @@ class Run:
             return
         step = pipeline_run.first_step(phase) + epoch
         rows = [(f"{phase}/{name}", step, float(value)) for name, value in values.items() if name != "epoch"]
+        first = [row for row in rows if row[0].endswith(FIRST)]
+        attempt(self, lambda: _log_points(self, first))
         attempt(self, lambda: _log_points(self, rows))
 
     def note(self, name: str, text: str) -> None:
@@ -247,10 +251,7 @@ def _log_points(run: Run, rows: Iterable[tuple[str, int, float]]) -> None:
 
 
 def _begin(run: Run) -> None:
-    """Show what came before; of a trial of a sweep when the stage ends, so that what the sweep is about comes first.
-
-    MLflow's comparison of runs opens on the metric that was logged first, and what trials share tells them not apart.
-    """
+    """Show what came before; of a trial of a sweep when the stage ends, since all its trials have that in common."""
     if pipeline_run.of_sweep():
         _open(run)
     else:

@@ -1,5 +1,6 @@
 """Real MLflow on SQLite, real files, and for the last tests real processes and real DVC."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -138,6 +139,21 @@ def test_live_epochs_are_seen_at_once_and_not_logged_again_from_the_files(projec
         write_phase2([1.5, 1.0])
     assert curve(project, "phase2/loss") == [(3, 1.5), (4, 1.0)]
     assert curve(project, "phase2/val_loss") == [(3, 0.5), (4, 0.5)]  # only the file had it
+
+
+def test_a_trial_of_a_sweep_begins_with_what_trials_are_compared_by(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"label": "lr=1", "sweep": "s", "parent": "", "swept": {"phase2.learning_rate": "1"}}
+    monkeypatch.setenv(pipeline_run.TRIAL, json.dumps(told))
+    write_prepare()
+    write_phase1([3.0, 2.0])
+    with tracking.stage("phase2_finetune", SETTINGS, PARAMS) as run:
+        run.epoch("phase2", 1, {"loss": 1.5, "val_loss": 2.0, "val_accuracy": 0.5})
+        write_phase2([1.5])
+    logged = list(only_run(project).data.metrics)
+    assert logged[0] == "phase2/val_accuracy"
+    assert "prepare/images/train" in logged
 
 
 def test_how_the_work_was_done_is_a_tag_of_the_run(project: Path) -> None:
