@@ -28,11 +28,13 @@ SETTINGS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with one folder per class")
+    parser.add_argument("--only", nargs="+", default=list(SETTINGS), choices=SETTINGS, help="(default: all)")
     parser.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
     options = parser.parse_args()
+    settings = {name: SETTINGS[name] for name in SETTINGS if name in (ARTICLE, *options.only)}
     for data in (path.resolve() for path in options.data):
-        results = trials.run(data, SETTINGS, options.seeds, options.overrides)
+        results = trials.run(data, settings, options.seeds, options.overrides)
         table = trials.rows(results, "phase 2", ARTICLE)
         record.write(
             f"schedules_{data.name}", f"{data.name}, {options.seeds} seeds", table, right=trials.right(results)
