@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "leash": set(),
     "ledger": {"layout"},
     "trial": {"config", "layout", "leash", "records"},
-    "plan": {"config", "ledger", "progress", "records", "trial"},
+    "plan": {"config", "ledger", "phases", "progress", "records", "trial"},
     "warmup": {"layout", "ledger", "plan", "records", "trial"},
     "sweep_table": {"records"},
     "ranking": {"layout", "metrics", "trial"},

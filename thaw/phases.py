@@ -1,7 +1,9 @@
 """The settings of the two phases: types, units and ranges, as in ``thaw.schema``."""
 
+import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from thaw.ranges import LARGEST_SEED, between, one_of
 
@@ -12,6 +14,18 @@ PRECISIONS = ("auto", "float32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
 CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
+FEWEST_STEPS = 128  # that thawed layers need to come to more than their first, harmful steps: docs/performance.md
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
+
+
+def epochs(wanted: int | str, steps: int) -> int:
+    """The epochs of a phase.
+
+    Args:
+        wanted: their number, or auto: three, or more where an epoch has few steps, but no more than twenty.
+        steps: of an epoch.
+    """
+    return int(wanted) if wanted != "auto" else min(max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)), MOST_EPOCHS)
 
 
 def _check_balance(phase: "Phase1 | Phase2") -> None:
@@ -60,7 +74,7 @@ class Phase2:
         str  # 40 (layers from the output), 3blocks, 30% (of the computation), a block, none, all, auto, variables:…
     )
     batch_norm: str  # of thawed blocks: inference (as pretrained), trainable_affine (scale and offset), train (all)
-    epochs: int  # at most; 1 to 1000
+    epochs: Any  # at most; 1 to 1000, or auto: as many as the number of images asks for
     batch_size: int  # images a step, 1 to 4096
     learning_rate: float  # Adam's, above 0 and at most 1, below phase 1's
     allow_high_rate: bool  # accept a learning rate that is not below phase 1's
@@ -81,7 +95,8 @@ class Phase2:
 
     def __post_init__(self) -> None:
         between(self, "seed", 0, LARGEST_SEED)
-        between(self, "epochs", 1, 1000)
+        if self.epochs != "auto" and not (type(self.epochs) is int and 1 <= self.epochs <= 1000):
+            raise ValueError(f"phase2.epochs: expected 1 to 1000 epochs or auto, received {self.epochs!r}")
         between(self, "batch_size", 1, 4096, "images")
         between(self, "learning_rate", 1e-8, 1)
         between(self, "patience", 1, 1000, "epochs")

@@ -4,6 +4,7 @@ It all comes from the composed configurations, from git and from what earlier ru
 """
 
 import itertools
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw import config, ledger, progress, records, trial
+from thaw import config, ledger, phases, progress, records, trial
 
 DEPTH = "phase2.unfreeze"
 FILE = "plan.json"  # in the sweep's folder
@@ -207,4 +208,6 @@ def _trial_seconds(each: Trial) -> float | None:
         return around
     if a_step is None or around is None:
         return None
-    return float(a_step * _images(each)[0] * each.values["phase2"]["epochs"] + around)
+    phase, images = each.values["phase2"], _images(each)[0]
+    epochs = phases.epochs(phase["epochs"], math.ceil(images / phase["batch_size"]))
+    return float(a_step * images * epochs + around)

@@ -27,15 +27,17 @@ def optimiser(settings: schema.Phase1 | schema.Phase2, rate: Any, by_path: Mappi
     return ByDepth(rate, by_path, settings.layer_decay, settings.weight_decay, gradual=settings.thaw_every > 0)
 
 
-def describe(settings: schema.Phase2, by_path: Mapping[str, int], trained: Sequence[keras.Variable]) -> str:
+def describe(
+    settings: schema.Phase2, epochs: int, by_path: Mapping[str, int], trained: Sequence[keras.Variable]
+) -> str:
     """One line for people on what the two options by depth mean here; empty if neither is used."""
     deepest, said = max((by_path.get(variable.path, 0) for variable in trained), default=0), []
     if settings.layer_decay < 1:
         lowest = settings.learning_rate * settings.layer_decay**deepest
         said.append(f"rate {settings.learning_rate:.1e} in the head, {lowest:.1e} in the lowest of {deepest} blocks")
     if settings.thaw_every:
-        reached = min(deepest, thawed_in(settings.epochs - 1, settings.thaw_every))
-        said.append(f"{reached} of {deepest} blocks thawed within {settings.epochs} epochs")
+        reached = min(deepest, thawed_in(epochs - 1, settings.thaw_every))
+        said.append(f"{reached} of {deepest} blocks thawed within {epochs} epochs")
     return "; ".join(said)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from thaw import dtypes, layout, ledger, progress, rates, records, schema
+from thaw import dtypes, layout, ledger, phases, progress, rates, records, schema
 from thaw.framework import keras
 from thaw.images import Batches
 
@@ -77,17 +77,18 @@ def fit(
     Raises:
         ValueError: the loss is no longer a number.
     """
+    epochs = phases.epochs(settings.epochs, len(train))
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
     model = keras.Model(model.inputs, model.outputs)
     model.compile(
-        rates.optimiser(settings, _rate(settings, len(train)), depths),
+        rates.optimiser(settings, _rate(settings, epochs * len(train)), depths),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         jit_compile=False,  # on a CPU, XLA runs depthwise convolutions ten times slower
         steps_per_execution=STEPS_AT_ONCE,
     )
     before = model.get_weights()
-    watch = _Watch(settings.epochs, len(train), report, description)
+    watch = _Watch(epochs, len(train), report, description)
     callbacks = [
         watch,
         keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True),
@@ -101,13 +102,13 @@ def fit(
     if isinstance(settings, schema.Phase2):
         if settings.thaw_every:
             callbacks.append(rates.Thawing(settings.thaw_every))
-        if by_depth := rates.describe(settings, depths, model.trainable_variables):
+        if by_depth := rates.describe(settings, epochs, depths, model.trainable_variables):
             progress.say(by_depth)
     policy = dtypes.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
     began = time.monotonic()
     with watch.bar, dtypes.computing(model, policy):
         start = {f"val_{key}": float(value) for key, value in model.evaluate(val, verbose=0, return_dict=True).items()}
-        model.fit(train, validation_data=val, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+        model.fit(train, validation_data=val, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
     count = len(watch.rows) * len(train) * settings.batch_size
     ledger.note(type(settings).__name__.lower(), count=count, seconds=time.monotonic() - began)
     best = min(watch.rows, key=lambda row: row["val_loss"])
@@ -117,10 +118,9 @@ def fit(
     return History(watch.rows, 0, start, policy)
 
 
-def _rate(settings: schema.Phase1 | schema.Phase2, steps: int) -> Any:
+def _rate(settings: schema.Phase1 | schema.Phase2, total: int) -> Any:
     if isinstance(settings, schema.Phase1) or (settings.schedule == "constant" and not settings.warmup):
         return settings.learning_rate
-    total = steps * settings.epochs
     warmup = round(settings.warmup * total)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else settings.learning_rate,

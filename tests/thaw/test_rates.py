@@ -135,7 +135,7 @@ def test_the_line_for_people_says_what_the_options_come_to() -> None:
     trained = network().trainable_variables
 
     def said(**changes: Any) -> str:
-        return rates.describe(replace(PHASE2, learning_rate=1e-3, epochs=3, **changes), DEPTHS, trained)
+        return rates.describe(replace(PHASE2, learning_rate=1e-3, epochs=3, **changes), 3, DEPTHS, trained)
 
     assert said() == ""
     assert said(layer_decay=0.5) == "rate 1.0e-03 in the head, 1.3e-04 in the lowest of 3 blocks"
