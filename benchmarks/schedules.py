@@ -16,6 +16,7 @@ SETTINGS = {
     "without warm-up": ["phase2.warmup=0"],
     "rate 1e-4": ["phase2.learning_rate=1e-4"],
     "rate 6e-4": ["phase2.learning_rate=6e-4"],
+    "3 epochs": ["phase2.epochs=3"],
     "5 epochs": ["phase2.epochs=5"],
     "AdamW 0.05": ["phase2.weight_decay=0.05"],
     "layer decay 0.8": ["phase2.layer_decay=0.8"],
