@@ -4,11 +4,13 @@
 #   make PYTHON=python3.12 … the Python to make the environment with. Default: the first of 3.11 to 3.13 found
 #   make VENV=PATH …         another folder for the environment
 #   make SETUP=skip …        take the environment as it is, and install nothing
+#   make test WORKERS=0 …    run the tests one after another. Default: at once on the processor's cores, at most four
 #   make TARGET ARGS="…"     more words for the target's command
 
 VENV = .venv
 ARGS =
 PORT ?= 5000
+WORKERS = logical
 UV = uv
 DEVICE := $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cpu)
 
@@ -36,7 +38,7 @@ repro: $(READY) ## run the pipeline: what has changed since the last run, and wh
 	@$(IN_VENV) dvc repro $(ARGS)
 
 test: $(READY) ## run the tests, all but the slow ones
-	@$(IN_VENV) python -m pytest $(ARGS)
+	@$(IN_VENV) python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal $(ARGS)
 
 test-slow: $(READY) ## run the slow tests: the whole pipeline, experiments and sweeps
 	@$(IN_VENV) python -m pytest -m slow $(ARGS)

@@ -10,8 +10,10 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from thaw import imports
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # What goes wrong in TensorFlow raises; what it calls an error on stderr is a kernel that some processor lacks.
@@ -28,7 +30,7 @@ def _keep_heaps() -> None:
     """Let glibc keep the memory of a step for the next one.
 
     Otherwise it gives a thread's heap back as soon as that is empty, in each step of a training many times, and the
-    system fills the same pages with zeros again: a third of the processor's time. Other systems need nothing of it.
+    system fills the same pages with zeros again: a quarter of the processor's time. Other systems need nothing of it.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(M_TOP_PAD, KEPT)
@@ -59,22 +61,7 @@ def _stderr_held_back() -> Iterator[None]:
             os.close(kept)
 
 
-@contextmanager
-def _hidden(packages: Collection[str]) -> Iterator[None]:
-    """Let imports inside believe that the packages are not installed; those imported before stay."""
-    absent = [name for name in packages if name not in sys.modules]
-    for name in absent:
-        sys.modules[name] = None  # type: ignore[assignment]  # the documented way to make its import fail
-    try:
-        yield
-    finally:
-        for name in absent:
-            del sys.modules[name]
-
-
-# Keras offers galleries of images and wrappers for scikit-learn, if it finds these two. Nothing here uses them, and
-# to import them takes as long as half of TensorFlow: seconds for each stage of each trial.
-with _stderr_held_back(), _hidden(("matplotlib", "sklearn")):
+with _stderr_held_back(), imports.without():
     import keras
     import tensorflow as tf
     from keras.src.backend.common import global_state  # has no public name

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from thaw import layout, pipeline_run, records, schema
+from thaw import imports, layout, pipeline_run, records, schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -181,7 +181,8 @@ def connect(settings: schema.Tracking) -> tuple["MlflowClient", str]:
     """A client, and the id of the settings' experiment."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    from mlflow import MlflowClient  # noqa: PLC0415  seconds, which a stage without tracking need not wait
+    with imports.without():
+        from mlflow import MlflowClient  # noqa: PLC0415  seconds, which a stage without tracking need not wait
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

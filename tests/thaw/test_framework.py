@@ -79,21 +79,6 @@ def test_memory_that_a_thread_has_freed_is_not_asked_of_the_system_again() -> No
     assert kept < given_back / 5
 
 
-SLOW = "{'matplotlib', 'sklearn'} & set(sys.modules)"
-
-
-def test_what_keras_would_import_for_nothing_is_not_waited_for_and_can_be_imported_after_it() -> None:
-    done = run(
-        f"import sys, thaw.framework; print({SLOW}); import matplotlib.pyplot, sklearn.base; print(len({SLOW}))"
-    )
-    assert (done.stdout, done.stderr) == ("set()\n2\n", "")
-
-
-def test_what_was_imported_before_stays() -> None:
-    done = run("import matplotlib as kept, thaw.framework, matplotlib; print(kept is matplotlib)")
-    assert (done.stdout, done.stderr) == ("True\n", "")
-
-
 def test_layers_without_a_name_are_numbered_from_the_start_inside_and_on_as_before_outside() -> None:
     keras.layers.ReLU()  # the first has no number
     before, outside = (int(keras.layers.ReLU().name.rsplit("_", 1)[-1]) for _ in range(2))

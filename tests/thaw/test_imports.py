@@ -1,0 +1,33 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thaw import imports
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ", ".join(imports.UNUSED)
+
+
+def run(code: str) -> str:
+    """What it prints, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("imported", ["thaw.framework", "mlflow"])
+def test_what_is_not_used_is_not_waited_for_and_can_be_imported_after_it(imported: str) -> None:
+    found = f"sorted(set({imports.UNUSED}) & set(sys.modules))"
+    first = "from thaw import imports\nwith imports.without():"
+    code = f"import sys\n{first}\n    import {imported}\nprint({found})\nimport {NAMES}\nprint({found})"
+    assert run(code) == f"[]\n{sorted(imports.UNUSED)}\n"
+
+
+def test_what_was_imported_before_stays() -> None:
+    assert run("import scipy as kept, thaw.framework, scipy; print(kept is scipy)") == "True\n"
+
+
+def test_what_fails_inside_leaves_nothing_hidden() -> None:
+    code = "from thaw import imports\ntry:\n    with imports.without():\n        import pandas\n"
+    assert run(f"{code}except ImportError:\n    import pandas\n    print('there')") == "there\n"
