@@ -286,3 +286,4 @@ def _fail(run: Run, error: BaseException) -> None:
     client = _open(run)
     client.set_tag(run.id, FAILURE, f"{type(error).__name__}: {error}"[:TAG_LENGTH])
     client.set_terminated(run.id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    _mirror(run, finished=False)  # what a trial has not shown when it began; last, since it may be what fails

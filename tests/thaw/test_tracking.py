@@ -156,6 +156,19 @@ def test_a_trial_of_a_sweep_begins_with_what_trials_are_compared_by(
     assert "prepare/images/train" in logged
 
 
+def test_a_trial_that_fails_shows_what_came_before_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"label": "lr=1", "sweep": "s", "parent": "", "swept": {"phase2.learning_rate": "1"}}
+    monkeypatch.setenv(pipeline_run.TRIAL, json.dumps(told))
+    write_prepare()
+    write_phase1([3.0, 2.0])
+    with pytest.raises(ValueError, match="diverged"), tracking.stage("phase2_finetune", SETTINGS, PARAMS):
+        raise ValueError("the loss diverged")
+    found = only_run(project)
+    assert (found.info.status, found.data.tags["thaw.failure"]) == ("FAILED", "ValueError: the loss diverged")
+    assert found.data.metrics["prepare/images/train"] == 80
+    assert curve(project, "phase1/loss") == [(1, 3.0), (2, 2.0)]
+
+
 def test_how_the_work_was_done_is_a_tag_of_the_run(project: Path) -> None:
     with tracking.stage("phase2_finetune", SETTINGS, PARAMS) as run:
         run.note("activations", "streaming, as phase2.activations says")
