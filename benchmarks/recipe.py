@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.recipe --data DIR``. Both run as processes of their own, in turn, ``--rounds`` times, on the
 same images, split, backbone and head. The pipeline starts with an empty activation cache, then runs phase 2 again with
-another rate: that is what one more trial of a sweep costs. Tracking is off in both.
+another rate, which is what one more trial of a sweep computes. Without DVC and MLflow, as the script.
 """
 
 import argparse

@@ -12,12 +12,15 @@ from benchmarks import project
 from thaw import activations, features, images, layout, metrics, model, out_of_sample, records, schema
 
 
-def run(data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: Sequence[str]) -> dict[str, list[Any]]:
+def run(
+    data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: Sequence[str], more: Sequence[str] = ()
+) -> dict[str, list[Any]]:
     """Train with each of ``settings`` (overrides by name), with each seed; the activation cache is shared.
 
     Args:
         seeds: how many. They change the head's first weights, the dropout, the order and the choice of views.
         common: overrides of all.
+        more: groups that have the seed too, such as augment, whose views are then others.
 
     Returns:
         For each name a list of trials: which test images come out right after each phase, (n,) bool, the seconds of
@@ -27,7 +30,8 @@ def run(data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: S
     with project.scratch():
         for seed in range(seeds):
             for name, overrides in settings.items():
-                where = ["data=folder", f"data.raw={data.resolve()}", f"phase1.seed={seed}", f"phase2.seed={seed}"]
+                drawn = [f"{group}.seed={seed}" for group in ("phase1", "phase2", *more)]
+                where = ["data=folder", f"data.raw={data.resolve()}", *drawn]
                 results[name].append(_trial(project.configure([*where, *common, *overrides])))
     return results
 

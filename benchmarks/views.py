@@ -21,7 +21,7 @@ def main() -> None:
     settings = {views: [f"augment.views={views}"] for views in options.views}
     settings[STREAMING] = ["phase2.activations=streaming"]
     for data in (path.resolve() for path in options.data):
-        results = trials.run(data, settings, options.seeds, options.overrides)
+        results = trials.run(data, settings, options.seeds, options.overrides, ["augment"])
         table = trials.rows(results, "views", STREAMING)
         record.write(f"views_{data.name}", f"{data.name}, {options.seeds} seeds", table, right=trials.right(results))
 

@@ -30,11 +30,13 @@ def main() -> None:
         boundary = features.boundary(classifier, settings.phase2.unfreeze, train, val)
         progress.say(boundary.describe())
         history, trained = training.History([], 0, {}), classifier.head
+        figures = {"boundary": boundary.describe(), "layers": boundary.thawed_layers}
         if boundary.thawed_layers:
             frozen_part, trained = model.thaw(classifier, boundary, settings.phase2.batch_norm)
             witness = model.witness(classifier, trained, settings.phase2.batch_norm)
             inputs = features.at_boundary(frozen_part, boundary, classifier, settings, train, val)
             progress.result(STAGE, inputs.reason)
+            figures["activations"] = inputs.kind
             run.note("activations", inputs.reason)
             history = training.fit(
                 trained,
@@ -50,8 +52,7 @@ def main() -> None:
         if boundary.thawed_layers:
             np.save(layout.validation(layout.PHASE2), features.unseen(inputs, len(val), trained))
         records.write_csv(layout.BLOCKS, model.BLOCKS, model.blocks(classifier, trained))
-        made_from = [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS]
-        training.record(STAGE, history, made_from, boundary=boundary.describe(), layers=boundary.thawed_layers)
+        training.record(STAGE, history, [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS], **figures)
         progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")
 
 

@@ -156,16 +156,21 @@ def files(module: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in source(module).parent.glob(f"{source(module).stem}.*")}
 
 
-def closure(stage: str) -> set[str]:
-    """All files of code that can change what the stage makes."""
+def reached(*modules: str) -> set[str]:
+    """The modules, and all of ours that can change what they make."""
     observers = {f"thaw.{name}" for name in config.OBSERVERS}
-    modules, waiting = set[str](), {f"stages.{stage}"}
+    found, waiting = set[str](), set(modules)
     while waiting:
         module = waiting.pop()
-        modules.add(module)
+        found.add(module)
         ours = {name for name in imports(module) if name.startswith(("thaw.", "stages."))}
-        waiting |= ours - observers - modules
-    return {name for module in modules for name in files(module)}
+        waiting |= ours - observers - found
+    return found
+
+
+def closure(stage: str) -> set[str]:
+    """All files of code that can change what the stage makes."""
+    return {name for module in reached(f"stages.{stage}") for name in files(module)}
 
 
 def config_fields(stage: str) -> list[str]:
@@ -225,6 +230,15 @@ def test_everything_called_untracked_is_read_by_a_stage() -> None:
 def test_a_stage_depends_on_the_code_it_runs(stage: str) -> None:
     declared = [name for name in PIPELINE[stage]["deps"] if name.startswith(("stages/", "thaw/"))]
     assert sorted(declared) == sorted(closure(stage))
+
+
+def test_the_activation_cache_is_named_by_all_code_that_makes_its_numbers() -> None:
+    # These say what is wanted, where files are and what they hold. Pooling is a part of the head, the cut a boundary.
+    indifferent = {"cost", "imports", "layout", "phases", "policy", "provenance", "ranges", "records", "schema"}
+    code = set(importlib.import_module("thaw.activations").CODE)
+    makers = reached("thaw.activations", "thaw.boundaries", "thaw.head")
+    assert {f"thaw.{name}" for name in code | indifferent} == makers
+    assert not code & indifferent
 
 
 def test_every_observer_is_a_module_of_the_library() -> None:

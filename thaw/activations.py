@@ -7,6 +7,7 @@ only themselves, and a view more costs only that view.
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,27 +18,32 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from filelock import Timeout
 
-from thaw import (
-    applications,
-    augment,
-    backbone,
-    cache,
-    efficientnet_lite,
-    extraction,
-    foreign,
-    images,
-    ledger,
-    preprocessing,
-    progress,
-    records,
-    schema,
-    torch_checkpoint,
-)
-from thaw import pixels as contracts
+from thaw import augment, cache, extraction, images, ledger, progress, records, schema
 from thaw.framework import keras
 
 Item = TypeVar("Item")
+
+# The modules whose code makes the numbers, wherever it is called from.
+CODE = (
+    "activations",
+    "applications",
+    "augment",
+    "backbone",
+    "boundaries",
+    "cache",
+    "efficientnet_lite",
+    "extraction",
+    "foreign",
+    "framework",
+    "head",
+    "images",
+    "pixels",
+    "preprocessing",
+    "torch_checkpoint",
+)
+WAIT = 2.0  # seconds for another process before a person is told of it
 
 
 @dataclass
@@ -90,42 +96,53 @@ def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[li
     """
     folder = cache.folder(frozen.compute.cache_dir)
     family, names = _names(frozen, max(views for _, views in sets))
-    with cache.lock(folder, family):
-        cache.claim(folder, (name for view in names for name in view))
-        entries = [
-            [cache.Entry(folder / name, shape) for name, shape in zip(view, frozen.shapes(), strict=True)]
-            for view in names
+    cache.claim(folder, (name for view in names for name in view))
+    entries = [
+        [cache.Entry(folder / name, shape) for name, shape in zip(view, frozen.shapes(), strict=True)]
+        for view in names
+    ]
+    # Who finds all there need not wait for those who compute something else with the same weights.
+    if _missing(entries, sets)[1]:
+        lock = cache.lock(folder, family)
+        try:
+            held = lock.acquire(timeout=WAIT)
+        except Timeout:
+            progress.warn("another process takes images through these frozen layers; this one waits for it")
+            held = lock.acquire()
+        with held:
+            _fill(frozen, entries, sets, folder)
+    return [
+        [
+            cache.Reader(
+                [entries[view][cut] for view in range(views)],
+                [entries[view][cut].find(split.hashes) for view in range(views)],
+            )
+            for cut in range(len(frozen.cuts))
         ]
-        _fill(frozen, entries, sets, folder)
-        return [
-            [
-                cache.Reader(
-                    [entries[view][cut] for view in range(views)],
-                    [entries[view][cut].find(split.hashes) for view in range(views)],
-                )
-                for cut in range(len(frozen.cuts))
-            ]
-            for split, views in sets
-        ]
+        for split, views in sets
+    ]
 
 
 def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
     """The lock's name, and the name of each view's entry at each cut."""
-    of_backbones = (backbone, applications, foreign, contracts, efficientnet_lite, torch_checkpoint)
-    sources = (preprocessing, augment, extraction, *of_backbones)
     family: dict[str, Any] = {
         "weights": frozen.weights_sha256,
         "image": asdict(frozen.image),
-        "extractor": frozen.compute.extractor,
+        "engine": extraction.planned(frozen.compute.extractor),
         "gpu": extraction.on_gpu(),
-        "versions": [version(package) for package in ("tensorflow", "keras", "onnxruntime")],
-        "code": [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in sources],
+        "kernels": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
+        "versions": [version(package) for package in ("tensorflow", "keras", "onnxruntime", "tf2onnx")],
+        "code": [hashlib.sha256(_source(name)).hexdigest() for name in CODE],
     }
     drawn = {key: value for key, value in asdict(frozen.augment).items() if key != "views"}
     return cache.name(**family), [
         [cache.name(**family, cut=cut, view=view, augment=drawn if view else None) for cut in frozen.cuts]
         for view in range(views)
     ]
+
+
+def _source(name: str) -> bytes:
+    return Path(__file__).with_name(f"{name}.py").read_bytes()
 
 
 def _fill(
@@ -143,9 +160,9 @@ def _fill(
     excess = cache.make_room(folder, wanted, round(frozen.compute.cache_gb * 1e9))
     if excess:
         progress.warn(
-            f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all of it is needed now"
+            f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all else is in use. Images that "
+            "are no longer there count too; `make clean` empties the cache"
         )
-    _check_files(paths)
     run, engine = extraction.engine(frozen.model, frozen.compute.extractor)
     passes = sum(len(views) for views in missing.values())
     progress.say(
@@ -174,6 +191,7 @@ def _views(
     hashes, size = list(missing), frozen.compute.extract_batch_size
     for number, clean in enumerate(images.pixels(frozen.image, [paths[sha] for sha in hashes], size)):
         shas = hashes[number * size : (number + 1) * size]
+        _check_files({sha: paths[sha] for sha in shas})  # after they were decoded, so that no change goes unseen
         for view in sorted({view for sha in shas for view in missing[sha]}):
             chosen = [position for position, sha in enumerate(shas) if view in missing[sha]]
             picked = [shas[position] for position in chosen]

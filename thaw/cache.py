@@ -139,9 +139,17 @@ class Reader:
     Args:
         entries: one a view.
         rows: the row of each image in each entry, as ``Entry.find`` gives them.
+
+    Raises:
+        ValueError: an image has no row.
     """
 
     def __init__(self, entries: Sequence[Entry], rows: Sequence[np.ndarray]):
+        if any((each < 0).any() for each in rows):
+            raise ValueError(
+                "the activation cache lost rows while they were read; give the command again. If it happens again, "
+                "the disk of compute.cache_dir is damaged, or another program changes it"
+            )
         self.entries, self.rows = list(entries), list(rows)
         self.maps: list[mmap.mmap] = []
         for entry in self.entries:
@@ -177,7 +185,8 @@ def claim(cache: Path, names: Iterable[str]) -> None:
         for each in names:
             users = cache / each / "users"
             users.mkdir(parents=True, exist_ok=True)
-            marker = users / f"{socket.gethostname()}@{os.getpid()}"
+            # With the time when it began, since the number goes to another process once this one has ended.
+            marker = users / f"{socket.gethostname()}@{os.getpid()}@{psutil.Process().create_time():.2f}"
             marker.touch()
             os.utime(cache / each)
             atexit.register(_release, marker)
@@ -212,10 +221,11 @@ def make_room(cache: Path, wanted: int, budget: int) -> int:
 
 def _in_use(path: Path) -> bool:
     for marker in path.glob("users/*"):
-        host, _, pid = marker.name.rpartition("@")
-        if host == socket.gethostname():
-            if psutil.pid_exists(int(pid)):
+        host, number, began = f"{marker.name}@0".split("@")[:3]  # markers had no time in earlier versions
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):  # it may end while it is looked at
+            if host == socket.gethostname():
+                if abs(psutil.Process(int(number)).create_time() - float(began)) < 1:
+                    return True
+            elif time.time() - marker.stat().st_mtime < MARKER_DAYS * 86400:
                 return True
-        elif time.time() - marker.stat().st_mtime < MARKER_DAYS * 86400:
-            return True
     return False

@@ -5,6 +5,7 @@ weights folded to constants lies between the two. On a GPU, TensorFlow computes 
 float32. An engine is compared with Keras on a batch before it is trusted.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,24 +27,35 @@ LARGEST_CONVERTED = 30_000_000
 MIXED_TOLERANCE = 2e-2
 
 
+@functools.lru_cache
+def settled(extractor: str, parameters: int) -> str:
+    """``compute.extractor`` for a backbone of so many parameters: ``auto`` is TensorFlow where it is too large."""
+    if extractor != "auto" or on_gpu() or parameters <= LARGEST_CONVERTED:
+        return extractor
+    progress.warn(
+        f"ONNX Runtime would need about {180e-9 * parameters:.0f} GB of memory to take this backbone; "
+        "TensorFlow runs it, at about half the speed; compute.extractor=onnxruntime insists"
+    )
+    return "tensorflow"
+
+
+def planned(extractor: str) -> str:
+    """The engine that is tried first: its name stands for its numbers."""
+    return "tensorflow" if extractor == "tensorflow" or (extractor == "auto" and on_gpu()) else "onnxruntime"
+
+
 def engine(frozen: keras.Model, extractor: str) -> tuple[Engine, str]:
     """The function that computes ``frozen`` and the engine's name.
 
     Args:
         frozen: a model from images to one or more outputs.
-        extractor: auto, onnxruntime or tensorflow. ``auto`` is ONNX Runtime on a CPU, TensorFlow on a GPU or for a
-            network that is too large to convert.
+        extractor: auto, onnxruntime or tensorflow. ``auto`` is TensorFlow on a GPU; on a CPU it is ONNX Runtime, and
+            TensorFlow if that can't run the network.
 
     Raises:
         ValueError: onnxruntime was asked for by name and can't be used.
     """
-    if extractor == "tensorflow" or (extractor == "auto" and on_gpu()):
-        return _on_tensorflow(frozen)
-    if extractor == "auto" and frozen.count_params() > LARGEST_CONVERTED:
-        progress.warn(
-            f"ONNX Runtime would need about {180e-9 * frozen.count_params():.0f} GB of memory to take this backbone; "
-            "TensorFlow runs it, at about half the speed; compute.extractor=onnxruntime insists"
-        )
+    if planned(extractor) == "tensorflow":
         return _on_tensorflow(frozen)
     try:
         run = _onnxruntime(frozen)
@@ -73,8 +85,23 @@ def _on_tensorflow(frozen: keras.Model) -> tuple[Engine, str]:
         except (ValueError, TypeError, tf.errors.OpError) as error:
             progress.warn(f"float16 does not do for this backbone ({_why(error)}); it runs in float32, at less speed")
         else:
-            return run, "tensorflow, float16"
+            return _unless_too_large(run, frozen), "tensorflow, float16"
     return _tensorflow(frozen), "tensorflow"
+
+
+def _unless_too_large(fast: Engine, frozen: keras.Model) -> Engine:
+    """The engine in float16 until an image brings a number that this cannot hold; from then on float32."""
+    exact: list[Engine] = []
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        outputs = fast(images) if not exact else exact[0](images)
+        if exact or all(np.isfinite(output).all() for output in outputs):
+            return outputs
+        progress.warn("an activation is too large for float16; the backbone goes on in float32, at less speed")
+        exact.append(_tensorflow(frozen))
+        return exact[0](images)
+
+    return run
 
 
 def _why(error: Exception) -> str:

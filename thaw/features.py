@@ -6,7 +6,7 @@ the activation cache, in which every view of an image is computed once, or strea
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,8 @@ class Inputs:
     train: images.Source
     val: images.Source
     views: int  # to draw from in each epoch
-    reason: str  # where they come from, and why
+    kind: str  # cached or streaming
+    reason: str  # why
 
 
 def pooled(classifier: model.Classifier, settings: Any, train: images.Images, val: images.Images) -> Inputs:
@@ -50,18 +51,17 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     Args:
         settings: has the groups augment, compute and phase2.
     """
-    card, backbone = classifier.card, classifier.backbone
-    outputs = {f"pool:{card.head.pooling}": classifier.pool(backbone.output)}
-    frozen = _frozen(card, settings, outputs | _at_cuts(backbone, card, settings, train, val), backbone.input)
+    backbone = classifier.backbone
+    outputs = {f"pool:{classifier.card.head.pooling}": classifier.pool(backbone.output)}
+    frozen = _frozen(classifier, settings, outputs | _at_cuts(classifier, settings, train, val), backbone.input)
     (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
-    return Inputs(train_reader, val_reader, frozen.views(), "pooled features cached")
+    return Inputs(train_reader, val_reader, frozen.views(), "cached", "pooled features cached")
 
 
-def _at_cuts(
-    backbone: keras.Model, card: model.Card, settings: Any, train: images.Images, val: images.Images
-) -> dict[str, Any]:
+def _at_cuts(classifier: model.Classifier, settings: Any, train: images.Images, val: images.Images) -> dict[str, Any]:
     """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them."""
     outputs: dict[str, Any] = {}
+    backbone = classifier.backbone
     for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
         if unfreeze == depth.AUTO:
             continue  # it is chosen by what phase 1 comes to, so nobody knows it yet
@@ -74,7 +74,7 @@ def _at_cuts(
         if cut.thawed_layers and cut.frozen_layers:
             frozen_part, _ = boundaries.split(backbone, cut)
             more = outputs | {cut.tensor_layer: frozen_part.output}
-            if keep(_frozen(card, settings, more, backbone.input), settings, train, val)[0]:
+            if keep(_frozen(classifier, settings, more, backbone.input), settings, train, val)[0]:
                 outputs = more
     return outputs
 
@@ -112,18 +112,17 @@ def at_boundary(
         classifier: the whole. If images must pass its frozen layers, they pass once for ``compute.depths`` too.
         settings: has the groups augment, compute and phase2.
     """
-    card, backbone = classifier.card, classifier.backbone
-    frozen = _frozen(card, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
+    frozen = _frozen(classifier, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
     if kept:
         sets = [(train, frozen.views()), (val, 1)]
         if settings.compute.depths and not activations.complete(frozen, sets):
-            cuts = _at_cuts(backbone, card, settings, train, val)
-            activations.cached(_frozen(card, settings, cuts, backbone.input), sets)
+            cuts = _at_cuts(classifier, settings, train, val)
+            activations.cached(_frozen(classifier, settings, cuts, classifier.backbone.input), sets)
         (train_reader,), (val_reader,) = activations.cached(frozen, sets)
-        return Inputs(train_reader, val_reader, frozen.views(), reason)
+        return Inputs(train_reader, val_reader, frozen.views(), "cached", reason)
     views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
-    return Inputs(streaming(frozen, train), streaming(frozen, val), views, reason)
+    return Inputs(streaming(frozen, train), streaming(frozen, val), views, "streaming", reason)
 
 
 def batches(
@@ -144,25 +143,26 @@ def batches(
     )
 
 
-def _frozen(card: model.Card, settings: Any, outputs: dict[str, Any], inputs: Any) -> Frozen:
+def _frozen(classifier: model.Classifier, settings: Any, outputs: dict[str, Any], inputs: Any) -> Frozen:
+    # By the size of the whole, or phase 1 and phase 2 could take different engines for the same numbers.
+    extractor = extraction.settled(settings.compute.extractor, classifier.backbone.count_params())
+    compute, image = replace(settings.compute, extractor=extractor), classifier.card.image
     frozen = keras.Model(inputs, list(outputs.values()))
-    return Frozen(frozen, list(outputs), _weights(card, frozen), card.image, settings.augment, settings.compute)
+    return Frozen(frozen, list(outputs), _weights(classifier), image, settings.augment, compute)
 
 
-def _weights(card: model.Card, frozen: keras.Model) -> str:
-    """What stands for the frozen layers in the cache.
+def _weights(classifier: model.Classifier) -> str:
+    """What stands for the frozen layers in the cache, wherever they are cut.
 
     A row of the table is what its weights are. A network from outside is also what its builder and its contract make
     of them, so it is asked what it says of an image.
     """
+    card, backbone = classifier.card, classifier.backbone
     if card.backbone.name not in schema.FOREIGN:
         return card.weights_sha256
-    noise = np.random.default_rng(0).uniform(0, 255, (1, *frozen.input_shape[1:])).astype(np.float32)
-    said = tf.nest.flatten(frozen(noise, training=False))
-    total = hashlib.sha256(card.weights_sha256.encode())
-    for values in said:
-        total.update(values.numpy().tobytes())
-    return total.hexdigest()
+    noise = np.random.default_rng(0).uniform(0, 255, (1, *backbone.input_shape[1:])).astype(np.float32)
+    said = backbone(noise, training=False).numpy().tobytes()
+    return hashlib.sha256(card.weights_sha256.encode() + said).hexdigest()
 
 
 def keep(frozen: Frozen, settings: Any, train: images.Images, val: images.Images) -> tuple[bool, str]:

@@ -175,7 +175,10 @@ class Head:
 
 @dataclass
 class Compute:
-    """How the work is done. Nothing here may change what comes out, so DVC does not track it."""
+    """How the work is done. DVC does not track it, since what comes out is the same but for last bits.
+
+    One thing hangs on it: whether ``phase2.activations=auto`` caches or streams, which the stage's record says.
+    """
 
     cache_dir: str  # folder of the activation cache; empty: .thaw/activations in the project
     cache_gb: float  # disk budget of the activation cache in GB (10^9 bytes), 0 to 100000

@@ -2,14 +2,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 import thaw
@@ -234,19 +235,15 @@ def test_other_weights_preprocessing_or_engine_share_nothing(tmp_path: Path, pas
     assert passes == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["preprocessing", "augment", "extraction", "backbone", "applications", "foreign", "pixels", "efficientnet_lite"],
-)
+@pytest.mark.parametrize("name", activations.CODE)
 def test_code_that_changes_the_numbers_makes_old_entries_unknown(
     tmp_path: Path, passes: list[int], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     split = some_images(tmp_path / "raw", 2)
     activations.cached(frozen(tmp_path, "pool"), [(split, 1)])
-    module = import_module(f"thaw.{name}")
-    changed = tmp_path / "changed.py"
-    changed.write_text(Path(str(module.__file__)).read_text(encoding="utf-8") + "\nCHANGED = True\n")
-    monkeypatch.setattr(module, "__file__", str(changed))
+    usual = activations._source
+    assert usual(name) == Path(thaw.__file__).with_name(f"{name}.py").read_bytes()
+    monkeypatch.setattr(activations, "_source", lambda each: usual(each) + (b"#" if each == name else b""))
     passes.clear()
     activations.cached(frozen(tmp_path, "pool"), [(split, 1)])
     assert sum(passes) == 2
@@ -274,9 +271,10 @@ def test_the_numbers_do_not_depend_on_the_batches(tmp_path: Path) -> None:
         wanted.compute.extract_batch_size = size
         (readers,) = activations.cached(wanted, [(split, 3)])
         found.append([values(reader, 7, view) for reader in readers for view in range(3)])
+    # But for the order in which an engine adds, and what that comes to in fp16.
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
-            np.testing.assert_array_equal(one, two)
+            np.testing.assert_allclose(one, two, rtol=2**-10, atol=1e-5 * float(np.abs(one).max()))
 
 
 def test_what_the_budget_cannot_hold_is_kept_all_the_same_and_said(
@@ -308,22 +306,18 @@ def test_sizes_are_told_before_anything_is_computed(tmp_path: Path) -> None:
     assert rows == wanted.cache_bytes(train=5, val=0)
 
 
-def test_an_error_half_way_loses_only_what_was_not_done(
-    tmp_path: Path, passes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_half_way_loses_only_what_was_not_done(tmp_path: Path, passes: list[int]) -> None:
     split = some_images(tmp_path / "raw", 9)
     whole = expected(split, LIGHT, 1)
     gone = Path(split.paths[6])
     content = gone.read_bytes()
     gone.write_bytes(content[:100])
+    with pytest.raises(ValueError, match="after it was prepared"):
+        activations.cached(frozen(tmp_path), [(split, 2)])
+    # Another whole image in its place has other rows, which must not get its name.
+    Image.new("RGB", (24, 40)).save(gone)
     with pytest.raises(ValueError, match="no longer what it was when it was prepared"):
         activations.cached(frozen(tmp_path), [(split, 2)])
-    assert sum(passes) == 0
-    # Whoever changes it after that look is met by the decoder.
-    with monkeypatch.context() as late:
-        late.setattr(activations, "_check_files", lambda paths: None)
-        with pytest.raises(ValueError, match="after it was prepared"):
-            activations.cached(frozen(tmp_path), [(split, 2)])
     assert sum(passes) == 4 * 2
     gone.write_bytes(content)
     passes.clear()
@@ -349,6 +343,31 @@ def test_two_processes_that_want_the_same_compute_it_once(tmp_path: Path) -> Non
     one, two = (np.load(tmp_path / f"{name}.npy") for name in "ab")
     np.testing.assert_array_equal(one, two)
     assert_stored(one, expected(split, LIGHT, 1)[1])
+
+
+def test_who_finds_all_there_does_not_wait_and_who_must_wait_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = some_images(tmp_path / "raw", 3)
+    activations.cached(frozen(tmp_path, "pool"), [(split, 1)])
+    (family,) = (path for path in (tmp_path / "cache").glob("*.lock") if path.name != "removal.lock")
+    monkeypatch.setattr(activations, "WAIT", 0.1)
+    held, enough = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with FileLock(family):
+            held.set()
+            enough.wait(60)
+            time.sleep(0.5)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(60)
+    activations.cached(frozen(tmp_path, "pool"), [(split, 1)])
+    enough.set()
+    activations.cached(frozen(tmp_path, "pool"), [(split, 2)])
+    other.join()
+    assert " ".join(capsys.readouterr().err.split()).count("this one waits for it") == 1
 
 
 def test_a_process_killed_half_way_leaves_the_rest_to_the_next(tmp_path: Path, passes: list[int]) -> None:

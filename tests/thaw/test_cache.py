@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from thaw import cache, layout
@@ -71,6 +72,12 @@ def test_a_reader_draws_each_image_from_the_entry_of_its_view(tmp_path: Path) ->
     images, wanted = np.array([3, 0, 0, 2, 1, 3]), np.array([2, 0, 1, 1, 0, 2])
     expected = np.stack([views[view][image] for image, view in zip(images, wanted, strict=True)])
     np.testing.assert_array_equal(read(images, wanted), expected.astype(np.float32))
+
+
+def test_an_image_without_a_row_is_not_read_as_another(entry: cache.Entry) -> None:
+    entry.append(HASHES[:2], values(2))
+    with pytest.raises(ValueError, match="the activation cache lost rows"):
+        cache.Reader([entry], [entry.find(HASHES[1:3])])
 
 
 @pytest.mark.parametrize("left", [1, ROW_BYTES - 1, ROW_BYTES, 3 * ROW_BYTES + 7])
@@ -229,12 +236,13 @@ def test_an_entry_in_use_is_never_removed_and_the_excess_is_told(tmp_path: Path)
 @pytest.mark.parametrize(
     ("marker", "days", "kept"),
     [
-        (f"{socket.gethostname()}@{os.getpid()}", 0, True),
-        (f"{socket.gethostname()}@{2**22 + 1}", 0, False),  # beyond Linux's largest process number
-        ("another-host@1", 0, True),
-        ("another-host@1", cache.MARKER_DAYS + 1, False),
+        (f"{socket.gethostname()}@{os.getpid()}@{psutil.Process().create_time():.2f}", 0, True),
+        (f"{socket.gethostname()}@{os.getpid()}@{psutil.Process().create_time() - 60:.2f}", 0, False),
+        (f"{socket.gethostname()}@{2**22 + 1}@1.00", 0, False),  # beyond Linux's largest process number
+        ("another-host@1@1.00", 0, True),
+        ("another-host@1@1.00", cache.MARKER_DAYS + 1, False),
     ],
-    ids=["runs here", "has ended here", "on another host", "on another host, long ago"],
+    ids=["runs here", "was another's here", "has ended here", "on another host", "on another host, long ago"],
 )
 def test_a_marker_counts_while_its_process_may_run(tmp_path: Path, marker: str, days: int, kept: bool) -> None:
     (entry,) = filled(tmp_path, NAMES[:1])

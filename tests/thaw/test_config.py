@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -180,16 +180,16 @@ def test_the_article_stays_what_it_is(project: Path) -> None:
     )
     assert article.augment.quarter_turns and article.augment.brightness == 0.1
     # Written out in the experiment, not inherited from defaults that may get better.
-    for group in ("phase1", "phase2"):
-        (layout.CONF / group / "default.yaml").write_text(
-            re.sub(
-                r"(?m)^(epochs|patience|batch_size): \d+$",
-                r"\1: 7",
-                (layout.CONF / group / "default.yaml").read_text(),
-            )
-        )
-    again = config.check(yaml.safe_load(config.compose(["+experiment=article"])))
-    assert (again.phase1, again.phase2) == (article.phase1, article.phase2)
+    written = yaml.safe_load((layout.CONF / "experiment" / "article.yaml").read_text(encoding="utf-8"))
+    for group in ("head", "phase1", "phase2"):
+        assert written[group] == asdict(getattr(article, group))
+    chosen = [name for each in written["defaults"] for name in each]
+    assert sorted(chosen) == [f"override /{group}" for group in ("augment", "backbone", "head", "image")]
+
+
+def test_an_experiments_groups_can_be_chosen_otherwise(project: Path) -> None:
+    other = config.check(yaml.safe_load(config.compose(["+experiment=article", "image=px96", "backbone=resnet50"])))
+    assert (other.image.size, other.backbone.name, other.phase2.epochs) == (96, "resnet50", 20)
 
 
 def test_the_command_writes_params(project: Path) -> None:
