@@ -81,22 +81,25 @@ def write(folder: Path) -> Ranking:
 
 def verdict(ranked: Ranking) -> str:
     """What is proposed and why, in a sentence or two."""
-    same = sum(each.within_noise for each in ranked.trials)
+    same, others = sum(each.within_noise for each in ranked.trials), len(ranked.trials) - 1
     how = "on the same validation images" if ranked.paired else "by their intervals"
-    proposed = ranked.proposed
+    if 0 < ranked.paired < others:
+        how += f" ({others - ranked.paired} of {others} by their intervals)"
+    proposed, best = ranked.proposed, ranked.best
     which = (
         f"{proposed.record['label']} (validation accuracy {proposed.accuracy:.1%}, {proposed.layers} layers thawed)"
     )
+    if not others:
+        return f"Proposed: {which}, the only one that is finished."
     if same == 1:
-        return f"Proposed: {which}. All others are worse by more than noise, {how}."
-    return (
-        f"Proposed: {which}, the simplest of {same} trials that cannot be told from the best, {how}: "
-        "fewest thawed layers, then least time, then lowest loss."
-    )
+        return f"Proposed: {which}, the most accurate. All others are worse by more than noise, {how}."
+    among = f"the simplest of {same} trials that cannot be told from the most accurate"
+    among += "" if proposed is best else f" ({best.record['label']}, {best.accuracy:.1%})"
+    return f"Proposed: {which}, {among}, {how}: fewest thawed layers, then least time, then lowest loss."
 
 
 def _lines(ranked: Ranking) -> list[str]:
-    lines = ["* proposed, = cannot be told from the best"]
+    lines = ["* proposed, = cannot be told from the most accurate"]
     for each in ranked.trials:
         mark = "*" if each is ranked.proposed else "=" if each.within_noise else " "
         cost = "" if each.seconds == float("inf") else f"  {progress.duration(each.seconds)}"
@@ -180,7 +183,7 @@ def _cost(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]]
             colour = _colour(each, ranked)
             axes.plot([each.seconds] * 2, [each.low, each.high], color=colour, linewidth=1, alpha=0.6)
             axes.plot(each.seconds, each.accuracy, "o", color=colour, markersize=6)
-        for colour, label in ((PROPOSED, "proposed"), (NOISE, "within noise of the best"), (BEYOND, "worse")):
+        for colour, label in ((PROPOSED, "proposed"), (NOISE, "within noise of the most accurate"), (BEYOND, "worse")):
             axes.plot([], [], "o", color=colour, label=label)
         axes.legend(frameon=False, fontsize=8)
         axes.set_xlabel("seconds of the trial")

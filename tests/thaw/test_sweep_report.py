@@ -28,9 +28,32 @@ def test_the_verdict_says_how_noise_was_judged(finished_sweep: Path) -> None:
     ranked = sweep_report.write(finished_sweep)
     assert sweep_report.verdict(ranked) == (
         "Proposed: lr=0.0001 depth=20 (validation accuracy 92.5%, 20 layers thawed), the simplest of 2 trials that "
-        "cannot be told from the best, on the same validation images: fewest thawed layers, then least time, then "
-        "lowest loss."
+        "cannot be told from the most accurate (lr=0.0001 depth=40, 95.0%), on the same validation images: fewest "
+        "thawed layers, then least time, then lowest loss."
     )
+    for each in ranked.trials[2:]:
+        each.p_value = None
+    assert "on the same validation images (2 of 3 by their intervals): " in sweep_report.verdict(ranked)
+    for each in ranked.trials:
+        each.p_value = None
+    assert "95.0%), by their intervals: " in sweep_report.verdict(ranked)
+    ranked.trials[1].within_noise, ranked.proposed = False, ranked.best
+    assert sweep_report.verdict(ranked).endswith(
+        "the most accurate. All others are worse by more than noise, by their intervals."
+    )
+    del ranked.trials[1:]
+    assert sweep_report.verdict(ranked).endswith(", the only one that is finished.")
+
+
+def test_the_page_names_what_trials_are_compared_with(finished_sweep: Path) -> None:
+    for path in finished_sweep.glob("rate=0.0001,depth=40-*.json"):
+        record = records.read_json(path)
+        records.write_json(path, record | {"figures": record["figures"] | {"val_loss": 0.9}})
+    ranked = sweep_report.write(finished_sweep)
+    assert ranked.best is ranked.trials[-1]
+    page = (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
+    assert re.search(r'Most accurate</span> <small class="soft">lr=0.0001 depth=40</small>\n<b>95.0', page)
+    assert re.search(r'Lowest loss</span> <small class="soft">lr=0.0001 depth=20</small>\n<b>92.5', page)
 
 
 def test_one_swept_parameter_or_none_makes_fewer_pictures(finished_sweep: Path) -> None:
