@@ -41,9 +41,21 @@ class Ranked:
         return float(self.record["figures"]["val_accuracy"])
 
     @property
-    def layers(self) -> int:
-        """Thawed ones."""
+    def tried(self) -> int:
+        """Thawed layers that phase 2 trained."""
         return int(self.record["figures"]["layers"])
+
+    @property
+    def layers(self) -> int:
+        """Thawed ones of the model that was kept: none where no epoch of phase 2 was better than its start."""
+        return self.tried if self.record["figures"]["best_epoch"] else 0
+
+    @property
+    def thawed(self) -> str:
+        """How much, in words."""
+        if self.layers < self.tried:
+            return f"0 of {self.tried} layers thawed: phase 2 did not help, the model is phase 1's"
+        return f"{self.layers} layers thawed"
 
     @property
     def seconds(self) -> float:

@@ -86,9 +86,7 @@ def verdict(ranked: Ranking) -> str:
     if 0 < ranked.paired < others:
         how += f" ({others - ranked.paired} of {others} by their intervals)"
     proposed, best = ranked.proposed, ranked.best
-    which = (
-        f"{proposed.record['label']} (validation accuracy {proposed.accuracy:.1%}, {proposed.layers} layers thawed)"
-    )
+    which = f"{proposed.record['label']} (validation accuracy {proposed.accuracy:.1%}, {proposed.thawed})"
     if not others:
         return f"Proposed: {which}, the only one that is finished."
     if same == 1:

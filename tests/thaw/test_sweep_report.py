@@ -45,6 +45,21 @@ def test_the_verdict_says_how_noise_was_judged(finished_sweep: Path) -> None:
     assert sweep_report.verdict(ranked).endswith(", the only one that is finished.")
 
 
+def test_the_page_says_where_phase_2_did_not_help(finished_sweep: Path) -> None:
+    told = "no epoch of phase 2 had a lower loss than its start"
+    sweep_report.write(finished_sweep)
+    assert told not in (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
+    for path in finished_sweep.glob("rate=0.0001,depth=20-*.json"):
+        record = records.read_json(path)
+        records.write_json(path, record | {"figures": record["figures"] | {"best_epoch": 0}})
+    ranked = sweep_report.write(finished_sweep)
+    page = (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
+    assert told in page and "<td>0 of 20</td><td>0</td>" in page
+    assert "(validation accuracy 92.5%, 0 of 20 layers thawed: phase 2 did not help, the " in (
+        sweep_report.verdict(ranked)
+    )
+
+
 def test_the_page_names_what_trials_are_compared_with(finished_sweep: Path) -> None:
     for path in finished_sweep.glob("rate=0.0001,depth=40-*.json"):
         record = records.read_json(path)
