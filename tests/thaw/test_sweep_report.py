@@ -1,11 +1,16 @@
 """The page and the text that compare a sweep's trials."""
 
+import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from thaw import layout, records, sweep_report, sweep_table
+from thaw import layout, records, report, sweep_report, sweep_table
 
 
 def test_the_page_shows_every_trial_the_pictures_and_what_is_proposed(finished_sweep: Path) -> None:
@@ -89,6 +94,56 @@ def test_the_sweep_that_ran_last_is_meant_where_none_is_named(project: Path) -> 
     for number, name in enumerate(("b", "a")):
         records.write_json(layout.SWEEPS / name / "plan.json", {"number": number})
     assert sweep_report.latest() == layout.SWEEPS / "a"
+
+
+def drawn(folder: Path, key: str, values: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> Axes:
+    """The axes that a sweep of one parameter with these values is drawn in."""
+    (path,) = folder.glob("rate=0.0001,depth=20-*.json")
+    record = records.read_json(path)
+    trials = [record | {"overrides": [f"{key}={value}"]} for value in values]
+    monkeypatch.setattr(sweep_table, "read", lambda _: trials)
+    records.write_json(folder / "plan.json", {"swept": {key: []}, "parent": "", "tracking": {}})
+    figures: list[Figure] = []
+    save = report.save
+
+    def keep(figure: Figure, path: Path) -> None:
+        save(figure, path)
+        figures.append(figure)
+
+    monkeypatch.setattr(report, "save", keep)
+    sweep_report.write(folder)
+    return figures[0].axes[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "expected"),
+    [
+        (
+            ["1e-05", "2e-05", "4e-05", "9e-05", "2e-04", "5e-04", "9e-04"],
+            "log",
+            ["1e-05", "3e-05", "0.0001", "0.0003"],
+        ),
+        (["2e-04", "3e-04", "4e-04", "5e-04", "6e-04", "7e-04", "8e-04"], "linear", ["0.0002", "0.0004", "0.0008"]),
+        (["0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6"], "linear", ["0", "0.2", "0.4", "0.6"]),
+        (["none", "1", "10"], "linear", ["1", "10", "none"]),
+        (["block_1a", "block_2a", "block_3a", "block_4a", "block_5a", "block_6a"], "linear", ["block_1a"]),
+    ],
+)
+def test_places_bear_their_values_as_people_write_them_and_no_two_touch(
+    finished_sweep: Path, monkeypatch: pytest.MonkeyPatch, values: list[str], scale: str, expected: list[str]
+) -> None:
+    axes = drawn(finished_sweep, "phase2.learning_rate", values, monkeypatch)
+    low, high = axes.get_xlim()
+    labels = [label for minor in (False, True) for label in axes.get_xticklabels(minor=minor) if label.get_text()]
+    labels = [label for label in labels if low <= label.get_position()[0] <= high]
+    texts = [label.get_text() for label in labels]
+    assert axes.get_xscale() == scale
+    assert set(expected) <= set(texts) and not any("$" in text for text in texts)
+    if not labels[0].get_rotation():
+        boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+    shown = np.concatenate([np.asarray(line.get_xdata(), float) for line in axes.lines if line.get_marker() == "o"])
+    assert len(shown) == len(values) and low <= shown.min() and shown.max() <= high
 
 
 def test_numbers_are_ordered_by_size_and_stand_before_words() -> None:
