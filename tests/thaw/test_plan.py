@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from thaw import config, layout, ledger, plan, records, trial
 
@@ -114,6 +115,11 @@ def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:
     assert "phase2.learning_rate (range) × phase2.unfreeze (4)" in plan.describe(made, made.trials, [])[0]
     assert make(*BASE, "hydra.sweeper.n_trials=40", sweeper="tpe").folder == made.folder
     assert make(*BASE, "hydra.sweeper.sampler.seed=1", sweeper="tpe").folder != made.folder
+
+
+def test_no_trial_at_random_waits_for_another() -> None:
+    preset = OmegaConf.load(PRESETS.parent / "sweeper" / "random.yaml")
+    assert preset.n_jobs == preset.n_trials
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
