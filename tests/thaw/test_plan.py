@@ -105,6 +105,26 @@ def test_the_time_is_unknown_until_something_like_it_was_measured(make: Make) ->
     assert text == "  time: at most about 58 s, one trial after the other; 15 s of it before the trials"
 
 
+def test_the_time_counts_what_a_trial_shares_with_no_other(make: Make) -> None:
+    fixed = ("phase1.epochs=10", "phase2.epochs=3", "phase2.learning_rate=1e-4", "phase2.unfreeze=20")
+    made = make(*BASE, *fixed, "phase1.seed=1,2")
+    values = made.trials[0].values
+    assert plan.shared(made, made.trials) == []
+    ledger.write("phase2", values, count=100, seconds=5.0)
+    ledger.write("trial", values, seconds=12.0, inside=5.0)
+    assert plan.describe(made, made.trials, [])[-1] == "  time: unknown yet, nothing like it was measured here"
+    ledger.write("extraction", values, count=100, seconds=10.0)
+    ledger.write("phase1", values, count=1000, seconds=1.0)
+    # As above, two trials of 10.8, and in each of them also (50.4 + 5.4) / 10 + 252 / 1000 = 5.8.
+    text = plan.describe(made, made.trials, [])
+    assert "  in each trial, shared with no other: prepare, phase 1, activations at its depth" in text
+    assert text[-1] == "  time: at most about 33 s, one trial after the other"
+    some = make(*BASE, *GRID, "head=article,linear")
+    kept = [*some.trials[::2], some.trials[1]]
+    text = plan.describe(some, kept, plan.shared(some, kept))
+    assert "  in 1 of the trials, shared with no other: prepare, phase 1, activations at its depth" in text
+
+
 def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="an extra")
     made = make(*BASE, sweeper="tpe")
