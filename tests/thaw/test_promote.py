@@ -55,6 +55,20 @@ def test_no_file_is_overwritten(finished_sweep: Path) -> None:
     assert path.read_text() == "# mine\n"
 
 
+def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(finished_sweep: Path) -> None:
+    sweep, record = promote.find(NAME)
+    (memory,) = trial.files(NAME, [layout.MEMORY.as_posix()])
+    layout.MEMORY.parent.mkdir(exist_ok=True)
+    layout.MEMORY.write_text("{}")
+    with pytest.raises(ValueError, match=r"splits\.json: expected each image where .*delete it, and promote again"):
+        promote.write("chosen", sweep, record)
+    assert not Path("conf/experiment/chosen.yaml").exists() and layout.MEMORY.read_text() == "{}"
+    layout.MEMORY.unlink()
+    promote.write("chosen", sweep, record)
+    assert memory and layout.MEMORY.read_text() == memory
+    assert promote.write("chosen", sweep, record)  # what is here is the trial's
+
+
 def test_a_name_that_is_none_and_a_trial_of_another_commit_are_refused(finished_sweep: Path) -> None:
     sweep, record = promote.find(NAME)
     with pytest.raises(ValueError, match="expected letters, digits, - and _"):
@@ -90,5 +104,7 @@ def test_the_promoted_trial_comes_out_of_dvc_repro_bit_for_bit(project: Path, ti
 def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     promote._promote(argparse.Namespace(trial=NAME, name=None))
     assert Path("conf/experiment/lr_0_0001_depth_20.yaml").is_file()
-    assert "python -m thaw.config +experiment=lr_0_0001_depth_20 && dvc repro" in capsys.readouterr().out
+    steps = capsys.readouterr().out
+    assert "python -m thaw.config +experiment=lr_0_0001_depth_20 && dvc repro" in steps
+    assert "git add conf/experiment/lr_0_0001_depth_20.yaml data/splits.json params.yaml dvc.lock metrics" in steps
     assert sweep_table.read(finished_sweep)
