@@ -49,6 +49,9 @@ def command(name: str) -> str:
 def find(wanted: str) -> tuple[str, dict[str, Any]]:
     """The finished trial that is meant, in whichever sweep.
 
+    A label repeats from sweep to sweep. Only what the current commit still has an experiment of can be promoted, so of
+    several that is meant.
+
     Returns:
         The sweep's name and the trial's record.
 
@@ -61,6 +64,9 @@ def find(wanted: str) -> tuple[str, dict[str, Any]]:
             known = (record["name"], record["name"].rsplit("-", 1)[1], record["label"])
             if not record["failure"] and wanted in known:
                 found[record["name"]] = (folder.name, record)
+    if len(found) > 1:
+        there = {name: of for name, of in found.items() if trial.files(name, [layout.PARAMS.as_posix()]) != [""]}
+        found = there or found
     if len(found) == 1:
         return next(iter(found.values()))
     names = f"several: {', '.join(sorted(found))}" if found else "none; `thaw sweep-report` lists them"

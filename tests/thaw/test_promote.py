@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thaw import config, layout, promote, sweep_table, trial
+from thaw import config, layout, promote, records, sweep_table, trial
 
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "phase2.epochs=1", "tracking.enabled=false")
 NAME = "rate=0.0001,depth=20-00000002"
@@ -18,6 +18,17 @@ NAME = "rate=0.0001,depth=20-00000002"
 def test_a_trial_is_found_by_its_name_its_end_or_its_label(finished_sweep: Path, wanted: str) -> None:
     sweep, record = promote.find(wanted)
     assert (sweep, record["name"]) == (finished_sweep.name, NAME)
+
+
+def test_of_trials_with_one_label_that_is_meant_whose_experiment_is_there(finished_sweep: Path) -> None:
+    label, old = "lr=0.0001 depth=20", layout.SWEEPS / "old"
+    record = records.read_json(finished_sweep / f"{NAME}.json")
+    for end in ("00000011", "00000012"):
+        records.write_json(old / f"{end}.json", record | {"name": f"rate=0.0001,depth=20-{end}"})
+    assert promote.find(label)[1]["name"] == NAME
+    trial.forget(NAME)
+    with pytest.raises(ValueError, match=r"found several: .*00000002, .*00000011, .*00000012"):
+        promote.find(label)
 
 
 def test_an_unknown_and_a_failed_trial_are_refused(finished_sweep: Path) -> None:
