@@ -60,7 +60,7 @@ def make(composed: DictConfig) -> Plan:
         composed: Hydra's configuration of the whole sweep.
 
     Raises:
-        ValueError: a trial's configuration is wrong; one line.
+        ValueError: a trial's configuration is wrong, or a grid is asked for a range; one line.
     """
     sweeper = composed.hydra.sweeper
     given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
@@ -75,6 +75,12 @@ def make(composed: DictConfig) -> Plan:
     every = itertools.product(*(swept.get(key) or [str(item.input_line)] for key, item in parsed.items()))
     trials = [_compose(list(overrides), swept, state) for overrides in every]
     ranges = [key for key in swept if not parsed[key].is_discrete_sweep()]
+    if grid and ranges:
+        key = ranges[0]
+        raise ValueError(
+            f"{key}: expected choices, since all combinations are run, received the range {parsed[key].input_line}; "
+            "write its values, or let a sampler choose: hydra/sweeper=random or hydra/sweeper=tpe"
+        )
     count = len(trials) if grid else int(sweeper.get("n_trials") or 0)
     # The same trials have the same folder, in whichever order they are given. More of a sampler's trials go on there.
     told: Any = OmegaConf.to_container(sweeper, resolve=False)

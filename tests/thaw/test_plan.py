@@ -137,6 +137,12 @@ def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:
     assert make(*BASE, "hydra.sweeper.sampler.seed=1", sweeper="tpe").folder != made.folder
 
 
+def test_a_grid_of_a_range_is_refused_before_anything_is_computed_for_it(make: Make) -> None:
+    message = r"^phase2\.learning_rate: expected choices, .* received the range phase2\.learning_rate=interval\("
+    with pytest.raises(ValueError, match=message):
+        make(*BASE, "phase2.learning_rate=interval(1e-5,1e-4)", "phase2.unfreeze=20,40")
+
+
 def test_no_trial_at_random_waits_for_another() -> None:
     preset = OmegaConf.load(PRESETS.parent / "sweeper" / "random.yaml")
     assert preset.n_jobs == preset.n_trials
