@@ -77,7 +77,7 @@ def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(finished_s
     layout.MEMORY.unlink()
     promote.write("chosen", sweep, record)
     assert memory and layout.MEMORY.read_text() == memory
-    assert promote.write("chosen", sweep, record)  # what is here is the trial's
+    promote.write("chosen", sweep, record)  # what is here is the trial's
 
 
 def test_a_name_that_is_none_and_a_trial_of_another_commit_are_refused(finished_sweep: Path) -> None:
