@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from thaw import config, layout, ledger, plan, records, trial
+from thaw import config, layout, ledger, plan, records, sweep, trial
 
 pytestmark = pytest.mark.usefixtures("project", "tiny_images")
 BASE = ("data=folder", "image=px64")
@@ -150,10 +150,10 @@ def test_no_trial_at_random_waits_for_another() -> None:
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_of_launchers_composes(preset: str) -> None:
+    (base,) = OmegaConf.load(PRESETS / f"{preset}.yaml").defaults
+    plugin = sweep.EXTRAS[f"hydra/launcher/{base}"].replace("-", "_")
+    pytest.importorskip(f"hydra_plugins.{plugin}", reason="an extra")
     config.register()
     with initialize_config_dir(str(layout.CONF.resolve()), version_base=None):
-        try:
-            composed = compose("sweep", [f"hydra/launcher={preset}"], return_hydra_config=True)
-        except Exception as error:
-            pytest.skip(f"an extra: {error}")
+        composed = compose("sweep", [f"hydra/launcher={preset}"], return_hydra_config=True)
     assert "Launcher" in composed.hydra.launcher._target_
