@@ -149,6 +149,9 @@ def leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, Any
         lock = {"prepare": {"outs": [{"md5": prepared}]}, "phase2_finetune": {"outs": [{"md5": trained}]}}
         records.write_json(committed / "dvc.lock", {"stages": lock})
         (committed / layout.PARAMS).write_text(config.compose(overrides), encoding="utf-8")
+        images = {"train": [], "val": [f"{index:016}" for index in range(40)], "test": []}
+        drawn_with = {"seed": 0, "val": 0.15, "test": 0.15}
+        records.write_json(committed / layout.MEMORY, {"drawn_with": drawn_with, "images": images})
         records.write_json(committed / layout.metrics("prepare"), {"splits": {"val": {"images": 40}}})
         records.write_json(committed / layout.metrics("phase1_head"), {})
         records.write_json(committed / layout.metrics("phase2_finetune"), figures)

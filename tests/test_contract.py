@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from thaw import config, layout, pipeline_run
+from thaw import config, layout, pipeline_run, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -346,3 +346,10 @@ def test_continuous_integration_runs_the_targets_that_people_run() -> None:
         called = re.findall(r"(?:run|entry): make ([a-z-]+)", (ROOT / name).read_text(encoding="utf-8"))
         assert called
         assert set(called) <= set(TARGETS)
+
+
+def test_continuous_integration_has_the_extras_of_sweeps_when_it_runs_the_slow_tests() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    ran = [step.get("run", "") for step in workflow["jobs"]["slow"]["steps"]]
+    (place,) = [number for number, command in enumerate(ran) if command.endswith(sweep.INSTALL)]
+    assert ran.index("make setup") < place < ran.index("make test-slow")

@@ -60,7 +60,7 @@ def make(composed: DictConfig) -> Plan:
         composed: Hydra's configuration of the whole sweep.
 
     Raises:
-        ValueError: a trial's configuration is wrong; one line.
+        ValueError: a trial's configuration is wrong, or a grid is asked for a range; one line.
     """
     sweeper = composed.hydra.sweeper
     given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
@@ -75,6 +75,12 @@ def make(composed: DictConfig) -> Plan:
     every = itertools.product(*(swept.get(key) or [str(item.input_line)] for key, item in parsed.items()))
     trials = [_compose(list(overrides), swept, state) for overrides in every]
     ranges = [key for key in swept if not parsed[key].is_discrete_sweep()]
+    if grid and ranges:
+        key = ranges[0]
+        raise ValueError(
+            f"{key}: expected choices, since all combinations are run, received the range {parsed[key].input_line}; "
+            "write its values, or let a sampler choose: hydra/sweeper=random or hydra/sweeper=tpe"
+        )
     count = len(trials) if grid else int(sweeper.get("n_trials") or 0)
     # The same trials have the same folder, in whichever order they are given. More of a sampler's trials go on there.
     told: Any = OmegaConf.to_container(sweeper, resolve=False)
@@ -138,6 +144,12 @@ def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
     return [of[0] for key, of in found.items() if (len(of) > 1 or not plan.grid) and not trial.left(key)]
 
 
+def alone(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> list[Trial]:
+    """Those of the wanted trials that compute what comes before phase 2 themselves: no other has it in common."""
+    known = {each.upstream for each in first}
+    return [each for each in wanted if each.upstream not in known and not trial.left(each.upstream)]
+
+
 def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> list[str]:
     """The plan in lines for people.
 
@@ -160,6 +172,9 @@ def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> lis
         lines.append(f"  before them, {times}: prepare, phase 1, {depths}, in one pass")
     elif wanted and any(trial.left(each.upstream) for each in wanted):
         lines.append(f"  kept from before: phase 1; of the {depths}, what is not in the cache is computed in one pass")
+    if own := alone(plan, wanted, first):
+        which = "each trial" if len(own) == len(wanted) else f"{len(own)} of the trials"
+        lines.append(f"  in {which}, shared with no other: prepare, phase 1, activations at its depth")
     if wanted:
         again = "prepare again (from its memo of judged images) unless the workspace has run it, "
         lines.append(f"  in each of them: {again}then phase 2; what has run before comes out of DVC's cache")
@@ -169,7 +184,9 @@ def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> lis
 
 def _time(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> str:
     """How long it will take, from what was measured here before."""
-    before, trials = [_upstream_seconds(each) for each in first], [_trial_seconds(each) for each in wanted]
+    around = ledger.seconds_around("upstream")
+    before, trials = [_upstream_seconds(each, around) for each in first], [_trial_seconds(each) for each in wanted]
+    trials += [_upstream_seconds(each, 0.0) for each in alone(plan, wanted, first)]  # the trial's own start is counted
     if None in before or None in trials:
         return "unknown yet, nothing like it was measured here"
     scale = plan.count / len(plan.trials) if plan.count else 1
@@ -191,11 +208,10 @@ def _images(each: Trial) -> tuple[float, float]:
     return files * (1 - data["val"] - data["test"]), files * data["val"]
 
 
-def _upstream_seconds(each: Trial) -> float | None:
+def _upstream_seconds(each: Trial, around: float | None) -> float | None:
     train, val = _images(each)
     about = {key: value for key, value in ledger.about(each.values).items() if key != "unfreeze"}
     a_pass, a_step = ledger.seconds_each("extraction", **about), ledger.seconds_each("phase1", **about)
-    around = ledger.seconds_around("upstream")
     if a_pass is None or a_step is None or around is None:
         return None
     views, epochs = each.values["augment"]["views"], each.values["phase1"]["epochs"]

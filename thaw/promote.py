@@ -1,7 +1,8 @@
 """``thaw promote``: a sweep's trial becomes an experiment of conf/, which ``dvc repro`` reproduces to the bit.
 
-All that its result depends on is written out, so that the file stays what it is when the defaults change. The test set
-is looked at only when the promoted experiment is run: once, for the one trial that was chosen.
+All that its result depends on is written out, so that the file stays what it is when the defaults change. Where each
+image went, ``prepare`` remembers in a file of its own, and the workspace must have the trial's. The test set is looked
+at only when the promoted experiment is run: once, for the one trial that was chosen.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from thaw import config, layout, metrics, ranking, sweep_table, trial
 EXPERIMENTS = layout.CONF / "experiment"
 # Groups that no phase depends on: they are written where they differ from what conf/ chooses.
 LATER = ("evaluate", "export")
+# What an experiment depends on or leaves in git besides its own file.
+KEPT = (layout.MEMORY, layout.PARAMS, Path("dvc.lock"), layout.METRICS)
 RERUN = "run the sweep again, which repeats no work that still holds"
 
 
@@ -34,6 +37,8 @@ def _promote(options: argparse.Namespace) -> None:
     path = write(name, sweep, record)
     print(f"{path} written. Run it, look at the test once, and export:")
     print(f"  {command(name)}")
+    print("Commit what it depends on and what comes of it:")
+    print(f"  git add {path.as_posix()} {' '.join(path.as_posix() for path in KEPT)}")
 
 
 def command(name: str) -> str:
@@ -43,6 +48,9 @@ def command(name: str) -> str:
 
 def find(wanted: str) -> tuple[str, dict[str, Any]]:
     """The finished trial that is meant, in whichever sweep.
+
+    A label repeats from sweep to sweep. Only what the current commit still has an experiment of can be promoted, so of
+    several that is meant.
 
     Returns:
         The sweep's name and the trial's record.
@@ -56,6 +64,9 @@ def find(wanted: str) -> tuple[str, dict[str, Any]]:
             known = (record["name"], record["name"].rsplit("-", 1)[1], record["label"])
             if not record["failure"] and wanted in known:
                 found[record["name"]] = (folder.name, record)
+    if len(found) > 1:
+        there = {name: of for name, of in found.items() if trial.files(name, [layout.PARAMS.as_posix()]) != [""]}
+        found = there or found
     if len(found) == 1:
         return next(iter(found.values()))
     names = f"several: {', '.join(sorted(found))}" if found else "none; `thaw sweep-report` lists them"
@@ -63,7 +74,7 @@ def find(wanted: str) -> tuple[str, dict[str, Any]]:
 
 
 def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
-    """Write conf/experiment/<name>.yaml.
+    """Write conf/experiment/<name>.yaml, and the trial's memory of where each image went if there is none here.
 
     Args:
         name: of the experiment: letters, digits, - and _.
@@ -71,33 +82,45 @@ def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
         record: the trial's.
 
     Raises:
-        ValueError: there is another experiment of this name, or conf/ no longer composes to what the trial was.
+        ValueError: there is another experiment of this name, the images are divided in another way here, or conf/ no
+            longer composes to what the trial was.
     """
     if not re.fullmatch(r"\w[\w-]*", name):
         raise ValueError(f"--name: expected letters, digits, - and _, received {name!r}")
-    (params,) = trial.files(record["name"], [layout.PARAMS.as_posix()])
-    if not params:
+    params, memory = trial.files(record["name"], [layout.PARAMS.as_posix(), layout.MEMORY.as_posix()])
+    if not (params and memory):
         raise ValueError(f"{record['name']}: expected its experiment on the current commit, found none; {RERUN}")
+    if layout.MEMORY.is_file() and layout.MEMORY.read_text(encoding="utf-8") != memory:
+        raise ValueError(
+            f"{layout.MEMORY}: expected each image where {record['name']} had it, found another division; commit or "
+            "copy this file if you need it, delete it, and promote again, which writes the trial's"
+        )
     values, default = _tracked(params), _tracked(config.compose())
     told = {group: of for group, of in values.items() if group not in LATER or of != default[group]}
     body = yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
     text = f"# @package _global_\n{_comment(name, sweep, record)}\n{body}"
     path = EXPERIMENTS / f"{name}.yaml"
-    if path.exists():
-        if path.read_text(encoding="utf-8") == text:
-            return path
+    if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{path}: expected no such file yet, found another; choose a name with --name")
+    if not path.exists():
+        _write_experiment(path, text, values, str(record["name"]))
+    layout.MEMORY.parent.mkdir(parents=True, exist_ok=True)
+    layout.MEMORY.write_text(memory, encoding="utf-8", newline="\n")
+    return path
+
+
+def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_name: str) -> None:
+    """Write the file, unless the configuration that it makes is not that of the trial."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
     try:
-        same = _tracked(config.compose([f"+experiment={name}"])) == values
+        same = _tracked(config.compose([f"+experiment={path.stem}"])) == values
     except ValueError:
         path.unlink()
         raise
     if not same:
         path.unlink()
-        raise ValueError(f"{record['name']}: conf/ has changed since and no longer composes to it; {RERUN}")
-    return path
+        raise ValueError(f"{trial_name}: conf/ has changed since and no longer composes to it; {RERUN}")
 
 
 def _tracked(params: str) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """A sweep's trials compared: with intervals, which cannot be told from the best, and the simplest of these.
 
-The best of many trials looks better than it is, since it was chosen for that. So what is proposed is not the best but
-the simplest of those that the validation images cannot tell from it: the fewest thawed layers, then the least time
-where that differs by more than clocks do, then the lowest loss.
+The best is the most accurate one, since answers are compared; of several the one with the lowest loss. It looks better
+than it is, since it was chosen for that. So what is proposed is not the best but the simplest of those that the
+validation images cannot tell from it: the fewest thawed layers, then the least time where that differs by more than
+clocks do, then the lowest loss.
 """
 
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,7 @@ from thaw import layout, metrics, trial
 
 CONFIDENCE = 0.95
 AS_CHEAP = 1.25  # times the least seconds: the same trial takes so much more or less, depending on what else runs
+Answers = tuple[str, NDArray[np.bool_]]  # which validation images there are, and whether a model is right on each
 
 
 @dataclass
@@ -29,8 +32,8 @@ class Ranked:
     images: int  # to validate with
     low: float  # of the validation accuracy, 0 to 1
     high: float
-    within_noise: bool  # of the best
-    p_value: float | None  # of the exact paired test against the best; None: it could not be made
+    within_noise: bool = True  # of the most accurate one
+    p_value: float | None = None  # of the exact paired test against that; None: it could not be made, or this is it
 
     @property
     def accuracy(self) -> float:
@@ -38,9 +41,21 @@ class Ranked:
         return float(self.record["figures"]["val_accuracy"])
 
     @property
-    def layers(self) -> int:
-        """Thawed ones."""
+    def tried(self) -> int:
+        """Thawed layers that phase 2 trained."""
         return int(self.record["figures"]["layers"])
+
+    @property
+    def layers(self) -> int:
+        """Thawed ones of the model that was kept: none where no epoch of phase 2 was better than its start."""
+        return self.tried if self.record["figures"]["best_epoch"] else 0
+
+    @property
+    def thawed(self) -> str:
+        """How much, in words."""
+        if self.layers < self.tried:
+            return f"0 of {self.tried} layers thawed: phase 2 did not help, the model is phase 1's"
+        return f"{self.layers} layers thawed"
 
     @property
     def seconds(self) -> float:
@@ -50,46 +65,67 @@ class Ranked:
 
 @dataclass
 class Ranking:
-    """All finished trials of a sweep, the best first."""
+    """All finished trials of a sweep."""
 
-    trials: list[Ranked]
-    paired: bool  # whether noise was judged on the same images; else by intervals
+    trials: list[Ranked]  # the lowest loss first
+    best: Ranked  # the most accurate, with which the others were compared
     proposed: Ranked
+
+    @property
+    def paired(self) -> int:
+        """How many trials were compared with the best on the same images; the others by two shares alone."""
+        return sum(each.p_value is not None for each in self.trials)
 
 
 def rank(finished: Sequence[dict[str, Any]]) -> Ranking:
     """Compare the finished trials.
 
     Args:
-        finished: their records, the best first.
+        finished: their records, the lowest loss first.
 
     Raises:
         ValueError: there is none.
     """
     if not finished:
         raise ValueError("expected a sweep with a finished trial, received one without; look at its logs")
-    answers = [_right(record) for record in finished]
-    best, ranked, paired = answers[0], [], True
-    top = float(finished[0]["figures"]["val_accuracy"])
-    for record, right in zip(finished, answers, strict=True):
-        images = trial.counted(str(record["name"]))
-        accuracy = float(record["figures"]["val_accuracy"])
-        low, high = metrics.wilson(round(accuracy * images), images, CONFIDENCE)
-        if best is None or right is None or best[0] != right[0]:
-            # Not the same images, or nobody knows any more what was said of each.
-            paired, p_value, within = False, None, low <= top <= high or accuracy > top
-        else:
-            p_value = float(metrics.mcnemar(right[1], best[1])["p_value"])
-            within = p_value >= 1 - CONFIDENCE or accuracy > top
-        ranked.append(Ranked(record, images, low, high, within, p_value))
+    ranked = [_ranked(record) for record in finished]
+    # Of several the first, whose loss is the lowest. Rounded, as the same in float32 may differ in its last digits.
+    best = max(ranked, key=lambda each: round(each.accuracy, 6))
+    said = _right(best.record)
+    for each in ranked:
+        if each is not best:
+            each.p_value = _paired(each.record, said)
+            each.within_noise = _unpaired(each, best) if each.p_value is None else each.p_value >= 1 - CONFIDENCE
     alike = [each for each in ranked if each.within_noise]
     simple = [each for each in alike if each.layers == min(each.layers for each in alike)]
     least = min(each.seconds for each in simple)
-    return Ranking(ranked, paired, next(each for each in simple if each.seconds <= AS_CHEAP * least))
+    return Ranking(ranked, best, next(each for each in simple if each.seconds <= AS_CHEAP * least))
 
 
-def _right(record: dict[str, Any]) -> tuple[str, NDArray[np.bool_]] | None:
-    """Which validation images there are, and whether the trial's model is right on each, if DVC's cache tells."""
+def _ranked(record: dict[str, Any]) -> Ranked:
+    images = trial.counted(str(record["name"]))
+    right = round(float(record["figures"]["val_accuracy"]) * images)
+    return Ranked(record, images, *metrics.wilson(right, images, CONFIDENCE))
+
+
+def _paired(record: dict[str, Any], best: Answers | None) -> float | None:
+    """How likely it is that a trial as good as the best differs so much from it on the same images."""
+    right = _right(record)
+    if best is None or right is None or best[0] != right[0]:
+        return None  # not the same images, or nobody knows any more what was said of each
+    return float(metrics.mcnemar(right[1], best[1])["p_value"])
+
+
+def _unpaired(each: Ranked, best: Ranked) -> bool:
+    """Whether two shares may be the same: their difference is within its interval.
+
+    Both are uncertain, so the best's interval counts too (Newcombe 1998, Statistics in Medicine 17, method 10).
+    """
+    return best.accuracy - each.accuracy <= math.hypot(best.accuracy - best.low, each.high - each.accuracy)
+
+
+def _right(record: dict[str, Any]) -> Answers | None:
+    """What the trial's model said of the validation images, if DVC's cache tells."""
     name = str(record["name"])
     thawed = record["figures"]["layers"] > 0
     stage, folder = (trial.TARGET, layout.PHASE2) if thawed else (trial.SHARED[-1], layout.PHASE1)

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from thaw import layout, progress, ranking, records, report, sweep_table
 from thaw.ranking import Ranked, Ranking
 
 FILE = "report.html"
 RATE, DEPTH = "phase2.learning_rate", "phase2.unfreeze"
+MOST_CHARACTERS = 40  # of all names beside each other under a picture
 NOISE, BEYOND, PROPOSED = "#2563a8", "#b9c4d3", "#b0482f"
 
 
@@ -81,22 +83,23 @@ def write(folder: Path) -> Ranking:
 
 def verdict(ranked: Ranking) -> str:
     """What is proposed and why, in a sentence or two."""
-    same = sum(each.within_noise for each in ranked.trials)
+    same, others = sum(each.within_noise for each in ranked.trials), len(ranked.trials) - 1
     how = "on the same validation images" if ranked.paired else "by their intervals"
-    proposed = ranked.proposed
-    which = (
-        f"{proposed.record['label']} (validation accuracy {proposed.accuracy:.1%}, {proposed.layers} layers thawed)"
-    )
+    if 0 < ranked.paired < others:
+        how += f" ({others - ranked.paired} of {others} by their intervals)"
+    proposed, best = ranked.proposed, ranked.best
+    which = f"{proposed.record['label']} (validation accuracy {proposed.accuracy:.1%}, {proposed.thawed})"
+    if not others:
+        return f"Proposed: {which}, the only one that is finished."
     if same == 1:
-        return f"Proposed: {which}. All others are worse by more than noise, {how}."
-    return (
-        f"Proposed: {which}, the simplest of {same} trials that cannot be told from the best, {how}: "
-        "fewest thawed layers, then least time, then lowest loss."
-    )
+        return f"Proposed: {which}, the most accurate. All others are worse by more than noise, {how}."
+    among = f"the simplest of {same} trials that cannot be told from the most accurate"
+    among += "" if proposed is best else f" ({best.record['label']}, {best.accuracy:.1%})"
+    return f"Proposed: {which}, {among}, {how}: fewest thawed layers, then least time, then lowest loss."
 
 
 def _lines(ranked: Ranking) -> list[str]:
-    lines = ["* proposed, = cannot be told from the best"]
+    lines = ["* proposed, = cannot be told from the most accurate"]
     for each in ranked.trials:
         mark = "*" if each is ranked.proposed else "=" if each.within_noise else " "
         cost = "" if each.seconds == float("inf") else f"  {progress.duration(each.seconds)}"
@@ -116,8 +119,8 @@ def _effects(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, st
         figure = Figure(figsize=(4.2 * len(varied), 3.2), dpi=report.DPI, layout="constrained")
         for axes, key in zip(np.atleast_1d(figure.subplots(1, len(varied), sharey=True)), varied, strict=True):
             names = _ordered([values.get(key, "") for values in given])
-            numbers = [_number(name) for name in names]
-            places = numbers if None not in numbers and len(names) > 6 else list(range(len(names)))
+            numbers = [number for name in names if (number := _number(name)) is not None]
+            places = numbers if len(numbers) == len(names) > 6 else list(range(len(names)))
             at = dict(zip(names, places, strict=True))
             for each, values in zip(ranked.trials, given, strict=True):
                 axes.plot(at[values.get(key, "")], each.accuracy, "o", color=_colour(each, ranked), markersize=5)
@@ -126,10 +129,10 @@ def _effects(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, st
                 for name in names
             ]
             if places is numbers:
-                axes.set_xscale("log")
+                _numbers(axes, numbers)
             else:
                 axes.plot(places, means, color=report.TRAIN, linewidth=1.4, zorder=0)
-                axes.set_xticks(places, names)
+                _names(axes, names)
             axes.set_xlabel(key)
             _plain(axes)
         figure.axes[0].set_ylabel("validation accuracy")
@@ -154,12 +157,12 @@ def _surface(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, st
                 table[cell] = np.mean(found)
                 axes.text(cell[1], cell[0], f"{table[cell]:.1%}", ha="center", va="center", fontsize=8)
             drawn: Any = axes.imshow(table, cmap="Blues", aspect="auto", alpha=0.5, origin="lower")
-            axes.set_xticks(range(len(rates)), rates)
+            _names(axes, rates)
         else:
             places = [float(values[RATE]) for values in given]
             rows = [depths.index(values[DEPTH]) for values in given]
             drawn = axes.scatter(places, rows, c=[each.accuracy for each in ranked.trials], cmap="viridis", s=45)
-            axes.set_xscale("log")
+            _numbers(axes, places)
         axes.set_yticks(range(len(depths)), depths)
         axes.set_xlabel(RATE)
         axes.set_ylabel(DEPTH)
@@ -180,7 +183,7 @@ def _cost(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]]
             colour = _colour(each, ranked)
             axes.plot([each.seconds] * 2, [each.low, each.high], color=colour, linewidth=1, alpha=0.6)
             axes.plot(each.seconds, each.accuracy, "o", color=colour, markersize=6)
-        for colour, label in ((PROPOSED, "proposed"), (NOISE, "within noise of the best"), (BEYOND, "worse")):
+        for colour, label in ((PROPOSED, "proposed"), (NOISE, "within noise of the most accurate"), (BEYOND, "worse")):
             axes.plot([], [], "o", color=colour, label=label)
         axes.legend(frameon=False, fontsize=8)
         axes.set_xlabel("seconds of the trial")
@@ -198,6 +201,21 @@ def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e7ec", linewidth=0.7)
     axes.set_axisbelow(True)
+
+
+def _numbers(axes: Axes, places: Sequence[float]) -> None:
+    """Make room for numbers of any size, and write them as people do: math is not parsed, since names may hold a $."""
+    wide = 0 < 10 * min(places) <= max(places)  # on a logarithmic axis zero has no place
+    axes.set_xscale("log" if wide else "linear")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)) if wide else MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    """One place for each, slanted where they would touch."""
+    slanted = sum(map(len, names)) > MOST_CHARACTERS
+    axes.set_xticks(range(len(names)), names, rotation=30 if slanted else 0, ha="right" if slanted else "center")
 
 
 def _number(text: str) -> float | None:

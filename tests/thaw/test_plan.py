@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from thaw import config, layout, ledger, plan, records, trial
+from thaw import config, layout, ledger, plan, records, sweep, trial
 
 pytestmark = pytest.mark.usefixtures("project", "tiny_images")
 BASE = ("data=folder", "image=px64")
@@ -104,6 +105,26 @@ def test_the_time_is_unknown_until_something_like_it_was_measured(make: Make) ->
     assert text == "  time: at most about 58 s, one trial after the other; 15 s of it before the trials"
 
 
+def test_the_time_counts_what_a_trial_shares_with_no_other(make: Make) -> None:
+    fixed = ("phase1.epochs=10", "phase2.epochs=3", "phase2.learning_rate=1e-4", "phase2.unfreeze=20")
+    made = make(*BASE, *fixed, "phase1.seed=1,2")
+    values = made.trials[0].values
+    assert plan.shared(made, made.trials) == []
+    ledger.write("phase2", values, count=100, seconds=5.0)
+    ledger.write("trial", values, seconds=12.0, inside=5.0)
+    assert plan.describe(made, made.trials, [])[-1] == "  time: unknown yet, nothing like it was measured here"
+    ledger.write("extraction", values, count=100, seconds=10.0)
+    ledger.write("phase1", values, count=1000, seconds=1.0)
+    # As above, two trials of 10.8, and in each of them also (50.4 + 5.4) / 10 + 252 / 1000 = 5.8.
+    text = plan.describe(made, made.trials, [])
+    assert "  in each trial, shared with no other: prepare, phase 1, activations at its depth" in text
+    assert text[-1] == "  time: at most about 33 s, one trial after the other"
+    some = make(*BASE, *GRID, "head=article,linear")
+    kept = [*some.trials[::2], some.trials[1]]
+    text = plan.describe(some, kept, plan.shared(some, kept))
+    assert "  in 1 of the trials, shared with no other: prepare, phase 1, activations at its depth" in text
+
+
 def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="an extra")
     made = make(*BASE, sweeper="tpe")
@@ -116,12 +137,23 @@ def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:
     assert make(*BASE, "hydra.sweeper.sampler.seed=1", sweeper="tpe").folder != made.folder
 
 
+def test_a_grid_of_a_range_is_refused_before_anything_is_computed_for_it(make: Make) -> None:
+    message = r"^phase2\.learning_rate: expected choices, .* received the range phase2\.learning_rate=interval\("
+    with pytest.raises(ValueError, match=message):
+        make(*BASE, "phase2.learning_rate=interval(1e-5,1e-4)", "phase2.unfreeze=20,40")
+
+
+def test_no_trial_at_random_waits_for_another() -> None:
+    preset = OmegaConf.load(PRESETS.parent / "sweeper" / "random.yaml")
+    assert preset.n_jobs == preset.n_trials
+
+
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
 def test_every_preset_of_launchers_composes(preset: str) -> None:
+    (base,) = OmegaConf.load(PRESETS / f"{preset}.yaml").defaults
+    plugin = sweep.EXTRAS[f"hydra/launcher/{base}"].replace("-", "_")
+    pytest.importorskip(f"hydra_plugins.{plugin}", reason="an extra")
     config.register()
     with initialize_config_dir(str(layout.CONF.resolve()), version_base=None):
-        try:
-            composed = compose("sweep", [f"hydra/launcher={preset}"], return_hydra_config=True)
-        except Exception as error:
-            pytest.skip(f"an extra: {error}")
+        composed = compose("sweep", [f"hydra/launcher={preset}"], return_hydra_config=True)
     assert "Launcher" in composed.hydra.launcher._target_

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thaw import config, layout, promote, sweep_table, trial
+from thaw import config, layout, promote, records, sweep_table, trial
 
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "phase2.epochs=1", "tracking.enabled=false")
 NAME = "rate=0.0001,depth=20-00000002"
@@ -18,6 +18,17 @@ NAME = "rate=0.0001,depth=20-00000002"
 def test_a_trial_is_found_by_its_name_its_end_or_its_label(finished_sweep: Path, wanted: str) -> None:
     sweep, record = promote.find(wanted)
     assert (sweep, record["name"]) == (finished_sweep.name, NAME)
+
+
+def test_of_trials_with_one_label_that_is_meant_whose_experiment_is_there(finished_sweep: Path) -> None:
+    label, old = "lr=0.0001 depth=20", layout.SWEEPS / "old"
+    record = records.read_json(finished_sweep / f"{NAME}.json")
+    for end in ("00000011", "00000012"):
+        records.write_json(old / f"{end}.json", record | {"name": f"rate=0.0001,depth=20-{end}"})
+    assert promote.find(label)[1]["name"] == NAME
+    trial.forget(NAME)
+    with pytest.raises(ValueError, match=r"found several: .*00000002, .*00000011, .*00000012"):
+        promote.find(label)
 
 
 def test_an_unknown_and_a_failed_trial_are_refused(finished_sweep: Path) -> None:
@@ -55,6 +66,20 @@ def test_no_file_is_overwritten(finished_sweep: Path) -> None:
     assert path.read_text() == "# mine\n"
 
 
+def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(finished_sweep: Path) -> None:
+    sweep, record = promote.find(NAME)
+    (memory,) = trial.files(NAME, [layout.MEMORY.as_posix()])
+    layout.MEMORY.parent.mkdir(exist_ok=True)
+    layout.MEMORY.write_text("{}")
+    with pytest.raises(ValueError, match=r"splits\.json: expected each image where .*delete it, and promote again"):
+        promote.write("chosen", sweep, record)
+    assert not Path("conf/experiment/chosen.yaml").exists() and layout.MEMORY.read_text() == "{}"
+    layout.MEMORY.unlink()
+    promote.write("chosen", sweep, record)
+    assert memory and layout.MEMORY.read_text() == memory
+    promote.write("chosen", sweep, record)  # what is here is the trial's
+
+
 def test_a_name_that_is_none_and_a_trial_of_another_commit_are_refused(finished_sweep: Path) -> None:
     sweep, record = promote.find(NAME)
     with pytest.raises(ValueError, match="expected letters, digits, - and _"):
@@ -90,5 +115,7 @@ def test_the_promoted_trial_comes_out_of_dvc_repro_bit_for_bit(project: Path, ti
 def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     promote._promote(argparse.Namespace(trial=NAME, name=None))
     assert Path("conf/experiment/lr_0_0001_depth_20.yaml").is_file()
-    assert "python -m thaw.config +experiment=lr_0_0001_depth_20 && dvc repro" in capsys.readouterr().out
+    steps = capsys.readouterr().out
+    assert "python -m thaw.config +experiment=lr_0_0001_depth_20 && dvc repro" in steps
+    assert "git add conf/experiment/lr_0_0001_depth_20.yaml data/splits.json params.yaml dvc.lock metrics" in steps
     assert sweep_table.read(finished_sweep)
