@@ -98,7 +98,7 @@ OWNERS = {
     "pyarrow": {"thaw.listing"},
     "sqlite3": {"thaw.memo"},
     "cleanlab": {"thaw.label_errors"},
-    "hydra": {"thaw.config", "thaw.plan", "thaw.sweep"},
+    "hydra": {"thaw.config", "thaw.job", "thaw.plan", "thaw.sweep"},
     "keras_hub": {"thaw.foreign"},
     "kagglehub": {"thaw.foreign"},
     "keras": {"thaw.framework"},
@@ -118,7 +118,7 @@ WITHOUT_TENSORFLOW = (
         "data_report",
         "predict",
     ),
-    *("leash", "ledger", "plan", "warmup", "sweep_table", "sweep_run"),
+    *("job", "leash", "ledger", "plan", "warmup", "sweep_table", "sweep_run"),
     *("cli", "promote", "ranking", "sweep_report", "pixel_range", "reference"),
     *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )

@@ -6,40 +6,21 @@ workspace changes. What trials share is computed once, before them. The same com
 stopped: a trial that is finished, with the same configuration, code and images, is not run again.
 """
 
-import json
-import math
 import os
 import shlex
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from thaw import (
-    config,
-    layout,
-    leash,
-    ledger,
-    pipeline_run,
-    plan,
-    records,
-    schema,
-    sweep_report,
-    sweep_run,
-    sweep_table,
-    trial,
-    warmup,
-)
+from thaw import config, job, layout, leash, plan, records, schema, sweep_report, sweep_run, sweep_table, trial, warmup
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 RETRY = "--retry-failed"
@@ -54,84 +35,6 @@ EXTRAS = {
     "hydra/sweeper/sampler": "hydra-optuna-sweeper",
 }
 INSTALL = "pip install --no-deps --require-hashes -r requirements/sweeps.txt"
-
-
-def job(composed: DictConfig) -> float:
-    """One trial, called by Hydra, in whichever process its launcher has for it.
-
-    Returns:
-        The objective, for sweepers that learn from it; infinite if the trial failed.
-    """
-    config.register()  # a launcher's worker has not
-    settings: Any = HydraConfig.get()
-    os.chdir(settings.runtime.cwd)
-    folder, overrides = Path(settings.sweep.dir), list(settings.overrides.task)
-    begun = records.read_json(folder / plan.FILE)
-    values: Any = OmegaConf.to_container(composed, resolve=True)
-    shown = plan.distinct(overrides, begun["swept"])
-    name = trial.trial_name(shown, values, begun["state"])
-    path = folder / f"{name}.json"
-    known = records.read_json(path) if path.is_file() else {}
-    found = trial.finished(name)
-    reused, failure, seconds, clock = found is not None, "", known.get("seconds"), time.time()
-    if known.get("failure") and not reused and not settings.callbacks.trials.retry_failed:
-        console.print(f"failed before: {' '.join(shown)}\n  {known['failure']} ({RETRY} runs it again)")
-        return math.inf
-
-    if found is None:
-        of_all = f" of {begun['trials']}" if begun["trials"] else ""
-        console.print(f"trial {settings.job.num + 1}{of_all}: {' '.join(shown)} …")
-        start = time.monotonic()
-        failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "")
-        failure = failure or _run(name, overrides, begun, folder)
-        seconds = round(time.monotonic() - start, 1)
-        found = None if failure else trial.finished(name)
-        if found is None and not failure:
-            failure = f"DVC kept no {layout.metrics(trial.TARGET)} of it"
-    record = {
-        "name": found[0] if found else name,
-        "overrides": overrides,
-        "shown": " ".join(shown),
-        "label": trial.label(shown),
-        "failure": failure,
-        "log": (folder / f"{name}.log").as_posix(),
-        "seconds": seconds,
-        "figures": found[1] if found else {},
-    }
-    records.write_json(path, record)
-    if found and not reused:
-        ledger.write("trial", values, seconds=seconds, inside=ledger.inside(name, clock))
-    console.print(_outcome(record, reused=reused))
-    return float(found[1][sweep_table.OBJECTIVE]) if found else math.inf
-
-
-def _run(name: str, overrides: list[str], begun: dict[str, Any], folder: Path) -> str:
-    """Run the trial; why it failed, empty if it did not. Ends this process if the sweep has ended meanwhile."""
-    settings = HydraConfig.get()
-    shown = plan.distinct(overrides, begun["swept"])
-    told = {"sweep": folder.name, "parent": begun["parent"], "label": trial.label(shown)}
-    told["swept"] = {key: value for key, _, value in (override.partition("=") for override in shown)}
-    jobs = int(settings.launcher.get("n_jobs") or 1)
-    environment = trial.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
-    environment[pipeline_run.TRIAL] = json.dumps(told)
-    kept = [override for override in overrides if not override.startswith("compute.depths=")]
-    if begun["owner"] != leash.myself() and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: the sweep stops its trial
-    asked = [*kept, warmup.depths(begun["depths"])]
-    try:
-        return trial.run(name, asked, folder, begun["owner"], environment=environment)
-    except KeyboardInterrupt:
-        if not leash.alive(begun["owner"]):
-            os._exit(1)  # a worker that has outlived its sweep
-        raise
-
-
-def _outcome(record: dict[str, Any], *, reused: bool) -> str:
-    if record["failure"]:
-        return f"  failed: {record['failure']} (all of it: {record['log']})"
-    figures = record["figures"]
-    text = f"validation accuracy {figures['val_accuracy']:.1%}, loss {figures[sweep_table.OBJECTIVE]:.4f}"
-    return f"finished before: {record['shown']}\n  {text}" if reused else f"  {text}, {record['seconds']:.0f} s"
 
 
 class Trials(Callback):
@@ -250,7 +153,7 @@ def main() -> None:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets
             signal.signal(number, _interrupt)
     try:
-        hydra.main(version_base=None, config_path=str(layout.CONF.resolve()), config_name="sweep")(job)()
+        hydra.main(version_base=None, config_path=str(layout.CONF.resolve()), config_name="sweep")(job.run)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         lacking = [package for preset, package in EXTRAS.items() if f"'{preset}" in str(error)]
         if lacking:
@@ -266,7 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Launchers that start other processes send `job` there by its module's name, which must not be __main__.
-    from thaw import sweep  # noqa: PLW0406
-
-    sweep.main()
+    main()

@@ -1,0 +1,70 @@
+"""Single jobs as Hydra calls them, with the real git; what DVC would do of a trial is put in its place."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict, read_write
+
+from thaw import config, job, layout, leash, plan, records, trial
+
+OVERRIDES = ["data=folder", "image=px64", "phase2.learning_rate=1e-5"]
+BEGUN = {"trials": 2, "swept": {"phase2.learning_rate": []}, "depths": [], "upstreams": {}, "parent": ""}
+FIGURES = {"val_loss": 0.25, "val_accuracy": 0.75, "best_epoch": 1, "layers": 20}
+
+
+@pytest.fixture
+def folder(project: Path, tiny_images: Path) -> Path:
+    """The folder of a sweep that has begun."""
+    folder = layout.SWEEPS / "one"
+    state = trial.fingerprint(Path("data/raw"))
+    records.write_json(folder / plan.FILE, BEGUN | {"state": state, "owner": leash.myself()})
+    return folder
+
+
+@pytest.fixture
+def composed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
+    """What Hydra gives to the job, which finds the rest in Hydra's own configuration."""
+    config.register()
+    with initialize_config_dir(str(layout.CONF.resolve()), version_base=None):
+        made = compose("sweep", OVERRIDES, return_hydra_config=True)
+    with read_write(made), open_dict(made):
+        made.hydra.runtime.cwd, made.hydra.job.num = str(Path.cwd()), 0
+        made.hydra.sweep.dir = folder.as_posix()
+        made.hydra.overrides.task = OVERRIDES
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", made)
+    values = made.copy()
+    with read_write(values), open_dict(values):
+        del values["hydra"]
+    return values
+
+
+def record(folder: Path) -> dict[str, Any]:
+    (path,) = (path for path in folder.glob("*.json") if path.name != plan.FILE)
+    return records.read_json(path)
+
+
+@pytest.fixture
+def succeed(monkeypatch: pytest.MonkeyPatch, leave_experiment: Callable[..., None]) -> list[str]:
+    """Instead of running, a trial leaves its experiment; the names of those that did."""
+    ran: list[str] = []
+
+    def run(name: str, *_: Any, **__: Any) -> str:
+        ran.append(name)
+        leave_experiment(name, OVERRIDES, FIGURES, 30)
+        return ""
+
+    monkeypatch.setattr(trial, "run", run)
+    return ran
+
+
+def test_a_trial_that_is_finished_is_not_run_again(composed: DictConfig, folder: Path, succeed: list[str]) -> None:
+    assert job.run(composed) == 0.25
+    first = record(folder)
+    assert (first["name"], first["failure"], first["figures"]["layers"]) == (succeed[0], "", 20)
+    assert job.run(composed) == 0.25
+    assert len(succeed) == 1
+    assert record(folder) == first
