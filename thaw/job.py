@@ -37,7 +37,7 @@ def run(composed: DictConfig) -> float:
     name = trial.trial_name(shown, values, begun["state"])
     path = folder / f"{name}.json"
     known = records.read_json(path) if path.is_file() else {}
-    found = trial.finished(name)
+    found = trial.finished(name, begun["commit"])
     reused, failure, seconds, clock = found is not None, "", known.get("seconds"), time.time()
     if known.get("failure") and not reused and not settings.callbacks.trials.retry_failed:
         console.print(f"failed before: {' '.join(shown)}\n  {known['failure']} (--retry-failed runs it again)")
@@ -50,24 +50,25 @@ def run(composed: DictConfig) -> float:
         failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "")
         failure = failure or _trial(name, overrides, begun, folder)
         seconds = round(time.monotonic() - start, 1)
-        found = None if failure else trial.finished(name)
+        found = None if failure else trial.finished(name, begun["commit"])
         if found is None and not failure:
             failure = f"DVC kept no {layout.metrics(trial.TARGET)} of it"
     record = {
-        "name": found[0] if found else name,
+        "name": found.name if found else name,
+        "commit": found.commit if found else "",
         "overrides": overrides,
         "shown": " ".join(shown),
         "label": trial.label(shown),
         "failure": failure,
         "log": (folder / f"{name}.log").as_posix(),
         "seconds": seconds,
-        "figures": found[1] if found else {},
+        "figures": found.figures if found else {},
     }
     records.write_json(path, record)
     if found and not reused:
         ledger.write("trial", values, seconds=seconds, inside=ledger.inside(name, clock))
     console.print(_outcome(record, reused=reused))
-    return float(found[1][sweep_table.OBJECTIVE]) if found else math.inf
+    return float(found.figures[sweep_table.OBJECTIVE]) if found else math.inf
 
 
 def _trial(name: str, overrides: list[str], begun: dict[str, Any], folder: Path) -> str:

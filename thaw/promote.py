@@ -17,7 +17,6 @@ from thaw import config, layout, metrics, ranking, sweep_table, trial
 EXPERIMENTS = layout.CONF / "experiment"
 # Groups that no phase depends on: they are written where they differ from what conf/ chooses.
 LATER = ("evaluate", "export")
-RERUN = "run the sweep again, which repeats no work that still holds"
 
 
 def add(commands: Any) -> None:
@@ -75,9 +74,9 @@ def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
     """
     if not re.fullmatch(r"\w[\w-]*", name):
         raise ValueError(f"--name: expected letters, digits, - and _, received {name!r}")
-    (params,) = trial.files(record["name"], [layout.PARAMS.as_posix()])
+    (params,) = trial.files(record["name"], [layout.PARAMS.as_posix()], record.get("commit", ""))
     if not params:
-        raise ValueError(f"{record['name']}: expected its experiment on the current commit, found none; {RERUN}")
+        raise ValueError(f"{record['name']}: expected its experiment in git, found none; {trial.RERUN}")
     values, default = _tracked(params), _tracked(config.compose())
     told = {group: of for group, of in values.items() if group not in LATER or of != default[group]}
     body = yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
@@ -96,7 +95,7 @@ def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
         raise
     if not same:
         path.unlink()
-        raise ValueError(f"{record['name']}: conf/ has changed since and no longer composes to it; {RERUN}")
+        raise ValueError(f"{record['name']}: conf/ has changed since and no longer composes to it; {trial.RERUN}")
     return path
 
 
@@ -108,7 +107,7 @@ def _tracked(params: str) -> dict[str, Any]:
 
 
 def _comment(name: str, sweep: str, record: Mapping[str, Any]) -> str:
-    figures, images = record["figures"], trial.counted(record["name"])
+    figures, images = record["figures"], trial.counted(record["name"], record.get("commit", ""))
     low, high = metrics.wilson(round(figures["val_accuracy"] * images), images, ranking.CONFIDENCE)
     return "\n".join(
         (

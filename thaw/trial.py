@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where
 SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
 ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
 NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
+RERUN = "run the sweep again, which repeats no work that still holds"
+
+
+@dataclass
+class Finished:
+    """The experiment of a trial that is finished."""
+
+    name: str
+    commit: str  # that DVC has tied it to
+    figures: dict[str, Any]
 
 
 def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str = "") -> str:
@@ -108,34 +119,50 @@ def _cards() -> list[str]:
     return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d+", done.stdout, re.MULTILINE))]
 
 
-def finished(name: str) -> tuple[str, dict[str, Any]] | None:
-    """The experiment of the same trial on the current commit, also if another sweep named it, and its figures.
+def finished(name: str, commit: str) -> Finished | None:
+    """The experiment of the same trial, also if another sweep named it, and its figures.
 
     Where nothing is thawed, phase 2 has no validation figures of its own: its model is phase 1's, and so are they.
+
+    Args:
+        commit: on which the sweep began. DVC ties an experiment to the commit that is current when it runs, so the
+            current one is looked at too.
     """
-    for ref in _refs(f"*-{name.rsplit('-', 1)[1]}"):
-        phase1, phase2 = (_git("show", f"{ref}:./{layout.metrics(of).as_posix()}") for of in ("phase1_head", TARGET))
-        if phase1 and phase2:
-            return ref.rsplit("/", 1)[1], json.loads(phase1) | json.loads(phase2)
+    for on in dict.fromkeys((commit, head())):
+        for ref in _refs(f"*-{name.rsplit('-', 1)[1]}", on):
+            metrics = (f"{ref}:./{layout.metrics(of).as_posix()}" for of in ("phase1_head", TARGET))
+            phase1, phase2 = (_git("show", path) for path in metrics)
+            if phase1 and phase2:
+                return Finished(ref.rsplit("/", 1)[1], on, json.loads(phase1) | json.loads(phase2))
     return None
 
 
-def files(name: str, paths: Sequence[str]) -> list[str]:
-    """Files of the experiment of this name on the current commit; empty texts for those that it does not have."""
-    refs = _refs(name)
+def files(name: str, paths: Sequence[str], commit: str = "") -> list[str]:
+    """Files of the experiment of this name; empty texts for those that it does not have.
+
+    Args:
+        commit: that it is tied to; empty: to whichever, the newest experiment goes before.
+    """
+    refs = _refs(name, commit)
     return [_git("show", f"{refs[0]}:./{path}") if refs else "" for path in paths]
 
 
-def counted(name: str) -> int:
-    """The validation images of the experiment of this name."""
-    (text,) = files(name, [layout.metrics("prepare").as_posix()])
+def counted(name: str, commit: str = "") -> int:
+    """The validation images of the experiment of this name; ``commit`` as in ``files``.
+
+    Raises:
+        ValueError: there is no such experiment.
+    """
+    (text,) = files(name, [layout.metrics("prepare").as_posix()], commit)
+    if not text:
+        raise ValueError(f"{name}: expected its experiment in git, found none; {RERUN}")
     return int(json.loads(text)["splits"]["val"]["images"])
 
 
-def cached(name: str, stage: str, file: str) -> bytes | None:
+def cached(name: str, stage: str, file: str, commit: str = "") -> bytes | None:
     """A file that a stage of the experiment has made, out of DVC's cache; None if it is not there."""
-    (lock,) = files(name, ["dvc.lock"])
-    for md5 in outs(lock, [stage]):
+    (lock,) = files(name, ["dvc.lock"], commit)
+    for md5 in outs(lock, [stage]) if lock else ():
         listing = CACHE / md5[:2] / md5[2:]
         for entry in json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else ():
             path = CACHE / entry["md5"][:2] / entry["md5"][2:]
@@ -145,15 +172,16 @@ def cached(name: str, stage: str, file: str) -> bytes | None:
     return None
 
 
-def forget(name: str) -> None:
-    """Take an experiment off the list; what it has computed stays in DVC's cache."""
-    for ref in _refs(name):
+def forget(name: str, commit: str = "") -> None:
+    """Take an experiment off the list; what it has computed stays in DVC's cache. ``commit`` as in ``files``."""
+    for ref in _refs(name, commit):
         _git("update-ref", "-d", ref)
 
 
-def _refs(pattern: str) -> list[str]:
-    commit = head()
-    return _git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/{pattern}").split()
+def _refs(pattern: str, commit: str = "") -> list[str]:
+    """Experiments, the newest first; ``commit`` as in ``files``."""
+    on = f"{commit[:2]}/{commit[2:]}" if commit else "*/*"
+    return _git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", f"refs/exps/{on}/{pattern}").split()
 
 
 def outs(lock: str, names: Sequence[str]) -> list[str]:
@@ -180,6 +208,18 @@ def head() -> str:
     if commit := _git("rev-parse", "--verify", "HEAD").strip():
         return commit
     raise ValueError("expected a git repository with a commit, which experiments need; commit the project first")
+
+
+def base(before: str) -> str:
+    """The commit whose experiments a sweep goes on with: the one that it began on, or else the current one.
+
+    Args:
+        before: the commit that it began on when it ran before; empty if it did not.
+    """
+    now = head()
+    # The splits are all that a trial takes from the commit and its name does not tell.
+    changed = before and _git("diff", "--name-only", before, now, "--", layout.MEMORY.as_posix())
+    return now if changed else before or now
 
 
 def check_images_travel(raw: Path) -> None:

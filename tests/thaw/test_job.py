@@ -1,5 +1,6 @@
 """Single jobs as Hydra calls them, with the real git; what DVC would do of a trial is put in its place."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def folder(project: Path, tiny_images: Path) -> Path:
     """The folder of a sweep that has begun."""
     folder = layout.SWEEPS / "one"
     state = trial.fingerprint(Path("data/raw"))
-    records.write_json(folder / plan.FILE, BEGUN | {"state": state, "owner": leash.myself()})
+    records.write_json(folder / plan.FILE, BEGUN | {"state": state, "commit": trial.head(), "owner": leash.myself()})
     return folder
 
 
@@ -68,3 +69,19 @@ def test_a_trial_that_is_finished_is_not_run_again(composed: DictConfig, folder:
     assert job.run(composed) == 0.25
     assert len(succeed) == 1
     assert record(folder) == first
+
+
+def test_a_commit_during_a_sweep_changes_nothing(composed: DictConfig, folder: Path, succeed: list[str]) -> None:
+    def commit() -> str:
+        subprocess.run(["git", "commit", "--quiet", "--allow-empty", "--message=next"], check=True)
+        return trial.head()
+
+    first = trial.head()
+    assert job.run(composed) == 0.25
+    commit()
+    assert job.run(composed) == 0.25
+    assert len(succeed) == 1 and record(folder)["commit"] == first
+    trial.forget(succeed[0])
+    now = commit()
+    assert job.run(composed) == 0.25
+    assert len(succeed) == 2 and record(folder)["commit"] == now

@@ -75,17 +75,44 @@ def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(
     assert len(seen) == 5
 
 
-def test_a_finished_trial_is_found_on_this_commit_under_any_name(project: Path) -> None:
+def test_a_finished_trial_is_found_on_its_sweeps_commit_under_any_name(project: Path) -> None:
     records.write_json(layout.metrics("phase1_head"), {"val_loss": 0.5, "val_accuracy": 0.75})
     records.write_json(layout.metrics(trial.TARGET), {"val_loss": 0.25})
     git("add", "-f", layout.METRICS.as_posix())
     tree, commit = git("write-tree").strip(), trial.head()
     made = git("commit-tree", tree, "-m", "experiment").strip()
     git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/a=1,b=2-12345678", made)
-    assert trial.finished("a=1-12345678") == ("a=1,b=2-12345678", {"val_loss": 0.25, "val_accuracy": 0.75})
-    assert trial.finished("a=1-12345679") is None
+    expected = trial.Finished("a=1,b=2-12345678", commit, {"val_loss": 0.25, "val_accuracy": 0.75})
+    assert trial.finished("a=1-12345678", commit) == expected
+    assert trial.finished("a=1-12345679", commit) is None
     git("commit", "--quiet", "--message=next")
-    assert trial.finished("a=1-12345678") is None
+    assert trial.finished("a=1-12345678", commit) == expected
+    now = trial.head()
+    assert trial.finished("a=1-12345678", now) is None
+    # A trial that has run after the commit is tied to that one.
+    git("update-ref", f"refs/exps/{now[:2]}/{now[2:]}/a=2-12345670", made)
+    found = trial.finished("a=2-12345670", commit)
+    assert found is not None and found.commit == now
+
+
+def test_a_sweep_goes_on_with_its_own_commit_while_that_has_the_same_splits(project: Path) -> None:
+    first = trial.head()
+    assert trial.base("") == first
+    Path("notes.md").write_text("seen\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message=notes")
+    assert trial.base(first) == first
+    records.write_json(layout.MEMORY, {"splits": "others"})
+    git("add", "--force", layout.MEMORY.as_posix())
+    git("commit", "--quiet", "--message=splits")
+    assert trial.base(first) == trial.head() != first
+
+
+@pytest.mark.usefixtures("finished_sweep")
+def test_what_has_no_experiment_any_more_is_said_and_has_nothing_in_the_cache() -> None:
+    with pytest.raises(ValueError, match="gone-00000000: expected its experiment in git, found none; run the sweep"):
+        trial.counted("gone-00000000")
+    assert trial.cached("gone-00000000", "prepare", "classes.json") is None
 
 
 @pytest.mark.parametrize(
@@ -170,7 +197,7 @@ def test_what_an_experiment_has_made_is_found_in_dvcs_cache() -> None:
     assert trial.cached(name, "prepare", "nonesuch") is None
     assert trial.files("nonesuch-00000000", ["params.yaml"]) == [""]
     trial.forget(name)
-    assert trial.finished(name) is None
+    assert trial.finished(name, trial.head()) is None
 
 
 def test_a_trial_that_was_killed_has_that_for_a_reason() -> None:

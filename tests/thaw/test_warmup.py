@@ -35,7 +35,7 @@ def test_images_pass_once_for_all_depths_and_the_experiment_is_no_experiment_any
     for words in (("add", "."), ("commit", "--quiet", "--message=images")):
         subprocess.run(["git", *words], check=True)
     every = trials("20", "block_7a", "nonsense", "none")
-    sweep = plan.Plan({}, [], every, 4, True, "", project / ".thaw" / "sweeps" / "one")
+    sweep = plan.Plan({}, [], every, 4, True, "", project / ".thaw" / "sweeps" / "one", trial.head())
     sweep.folder.mkdir(parents=True)
     assert warmup.run(sweep, every[0], leash.myself()) == ""
 
