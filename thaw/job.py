@@ -19,6 +19,7 @@ from rich.console import Console
 from thaw import config, layout, leash, ledger, pipeline_run, plan, records, sweep_table, trial, warmup
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
+stopped: list[bool] = []  # filled once a trial of this process was stopped
 
 
 def run(composed: DictConfig) -> float:
@@ -26,7 +27,21 @@ def run(composed: DictConfig) -> float:
 
     Returns:
         The objective, for sweepers that learn from it; infinite if the trial failed.
+
+    Raises:
+        KeyboardInterrupt: the trial was stopped, or an earlier one in this process.
     """
+    # A launcher takes it from its worker as a result like others, and gives it the next job.
+    if stopped:
+        raise KeyboardInterrupt
+    try:
+        return _run(composed)
+    except KeyboardInterrupt:
+        stopped.append(True)
+        raise
+
+
+def _run(composed: DictConfig) -> float:
     config.register()  # a launcher's worker has not
     settings: Any = HydraConfig.get()
     os.chdir(settings.runtime.cwd)

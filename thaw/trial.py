@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -276,7 +277,7 @@ def run(
     finally:
         leash.stop(process)
         leash.tidy(name)
-    if code == leash.INTERRUPTED:
+    if code in (leash.INTERRUPTED, -signal.SIGINT):  # by its leash, or before that heard anything
         raise KeyboardInterrupt
     return reason(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""
 

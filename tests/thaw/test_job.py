@@ -43,6 +43,12 @@ def composed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
     return values
 
 
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test has stopped a trial in this process."""
+    monkeypatch.setattr(job, "stopped", [])
+
+
 def record(folder: Path) -> dict[str, Any]:
     (path,) = (path for path in folder.glob("*.json") if path.name != plan.FILE)
     return records.read_json(path)
@@ -85,3 +91,20 @@ def test_a_commit_during_a_sweep_changes_nothing(composed: DictConfig, folder: P
     now = commit()
     assert job.run(composed) == 0.25
     assert len(succeed) == 2 and record(folder)["commit"] == now
+
+
+def test_a_process_whose_trial_was_stopped_takes_no_other(
+    composed: DictConfig, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    def run(name: str, *_: Any, **__: Any) -> str:
+        ran.append(name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trial, "run", run)
+    for _ in range(2):  # as a launcher that takes the interrupt for a result
+        with pytest.raises(KeyboardInterrupt):
+            job.run(composed)
+    assert len(ran) == 1
+    assert [path.name for path in folder.glob("*.json")] == [plan.FILE]  # nor has it failed
