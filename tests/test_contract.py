@@ -51,7 +51,8 @@ ARROWS: dict[str, set[str]] = {
     "config": {"layout", "schema"},
     "leash": set(),
     "ledger": {"layout"},
-    "trial": {"config", "layout", "leash", "records"},
+    "reasons": set(),
+    "trial": {"config", "layout", "leash", "reasons", "records"},
     "plan": {"config", "ledger", "phases", "progress", "records", "trial"},
     "warmup": {"layout", "ledger", "plan", "records", "trial"},
     "sweep_table": {"records"},
@@ -118,7 +119,7 @@ WITHOUT_TENSORFLOW = (
         "data_report",
         "predict",
     ),
-    *("job", "leash", "ledger", "plan", "warmup", "sweep_table", "sweep_run"),
+    *("job", "leash", "ledger", "plan", "reasons", "warmup", "sweep_table", "sweep_run"),
     *("cli", "promote", "ranking", "sweep_report", "pixel_range", "reference"),
     *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )

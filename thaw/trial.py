@@ -4,7 +4,6 @@ A trial that is finished, with the same configuration, code and images, is found
 """
 
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -19,11 +18,10 @@ from typing import Any
 
 import yaml
 
-from thaw import config, layout, leash, records
+from thaw import config, layout, leash, reasons, records
 
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
 TARGET = "phase2_finetune"
-KILLED = 128 + 9  # the exit code of what has got SIGKILL
 CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where it is elsewhere, counts as gone
 SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
 ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
@@ -279,16 +277,4 @@ def run(
         leash.tidy(name)
     if code in (leash.INTERRUPTED, -signal.SIGINT):  # by its leash, or before that heard anything
         raise KeyboardInterrupt
-    return reason(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""
-
-
-def reason(log: str, code: int = 1) -> str:
-    """The line of a failed trial's log that says why: a stage's own message stands before DVC's."""
-    if code == KILLED:
-        return "it was killed; if by nobody you know, the system ran out of memory"
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    for before, line in itertools.pairwise(["", *lines]):
-        if line.startswith("ERROR: "):
-            of_stage = "failed to run:" in line and before and not before.startswith(">")
-            return before if of_stage else line.removeprefix("ERROR: ")
-    return lines[-1] if lines else "it ended without a word"
+    return reasons.find(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""

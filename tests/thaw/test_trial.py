@@ -13,11 +13,6 @@ import yaml
 
 from thaw import config, layout, leash, records, trial
 
-STAGE_FAILED = (
-    "Running stage 'phase1_head':\n> python -m x\n{said}"
-    "ERROR: failed to reproduce 'phase1_head': failed to run: python -m x, exited with 1\n"
-)
-
 
 def git(*words: str) -> str:
     return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
@@ -115,20 +110,6 @@ def test_what_has_no_experiment_any_more_is_said_and_has_nothing_in_the_cache() 
     assert trial.cached("gone-00000000", "prepare", "classes.json") is None
 
 
-@pytest.mark.parametrize(
-    ("log", "reason"),
-    [
-        (STAGE_FAILED.format(said="I0000 noise\nphase1_head: no such depth\n"), "phase1_head: no such depth"),
-        (STAGE_FAILED.format(said=""), "failed to reproduce 'phase1_head': failed to run: python -m x, exited with 1"),
-        ("WARNING: what\nERROR: you are not inside of a DVC repository\n", "you are not inside of a DVC repository"),
-        ("Traceback …\nMemoryError\n\n", "MemoryError"),
-        ("", "it ended without a word"),
-    ],
-)
-def test_the_reason_of_a_failure_is_found_in_the_log(log: str, reason: str) -> None:
-    assert trial.reason(log) == reason
-
-
 def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
     # Ctrl-C means something to them also where these tests run in the background of a shell that has it ignored.
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -198,7 +179,3 @@ def test_what_an_experiment_has_made_is_found_in_dvcs_cache() -> None:
     assert trial.files("nonesuch-00000000", ["params.yaml"]) == [""]
     trial.forget(name)
     assert trial.finished(name, trial.head()) is None
-
-
-def test_a_trial_that_was_killed_has_that_for_a_reason() -> None:
-    assert "out of memory" in trial.reason("Running stage 'phase1_head':\n", trial.KILLED)
