@@ -52,6 +52,7 @@ ARROWS: dict[str, set[str]] = {
     "leash": set(),
     "ledger": {"layout"},
     "reasons": set(),
+    "room": {"leash"},
     "trial": {"config", "layout", "leash", "reasons", "records"},
     "plan": {"config", "ledger", "phases", "progress", "records", "trial"},
     "warmup": {"layout", "ledger", "plan", "records", "trial"},
@@ -119,7 +120,7 @@ WITHOUT_TENSORFLOW = (
         "data_report",
         "predict",
     ),
-    *("job", "leash", "ledger", "plan", "reasons", "warmup", "sweep_table", "sweep_run"),
+    *("job", "leash", "ledger", "plan", "reasons", "room", "warmup", "sweep_table", "sweep_run"),
     *("cli", "promote", "ranking", "sweep_report", "pixel_range", "reference"),
     *("predict", "phases", "ranges", "findings", "policy", "wholeness", "likeness", "memo", "listing", "ingest"),
 )

@@ -16,8 +16,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from thaw import config, layout, leash, ledger, pipeline_run, plan, records, sweep_table, trial, warmup
+from thaw import config, layout, leash, ledger, pipeline_run, plan, records, room, sweep_table, trial, warmup
 
+CHANGED = "code or images changed since the sweep began; give the command again"
 console = Console(highlight=False, markup=False, soft_wrap=True)
 stopped: list[bool] = []  # filled once a trial of this process was stopped
 
@@ -62,10 +63,14 @@ def _run(composed: DictConfig) -> float:
         of_all = f" of {begun['trials']}" if begun["trials"] else ""
         console.print(f"trial {settings.job.num + 1}{of_all}: {' '.join(shown)} …")
         start = time.monotonic()
-        failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "")
+        failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "") or _changed(begun)
         failure = failure or _trial(name, overrides, begun, folder)
         seconds = round(time.monotonic() - start, 1)
         found = None if failure else trial.finished(name, begun["commit"])
+        if found and _changed(begun):
+            # Nobody knows what it has run, and it would be found under a name that says what it has not.
+            trial.forget(found.name, found.commit)
+            found, failure = None, CHANGED
         if found is None and not failure:
             failure = f"DVC kept no {layout.metrics(trial.TARGET)} of it"
     record = {
@@ -86,6 +91,10 @@ def _run(composed: DictConfig) -> float:
     return float(found.figures[sweep_table.OBJECTIVE]) if found else math.inf
 
 
+def _changed(begun: dict[str, Any]) -> str:
+    return CHANGED if trial.changed(Path(begun["raw"]), begun["state"]) else ""
+
+
 def _trial(name: str, overrides: list[str], begun: dict[str, Any], folder: Path) -> str:
     """Run the trial; why it failed, empty if it did not. Ends this process if the sweep has ended meanwhile."""
     settings = HydraConfig.get()
@@ -93,7 +102,7 @@ def _trial(name: str, overrides: list[str], begun: dict[str, Any], folder: Path)
     told = {"sweep": folder.name, "parent": begun["parent"], "label": trial.label(shown)}
     told["swept"] = {key: value for key, _, value in (override.partition("=") for override in shown)}
     jobs = int(settings.launcher.get("n_jobs") or 1)
-    environment = trial.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
+    environment = room.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
     environment[pipeline_run.TRIAL] = json.dumps(told)
     kept = [override for override in overrides if not override.startswith("compute.depths=")]
     if begun["owner"] != leash.myself() and threading.current_thread() is threading.main_thread():

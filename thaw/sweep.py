@@ -99,6 +99,7 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
         "trials": made.count,
         "swept": made.swept,
         "state": made.state,
+        "raw": str(composed.data.raw),
         "commit": made.commit,
         "depths": made.depths(),
         "upstreams": failed,

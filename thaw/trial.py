@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where
 SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
 ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
 NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
+LASTING = 10.0  # seconds after which a change of code or images is one
 RERUN = "run the sweep again, which repeats no work that still holds"
 
 
@@ -63,12 +65,31 @@ def fingerprint(raw: Path) -> str:
     code = {name for stage in (*SHARED, TARGET) for name in stages()[stage]["deps"] if name.endswith(".py")}
     for path in sorted([Path("dvc.yaml"), *map(Path, code)]):
         total.update(path.as_posix().encode() + path.read_bytes())
-    # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes.
+    # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes. For an
+    # experiment DVC takes what git has and is not committed away and back, which changes times.
+    kept = {Path(name).absolute() for name in _git("ls-files", "-z", "--", str(raw)).split("\0") if name}
     for path in sorted([raw] if raw.is_file() else raw.rglob("*") if raw != layout.SAMPLE else ()):
-        if path.is_file():
+        if path.is_file() and path.absolute() in kept:
+            total.update(f"{path.as_posix()} {records.sha256(path)}\n".encode())
+        elif path.is_file():
             state = path.stat()
             total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return total.hexdigest()
+
+
+def changed(raw: Path, state: str) -> bool:
+    """Whether code and images are no longer what ``fingerprint`` found.
+
+    Not at first sight: DVC takes what is not committed out of the workspace for a moment to set an experiment up.
+    """
+    end = time.monotonic() + LASTING
+    while True:
+        with suppress(OSError):
+            if fingerprint(raw) == state:
+                return False
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.2)
 
 
 def stages() -> dict[str, Any]:
@@ -88,34 +109,6 @@ def label(shown: Sequence[str]) -> str:
     short = [key.rsplit(".", 1)[-1].lstrip("+") for key in keys]
     names = [ALIASES.get(name, name) if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
     return " ".join(name + override[len(key) :] for name, key, override in zip(names, keys, shown, strict=True))
-
-
-def environment(number: int, jobs: int) -> dict[str, str]:
-    """Variables with which trials that run at once on one machine leave each other room; the user's own go before.
-
-    Args:
-        number: of the trial in its sweep.
-        jobs: how many run at once on this machine.
-    """
-    # TensorFlow would otherwise take all of a GPU's memory, also for a model that needs a tenth.
-    wanted = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    # Ray says in OMP_NUM_THREADS how many cores a trial has, and TensorFlow does not listen.
-    threads = str(max(1, leash.cores() // jobs)) if jobs > 1 else os.environ.get("OMP_NUM_THREADS", "")
-    if threads:
-        wanted |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), threads)
-    found = {name: value for name, value in wanted.items() if name not in os.environ}
-    cards = _cards() if jobs > 1 else []
-    return found | ({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})
-
-
-def _cards() -> list[str]:
-    """The GPUs that may be used, as CUDA names them."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [card for card in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if card.strip()]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, encoding="utf-8", check=False)
-    return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d+", done.stdout, re.MULTILINE))]
 
 
 def finished(name: str, commit: str) -> Finished | None:

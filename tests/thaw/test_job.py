@@ -1,5 +1,6 @@
 """Single jobs as Hydra calls them, with the real git; what DVC would do of a trial is put in its place."""
 
+import math
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,14 @@ from omegaconf import DictConfig, open_dict, read_write
 from thaw import config, job, layout, leash, plan, records, trial
 
 OVERRIDES = ["data=folder", "image=px64", "phase2.learning_rate=1e-5"]
-BEGUN = {"trials": 2, "swept": {"phase2.learning_rate": []}, "depths": [], "upstreams": {}, "parent": ""}
+BEGUN = {
+    "trials": 2,
+    "swept": {"phase2.learning_rate": []},
+    "depths": [],
+    "upstreams": {},
+    "parent": "",
+    "raw": "data/raw",
+}
 FIGURES = {"val_loss": 0.25, "val_accuracy": 0.75, "best_epoch": 1, "layers": 20}
 
 
@@ -22,7 +30,8 @@ def folder(project: Path, tiny_images: Path) -> Path:
     """The folder of a sweep that has begun."""
     folder = layout.SWEEPS / "one"
     state = trial.fingerprint(Path("data/raw"))
-    records.write_json(folder / plan.FILE, BEGUN | {"state": state, "commit": trial.head(), "owner": leash.myself()})
+    begun = {"parent": "", "state": state, "commit": trial.head(), "owner": leash.myself()}
+    records.write_json(folder / plan.FILE, BEGUN | begun)
     return folder
 
 
@@ -45,8 +54,9 @@ def composed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test has stopped a trial in this process."""
+    """No test has stopped a trial in this process, and none waits long."""
     monkeypatch.setattr(job, "stopped", [])
+    monkeypatch.setattr(trial, "LASTING", 0.5)
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -108,3 +118,24 @@ def test_a_process_whose_trial_was_stopped_takes_no_other(
             job.run(composed)
     assert len(ran) == 1
     assert [path.name for path in folder.glob("*.json")] == [plan.FILE]  # nor has it failed
+
+
+def test_code_that_changes_while_a_trial_runs_fails_it_and_the_next_and_leaves_no_experiment(
+    composed: DictConfig, folder: Path, leave_experiment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(name: str, *_: Any, **__: Any) -> str:
+        ran.append(name)
+        leave_experiment(name, OVERRIDES, FIGURES, 30)
+        with Path("thaw/head.py").open("a") as file:
+            file.write("# changed\n")
+        return ""
+
+    monkeypatch.setattr(trial, "run", run)
+    for _ in range(2):
+        assert job.run(composed) == math.inf
+        assert record(folder)["failure"] == job.CHANGED
+        next(path for path in folder.glob("*.json") if path.name != plan.FILE).unlink()
+    assert len(ran) == 1
+    assert trial.finished(ran[0], trial.head()) is None

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -134,23 +135,6 @@ def test_a_label_is_short_and_says_no_two_things_alike() -> None:
     assert trial.label(["~phase1", "head=linear"]) == "~phase1 head=linear"
 
 
-def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
-    for name in (*threads, "TF_FORCE_GPU_ALLOW_GROWTH", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(leash, "cores", lambda: 8)
-    assert trial.environment(0, 1) == {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    several = trial.environment(0, 3)
-    assert [several[name] for name in threads] == ["2", "2"]
-    assert trial.environment(0, 20)["OMP_NUM_THREADS"] == "1"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [trial.environment(number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["3", "5", "3"]
-    assert "CUDA_VISIBLE_DEVICES" not in trial.environment(0, 1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert "OMP_NUM_THREADS" not in trial.environment(0, 2)
-    assert trial.environment(0, 1)["TF_NUM_INTRAOP_THREADS"] == "7"  # as Ray says it
-
-
 def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
     state = trial.fingerprint(Path("data/raw"))
     first = trial.upstream(values, state)
@@ -160,6 +144,28 @@ def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
     values["head"]["l2"] += 0.1
     assert trial.upstream(values, state) != first
     assert trial.upstream(values, "another state") != trial.upstream(values, state)
+
+
+def test_what_dvc_takes_away_and_back_is_no_change(values: dict[str, Any]) -> None:
+    # As for an experiment, of a workspace that is not committed.
+    git("add", ".")
+    with Path("thaw/head.py").open("a") as file:
+        file.write("# changed\n")
+    state = trial.fingerprint(Path("data/raw"))
+    git("stash", "push", "--quiet")
+    back = threading.Timer(1, git, ("stash", "pop", "--quiet", "--index"))
+    back.start()
+    assert not trial.changed(Path("data/raw"), state)
+    back.join()
+    assert not trial.changed(Path("data/raw"), state)
+
+
+def test_a_change_is_one_that_lasts(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "LASTING", 0.5)
+    state = trial.fingerprint(Path("data/raw"))
+    assert not trial.changed(Path("data/raw"), state)
+    Path("data/raw/class_0/00.png").unlink()
+    assert trial.changed(Path("data/raw"), state)
 
 
 def test_a_change_of_code_that_no_trial_runs_leaves_its_name(values: dict[str, Any]) -> None:
