@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,28 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from thaw import config, layout, leash, ledger, pipeline_run, plan, records, room, sweep_table, trial, warmup
+from thaw import config, layout, leash, ledger, locks, pipeline_run, plan, records, room, sweep_table, trial, warmup
 
 CHANGED = "code or images changed since the sweep began; give the command again"
 console = Console(highlight=False, markup=False, soft_wrap=True)
 stopped: list[bool] = []  # filled once a trial of this process was stopped
+
+
+@dataclass
+class Job:
+    """A trial and the sweep that it is of."""
+
+    name: str
+    shown: list[str]  # the overrides that tell it from others
+    overrides: list[str]
+    values: dict[str, Any]  # the whole configuration
+    begun: dict[str, Any]  # the sweep's plan, as it was written
+    folder: Path  # the sweep's
+
+    @property
+    def path(self) -> Path:
+        """Of its record."""
+        return self.folder / f"{self.name}.json"
 
 
 def run(composed: DictConfig) -> float:
@@ -35,14 +53,6 @@ def run(composed: DictConfig) -> float:
     # A launcher takes it from its worker as a result like others, and gives it the next job.
     if stopped:
         raise KeyboardInterrupt
-    try:
-        return _run(composed)
-    except KeyboardInterrupt:
-        stopped.append(True)
-        raise
-
-
-def _run(composed: DictConfig) -> float:
     config.register()  # a launcher's worker has not
     settings: Any = HydraConfig.get()
     os.chdir(settings.runtime.cwd)
@@ -51,74 +61,95 @@ def _run(composed: DictConfig) -> float:
     values: Any = OmegaConf.to_container(composed, resolve=True)
     shown = plan.distinct(overrides, begun["swept"])
     name = trial.trial_name(shown, values, begun["state"])
-    path = folder / f"{name}.json"
-    known = records.read_json(path) if path.is_file() else {}
-    found = trial.finished(name, begun["commit"])
-    reused, failure, seconds, clock = found is not None, "", known.get("seconds"), time.time()
-    if known.get("failure") and not reused and not settings.callbacks.trials.retry_failed:
-        console.print(f"failed before: {' '.join(shown)}\n  {known['failure']} (--retry-failed runs it again)")
-        return math.inf
-
-    if found is None:
-        of_all = f" of {begun['trials']}" if begun["trials"] else ""
-        console.print(f"trial {settings.job.num + 1}{of_all}: {' '.join(shown)} …")
-        start = time.monotonic()
-        failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "") or _changed(begun)
-        failure = failure or _trial(name, overrides, begun, folder)
-        seconds = round(time.monotonic() - start, 1)
-        found = None if failure else trial.finished(name, begun["commit"])
-        if found and _changed(begun):
-            # Nobody knows what it has run, and it would be found under a name that says what it has not.
-            trial.forget(found.name, found.commit)
-            found, failure = None, CHANGED
-        if found is None and not failure:
-            failure = f"DVC kept no {layout.metrics(trial.TARGET)} of it"
-    record = {
-        "name": found.name if found else name,
-        "commit": found.commit if found else "",
-        "overrides": overrides,
-        "shown": " ".join(shown),
-        "label": trial.label(shown),
-        "failure": failure,
-        "log": (folder / f"{name}.log").as_posix(),
-        "seconds": seconds,
-        "figures": found.figures if found else {},
-    }
-    records.write_json(path, record)
-    if found and not reused:
-        ledger.write("trial", values, seconds=seconds, inside=ledger.inside(name, clock))
-    console.print(_outcome(record, reused=reused))
-    return float(found.figures[sweep_table.OBJECTIVE]) if found else math.inf
-
-
-def _changed(begun: dict[str, Any]) -> str:
-    return CHANGED if trial.changed(Path(begun["raw"]), begun["state"]) else ""
-
-
-def _trial(name: str, overrides: list[str], begun: dict[str, Any], folder: Path) -> str:
-    """Run the trial; why it failed, empty if it did not. Ends this process if the sweep has ended meanwhile."""
-    settings = HydraConfig.get()
-    shown = plan.distinct(overrides, begun["swept"])
-    told = {"sweep": folder.name, "parent": begun["parent"], "label": trial.label(shown)}
-    told["swept"] = {key: value for key, _, value in (override.partition("=") for override in shown)}
-    jobs = int(settings.launcher.get("n_jobs") or 1)
-    environment = room.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
-    environment[pipeline_run.TRIAL] = json.dumps(told)
-    kept = [override for override in overrides if not override.startswith("compute.depths=")]
-    if begun["owner"] != leash.myself() and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: the sweep stops its trial
-    asked = [*kept, warmup.depths(begun["depths"])]
+    this = Job(name, shown, overrides, values, begun, folder)
     try:
-        return trial.run(name, asked, folder, begun["owner"], environment=environment)
+        record = _known(this)
+        if record is None:
+            with locks.hold(name.rsplit("-", 1)[1], name, begun["owner"]):
+                record = _known(this) or _attempt(this)
     except KeyboardInterrupt:
         if not leash.alive(begun["owner"]):
             os._exit(1)  # a worker that has outlived its sweep
+        stopped.append(True)
         raise
+    return float(record["figures"][sweep_table.OBJECTIVE]) if record["figures"] else math.inf
 
 
-def _outcome(record: dict[str, Any], *, reused: bool) -> str:
-    if record["failure"]:
-        return f"  failed: {record['failure']} (all of it: {record['log']})"
+def _known(this: Job) -> dict[str, Any] | None:
+    """The record of a trial that is finished, or has failed before and is not to run again; None of any other."""
+    known = records.read_json(this.path) if this.path.is_file() else {}
+    found = trial.finished(this.name, this.begun["commit"])
+    if found:
+        record = _record(this, found, "", known.get("seconds"))
+        console.print(f"finished before: {record['shown']}\n  {_figures(record)}")
+        return record
+    settings: Any = HydraConfig.get()
+    if known.get("failure") and not settings.callbacks.trials.retry_failed:
+        console.print(f"failed before: {known['shown']}\n  {known['failure']} (--retry-failed runs it again)")
+        return known
+    return None
+
+
+def _attempt(this: Job) -> dict[str, Any]:
+    """Run the trial, and write its record."""
+    number, trials = int(HydraConfig.get().job.num) + 1, this.begun["trials"]
+    console.print(f"trial {number}{f' of {trials}' if trials else ''}: {' '.join(this.shown)} …")
+    start, clock = time.monotonic(), time.time()
+    failure = this.begun["upstreams"].get(trial.upstream(this.values, this.begun["state"]), "")
+    failure = failure or _changed(this) or _trial(this)
+    seconds = round(time.monotonic() - start, 1)
+    # Looked for after a failure too: what is there, whoever has made it, is not lost for it.
+    found = trial.finished(this.name, this.begun["commit"])
+    if found and _changed(this):
+        # Nobody knows what it has run, and it would be found under a name that says what it has not.
+        trial.forget(found.name, found.commit)
+        found, failure = None, CHANGED
+    if found is None and not failure:
+        failure = f"DVC kept no {layout.metrics(trial.TARGET)} of it"
+    record = _record(this, found, "" if found else failure, seconds)
+    if found:
+        ledger.write("trial", this.values, seconds=seconds, inside=ledger.inside(this.name, clock))
+        console.print(f"  {_figures(record)}, {seconds:.0f} s")
+    else:
+        console.print(f"  failed: {failure} (all of it: {record['log']})")
+    return record
+
+
+def _record(this: Job, found: trial.Finished | None, failure: str, seconds: float | None) -> dict[str, Any]:
+    record = {
+        "name": found.name if found else this.name,
+        "commit": found.commit if found else "",
+        "overrides": this.overrides,
+        "shown": " ".join(this.shown),
+        "label": trial.label(this.shown),
+        "failure": failure,
+        "log": (this.folder / f"{this.name}.log").as_posix(),
+        "seconds": seconds,
+        "figures": found.figures if found else {},
+    }
+    records.write_json(this.path, record)
+    return record
+
+
+def _changed(this: Job) -> str:
+    return CHANGED if trial.changed(Path(this.begun["raw"]), this.begun["state"]) else ""
+
+
+def _trial(this: Job) -> str:
+    """Run the trial; why it failed, empty if it did not."""
+    settings, begun = HydraConfig.get(), this.begun
+    told = {"sweep": this.folder.name, "parent": begun["parent"], "label": trial.label(this.shown)}
+    told["swept"] = {key: value for key, _, value in (override.partition("=") for override in this.shown)}
+    jobs = int(settings.launcher.get("n_jobs") or 1)
+    environment = room.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
+    environment[pipeline_run.TRIAL] = json.dumps(told)
+    kept = [override for override in this.overrides if not override.startswith("compute.depths=")]
+    if begun["owner"] != leash.myself() and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: the sweep stops its trial
+    asked = [*kept, warmup.depths(begun["depths"])]
+    return trial.run(this.name, asked, this.folder, begun["owner"], environment=environment)
+
+
+def _figures(record: dict[str, Any]) -> str:
     figures = record["figures"]
-    text = f"validation accuracy {figures['val_accuracy']:.1%}, loss {figures[sweep_table.OBJECTIVE]:.4f}"
-    return f"finished before: {record['shown']}\n  {text}" if reused else f"  {text}, {record['seconds']:.0f} s"
+    return f"validation accuracy {figures['val_accuracy']:.1%}, loss {figures[sweep_table.OBJECTIVE]:.4f}"

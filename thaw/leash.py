@@ -46,6 +46,12 @@ def alive(owner: str) -> bool:
         return False
 
 
+def number(owner: str) -> int:
+    """The process's number if it is there and on this host, or else 0."""
+    host, number, _ = owner.rsplit("|", 2)
+    return int(number) if host == platform.node() and alive(owner) else 0
+
+
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -94,7 +100,7 @@ def settle(mark: str) -> None:
     """Wait for trials that have been stopped; they take seconds to put things in order.
 
     Args:
-        mark: their sweep's folder, as an absolute path, or their owner.
+        mark: their sweep's folder, as an absolute path, or their owner, or the name of one.
     """
     end = time.monotonic() + 2 * GRACE
     # Looked at, not waited for: that would take the exit code from whoever has started it.
@@ -128,7 +134,7 @@ def _leashes(mark: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = process.cmdline()
-            if words[1:3] == ["-m", "thaw.leash"] and mark in words[3:5] and process.status() != psutil.STATUS_ZOMBIE:
+            if words[1:3] == ["-m", "thaw.leash"] and mark in words[3:] and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

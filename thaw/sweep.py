@@ -20,7 +20,21 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from thaw import config, job, layout, leash, plan, records, schema, sweep_report, sweep_run, sweep_table, trial, warmup
+from thaw import (
+    config,
+    job,
+    layout,
+    leash,
+    locks,
+    plan,
+    records,
+    schema,
+    sweep_report,
+    sweep_run,
+    sweep_table,
+    trial,
+    warmup,
+)
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 RETRY = "--retry-failed"
@@ -78,22 +92,6 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
     trial.head()
     trial.check_images_travel(Path(composed.data.raw))
     made, owner = plan.make(composed), leash.myself()
-    leash.settle(made.folder.resolve().as_posix())  # of the same sweep, if it was killed a moment ago
-    with read_write(composed.hydra), open_dict(composed.hydra):
-        composed.hydra.sweep.dir = made.folder.as_posix()
-        composed.hydra.overrides.hydra.append(f"hydra.sweep.dir={made.folder.as_posix()}")  # each job is composed anew
-    wanted = plan.missing(made, retry=retry)
-    first = plan.shared(made, wanted)
-    for line in plan.describe(made, wanted, first):
-        console.print(line)
-    made.folder.mkdir(parents=True, exist_ok=True)
-    failed = {}
-    for each in first:
-        console.print("what trials share …")
-        failure = warmup.run(made, each, owner)
-        if failure:
-            failed[each.upstream] = failure
-        console.print(f"  failed: {failure}" if failure else "  done")
     settings = schema.Tracking(**OmegaConf.to_container(composed.tracking, resolve=True))  # type: ignore[arg-type]
     written = {
         "trials": made.count,
@@ -102,12 +100,44 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
         "raw": str(composed.data.raw),
         "commit": made.commit,
         "depths": made.depths(),
-        "upstreams": failed,
+        "upstreams": {},
         "owner": owner,
-        "parent": sweep_run.begin(settings, made.folder.name, ", ".join(made.swept)),
+        "parent": "",
         "tracking": vars(settings),
     }
+    _claim(made.folder, written)
+    leash.settle(made.folder.resolve().as_posix())  # of the same sweep, if it was killed a moment ago
+    with read_write(composed.hydra), open_dict(composed.hydra):
+        composed.hydra.sweep.dir = made.folder.as_posix()
+        composed.hydra.overrides.hydra.append(f"hydra.sweep.dir={made.folder.as_posix()}")  # each job is composed anew
+    wanted = plan.missing(made, retry=retry)
+    first = plan.shared(made, wanted)
+    for line in plan.describe(made, wanted, first):
+        console.print(line)
+    written["parent"] = sweep_run.begin(settings, made.folder.name, ", ".join(made.swept))
     records.write_json(made.folder / plan.FILE, written)
+    failed = {}
+    for each in first:
+        console.print("what trials share …")
+        failure = warmup.run(made, each, owner)
+        if failure:
+            failed[each.upstream] = failure
+        console.print(f"  failed: {failure}" if failure else "  done")
+    records.write_json(made.folder / plan.FILE, written | {"upstreams": failed})
+
+
+def _claim(folder: Path, written: dict[str, Any]) -> None:
+    """Write the plan, unless another process has written it and runs the sweep.
+
+    Raises:
+        ValueError: one does.
+    """
+    path = folder / plan.FILE
+    with locks.lock(folder.name):
+        before = records.read_json(path).get("owner", "") if path.is_file() else ""
+        if before and before != written["owner"] and (number := leash.number(before)):
+            raise ValueError(f"this sweep runs already, process {number}; wait for it, or stop it with Ctrl-C")
+        records.write_json(path, written)
 
 
 def conclude(folder: Path) -> bool:

@@ -2,6 +2,8 @@
 
 import math
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,3 +141,35 @@ def test_code_that_changes_while_a_trial_runs_fails_it_and_the_next_and_leaves_n
         next(path for path in folder.glob("*.json") if path.name != plan.FILE).unlink()
     assert len(ran) == 1
     assert trial.finished(ran[0], trial.head()) is None
+
+
+def test_two_jobs_at_once_with_the_same_trial_run_it_once(
+    composed: DictConfig, folder: Path, succeed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave = trial.run
+
+    def slow(*words: Any, **options: Any) -> str:
+        time.sleep(1)
+        return leave(*words, **options)
+
+    monkeypatch.setattr(trial, "run", slow)
+    losses: list[float] = []
+    threads = [threading.Thread(target=lambda: losses.append(job.run(composed))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert losses == [0.25, 0.25]
+    assert len(succeed) == 1
+
+
+def test_what_is_finished_is_kept_though_a_run_of_it_failed(
+    composed: DictConfig, folder: Path, leave_experiment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(name: str, *_: Any, **__: Any) -> str:
+        leave_experiment(name, OVERRIDES, FIGURES, 30)  # by another sweep, on another machine
+        return "it was killed"
+
+    monkeypatch.setattr(trial, "run", run)
+    assert job.run(composed) == 0.25
+    assert (record(folder)["failure"], record(folder)["figures"]["val_loss"]) == ("", 0.25)

@@ -125,6 +125,23 @@ def test_the_table_puts_the_best_first_and_the_failed_last(tmp_path: Path, capsy
     assert cells[-1] == ["0.1", "failed", "rate=0.1-0"]
 
 
+def test_a_sweep_that_runs_already_is_not_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "from thaw import leash; print(leash.myself(), flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    written = {"owner": other.stdout.readline().strip()}
+    sweep._claim(Path("one"), written)
+    sweep._claim(Path("one"), written)  # by itself
+    with pytest.raises(ValueError, match=f"this sweep runs already, process {other.pid}"):
+        sweep._claim(Path("one"), {"owner": leash.myself()})
+    other.communicate("\n")
+    sweep._claim(Path("one"), {"owner": leash.myself()})
+    assert records.read_json(Path("one") / plan.FILE) == {"owner": leash.myself()}
+    records.write_json(Path("one") / plan.FILE, {"owner": "another host|1|0"})  # of which nothing is known
+    sweep._claim(Path("one"), {"owner": leash.myself()})
+
+
 def rows(split: str) -> list[dict[str, str]]:
     """The manifest's rows of a split, as a trial has them."""
     commit = trial.head()

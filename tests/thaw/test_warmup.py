@@ -1,12 +1,14 @@
 """What is computed before the trials, with the real DVC."""
 
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from thaw import config, layout, leash, ledger, plan, records, trial, warmup
+from thaw import config, layout, leash, ledger, locks, plan, records, trial, warmup
 
 BASE = ["data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "backbone.weights=random"]
 
@@ -26,6 +28,36 @@ def trials(*depths: str) -> list[plan.Trial]:
         name = trial.trial_name(overrides[-1:], values, state)
         found.append(plan.Trial(overrides, values, name, trial.upstream(values, state)))
     return found
+
+
+@pytest.mark.usefixtures("tiny_images")
+def test_what_another_sweep_has_left_meanwhile_is_not_computed_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (each,) = trials("20")
+    sweep = plan.Plan({}, [], [each], 1, True, "", project / ".thaw" / "sweeps" / "one", trial.head())
+    ran: list[str] = []
+
+    def fail(name: str, *_: object) -> str:
+        ran.append(name)
+        return "it failed"
+
+    monkeypatch.setattr(trial, "run", fail)
+    assert warmup.run(sweep, each, leash.myself()) == "it failed"
+
+    def leave() -> None:
+        with locks.lock(each.upstream):
+            held.set()
+            time.sleep(1)
+            records.write_json(layout.UPSTREAMS / f"{each.upstream}.json", {"outs": []})
+
+    held = threading.Event()
+    other = threading.Thread(target=leave)
+    other.start()
+    held.wait(30)
+    assert warmup.run(sweep, each, leash.myself()) == ""
+    other.join()
+    assert len(ran) == 1
 
 
 @pytest.mark.slow
