@@ -10,6 +10,9 @@ import os
 import shlex
 import signal
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +66,31 @@ class Trials(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse what cannot run before anything does."""
-        try:
+        with _through_hydra():
             begin(config, retry=self.retry_failed)
-        except (ValueError, OSError) as error:  # of which Hydra would only warn
-            sys.exit(f"thaw.sweep: {error}")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Show all trials and what is proposed; exit code 1 if one has failed."""
         folder = Path(config.hydra.sweep.dir)
-        failed = conclude(folder)
-        propose(folder)
-        begun = records.read_json(folder / plan.FILE)
-        files = [folder / sweep_table.FILE, folder / sweep_report.FILE]
-        sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], files)
+        with _through_hydra():
+            failed = conclude(folder)
+            propose(folder)
+            _close("FINISHED")
         if failed:
             sys.exit(1)
+
+
+@contextmanager
+def _through_hydra() -> Iterator[None]:
+    """End the process by what is raised: Hydra would only warn of it, and run the trials on an older plan."""
+    try:
+        yield
+    except Exception as error:
+        _close("FAILED")
+        if isinstance(error, ValueError | OSError):
+            sys.exit(f"thaw.sweep: {error}")
+        traceback.print_exc()
+        sys.exit(1)
 
 
 def begin(composed: DictConfig, *, retry: bool) -> None:
@@ -165,6 +178,44 @@ def propose(folder: Path) -> None:
         console.print(f"test it and export it: thaw promote {shlex.quote(ranked.proposed.record['name'])}")
 
 
+def _own() -> list[Path]:
+    """The folder of the sweep of this process, if it has begun."""
+    found = []
+    for path in layout.SWEEPS.glob(f"*/{plan.FILE}"):
+        with suppress(ValueError):  # another's, unreadable
+            if records.read_json(path).get("owner") == leash.myself():
+                found.append(path.parent)
+    return found
+
+
+def _close(status: str) -> None:
+    """End the sweep's run in MLflow."""
+    for folder in _own():
+        begun = records.read_json(folder / plan.FILE)
+        files = [folder / sweep_table.FILE, folder / sweep_report.FILE] if status != "KILLED" else []
+        sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], files, status)
+
+
+def _give_up(error: Exception) -> None:
+    """End with what is there: a launcher has lost a job, or cannot go on."""
+    known = isinstance(error, HydraException | OmegaConfBaseException | ValueError)
+    said = (config.explain(error) if known else str(error)).strip().partition("\n")[0]
+    folders = _own()
+    if folders:
+        leash.interrupt(leash.myself())  # what the launcher has left behind
+        with suppress(ValueError, OSError):
+            for folder in folders:
+                conclude(folder)
+                propose(folder)
+        _close("FAILED")
+        said = f"{type(error).__name__}: {said}; the same command goes on with what is missing"
+    elif not known:
+        raise error
+    if os.environ.get("THAW_TRACEBACK"):
+        raise error
+    sys.exit(f"thaw.sweep: {said}")
+
+
 def _interrupt(*_: object) -> None:
     """Stop the trials in order, before a launcher kills its workers and all they have started."""
     for number in STOPS:
@@ -186,16 +237,13 @@ def main() -> None:
             signal.signal(number, _interrupt)
     try:
         hydra.main(version_base=None, config_path=str(layout.CONF.resolve()), config_name="sweep")(job.run)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except Exception as error:
         lacking = [package for preset, package in EXTRAS.items() if f"'{preset}" in str(error)]
         if lacking:
             sys.exit(f"thaw.sweep: expected the package {lacking[0]}, found none; install it with `{INSTALL}`")
-        sys.exit(f"thaw.sweep: {config.explain(error)}")
+        _give_up(error)
     except KeyboardInterrupt:
-        for path in layout.SWEEPS.glob(f"*/{plan.FILE}"):
-            begun = records.read_json(path)
-            if begun["owner"] == leash.myself():
-                sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], [], "KILLED")
+        _close("KILLED")
         print("thaw.sweep: interrupted; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
 

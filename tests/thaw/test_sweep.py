@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
 
 from thaw import config, layout, leash, ledger, plan, records, sweep, sweep_run, trial
 
@@ -140,6 +142,76 @@ def test_a_sweep_that_runs_already_is_not_begun_again(tmp_path: Path, monkeypatc
     assert records.read_json(Path("one") / plan.FILE) == {"owner": leash.myself()}
     records.write_json(Path("one") / plan.FILE, {"owner": "another host|1|0"})  # of which nothing is known
     sweep._claim(Path("one"), {"owner": leash.myself()})
+
+
+@pytest.fixture
+def lost(finished_sweep: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a sweep of this process, whose launcher loses a job as soon as it is called."""
+    begun = records.read_json(finished_sweep / plan.FILE)
+    records.write_json(finished_sweep / plan.FILE, begun | {"owner": leash.myself(), "tracking": OFF, "parent": "one"})
+
+    class LostError(Exception):
+        """As submitit and joblib raise them, each with one of its own."""
+
+    def lose() -> None:
+        raise LostError("Job 7 has not produced any output\nJob's stderr:\n …")
+
+    monkeypatch.setattr(hydra, "main", lambda **_: lambda _: lose)
+    monkeypatch.setattr(sys, "argv", ["thaw.sweep"])
+    monkeypatch.setattr(sweep, "STOPS", ())
+    return finished_sweep
+
+
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The runs in MLflow that are ended from now on, and how."""
+    found: list[tuple[str, str]] = []
+
+    def end(_: object, parent: str, __: object, status: str = "FINISHED") -> None:
+        found.append((parent, status))
+
+    monkeypatch.setattr(sweep_run, "end", end)
+    return found
+
+
+def test_a_sweep_whose_launcher_loses_a_job_ends_with_what_is_there(
+    lost: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = ends(monkeypatch)
+    (lost / "report.html").unlink(missing_ok=True)
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main()
+    assert str(stopped.value) == (
+        "thaw.sweep: LostError: Job 7 has not produced any output; the same command goes on with what is missing"
+    )
+    assert len(records.read_csv(lost / "table.csv")) == 5
+    assert (lost / "report.html").is_file()
+    assert "Proposed: lr=0.0001 depth=20" in capsys.readouterr().out
+    assert ended == [("one", "FAILED")]
+
+
+def test_what_is_raised_before_a_sweep_has_begun_is_not_hidden(lost: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records.write_json(lost / plan.FILE, {"owner": "another host|1|0"})
+    with pytest.raises(Exception, match="Job 7"):
+        sweep.main()
+    assert not (lost / "table.csv").exists()
+
+
+def test_hydra_does_not_go_on_after_what_it_would_only_warn_of(
+    lost: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("of a bug")
+
+    ended = ends(monkeypatch)
+    composed = OmegaConf.create({"hydra": {"sweep": {"dir": lost.as_posix()}}})
+    callback = sweep.Trials(retry_failed=False)
+    for name, call in (("begin", callback.on_multirun_start), ("propose", callback.on_multirun_end)):
+        monkeypatch.setattr(sweep, name, fail)
+        with pytest.raises(SystemExit) as stopped:
+            call(composed)
+        assert stopped.value.code == 1
+        assert "KeyError: 'of a bug'" in capsys.readouterr().err
+    assert ended == [("one", "FAILED")] * 2
 
 
 def rows(split: str) -> list[dict[str, str]]:
