@@ -40,6 +40,15 @@ class Job:
         """Of its record."""
         return self.folder / f"{self.name}.json"
 
+    @property
+    def log(self) -> Path:
+        """All that DVC and the stages said."""
+        return self.folder / f"{self.name}.log"
+
+    def known(self) -> dict[str, Any]:
+        """Its record, if there is one."""
+        return records.read_json(self.path) if self.path.is_file() else {}
+
 
 def run(composed: DictConfig) -> float:
     """Run one trial, or find it finished.
@@ -65,7 +74,7 @@ def run(composed: DictConfig) -> float:
     try:
         record = _known(this)
         if record is None:
-            with locks.hold(name.rsplit("-", 1)[1], name, begun["owner"]):
+            with locks.hold(_digest(this), name, begun["owner"]):
                 record = _known(this) or _attempt(this)
     except KeyboardInterrupt:
         if not leash.alive(begun["owner"]):
@@ -77,10 +86,10 @@ def run(composed: DictConfig) -> float:
 
 def _known(this: Job) -> dict[str, Any] | None:
     """The record of a trial that is finished, or has failed before and is not to run again; None of any other."""
-    known = records.read_json(this.path) if this.path.is_file() else {}
+    known = this.known()
     found = trial.finished(this.name, this.begun["commit"])
     if found:
-        record = _record(this, found, "", known.get("seconds"))
+        record = _record(this, found, "", _seconds(this))
         console.print(f"finished before: {record['shown']}\n  {_figures(record)}")
         return record
     settings: Any = HydraConfig.get()
@@ -97,7 +106,7 @@ def _attempt(this: Job) -> dict[str, Any]:
     start, clock = time.monotonic(), time.time()
     failure = this.begun["upstreams"].get(trial.upstream(this.values, this.begun["state"]), "")
     failure = failure or _changed(this) or _trial(this)
-    seconds = round(time.monotonic() - start, 1)
+    seconds: float | None = round(time.monotonic() - start, 1)
     # Looked for after a failure too: what is there, whoever has made it, is not lost for it.
     found = trial.finished(this.name, this.begun["commit"])
     if found and _changed(this):
@@ -106,10 +115,16 @@ def _attempt(this: Job) -> dict[str, Any]:
         found, failure = None, CHANGED
     if found is None and not failure:
         failure = f"DVC kept no {layout.metrics(trial.TARGET)} of it"
+    restored = found is not None and (failure != "" or not trial.ran(this.log))
+    if restored:
+        seconds = _seconds(this)  # what it took to train, not to restore
+    elif found:
+        inside = ledger.inside(this.name, clock)
+        ledger.write("trial", this.values, seconds=seconds, inside=inside, trial=_digest(this))
     record = _record(this, found, "" if found else failure, seconds)
     if found:
-        ledger.write("trial", this.values, seconds=seconds, inside=ledger.inside(this.name, clock))
-        console.print(f"  {_figures(record)}, {seconds:.0f} s")
+        took = "restored" if restored else f"{seconds:.0f} s"
+        console.print(f"  {_figures(record)}, {took}")
     else:
         console.print(f"  failed: {failure} (all of it: {record['log']})")
     return record
@@ -123,12 +138,24 @@ def _record(this: Job, found: trial.Finished | None, failure: str, seconds: floa
         "shown": " ".join(this.shown),
         "label": trial.label(this.shown),
         "failure": failure,
-        "log": (this.folder / f"{this.name}.log").as_posix(),
+        "log": this.log.as_posix(),
         "seconds": seconds,
         "figures": found.figures if found else {},
     }
     records.write_json(this.path, record)
     return record
+
+
+def _seconds(this: Job) -> float | None:
+    """What the trial took when it was run, if anyone still knows."""
+    known = this.known()
+    if known.get("seconds") is not None and not known["failure"]:
+        return float(known["seconds"])
+    return next((float(line["seconds"]) for line in ledger.lines(what="trial", trial=_digest(this))), None)
+
+
+def _digest(this: Job) -> str:
+    return this.name.rsplit("-", 1)[1]
 
 
 def _changed(this: Job) -> str:

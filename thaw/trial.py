@@ -235,6 +235,11 @@ def _git(*words: str) -> str:
     return "" if done.returncode else done.stdout
 
 
+def ran(log: Path) -> bool:
+    """Whether a trial's phase 2 was run, by its log; else DVC has restored it."""
+    return log.is_file() and f"Running stage '{TARGET}'" in log.read_text(encoding="utf-8", errors="replace")
+
+
 def run(
     name: str,
     overrides: Sequence[str],

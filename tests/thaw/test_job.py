@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from thaw import config, job, layout, leash, plan, records, trial
+from thaw import config, job, layout, leash, ledger, plan, records, trial
 
 OVERRIDES = ["data=folder", "image=px64", "phase2.learning_rate=1e-5"]
 BEGUN = {
@@ -71,7 +71,9 @@ def succeed(monkeypatch: pytest.MonkeyPatch, leave_experiment: Callable[..., Non
     """Instead of running, a trial leaves its experiment; the names of those that did."""
     ran: list[str] = []
 
-    def run(name: str, *_: Any, **__: Any) -> str:
+    def run(name: str, _: Any, folder: Path, *__: Any, **___: Any) -> str:
+        restored = name in ran
+        (folder / f"{name}.log").write_text(f"{'Restoring' if restored else 'Running'} stage '{trial.TARGET}'\n")
         ran.append(name)
         leave_experiment(name, OVERRIDES, FIGURES, 30)
         return ""
@@ -173,3 +175,26 @@ def test_what_is_finished_is_kept_though_a_run_of_it_failed(
     monkeypatch.setattr(trial, "run", run)
     assert job.run(composed) == 0.25
     assert (record(folder)["failure"], record(folder)["figures"]["val_loss"]) == ("", 0.25)
+
+
+def test_a_trial_that_dvc_restores_keeps_the_time_that_it_took_when_it_ran(
+    composed: DictConfig, folder: Path, succeed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job.run(composed)
+    (path,) = (path for path in folder.glob("*.json") if path.name != plan.FILE)
+    (line,) = ledger.lines(what="trial")
+    assert line["seconds"] == record(folder)["seconds"] is not None
+    # By its record, by the ledger, and then nobody knows it any more.
+    for seconds, lost in ((70.0, None), (line["seconds"], path), (None, layout.LEDGER)):
+        if path.is_file():
+            records.write_json(path, record(folder) | {"seconds": 70.0})
+        if lost is not None:
+            lost.unlink()
+            path.unlink(missing_ok=True)
+        trial.forget(succeed[0])
+        capsys.readouterr()
+        job.run(composed)
+        assert record(folder)["seconds"] == seconds
+        assert ", restored" in capsys.readouterr().out
+    assert list(ledger.lines(what="trial")) == []  # it says nothing of what a trial takes
+    assert len(succeed) == 4
