@@ -109,7 +109,7 @@ def _attempt(this: Job) -> dict[str, Any]:
     seconds: float | None = round(time.monotonic() - start, 1)
     # Looked for after a failure too: what is there, whoever has made it, is not lost for it.
     found = trial.finished(this.name, this.begun["commit"])
-    if found and _changed(this):
+    if found and not failure and _changed(this):
         # Nobody knows what it has run, and it would be found under a name that says what it has not.
         trial.forget(found.name, found.commit)
         found, failure = None, CHANGED

@@ -136,7 +136,8 @@ def test_a_command_ends_with_its_sweep_though_the_process_that_started_it_lives(
 
 
 def test_of_an_owner_elsewhere_nothing_is_known_and_a_number_given_away_again_is_another_process() -> None:
-    assert leash.alive("another host|1|0")
+    assert leash.alive("another host|1|0") and not leash.number("another host|1|0")
+    assert leash.number(leash.myself()) == os.getpid()
     host, number, began = leash.myself().rsplit("|", 2)
     assert leash.alive(f"{host}|{number}|{began}")
     assert not leash.alive(f"{host}|{number}|{float(began) - 100}")

@@ -2,12 +2,13 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -388,6 +389,59 @@ def test_eight_trials_at_once_all_succeed_and_say_what_they_say_one_by_one(commi
     (before,) = (row for row in table if row["phase2.learning_rate"] == "3e-05")
     assert again["trial"][-8:] == before["trial"][-8:]
     assert again["val_loss"] == before["val_loss"]
+
+
+@pytest.fixture
+def at_once(committed: Path) -> Iterator[tuple[subprocess.Popen[str], list[Path]]]:
+    """A sweep of four trials, two at once, and the logs of the two that run."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="an extra")
+    rates = ("phase2.learning_rate=1e-5,2e-5,3e-5,4e-5", "phase2.unfreeze=20")
+    words = sweep_command(*TINY, *rates, "hydra/launcher=parallel", "hydra.launcher.n_jobs=2")
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+    def two() -> list[Path]:
+        logs = [path for path in Path(".thaw").rglob("*.log") if not path.name.startswith("shared-")]
+        return logs if sum("Running stage" in path.read_text() for path in logs) == 2 else []
+
+    yield process, wait_for(two, 300)
+    process.kill()
+
+
+@pytest.mark.slow
+def test_trials_at_once_end_in_order_on_ctrl_c_and_no_others_begin(
+    at_once: tuple[subprocess.Popen[str], list[Path]],
+) -> None:
+    process, logs = at_once
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.endswith("thaw.sweep: interrupted; the same command goes on with what is missing\n")
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert git("status", "--porcelain") == git("stash", "list") == ""
+    assert list(Path(".dvc/tmp/exps/standalone").glob("tmp*")) == []
+    (folder,) = Path(".thaw/sweeps").iterdir()
+    assert [path.name for path in folder.glob("*.json")] == [plan.FILE]  # none is finished, none has failed
+    later = [path for path in folder.glob("*.log") if path not in logs and not path.name.startswith("shared-")]
+    assert later == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_its_sweep_in_one_line(
+    at_once: tuple[subprocess.Popen[str], list[Path]],
+) -> None:
+    process, _ = at_once
+    family = psutil.Process(process.pid).children(recursive=True)
+    leashes = [each for each in family if "thaw.leash" in each.cmdline()]
+    psutil.Process(leashes[0].ppid()).kill()
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].endswith("; the same command goes on with what is missing")
+    assert "look: " in out
+    assert psutil.wait_procs(family, timeout=60)[1] == []
 
 
 @pytest.mark.parametrize(
