@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def finished_sweep(project: Path) -> Path:
         overrides = [f"phase2.learning_rate={rate}", f"phase2.unfreeze={depth}", *TINY]
         figures = {"val_loss": loss, "val_accuracy": right / 40, "best_epoch": 2, "layers": int(depth)}
         name = f"rate={rate},depth={depth}-{number:08}"
-        leave_experiment(name, overrides, figures, right)
+        _leave_experiment(name, overrides, figures, right)
         record = {"name": name, "overrides": overrides, "shown": " ".join(overrides[:2]), "log": "", "failure": ""}
         told = {"label": f"lr={rate} depth={depth}", "seconds": 10.0 + number, "figures": figures}
         records.write_json(folder / f"{name}.json", record | told)
@@ -133,7 +133,13 @@ def finished_sweep(project: Path) -> Path:
     return folder
 
 
-def leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, Any], right: int) -> None:
+@pytest.fixture
+def leave_experiment() -> Callable[[str, Sequence[str], dict[str, Any], int], None]:
+    """What leaves an experiment of the current commit: its name, overrides, figures, and right answers of 40."""
+    return _leave_experiment
+
+
+def _leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, Any], right: int) -> None:
     """Write an experiment of the current commit into git, and into DVC's cache what the commit does not hold."""
     labels = np.arange(40) % 2
     rows = [{"path": f"{i}.png", "label": "ab"[label], "split": "val"} for i, label in enumerate(labels)]

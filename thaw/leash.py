@@ -25,6 +25,7 @@ import psutil
 GRACE = 60  # seconds that DVC has to put things in order after Ctrl-C before it is killed
 INTERRUPTED = 128 + signal.SIGINT  # the exit code of what was stopped, so that it is not taken for a failure
 LOOK = 1.0  # seconds between two looks at the owner
+QUIET = 2.0  # seconds without a trial after which none will appear: longer than a worker is between two of them
 NOTES, COPIES = Path(".dvc/tmp/exps/run"), Path(".dvc/tmp/exps/standalone")  # DVC's, of experiments that run
 
 
@@ -43,6 +44,12 @@ def alive(owner: str) -> bool:
         return abs(process.create_time() - float(began)) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def number(owner: str) -> int:
+    """The process's number if it is there and on this host, or else 0."""
+    host, number, _ = owner.rsplit("|", 2)
+    return int(number) if host == platform.node() and alive(owner) else 0
 
 
 def cores() -> int:
@@ -93,7 +100,7 @@ def settle(mark: str) -> None:
     """Wait for trials that have been stopped; they take seconds to put things in order.
 
     Args:
-        mark: their sweep's folder, as an absolute path, or their owner.
+        mark: their sweep's folder, as an absolute path, or their owner, or the name of one.
     """
     end = time.monotonic() + 2 * GRACE
     # Looked at, not waited for: that would take the exit code from whoever has started it.
@@ -104,12 +111,22 @@ def settle(mark: str) -> None:
 def interrupt(mark: str) -> None:
     """Ctrl-C to running trials, in whichever process they were started, and wait for their end; ``mark`` as above.
 
+    Also to those that a launcher's workers start meanwhile, since a worker hears of it only by the end of its trial.
     Once to each: DVC, which puts things in order then, must not be disturbed again.
     """
-    for process in _leashes(mark):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
-    settle(mark)
+    told: set[psutil.Process] = set()
+    now = time.monotonic()
+    quiet, end = now + QUIET, now + 2 * GRACE
+    while (now := time.monotonic()) < min(quiet, end):
+        for process in _leashes(mark):
+            quiet = now + QUIET
+            with suppress(ProcessLookupError, psutil.Error):
+                # Before it has started its command, it would not hear.
+                if process not in told and process.children():
+                    os.killpg(process.pid, signal.SIGINT)
+                    told.add(process)
+                    end = now + 2 * GRACE
+        time.sleep(0.1)
 
 
 def _leashes(mark: str) -> list[psutil.Process]:
@@ -117,7 +134,7 @@ def _leashes(mark: str) -> list[psutil.Process]:
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = process.cmdline()
-            if words[1:3] == ["-m", "thaw.leash"] and mark in words[3:5] and process.status() != psutil.STATUS_ZOMBIE:
+            if words[1:3] == ["-m", "thaw.leash"] and mark in words[3:] and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

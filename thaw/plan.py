@@ -46,6 +46,7 @@ class Plan:
     grid: bool
     state: str  # of code and images
     folder: Path
+    commit: str  # whose experiments are its trials
 
     def depths(self) -> list[str]:
         """The values of ``phase2.unfreeze`` that are known to come."""
@@ -88,7 +89,9 @@ def make(composed: DictConfig) -> Plan:
     what = {"trials": sorted(each.name.rsplit("-", 1)[1] for each in trials), "sampler": sampler}
     readable = "-".join(re.sub(r"\W", "", key.rsplit(".", 1)[-1]) for key in swept) or "single"
     name = f"{readable[: trial.NAME_LENGTH]}-{trial.digest(what, '')}"
-    return Plan(swept, ranges, trials, count, grid, state, Path(composed.hydra.sweep.dir) / name)
+    folder = Path(composed.hydra.sweep.dir) / name
+    before = records.read_json(folder / FILE) if (folder / FILE).is_file() else {}
+    return Plan(swept, ranges, trials, count, grid, state, folder, trial.base(before.get("commit", "")))
 
 
 def _compose(overrides: list[str], swept: Collection[str], state: str) -> Trial:
@@ -123,7 +126,9 @@ def missing(plan: Plan, *, retry: bool) -> list[Trial]:
         retry: those that have failed count as missing too.
     """
     return [
-        each for each in plan.trials if trial.finished(each.name) is None and (retry or not failure(plan.folder, each))
+        each
+        for each in plan.trials
+        if trial.finished(each.name, plan.commit) is None and (retry or not failure(plan.folder, each))
     ]
 
 

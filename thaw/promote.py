@@ -20,7 +20,6 @@ EXPERIMENTS = layout.CONF / "experiment"
 LATER = ("evaluate", "export")
 # What an experiment depends on or leaves in git besides its own file.
 KEPT = (layout.MEMORY, layout.PARAMS, Path("dvc.lock"), layout.METRICS)
-RERUN = "run the sweep again, which repeats no work that still holds"
 
 
 def add(commands: Any) -> None:
@@ -87,14 +86,11 @@ def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
     """
     if not re.fullmatch(r"\w[\w-]*", name):
         raise ValueError(f"--name: expected letters, digits, - and _, received {name!r}")
-    params, memory = trial.files(record["name"], [layout.PARAMS.as_posix(), layout.MEMORY.as_posix()])
+    wanted = [layout.PARAMS.as_posix(), layout.MEMORY.as_posix()]
+    params, memory = trial.files(record["name"], wanted, record.get("commit", ""))
     if not (params and memory):
-        raise ValueError(f"{record['name']}: expected its experiment on the current commit, found none; {RERUN}")
-    if layout.MEMORY.is_file() and layout.MEMORY.read_text(encoding="utf-8") != memory:
-        raise ValueError(
-            f"{layout.MEMORY}: expected each image where {record['name']} had it, found another division; commit or "
-            "copy this file if you need it, delete it, and promote again, which writes the trial's"
-        )
+        raise ValueError(f"{record['name']}: expected its experiment in git, found none; {trial.RERUN}")
+    _check_memory(str(record["name"]), memory)
     values, default = _tracked(params), _tracked(config.compose())
     told = {group: of for group, of in values.items() if group not in LATER or of != default[group]}
     body = yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
@@ -109,6 +105,18 @@ def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
     return path
 
 
+def _check_memory(name: str, memory: str) -> None:
+    """Refuse to write over a memory that git does not have."""
+    if not layout.MEMORY.is_file():
+        return
+    here = layout.MEMORY.read_text(encoding="utf-8")
+    if here not in (memory, trial.committed(layout.MEMORY)):
+        raise ValueError(
+            f"{layout.MEMORY}: expected each image where {name} had it, or a file that git has, found another division; "
+            "commit or copy it if you need it, delete it, and promote again, which writes the trial's"
+        )
+
+
 def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_name: str) -> None:
     """Write the file, unless the configuration that it makes is not that of the trial."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +128,7 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
         raise
     if not same:
         path.unlink()
-        raise ValueError(f"{trial_name}: conf/ has changed since and no longer composes to it; {RERUN}")
+        raise ValueError(f"{trial_name}: conf/ has changed since and no longer composes to it; {trial.RERUN}")
 
 
 def _tracked(params: str) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def _tracked(params: str) -> dict[str, Any]:
 
 
 def _comment(name: str, sweep: str, record: Mapping[str, Any]) -> str:
-    figures, images = record["figures"], trial.counted(record["name"])
+    figures, images = record["figures"], trial.counted(record["name"], record.get("commit", ""))
     low, high = metrics.wilson(round(figures["val_accuracy"] * images), images, ranking.CONFIDENCE)
     return "\n".join(
         (

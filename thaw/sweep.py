@@ -6,19 +6,17 @@ workspace changes. What trials share is computed once, before them. The same com
 stopped: a trial that is finished, with the same configuration, code and images, is not run again.
 """
 
-import json
-import math
 import os
 import shlex
 import signal
 import sys
-import threading
-import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -27,10 +25,10 @@ from rich.console import Console
 
 from thaw import (
     config,
+    job,
     layout,
     leash,
-    ledger,
-    pipeline_run,
+    locks,
     plan,
     records,
     schema,
@@ -56,84 +54,6 @@ EXTRAS = {
 INSTALL = "pip install --no-deps --require-hashes -r requirements/sweeps.txt"
 
 
-def job(composed: DictConfig) -> float:
-    """One trial, called by Hydra, in whichever process its launcher has for it.
-
-    Returns:
-        The objective, for sweepers that learn from it; infinite if the trial failed.
-    """
-    config.register()  # a launcher's worker has not
-    settings: Any = HydraConfig.get()
-    os.chdir(settings.runtime.cwd)
-    folder, overrides = Path(settings.sweep.dir), list(settings.overrides.task)
-    begun = records.read_json(folder / plan.FILE)
-    values: Any = OmegaConf.to_container(composed, resolve=True)
-    shown = plan.distinct(overrides, begun["swept"])
-    name = trial.trial_name(shown, values, begun["state"])
-    path = folder / f"{name}.json"
-    known = records.read_json(path) if path.is_file() else {}
-    found = trial.finished(name)
-    reused, failure, seconds, clock = found is not None, "", known.get("seconds"), time.time()
-    if known.get("failure") and not reused and not settings.callbacks.trials.retry_failed:
-        console.print(f"failed before: {' '.join(shown)}\n  {known['failure']} ({RETRY} runs it again)")
-        return math.inf
-
-    if found is None:
-        of_all = f" of {begun['trials']}" if begun["trials"] else ""
-        console.print(f"trial {settings.job.num + 1}{of_all}: {' '.join(shown)} …")
-        start = time.monotonic()
-        failure = begun["upstreams"].get(trial.upstream(values, begun["state"]), "")
-        failure = failure or _run(name, overrides, begun, folder)
-        seconds = round(time.monotonic() - start, 1)
-        found = None if failure else trial.finished(name)
-        if found is None and not failure:
-            failure = f"DVC kept no {layout.metrics(trial.TARGET)} of it"
-    record = {
-        "name": found[0] if found else name,
-        "overrides": overrides,
-        "shown": " ".join(shown),
-        "label": trial.label(shown),
-        "failure": failure,
-        "log": (folder / f"{name}.log").as_posix(),
-        "seconds": seconds,
-        "figures": found[1] if found else {},
-    }
-    records.write_json(path, record)
-    if found and not reused:
-        ledger.write("trial", values, seconds=seconds, inside=ledger.inside(name, clock))
-    console.print(_outcome(record, reused=reused))
-    return float(found[1][sweep_table.OBJECTIVE]) if found else math.inf
-
-
-def _run(name: str, overrides: list[str], begun: dict[str, Any], folder: Path) -> str:
-    """Run the trial; why it failed, empty if it did not. Ends this process if the sweep has ended meanwhile."""
-    settings = HydraConfig.get()
-    shown = plan.distinct(overrides, begun["swept"])
-    told = {"sweep": folder.name, "parent": begun["parent"], "label": trial.label(shown)}
-    told["swept"] = {key: value for key, _, value in (override.partition("=") for override in shown)}
-    jobs = int(settings.launcher.get("n_jobs") or 1)
-    environment = trial.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
-    environment[pipeline_run.TRIAL] = json.dumps(told)
-    kept = [override for override in overrides if not override.startswith("compute.depths=")]
-    if begun["owner"] != leash.myself() and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: the sweep stops its trial
-    asked = [*kept, warmup.depths(begun["depths"])]
-    try:
-        return trial.run(name, asked, folder, begun["owner"], environment=environment)
-    except KeyboardInterrupt:
-        if not leash.alive(begun["owner"]):
-            os._exit(1)  # a worker that has outlived its sweep
-        raise
-
-
-def _outcome(record: dict[str, Any], *, reused: bool) -> str:
-    if record["failure"]:
-        return f"  failed: {record['failure']} (all of it: {record['log']})"
-    figures = record["figures"]
-    text = f"validation accuracy {figures['val_accuracy']:.1%}, loss {figures[sweep_table.OBJECTIVE]:.4f}"
-    return f"finished before: {record['shown']}\n  {text}" if reused else f"  {text}, {record['seconds']:.0f} s"
-
-
 class Trials(Callback):
     """What happens once before the trials and once after them. Hydra makes it, as conf/sweep.yaml says.
 
@@ -146,21 +66,31 @@ class Trials(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse what cannot run before anything does."""
-        try:
+        with _through_hydra():
             begin(config, retry=self.retry_failed)
-        except (ValueError, OSError) as error:  # of which Hydra would only warn
-            sys.exit(f"thaw.sweep: {error}")
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Show all trials and what is proposed; exit code 1 if one has failed."""
         folder = Path(config.hydra.sweep.dir)
-        failed = conclude(folder)
-        propose(folder)
-        begun = records.read_json(folder / plan.FILE)
-        files = [folder / sweep_table.FILE, folder / sweep_report.FILE]
-        sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], files)
+        with _through_hydra():
+            failed = conclude(folder)
+            propose(folder)
+            _close("FINISHED")
         if failed:
             sys.exit(1)
+
+
+@contextmanager
+def _through_hydra() -> Iterator[None]:
+    """End the process by what is raised: Hydra would only warn of it, and run the trials on an older plan."""
+    try:
+        yield
+    except Exception as error:
+        _close("FAILED")
+        if isinstance(error, ValueError | OSError):
+            sys.exit(f"thaw.sweep: {error}")
+        traceback.print_exc()
+        sys.exit(1)
 
 
 def begin(composed: DictConfig, *, retry: bool) -> None:
@@ -175,6 +105,20 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
     trial.head()
     trial.check_images_travel(Path(composed.data.raw))
     made, owner = plan.make(composed), leash.myself()
+    settings = schema.Tracking(**OmegaConf.to_container(composed.tracking, resolve=True))  # type: ignore[arg-type]
+    written = {
+        "trials": made.count,
+        "swept": made.swept,
+        "state": made.state,
+        "raw": str(composed.data.raw),
+        "commit": made.commit,
+        "depths": made.depths(),
+        "upstreams": {},
+        "owner": owner,
+        "parent": "",
+        "tracking": vars(settings),
+    }
+    _claim(made.folder, written)
     leash.settle(made.folder.resolve().as_posix())  # of the same sweep, if it was killed a moment ago
     with read_write(composed.hydra), open_dict(composed.hydra):
         composed.hydra.sweep.dir = made.folder.as_posix()
@@ -183,7 +127,8 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
     first = plan.shared(made, wanted)
     for line in plan.describe(made, wanted, first):
         console.print(line)
-    made.folder.mkdir(parents=True, exist_ok=True)
+    written["parent"] = sweep_run.begin(settings, made.folder.name, ", ".join(made.swept))
+    records.write_json(made.folder / plan.FILE, written)
     failed = {}
     for each in first:
         console.print("what trials share …")
@@ -191,18 +136,21 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
         if failure:
             failed[each.upstream] = failure
         console.print(f"  failed: {failure}" if failure else "  done")
-    settings = schema.Tracking(**OmegaConf.to_container(composed.tracking, resolve=True))  # type: ignore[arg-type]
-    written = {
-        "trials": made.count,
-        "swept": made.swept,
-        "state": made.state,
-        "depths": made.depths(),
-        "upstreams": failed,
-        "owner": owner,
-        "parent": sweep_run.begin(settings, made.folder.name, ", ".join(made.swept)),
-        "tracking": vars(settings),
-    }
-    records.write_json(made.folder / plan.FILE, written)
+    records.write_json(made.folder / plan.FILE, written | {"upstreams": failed})
+
+
+def _claim(folder: Path, written: dict[str, Any]) -> None:
+    """Write the plan, unless another process has written it and runs the sweep.
+
+    Raises:
+        ValueError: one does.
+    """
+    path = folder / plan.FILE
+    with locks.lock(folder.name):
+        before = records.read_json(path).get("owner", "") if path.is_file() else ""
+        if before and before != written["owner"] and (number := leash.number(before)):
+            raise ValueError(f"this sweep runs already, process {number}; wait for it, or stop it with Ctrl-C")
+        records.write_json(path, written)
 
 
 def conclude(folder: Path) -> bool:
@@ -230,6 +178,44 @@ def propose(folder: Path) -> None:
         console.print(f"test it and export it: thaw promote {shlex.quote(ranked.proposed.record['name'])}")
 
 
+def _own() -> list[Path]:
+    """The folder of the sweep of this process, if it has begun."""
+    found = []
+    for path in layout.SWEEPS.glob(f"*/{plan.FILE}"):
+        with suppress(ValueError):  # another's, unreadable
+            if records.read_json(path).get("owner") == leash.myself():
+                found.append(path.parent)
+    return found
+
+
+def _close(status: str) -> None:
+    """End the sweep's run in MLflow."""
+    for folder in _own():
+        begun = records.read_json(folder / plan.FILE)
+        files = [folder / sweep_table.FILE, folder / sweep_report.FILE] if status != "KILLED" else []
+        sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], files, status)
+
+
+def _give_up(error: Exception) -> None:
+    """End with what is there: a launcher has lost a job, or cannot go on."""
+    known = isinstance(error, HydraException | OmegaConfBaseException | ValueError)
+    said = (config.explain(error) if known else str(error)).strip().partition("\n")[0]
+    folders = _own()
+    if folders:
+        leash.interrupt(leash.myself())  # what the launcher has left behind
+        with suppress(ValueError, OSError):
+            for folder in folders:
+                conclude(folder)
+                propose(folder)
+        _close("FAILED")
+        said = f"{type(error).__name__}: {said}; the same command goes on with what is missing"
+    elif not known:
+        raise error
+    if os.environ.get("THAW_TRACEBACK"):
+        raise error
+    sys.exit(f"thaw.sweep: {said}")
+
+
 def _interrupt(*_: object) -> None:
     """Stop the trials in order, before a launcher kills its workers and all they have started."""
     for number in STOPS:
@@ -250,23 +236,17 @@ def main() -> None:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets
             signal.signal(number, _interrupt)
     try:
-        hydra.main(version_base=None, config_path=str(layout.CONF.resolve()), config_name="sweep")(job)()
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        hydra.main(version_base=None, config_path=str(layout.CONF.resolve()), config_name="sweep")(job.run)()
+    except Exception as error:
         lacking = [package for preset, package in EXTRAS.items() if f"'{preset}" in str(error)]
         if lacking:
             sys.exit(f"thaw.sweep: expected the package {lacking[0]}, found none; install it with `{INSTALL}`")
-        sys.exit(f"thaw.sweep: {config.explain(error)}")
+        _give_up(error)
     except KeyboardInterrupt:
-        for path in layout.SWEEPS.glob(f"*/{plan.FILE}"):
-            begun = records.read_json(path)
-            if begun["owner"] == leash.myself():
-                sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], [], "KILLED")
+        _close("KILLED")
         print("thaw.sweep: interrupted; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
 
 
 if __name__ == "__main__":
-    # Launchers that start other processes send `job` there by its module's name, which must not be __main__.
-    from thaw import sweep  # noqa: PLW0406
-
-    sweep.main()
+    main()

@@ -4,28 +4,40 @@ A trial that is finished, with the same configuration, code and images, is found
 """
 
 import hashlib
-import itertools
 import json
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from thaw import config, layout, leash, records
+from thaw import config, layout, leash, reasons, records
 
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
 TARGET = "phase2_finetune"
-KILLED = 128 + 9  # the exit code of what has got SIGKILL
 CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where it is elsewhere, counts as gone
 SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
 ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
 NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
+LASTING = 10.0  # seconds after which a change of code or images is one
+RERUN = "run the sweep again, which repeats no work that still holds"
+
+
+@dataclass
+class Finished:
+    """The experiment of a trial that is finished."""
+
+    name: str
+    commit: str  # that DVC has tied it to
+    figures: dict[str, Any]
 
 
 def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str = "") -> str:
@@ -53,12 +65,31 @@ def fingerprint(raw: Path) -> str:
     code = {name for stage in (*SHARED, TARGET) for name in stages()[stage]["deps"] if name.endswith(".py")}
     for path in sorted([Path("dvc.yaml"), *map(Path, code)]):
         total.update(path.as_posix().encode() + path.read_bytes())
-    # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes.
+    # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes. For an
+    # experiment DVC takes what git has and is not committed away and back, which changes times.
+    kept = {Path(name).absolute() for name in _git("ls-files", "-z", "--", str(raw)).split("\0") if name}
     for path in sorted([raw] if raw.is_file() else raw.rglob("*") if raw != layout.SAMPLE else ()):
-        if path.is_file():
+        if path.is_file() and path.absolute() in kept:
+            total.update(f"{path.as_posix()} {records.sha256(path)}\n".encode())
+        elif path.is_file():
             state = path.stat()
             total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return total.hexdigest()
+
+
+def changed(raw: Path, state: str) -> bool:
+    """Whether code and images are no longer what ``fingerprint`` found.
+
+    Not at first sight: DVC takes what is not committed out of the workspace for a moment to set an experiment up.
+    """
+    end = time.monotonic() + LASTING
+    while True:
+        with suppress(OSError):
+            if fingerprint(raw) == state:
+                return False
+        if time.monotonic() > end:
+            return True
+        time.sleep(0.2)
 
 
 def stages() -> dict[str, Any]:
@@ -80,62 +111,50 @@ def label(shown: Sequence[str]) -> str:
     return " ".join(name + override[len(key) :] for name, key, override in zip(names, keys, shown, strict=True))
 
 
-def environment(number: int, jobs: int) -> dict[str, str]:
-    """Variables with which trials that run at once on one machine leave each other room; the user's own go before.
-
-    Args:
-        number: of the trial in its sweep.
-        jobs: how many run at once on this machine.
-    """
-    # TensorFlow would otherwise take all of a GPU's memory, also for a model that needs a tenth.
-    wanted = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    # Ray says in OMP_NUM_THREADS how many cores a trial has, and TensorFlow does not listen.
-    threads = str(max(1, leash.cores() // jobs)) if jobs > 1 else os.environ.get("OMP_NUM_THREADS", "")
-    if threads:
-        wanted |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), threads)
-    found = {name: value for name, value in wanted.items() if name not in os.environ}
-    cards = _cards() if jobs > 1 else []
-    return found | ({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})
-
-
-def _cards() -> list[str]:
-    """The GPUs that may be used, as CUDA names them."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [card for card in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if card.strip()]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, encoding="utf-8", check=False)
-    return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d+", done.stdout, re.MULTILINE))]
-
-
-def finished(name: str) -> tuple[str, dict[str, Any]] | None:
-    """The experiment of the same trial on the current commit, also if another sweep named it, and its figures.
+def finished(name: str, commit: str) -> Finished | None:
+    """The experiment of the same trial, also if another sweep named it, and its figures.
 
     Where nothing is thawed, phase 2 has no validation figures of its own: its model is phase 1's, and so are they.
+
+    Args:
+        commit: on which the sweep began. DVC ties an experiment to the commit that is current when it runs, so the
+            current one is looked at too.
     """
-    for ref in _refs(f"*-{name.rsplit('-', 1)[1]}"):
-        phase1, phase2 = (_git("show", f"{ref}:./{layout.metrics(of).as_posix()}") for of in ("phase1_head", TARGET))
-        if phase1 and phase2:
-            return ref.rsplit("/", 1)[1], json.loads(phase1) | json.loads(phase2)
+    for on in dict.fromkeys((commit, head())):
+        for ref in _refs(f"*-{name.rsplit('-', 1)[1]}", on):
+            metrics = (f"{ref}:./{layout.metrics(of).as_posix()}" for of in ("phase1_head", TARGET))
+            phase1, phase2 = (_git("show", path) for path in metrics)
+            if phase1 and phase2:
+                return Finished(ref.rsplit("/", 1)[1], on, json.loads(phase1) | json.loads(phase2))
     return None
 
 
-def files(name: str, paths: Sequence[str]) -> list[str]:
-    """Files of the experiment of this name on the current commit; empty texts for those that it does not have."""
-    refs = _refs(name)
+def files(name: str, paths: Sequence[str], commit: str = "") -> list[str]:
+    """Files of the experiment of this name; empty texts for those that it does not have.
+
+    Args:
+        commit: that it is tied to; empty: to whichever, the newest experiment goes before.
+    """
+    refs = _refs(name, commit)
     return [_git("show", f"{refs[0]}:./{path}") if refs else "" for path in paths]
 
 
-def counted(name: str) -> int:
-    """The validation images of the experiment of this name."""
-    (text,) = files(name, [layout.metrics("prepare").as_posix()])
+def counted(name: str, commit: str = "") -> int:
+    """The validation images of the experiment of this name; ``commit`` as in ``files``.
+
+    Raises:
+        ValueError: there is no such experiment.
+    """
+    (text,) = files(name, [layout.metrics("prepare").as_posix()], commit)
+    if not text:
+        raise ValueError(f"{name}: expected its experiment in git, found none; {RERUN}")
     return int(json.loads(text)["splits"]["val"]["images"])
 
 
-def cached(name: str, stage: str, file: str) -> bytes | None:
+def cached(name: str, stage: str, file: str, commit: str = "") -> bytes | None:
     """A file that a stage of the experiment has made, out of DVC's cache; None if it is not there."""
-    (lock,) = files(name, ["dvc.lock"])
-    for md5 in outs(lock, [stage]):
+    (lock,) = files(name, ["dvc.lock"], commit)
+    for md5 in outs(lock, [stage]) if lock else ():
         listing = CACHE / md5[:2] / md5[2:]
         for entry in json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else ():
             path = CACHE / entry["md5"][:2] / entry["md5"][2:]
@@ -145,15 +164,16 @@ def cached(name: str, stage: str, file: str) -> bytes | None:
     return None
 
 
-def forget(name: str) -> None:
-    """Take an experiment off the list; what it has computed stays in DVC's cache."""
-    for ref in _refs(name):
+def forget(name: str, commit: str = "") -> None:
+    """Take an experiment off the list; what it has computed stays in DVC's cache. ``commit`` as in ``files``."""
+    for ref in _refs(name, commit):
         _git("update-ref", "-d", ref)
 
 
-def _refs(pattern: str) -> list[str]:
-    commit = head()
-    return _git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/{pattern}").split()
+def _refs(pattern: str, commit: str = "") -> list[str]:
+    """Experiments, the newest first; ``commit`` as in ``files``."""
+    on = f"{commit[:2]}/{commit[2:]}" if commit else "*/*"
+    return _git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", f"refs/exps/{on}/{pattern}").split()
 
 
 def outs(lock: str, names: Sequence[str]) -> list[str]:
@@ -182,6 +202,23 @@ def head() -> str:
     raise ValueError("expected a git repository with a commit, which experiments need; commit the project first")
 
 
+def committed(path: Path) -> str:
+    """What the current commit has of a file, empty if nothing."""
+    return _git("show", f"HEAD:./{path.as_posix()}")
+
+
+def base(before: str) -> str:
+    """The commit whose experiments a sweep goes on with: the one that it began on, or else the current one.
+
+    Args:
+        before: the commit that it began on when it ran before; empty if it did not.
+    """
+    now = head()
+    # The splits are all that a trial takes from the commit and its name does not tell.
+    changed = before and _git("diff", "--name-only", before, now, "--", layout.MEMORY.as_posix())
+    return now if changed else before or now
+
+
 def check_images_travel(raw: Path) -> None:
     """A trial's copy of the project holds what git or DVC know, and no more.
 
@@ -201,6 +238,11 @@ def _git(*words: str) -> str:
     """What git says; nothing if it fails."""
     done = subprocess.run(["git", *words], capture_output=True, text=True, encoding="utf-8", check=False)
     return "" if done.returncode else done.stdout
+
+
+def ran(log: Path) -> bool:
+    """Whether a trial's phase 2 was run, by its log; else DVC has restored it."""
+    return log.is_file() and f"Running stage '{TARGET}'" in log.read_text(encoding="utf-8", errors="replace")
 
 
 def run(
@@ -236,18 +278,6 @@ def run(
     finally:
         leash.stop(process)
         leash.tidy(name)
-    if code == leash.INTERRUPTED:
+    if code in (leash.INTERRUPTED, -signal.SIGINT):  # by its leash, or before that heard anything
         raise KeyboardInterrupt
-    return reason(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""
-
-
-def reason(log: str, code: int = 1) -> str:
-    """The line of a failed trial's log that says why: a stage's own message stands before DVC's."""
-    if code == KILLED:
-        return "it was killed; if by nobody you know, the system ran out of memory"
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    for before, line in itertools.pairwise(["", *lines]):
-        if line.startswith("ERROR: "):
-            of_stage = "failed to run:" in line and before and not before.startswith(">")
-            return before if of_stage else line.removeprefix("ERROR: ")
-    return lines[-1] if lines else "it ended without a word"
+    return reasons.find(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Sequence
 
-from thaw import layout, ledger, plan, records, trial
+from thaw import layout, ledger, locks, plan, records, trial
 
 OWN = (plan.DEPTH, "compute.depths", "tracking.enabled")
 
@@ -20,7 +20,14 @@ def run(sweep: plan.Plan, each: plan.Trial, owner: str) -> str:
     Returns:
         Why it failed, one line; empty if it did not.
     """
-    name, start, began = f"shared-{each.upstream}", time.monotonic(), time.time()
+    name = f"shared-{each.upstream}"
+    with locks.hold(each.upstream, name, owner):
+        # Another sweep may have left it meanwhile.
+        return "" if trial.left(each.upstream) else _run(name, sweep, each, owner)
+
+
+def _run(name: str, sweep: plan.Plan, each: plan.Trial, owner: str) -> str:
+    start, began = time.monotonic(), time.time()
     kept = [override for override in each.overrides if override.split("=", 1)[0] not in OWN]
     # Its trials mirror phase 1 to MLflow, each its own run; nothing is thawed here, so any depth may be wrong.
     mine = [f"{plan.DEPTH}=none", depths(sweep.depths()), "tracking.enabled=false"]

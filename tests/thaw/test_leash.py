@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,33 @@ def test_all_that_an_owner_has_on_a_leash_can_be_stopped_and_no_others(tmp_path:
         leash.stop(process)
 
 
+def test_what_is_started_while_others_are_stopped_is_stopped_too(tmp_path: Path) -> None:
+    # A worker's trial: DVC takes a moment to put things in order, and the worker, which hears nothing, takes the next.
+    slow = HEARD + (
+        "import time\nprint('started', flush=True)\ntry:\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(1)\n    print('in order', flush=True)"
+    )
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    process = start(first, [sys.executable, "-c", slow])
+    family(process.pid, first / "log")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def work() -> None:
+        process.wait()
+        started.append(start(second))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    leash.interrupt(leash.myself())
+    worker.join(10)
+    assert (first / "log").read_text() == "started\nin order\n"  # told once
+    assert started[0].wait(10) == leash.INTERRUPTED
+    for each in (process, *started):
+        leash.stop(each)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_command_ends_with_who_started_it_also_if_that_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     code = (
@@ -108,7 +136,8 @@ def test_a_command_ends_with_its_sweep_though_the_process_that_started_it_lives(
 
 
 def test_of_an_owner_elsewhere_nothing_is_known_and_a_number_given_away_again_is_another_process() -> None:
-    assert leash.alive("another host|1|0")
+    assert leash.alive("another host|1|0") and not leash.number("another host|1|0")
+    assert leash.number(leash.myself()) == os.getpid()
     host, number, began = leash.myself().rsplit("|", 2)
     assert leash.alive(f"{host}|{number}|{began}")
     assert not leash.alive(f"{host}|{number}|{float(began) - 100}")

@@ -56,6 +56,11 @@ def test_the_experiment_composes_to_what_the_trial_was_and_says_what_to_expect(f
     assert yaml.safe_load(config.compose(["+experiment=chosen"]))["phase2"] == expected["phase2"]
 
 
+def test_a_trial_can_be_promoted_after_a_commit(finished_sweep: Path) -> None:
+    subprocess.run(["git", "commit", "--quiet", "--allow-empty", "--message=next"], check=True)
+    assert promote.write("chosen", *promote.find(NAME)).is_file()
+
+
 def test_no_file_is_overwritten(finished_sweep: Path) -> None:
     sweep, record = promote.find(NAME)
     path = promote.write("chosen", sweep, record)
@@ -78,13 +83,19 @@ def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(finished_s
     promote.write("chosen", sweep, record)
     assert memory and layout.MEMORY.read_text() == memory
     promote.write("chosen", sweep, record)  # what is here is the trial's
+    # What git has can be had again, such as the demonstration's, which comes with the project.
+    layout.MEMORY.write_text("{}")
+    subprocess.run(["git", "add", layout.MEMORY], check=True)
+    subprocess.run(["git", "commit", "--quiet", "--message=splits"], check=True)
+    promote.write("chosen", sweep, record)
+    assert layout.MEMORY.read_text() == memory
 
 
-def test_a_name_that_is_none_and_a_trial_of_another_commit_are_refused(finished_sweep: Path) -> None:
+def test_a_name_that_is_none_and_a_trial_without_its_experiment_are_refused(finished_sweep: Path) -> None:
     sweep, record = promote.find(NAME)
     with pytest.raises(ValueError, match="expected letters, digits, - and _"):
         promote.write("a/b", sweep, record)
-    with pytest.raises(ValueError, match="expected its experiment on the current commit"):
+    with pytest.raises(ValueError, match="expected its experiment in git"):
         promote.write("chosen", sweep, record | {"name": "gone-00000000"})
     assert list(Path("conf/experiment").glob("*.yaml")) == [Path("conf/experiment/article.yaml")]
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,54 @@ def test_reading_json_that_is_no_object_says_so(tmp_path: Path) -> None:
     path.write_text("[1, 2]", encoding="utf-8")
     with pytest.raises(ValueError, match=r"list\.json: expected a JSON object, received list"):
         records.read_json(path)
+
+
+def test_a_file_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "trial.json"
+    for data in (b'{"name": "a', b"", b"\xff\xfe"):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"trial\.json: expected JSON, .*; delete the file and give the command"):
+            records.read_json(path)
+
+
+def test_what_is_cut_off_leaves_the_file_that_was_there_and_no_other(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, int]]:
+        yield {"a": 2}
+        raise KeyboardInterrupt
+
+    table = tmp_path / "rows.csv"
+    records.write_csv(table, ["a"], [{"a": 1}])
+    with pytest.raises(KeyboardInterrupt):
+        records.write_csv(table, ["a"], rows())
+    assert table.read_bytes() == b"a\n1\n"
+    assert list(tmp_path.iterdir()) == [table]
+
+
+def test_who_reads_while_another_writes_sees_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    records.write_json(path, {"values": [0] * 9000})
+
+    def write() -> None:
+        for number in range(100):
+            records.write_json(path, {"values": [number] * 9000})
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    while writer.is_alive():
+        assert len(records.read_json(path)["values"]) == 9000
+    writer.join()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_has_the_rights_that_any_other_has_and_takes_the_place_of_a_protected_one(tmp_path: Path) -> None:
+    path, other = tmp_path / "record.json", tmp_path / "other"
+    other.touch()
+    records.write_json(path, {})
+    assert path.stat().st_mode == other.stat().st_mode
+    kept = tmp_path / "kept"
+    kept.hardlink_to(path)  # as DVC's cache may be
+    records.write_json(path, {"a": 1})
+    assert kept.read_bytes() == b"{}\n"
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

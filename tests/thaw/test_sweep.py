@@ -2,19 +2,22 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hydra
 import psutil
 import pytest
 import yaml
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
 
 from thaw import config, layout, leash, ledger, plan, records, sweep, sweep_run, trial
 
@@ -123,6 +126,93 @@ def test_the_table_puts_the_best_first_and_the_failed_last(tmp_path: Path, capsy
     cells = [row.split() for row in rows if row.rstrip().endswith("-0")]
     assert [row[0] for row in cells][:2] == ["0.0001", "1e-05"]
     assert cells[-1] == ["0.1", "failed", "rate=0.1-0"]
+
+
+def test_a_sweep_that_runs_already_is_not_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "from thaw import leash; print(leash.myself(), flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    written = {"owner": other.stdout.readline().strip()}
+    sweep._claim(Path("one"), written)
+    sweep._claim(Path("one"), written)  # by itself
+    with pytest.raises(ValueError, match=f"this sweep runs already, process {other.pid}"):
+        sweep._claim(Path("one"), {"owner": leash.myself()})
+    other.communicate("\n")
+    sweep._claim(Path("one"), {"owner": leash.myself()})
+    assert records.read_json(Path("one") / plan.FILE) == {"owner": leash.myself()}
+    records.write_json(Path("one") / plan.FILE, {"owner": "another host|1|0"})  # of which nothing is known
+    sweep._claim(Path("one"), {"owner": leash.myself()})
+
+
+@pytest.fixture
+def lost(finished_sweep: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a sweep of this process, whose launcher loses a job as soon as it is called."""
+    begun = records.read_json(finished_sweep / plan.FILE)
+    records.write_json(finished_sweep / plan.FILE, begun | {"owner": leash.myself(), "tracking": OFF, "parent": "one"})
+
+    class LostError(Exception):
+        """As submitit and joblib raise them, each with one of its own."""
+
+    def lose() -> None:
+        raise LostError("Job 7 has not produced any output\nJob's stderr:\n …")
+
+    monkeypatch.setattr(hydra, "main", lambda **_: lambda _: lose)
+    monkeypatch.setattr(sys, "argv", ["thaw.sweep"])
+    monkeypatch.setattr(sweep, "STOPS", ())
+    return finished_sweep
+
+
+def ends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The runs in MLflow that are ended from now on, and how."""
+    found: list[tuple[str, str]] = []
+
+    def end(_: object, parent: str, __: object, status: str = "FINISHED") -> None:
+        found.append((parent, status))
+
+    monkeypatch.setattr(sweep_run, "end", end)
+    return found
+
+
+def test_a_sweep_whose_launcher_loses_a_job_ends_with_what_is_there(
+    lost: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = ends(monkeypatch)
+    (lost / "report.html").unlink(missing_ok=True)
+    with pytest.raises(SystemExit) as stopped:
+        sweep.main()
+    assert str(stopped.value) == (
+        "thaw.sweep: LostError: Job 7 has not produced any output; the same command goes on with what is missing"
+    )
+    assert len(records.read_csv(lost / "table.csv")) == 5
+    assert (lost / "report.html").is_file()
+    assert "Proposed: lr=0.0001 depth=20" in capsys.readouterr().out
+    assert ended == [("one", "FAILED")]
+
+
+def test_what_is_raised_before_a_sweep_has_begun_is_not_hidden(lost: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records.write_json(lost / plan.FILE, {"owner": "another host|1|0"})
+    with pytest.raises(Exception, match="Job 7"):
+        sweep.main()
+    assert not (lost / "table.csv").exists()
+
+
+def test_hydra_does_not_go_on_after_what_it_would_only_warn_of(
+    lost: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("of a bug")
+
+    ended = ends(monkeypatch)
+    composed = OmegaConf.create({"hydra": {"sweep": {"dir": lost.as_posix()}}})
+    callback = sweep.Trials(retry_failed=False)
+    for name, call in (("begin", callback.on_multirun_start), ("propose", callback.on_multirun_end)):
+        monkeypatch.setattr(sweep, name, fail)
+        with pytest.raises(SystemExit) as stopped:
+            call(composed)
+        assert stopped.value.code == 1
+        assert "KeyError: 'of a bug'" in capsys.readouterr().err
+    assert ended == [("one", "FAILED")] * 2
 
 
 def rows(split: str) -> list[dict[str, str]]:
@@ -299,6 +389,59 @@ def test_eight_trials_at_once_all_succeed_and_say_what_they_say_one_by_one(commi
     (before,) = (row for row in table if row["phase2.learning_rate"] == "3e-05")
     assert again["trial"][-8:] == before["trial"][-8:]
     assert again["val_loss"] == before["val_loss"]
+
+
+@pytest.fixture
+def at_once(committed: Path) -> Iterator[tuple[subprocess.Popen[str], list[Path]]]:
+    """A sweep of four trials, two at once, and the logs of the two that run."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="an extra")
+    rates = ("phase2.learning_rate=1e-5,2e-5,3e-5,4e-5", "phase2.unfreeze=20")
+    words = sweep_command(*TINY, *rates, "hydra/launcher=parallel", "hydra.launcher.n_jobs=2")
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+    def two() -> list[Path]:
+        logs = [path for path in Path(".thaw").rglob("*.log") if not path.name.startswith("shared-")]
+        return logs if sum("Running stage" in path.read_text() for path in logs) == 2 else []
+
+    yield process, wait_for(two, 300)
+    process.kill()
+
+
+@pytest.mark.slow
+def test_trials_at_once_end_in_order_on_ctrl_c_and_no_others_begin(
+    at_once: tuple[subprocess.Popen[str], list[Path]],
+) -> None:
+    process, logs = at_once
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.endswith("thaw.sweep: interrupted; the same command goes on with what is missing\n")
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    assert git("status", "--porcelain") == git("stash", "list") == ""
+    assert list(Path(".dvc/tmp/exps/standalone").glob("tmp*")) == []
+    (folder,) = Path(".thaw/sweeps").iterdir()
+    assert [path.name for path in folder.glob("*.json")] == [plan.FILE]  # none is finished, none has failed
+    later = [path for path in folder.glob("*.log") if path not in logs and not path.name.startswith("shared-")]
+    assert later == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_its_sweep_in_one_line(
+    at_once: tuple[subprocess.Popen[str], list[Path]],
+) -> None:
+    process, _ = at_once
+    family = psutil.Process(process.pid).children(recursive=True)
+    leashes = [each for each in family if "thaw.leash" in each.cmdline()]
+    psutil.Process(leashes[0].ppid()).kill()
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].endswith("; the same command goes on with what is missing")
+    assert "look: " in out
+    assert psutil.wait_procs(family, timeout=60)[1] == []
 
 
 @pytest.mark.parametrize(

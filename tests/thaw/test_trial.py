@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,6 @@ import pytest
 import yaml
 
 from thaw import config, layout, leash, records, trial
-
-STAGE_FAILED = (
-    "Running stage 'phase1_head':\n> python -m x\n{said}"
-    "ERROR: failed to reproduce 'phase1_head': failed to run: python -m x, exited with 1\n"
-)
 
 
 def git(*words: str) -> str:
@@ -75,31 +71,44 @@ def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(
     assert len(seen) == 5
 
 
-def test_a_finished_trial_is_found_on_this_commit_under_any_name(project: Path) -> None:
+def test_a_finished_trial_is_found_on_its_sweeps_commit_under_any_name(project: Path) -> None:
     records.write_json(layout.metrics("phase1_head"), {"val_loss": 0.5, "val_accuracy": 0.75})
     records.write_json(layout.metrics(trial.TARGET), {"val_loss": 0.25})
     git("add", "-f", layout.METRICS.as_posix())
     tree, commit = git("write-tree").strip(), trial.head()
     made = git("commit-tree", tree, "-m", "experiment").strip()
     git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/a=1,b=2-12345678", made)
-    assert trial.finished("a=1-12345678") == ("a=1,b=2-12345678", {"val_loss": 0.25, "val_accuracy": 0.75})
-    assert trial.finished("a=1-12345679") is None
+    expected = trial.Finished("a=1,b=2-12345678", commit, {"val_loss": 0.25, "val_accuracy": 0.75})
+    assert trial.finished("a=1-12345678", commit) == expected
+    assert trial.finished("a=1-12345679", commit) is None
     git("commit", "--quiet", "--message=next")
-    assert trial.finished("a=1-12345678") is None
+    assert trial.finished("a=1-12345678", commit) == expected
+    now = trial.head()
+    assert trial.finished("a=1-12345678", now) is None
+    # A trial that has run after the commit is tied to that one.
+    git("update-ref", f"refs/exps/{now[:2]}/{now[2:]}/a=2-12345670", made)
+    found = trial.finished("a=2-12345670", commit)
+    assert found is not None and found.commit == now
 
 
-@pytest.mark.parametrize(
-    ("log", "reason"),
-    [
-        (STAGE_FAILED.format(said="I0000 noise\nphase1_head: no such depth\n"), "phase1_head: no such depth"),
-        (STAGE_FAILED.format(said=""), "failed to reproduce 'phase1_head': failed to run: python -m x, exited with 1"),
-        ("WARNING: what\nERROR: you are not inside of a DVC repository\n", "you are not inside of a DVC repository"),
-        ("Traceback …\nMemoryError\n\n", "MemoryError"),
-        ("", "it ended without a word"),
-    ],
-)
-def test_the_reason_of_a_failure_is_found_in_the_log(log: str, reason: str) -> None:
-    assert trial.reason(log) == reason
+def test_a_sweep_goes_on_with_its_own_commit_while_that_has_the_same_splits(project: Path) -> None:
+    first = trial.head()
+    assert trial.base("") == first
+    Path("notes.md").write_text("seen\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message=notes")
+    assert trial.base(first) == first
+    records.write_json(layout.MEMORY, {"splits": "others"})
+    git("add", "--force", layout.MEMORY.as_posix())
+    git("commit", "--quiet", "--message=splits")
+    assert trial.base(first) == trial.head() != first
+
+
+@pytest.mark.usefixtures("finished_sweep")
+def test_what_has_no_experiment_any_more_is_said_and_has_nothing_in_the_cache() -> None:
+    with pytest.raises(ValueError, match="gone-00000000: expected its experiment in git, found none; run the sweep"):
+        trial.counted("gone-00000000")
+    assert trial.cached("gone-00000000", "prepare", "classes.json") is None
 
 
 def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
@@ -126,23 +135,6 @@ def test_a_label_is_short_and_says_no_two_things_alike() -> None:
     assert trial.label(["~phase1", "head=linear"]) == "~phase1 head=linear"
 
 
-def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
-    for name in (*threads, "TF_FORCE_GPU_ALLOW_GROWTH", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(leash, "cores", lambda: 8)
-    assert trial.environment(0, 1) == {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
-    several = trial.environment(0, 3)
-    assert [several[name] for name in threads] == ["2", "2"]
-    assert trial.environment(0, 20)["OMP_NUM_THREADS"] == "1"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [trial.environment(number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["3", "5", "3"]
-    assert "CUDA_VISIBLE_DEVICES" not in trial.environment(0, 1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert "OMP_NUM_THREADS" not in trial.environment(0, 2)
-    assert trial.environment(0, 1)["TF_NUM_INTRAOP_THREADS"] == "7"  # as Ray says it
-
-
 def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
     state = trial.fingerprint(Path("data/raw"))
     first = trial.upstream(values, state)
@@ -152,6 +144,28 @@ def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
     values["head"]["l2"] += 0.1
     assert trial.upstream(values, state) != first
     assert trial.upstream(values, "another state") != trial.upstream(values, state)
+
+
+def test_what_dvc_takes_away_and_back_is_no_change(values: dict[str, Any]) -> None:
+    # As for an experiment, of a workspace that is not committed.
+    git("add", ".")
+    with Path("thaw/head.py").open("a") as file:
+        file.write("# changed\n")
+    state = trial.fingerprint(Path("data/raw"))
+    git("stash", "push", "--quiet")
+    back = threading.Timer(1, git, ("stash", "pop", "--quiet", "--index"))
+    back.start()
+    assert not trial.changed(Path("data/raw"), state)
+    back.join()
+    assert not trial.changed(Path("data/raw"), state)
+
+
+def test_a_change_is_one_that_lasts(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "LASTING", 0.5)
+    state = trial.fingerprint(Path("data/raw"))
+    assert not trial.changed(Path("data/raw"), state)
+    Path("data/raw/class_0/00.png").unlink()
+    assert trial.changed(Path("data/raw"), state)
 
 
 def test_a_change_of_code_that_no_trial_runs_leaves_its_name(values: dict[str, Any]) -> None:
@@ -170,8 +184,4 @@ def test_what_an_experiment_has_made_is_found_in_dvcs_cache() -> None:
     assert trial.cached(name, "prepare", "nonesuch") is None
     assert trial.files("nonesuch-00000000", ["params.yaml"]) == [""]
     trial.forget(name)
-    assert trial.finished(name) is None
-
-
-def test_a_trial_that_was_killed_has_that_for_a_reason() -> None:
-    assert "out of memory" in trial.reason("Running stage 'phase1_head':\n", trial.KILLED)
+    assert trial.finished(name, trial.head()) is None

@@ -1,12 +1,14 @@
 """What is computed before the trials, with the real DVC."""
 
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from thaw import config, layout, leash, ledger, plan, records, trial, warmup
+from thaw import config, layout, leash, ledger, locks, plan, records, trial, warmup
 
 BASE = ["data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "backbone.weights=random"]
 
@@ -28,6 +30,36 @@ def trials(*depths: str) -> list[plan.Trial]:
     return found
 
 
+@pytest.mark.usefixtures("tiny_images")
+def test_what_another_sweep_has_left_meanwhile_is_not_computed_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (each,) = trials("20")
+    sweep = plan.Plan({}, [], [each], 1, True, "", project / ".thaw" / "sweeps" / "one", trial.head())
+    ran: list[str] = []
+
+    def fail(name: str, *_: object) -> str:
+        ran.append(name)
+        return "it failed"
+
+    monkeypatch.setattr(trial, "run", fail)
+    assert warmup.run(sweep, each, leash.myself()) == "it failed"
+
+    def leave() -> None:
+        with locks.lock(each.upstream):
+            held.set()
+            time.sleep(1)
+            records.write_json(layout.UPSTREAMS / f"{each.upstream}.json", {"outs": []})
+
+    held = threading.Event()
+    other = threading.Thread(target=leave)
+    other.start()
+    held.wait(30)
+    assert warmup.run(sweep, each, leash.myself()) == ""
+    other.join()
+    assert len(ran) == 1
+
+
 @pytest.mark.slow
 def test_images_pass_once_for_all_depths_and_the_experiment_is_no_experiment_any_more(
     project: Path, tiny_images: Path
@@ -35,7 +67,7 @@ def test_images_pass_once_for_all_depths_and_the_experiment_is_no_experiment_any
     for words in (("add", "."), ("commit", "--quiet", "--message=images")):
         subprocess.run(["git", *words], check=True)
     every = trials("20", "block_7a", "nonsense", "none")
-    sweep = plan.Plan({}, [], every, 4, True, "", project / ".thaw" / "sweeps" / "one")
+    sweep = plan.Plan({}, [], every, 4, True, "", project / ".thaw" / "sweeps" / "one", trial.head())
     sweep.folder.mkdir(parents=True)
     assert warmup.run(sweep, every[0], leash.myself()) == ""
 

@@ -1,0 +1,22 @@
+"""What trials that run at once are told about cores and GPUs."""
+
+import pytest
+
+from thaw import leash, room
+
+
+def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+    for name in (*threads, "TF_FORCE_GPU_ALLOW_GROWTH", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(leash, "cores", lambda: 8)
+    assert room.environment(0, 1) == {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    several = room.environment(0, 3)
+    assert [several[name] for name in threads] == ["2", "2"]
+    assert room.environment(0, 20)["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [room.environment(number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["3", "5", "3"]
+    assert "CUDA_VISIBLE_DEVICES" not in room.environment(0, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert "OMP_NUM_THREADS" not in room.environment(0, 2)
+    assert room.environment(0, 1)["TF_NUM_INTRAOP_THREADS"] == "7"  # as Ray says it

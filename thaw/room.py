@@ -1,0 +1,36 @@
+"""Room for each other: cores, and the memory of GPUs, of trials that run at once on one machine."""
+
+import os
+import re
+import shutil
+import subprocess
+
+from thaw import leash
+
+
+def environment(number: int, jobs: int) -> dict[str, str]:
+    """Variables with which trials that run at once leave each other room; the user's own go before.
+
+    Args:
+        number: of the trial in its sweep.
+        jobs: how many run at once on this machine.
+    """
+    # TensorFlow would otherwise take all of a GPU's memory, also for a model that needs a tenth.
+    wanted = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    # Ray says in OMP_NUM_THREADS how many cores a trial has, and TensorFlow does not listen.
+    threads = str(max(1, leash.cores() // jobs)) if jobs > 1 else os.environ.get("OMP_NUM_THREADS", "")
+    if threads:
+        wanted |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), threads)
+    found = {name: value for name, value in wanted.items() if name not in os.environ}
+    cards = _cards() if jobs > 1 else []
+    return found | ({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})
+
+
+def _cards() -> list[str]:
+    """The GPUs that may be used, as CUDA names them."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [card for card in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if card.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, encoding="utf-8", check=False)
+    return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d+", done.stdout, re.MULTILINE))]
