@@ -92,7 +92,9 @@ ROWS: dict[str, Application] = {
     "efficientnet_v2_b3": Application(
         "EfficientNetV2B3", 300, "imagenet", 12_930_622, _EFFICIENTNET, scales_itself=True
     ),
-    "efficientnet_v2_s": Application("EfficientNetV2S", 384, "-1..0.99", 20_331_360, _EFFICIENTNET, scales_itself=True),
+    "efficientnet_v2_s": Application(
+        "EfficientNetV2S", 384, "-1..0.99", 20_331_360, _EFFICIENTNET, scales_itself=True
+    ),
     "efficientnet_v2_m": Application(
         "EfficientNetV2M", 480, "-1..0.99", 53_150_388, _EFFICIENTNET, scales_itself=True
     ),
