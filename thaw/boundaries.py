@@ -16,13 +16,13 @@ from typing import Any
 
 from thaw import backbone, cost
 from thaw.framework import keras
+from thaw.phases import VARIABLES
 
 # How blocks are usually called, for networks that are no row of the table: the first that finds two or more.
 USUAL_NAMES = (
     r".*?((?:stage|stack|group|conv)_?\d+_(?:block|unit|layer)_?\d+[a-z]?)(?![0-9a-z])",
     r".*?((?:block|layer|mixed|encoder_layer|transformer_layer)_?\d+[a-z]?)(?![0-9a-z])",
 )
-_VARIABLES = "variables:"
 _PART = "part_"
 _COUNT, _BLOCKS, _SHARE = r"\d+", r"(\d+) ?blocks?", r"(\d+(?:\.\d+)?) ?%"
 
@@ -205,8 +205,8 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
     cuts = every(model)
     total = cuts[0].thawed_layers
     snapped = False
-    if unfreeze.startswith(_VARIABLES) and unfreeze != _VARIABLES:
-        cut = replace(cuts[0], variables=unfreeze.removeprefix(_VARIABLES))
+    if unfreeze.startswith(VARIABLES) and unfreeze != VARIABLES:
+        cut = replace(cuts[0], variables=unfreeze.removeprefix(VARIABLES))
     elif unfreeze in ("all", "none"):
         cut = cuts[0] if unfreeze == "all" else cuts[-1]
     elif re.fullmatch(_COUNT, unfreeze) and 1 <= int(unfreeze) <= total:

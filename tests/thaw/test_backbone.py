@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from thaw import backbone, efficientnet_lite, records, schema
+from thaw import backbone, efficientnet_lite, records
 from thaw.framework import keras
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -213,10 +213,6 @@ def test_the_command_lists_rows_and_blocks(capsys: pytest.CaptureFixture[str]) -
     backbone.main(["mobilenet_v2", "64"])
     blocks = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
     assert blocks["block_13"][6:] == ["4", "x", "4", "x", "96", "3.1"]
-
-
-def test_the_schema_knows_every_row() -> None:
-    assert tuple(backbone.TABLE) == schema.NETWORKS
 
 
 def test_the_command_says_in_one_line_what_it_does_not_know() -> None:
