@@ -76,7 +76,7 @@ ARROWS: dict[str, set[str]] = {
     "pixels": {"framework"},
     "cost": {"framework"},
     "applications": {"framework", "pixels"},
-    "foreign": {"applications", "framework", "pixels", "schema"},
+    "foreign": {"applications", "framework", "networks", "pixels"},
     "backbone": {
         *("applications", "efficientnet_lite", "foreign", "framework", "provenance", "records", "torch_checkpoint")
     },

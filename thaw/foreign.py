@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thaw import applications, schema
+from thaw import applications, networks
 from thaw import pixels as contracts
 from thaw.framework import keras, numbered_from_the_start, tf
+from thaw.networks import HANDLE, KAGGLE, PIN
 
-CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = schema.FOREIGN
+CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = networks.FOREIGN
 INSTALL = "install the extra with: pip install 'thaw[hub]'"
-KAGGLE, PIN = "kaggle://", "#sha256:"
 _PRESET = "config.json"  # all of a preset that tells its architecture
 _SAVED = "saved_model.pb"
 
@@ -150,7 +150,7 @@ def folder(source: str, marker: str = "") -> Path:
     """The folder that ``backbone.weights`` names: it is there, or Kaggle's client has it or fetches it.
 
     Args:
-        source: a path, or ``kaggle://owner/model/framework/variation/version#sha256:HEX``.
+        source: a path, or ``kaggle://owner/model/framework/variation/version@sha256:HEX``.
         marker: a file that such a folder has; empty: any.
 
     Raises:
@@ -160,8 +160,7 @@ def folder(source: str, marker: str = "") -> Path:
         return _fetched(*source.removeprefix(KAGGLE).partition(PIN)[::2])
     if not (Path(source) / marker).exists():
         raise ValueError(
-            f"backbone.weights: expected a folder{marker and ' with '}{marker}, or "
-            f"{KAGGLE}owner/model/framework/variation/version{PIN}HEX, received {source!r}"
+            f"backbone.weights: expected a folder{marker and ' with '}{marker}, or {HANDLE}, received {source!r}"
         )
     return Path(source)
 

@@ -24,6 +24,9 @@ CUSTOM, KERAS_HUB, SAVED_MODEL = FOREIGN = ("custom", "keras_hub", "saved_model"
 SMALLEST = {"inception_v3": 75, "inception_resnet_v2": 75, "xception": 71}  # pixels; of all others 32, as image.size
 CONTRACTS = ("0..255", "0..1", "-1..1", "-1..0.99", "lite", "imagenet", "caffe")  # the words of backbone.pixels
 WORDS = ("package", "imagenet", "random", "builder")  # of backbone.weights
+# A handle and its hash, of signs that Hydra takes on a command line unquoted.
+KAGGLE, PIN = "kaggle://", "@sha256:"
+HANDLE = f"{KAGGLE}owner/model/framework/variation/version{PIN}HEX"
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -70,6 +73,8 @@ class Backbone:
         if self.name in (KERAS_HUB, SAVED_MODEL):
             if self.weights in ("", *WORDS):
                 raise ValueError(f"backbone.weights: expected a folder or a handle, received {self.weights!r}")
+            if self.weights.startswith(KAGGLE) and not re.fullmatch(rf"[^@]+{PIN}[0-9a-f]{{64}}", self.weights):
+                raise ValueError(f"backbone.weights: expected {HANDLE} with 64 digits, received {self.weights!r}")
         elif self.weights not in (own := words(self.name)) and not self.weights.endswith(".h5"):
             raise ValueError(
                 f"backbone.weights: {self.name} expects {', '.join(own)} or the path of a .weights.h5 file, received "

@@ -194,9 +194,9 @@ def cached(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_what_kaggles_client_has_is_taken_if_its_hash_is_right(cached: str, tmp_path: Path) -> None:
     folder = tmp_path / "kaggle/models/us/net/tensorFlow2/small/1"
-    assert foreign.folder(f"{cached}#sha256:{foreign.digest(folder)}") == folder
+    assert foreign.folder(f"{cached}@sha256:{foreign.digest(folder)}") == folder
     with pytest.raises(ValueError, match=f"with sha256 {'0' * 64}, received {foreign.digest(folder)}"):
-        foreign.folder(f"{cached}#sha256:{'0' * 64}")
+        foreign.folder(f"{cached}@sha256:{'0' * 64}")
     with pytest.raises(ValueError, match="received a handle without its hash"):
         foreign.folder(cached)
 
@@ -212,7 +212,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     (tmp_path / "config.json").write_text("{}")
-    for name, weights in (("keras_hub", str(tmp_path)), ("saved_model", "kaggle://a/b/c/d/1#sha256:0")):
+    for name, weights in (("keras_hub", str(tmp_path)), ("saved_model", f"kaggle://a/b/c/d/1@sha256:{'0' * 64}")):
         with pytest.raises(ValueError, match=r"install the extra with: pip install 'thaw\[hub\]'"):
             classifier(name, weights)
 
