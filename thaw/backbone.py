@@ -18,8 +18,6 @@ from thaw.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
 RANDOM_SEED = 0
-# Pixels, of the input of a custom network that is only built to look at its weights.
-SIZE_OF_CUSTOM = 224
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str 
         ValueError: unknown name or word, or weights that are missing, damaged or another network's.
     """
     if name in foreign.NAMES:
-        return _foreign(name, weights, size, builder, pixels)
+        return _foreign(name, weights, size, builder, pixels, sha256)
     source = _source(name, weights)
     smallest = family(name).smallest
     if size < smallest:
@@ -196,39 +194,52 @@ def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str 
     return model
 
 
-def _foreign(name: str, weights: str, size: int, builder: str, pixels: str) -> keras.Model:
+def _foreign(name: str, weights: str, size: int, builder: str, pixels: str, sha256: str) -> keras.Model:
+    if name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
+        _folder_sha256(weights, sha256)  # before anything of it is loaded
     model = foreign.build(name, weights, size, builder, pixels, pretrained=True)
     if name == foreign.CUSTOM and weights == "random":
         _draw(model)
     elif name == foreign.CUSTOM and isinstance(file := _source(name, weights), Path):
+        provenance.check(file, sha256)
         _load_file(model, file)
     return model
 
 
-def weights_sha256(name: str, weights: str, *, builder: str = "", pixels: str = "", sha256: str = "") -> str:
+def _folder_sha256(weights: str, sha256: str) -> str:
+    found = foreign.digest(foreign.folder(weights))
+    _require(found, sha256, weights)
+    return found
+
+
+def _require(found: str, sha256: str, what: str) -> None:
+    if sha256 not in ("", found):
+        raise ValueError(f"backbone.sha256: expected {what} to have the sha256 {sha256}, received {found}")
+
+
+def weights_sha256(network: keras.Model, weights: str, *, sha256: str = "") -> str:
     """Hex digest that tells pretrained weights from others.
 
-    It is the file's, or the folder's. For ``random`` and ``builder``, which have no file, it is that of the built
-    network's weights: their float32 bytes, in the model's order.
+    It is the file's, or the folder's. For ``random`` and ``builder``, which have no file, it is that of the network's
+    weights: their float32 bytes, in the model's order.
 
     Args:
+        network: from ``build``, with these weights, before it is trained.
         sha256: that it must be; empty: any. Random weights are the program's own, so theirs is not asked.
     """
-    if name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
-        found = foreign.digest(foreign.folder(weights))
-        if sha256 not in ("", found):
-            raise ValueError(f"backbone.sha256: expected {weights} to have the sha256 {sha256}, received {found}")
-        return found
-    source = _source(name, weights)
+    if network.name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
+        return _folder_sha256(weights, sha256)
+    source = _source(network.name, weights)
     if isinstance(source, Path):
         provenance.check(source, sha256)
         return records.sha256(source)
     if source is not None:
         return records.sha256(source.file(sha256))
-    size = SIZE_OF_CUSTOM if name == foreign.CUSTOM else family(name).smallest
     digest = hashlib.sha256()
-    for array in build(name, weights, size, builder=builder, pixels=pixels).get_weights():
+    for array in network.get_weights():
         digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    if weights == "builder":
+        _require(digest.hexdigest(), sha256, "the weights that the builder gives")
     return digest.hexdigest()
 
 

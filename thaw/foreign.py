@@ -131,11 +131,22 @@ def _custom(builder: str, size: int) -> keras.Model:
     module, _, function = builder.partition(":")
     try:
         build_network = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # an import runs code of the user's too
         raise ValueError(
-            f"backbone.builder: expected package.module:function that can be imported, received {builder!r} ({error})"
+            f"backbone.builder: expected package.module:function that can be imported, received {builder!r} "
+            f"({_reason(error)})"
         ) from error
-    return build_network(size)
+    try:
+        return build_network(size)
+    except Exception as error:  # whatever code of the user's raises
+        raise ValueError(
+            f"backbone.builder: expected {builder} to build a network of {size} pixels (image.size), received "
+            f"{_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}".removesuffix(": ")
 
 
 def _preset(path: Path, pretrained: bool) -> keras.Model:

@@ -1,6 +1,8 @@
+import hashlib
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,14 @@ def vector(size):
 
 def nothing(size):
     return "no model"
+
+def large(size):
+    assert size >= 64, "too small"
+    return residual(size)
+
+def grown(size):
+    given = keras.Input((size, size, 3))
+    return keras.Model(given, keras.layers.Dense(size)(keras.layers.Flatten()(given)))
 """
 
 
@@ -125,11 +135,32 @@ def test_a_builders_own_weights_are_kept_and_its_pixels_scaled(builder: str) -> 
     np.testing.assert_allclose(np.asarray(of.backbone(PIXELS))[:, 0, 0], expected, atol=1e-5)
 
 
+def test_the_digest_of_a_builders_weights_is_that_of_the_network_that_is_used(builder: str) -> None:
+    described = schema.Backbone("custom", "builder", f"{builder}:grown", "0..1", "")
+    card = model.Card(described, "", IMAGE, HEAD, ["ant", "bee"])
+    keras.utils.set_random_seed(3)
+    of = model.build(card, weights="builder")
+    arrays = [np.ascontiguousarray(array, "<f4").tobytes() for array in of.backbone.get_weights()]
+    assert of.card.weights_sha256 == hashlib.sha256(b"".join(arrays)).hexdigest()
+    keras.utils.set_random_seed(3)
+    right = replace(card, backbone=replace(described, sha256=of.card.weights_sha256))
+    assert model.build(right, weights="builder").card.weights_sha256 == of.card.weights_sha256
+    wrong = replace(card, backbone=replace(described, sha256="0" * 64))
+    with pytest.raises(
+        ValueError, match=r"^backbone\.sha256: expected the weights that the builder gives to have the "
+    ):
+        model.build(wrong, weights="builder")
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
         ("our_networks:none_such", "expected package.module:function that can be imported"),
         ("no_such_module:build", "expected package.module:function that can be imported"),
+        (
+            "our_networks:large",
+            "expected our_networks:large to build a network of 32 pixels .*AssertionError: too small",
+        ),
         ("our_networks:nothing", "expected a Keras model of one input, received str"),
     ],
 )
@@ -253,9 +284,16 @@ def test_a_preset_of_kerashub_is_cut_trained_exported_and_loaded_where_it_is_not
 
 def test_the_hash_of_a_folder_is_of_its_files(saved: Path, tmp_path: Path) -> None:
     before = foreign.digest(saved)
-    assert backbone.weights_sha256("saved_model", str(saved), pixels="0..1", sha256=before) == before
-    with pytest.raises(ValueError, match=rf"^backbone\.sha256: expected .* to have the sha256 0, received {before}"):
-        backbone.weights_sha256("saved_model", str(saved), pixels="0..1", sha256="0")
+    network = backbone.build("saved_model", str(saved), SIZE, pixels="0..1", sha256=before)
+    assert backbone.weights_sha256(network, str(saved), sha256=before) == before
+    for ask in (
+        lambda: backbone.build("saved_model", str(saved), SIZE, pixels="0..1", sha256="0"),
+        lambda: backbone.weights_sha256(network, str(saved), sha256="0"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"^backbone\.sha256: expected .* to have the sha256 0, received {before}"
+        ):
+            ask()
     saved.rename(tmp_path / "elsewhere")
     assert foreign.digest(tmp_path / "elsewhere") == before
     (tmp_path / "elsewhere" / "new").touch()
