@@ -93,9 +93,9 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
         given = keras.Input((size, size, 3), name="pixels", dtype="float32")
         scaled = contracts.scaled(given, pixels)
         if name == CUSTOM:
-            features = _flat(_custom(builder, size), scaled)
+            features = _flat(_custom(builder, size), scaled, "backbone.builder")
         elif name == KERAS_HUB:
-            features = _flat(_preset(folder(weights, _PRESET), pretrained), scaled)
+            features = _flat(_preset(folder(weights, _PRESET), pretrained), scaled, "backbone.weights")
         else:
             features = _saved(folder(weights, _SAVED), scaled)
         if len(features.shape) not in (2, 3, 4):
@@ -117,14 +117,39 @@ def _saved(path: Path, tensor: Any) -> Any:
         ) from error
 
 
-def _flat(network: keras.Model, tensor: Any) -> Any:
-    """The network's layers, called one by one on another input, so that it can be cut between them."""
-    if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
-        raise ValueError(f"backbone.builder: expected a Keras model of one input, received {type(network).__name__}")
+def _flat(network: Any, tensor: Any, key: str) -> Any:
+    """The network's layers, called one by one on another input, so that it can be cut between them.
+
+    Args:
+        key: of the configuration, which names the network.
+    """
+    if not isinstance(network, keras.Model):
+        raise ValueError(f"{key}: expected a Keras model, received {type(network).__name__}")
+    try:
+        features, outputs = _called(network, tensor)
+    except Exception as error:  # whatever a layer raises
+        raise ValueError(
+            f"{key}: expected a network of one input, images {tuple(tensor.shape)} float32, received {network.name}, "
+            f"which does not take them ({_reason(error)})"
+        ) from error
+    if outputs != 1:
+        raise ValueError(f"{key}: expected a network of one output, received {network.name} with {outputs}")
+    return features
+
+
+def _called(network: keras.Model, tensor: Any) -> tuple[Any, int]:
+    """What the network makes of the tensor, and how many outputs it has."""
+    if isinstance(network, keras.Sequential):
+        for layer in network.layers:
+            tensor = layer(tensor)
+        return tensor, 1
     operations = getattr(network, "operations", [])
     if not operations or any(len(operation._inbound_nodes) != 1 for operation in operations):
-        return network(tensor)  # as one layer: it can be thawed as a whole
-    return applications.again(network, tensor, operations[0].name)
+        made = keras.tree.flatten(network(tensor))  # as one layer: it can be thawed as a whole
+        return made[0], len(made)
+    if len(network.inputs) != 1:
+        raise ValueError(f"it has {len(network.inputs)} inputs")
+    return applications.again(network, tensor, operations[0].name), len(network.outputs)
 
 
 def _custom(builder: str, size: int) -> keras.Model:
@@ -154,7 +179,13 @@ def _preset(path: Path, pretrained: bool) -> keras.Model:
         import keras_hub  # noqa: PLC0415 -- an extra, and slow to import
     except ImportError as error:
         raise ValueError(f"backbone.name=keras_hub: expected the package keras-hub, found none; {INSTALL}") from error
-    return keras_hub.models.Backbone.from_preset(str(path), load_weights=pretrained)
+    try:
+        return keras_hub.models.Backbone.from_preset(str(path), load_weights=pretrained)
+    except Exception as error:  # whatever KerasHub raises
+        raise ValueError(
+            f"backbone.weights: expected a preset of an image backbone, received {path}, which does not load "
+            f"({_reason(error)})"
+        ) from error
 
 
 def folder(source: str, marker: str = "") -> Path:
