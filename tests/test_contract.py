@@ -78,9 +78,11 @@ ARROWS: dict[str, set[str]] = {
     "applications": {"framework", "pixels"},
     "foreign": {"applications", "framework", "networks", "pixels"},
     "backbone": {
-        *("applications", "efficientnet_lite", "foreign", "framework", "provenance", "records", "torch_checkpoint")
+        *("applications", "efficientnet_lite", "foreign", "framework", "networks", "provenance", "records"),
+        "torch_checkpoint",
     },
     "boundaries": {"backbone", "cost", "framework", "phases"},
+    "blocks": {"backbone", "boundaries", "config", "foreign", "framework", "layout", "networks"},
     "depth": {"layout", "progress"},
     "images": {"framework", "layout", "preprocessing", "records", "schema", "splits"},
     "batch_norm": {"framework"},

@@ -5,15 +5,14 @@ import importlib
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from thaw import applications, efficientnet_lite, foreign, provenance, records, torch_checkpoint
+from thaw import applications, efficientnet_lite, foreign, networks, provenance, records, torch_checkpoint
 from thaw.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
@@ -103,8 +102,19 @@ def family(name: str) -> Family:
         ValueError: there is none.
     """
     if name not in TABLE:
-        raise ValueError(f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {name!r}")
+        raise ValueError(networks.unknown(name))
     return TABLE[name]
+
+
+def check_size(name: str, size: int) -> None:
+    """Require a size that the network of a row takes.
+
+    Raises:
+        ValueError: it is smaller.
+    """
+    smallest = family(name).smallest
+    if size < smallest:
+        raise ValueError(f"image.size: expected {smallest} pixels or more, as {name} needs, received {size}")
 
 
 def _source(name: str, weights: str) -> Source | Path | None:
@@ -174,9 +184,7 @@ def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str 
     if name in foreign.NAMES:
         return _foreign(name, weights, size, builder, pixels, sha256)
     source = _source(name, weights)
-    smallest = family(name).smallest
-    if size < smallest:
-        raise ValueError(f"image.size: expected {smallest} pixels or more, as {name} needs, received {size}")
+    check_size(name, size)
     model = family(name).graph(name, size)
     if source is None:
         _draw(model)
@@ -243,43 +251,9 @@ def weights_sha256(network: keras.Model, weights: str, *, sha256: str = "") -> s
     return digest.hexdigest()
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the table's rows or, given a row's name, its blocks: what ``phase2.unfreeze`` can be and what it costs.
-
-    Args:
-        arguments: nothing, or a row's name and perhaps the size of the input in pixels.
-    """
-    if not arguments:
-        print(f"{'name':22} {'size':>7} {'smallest':>8} {'parameters':>11} {'pixels':>9}   weights")
-        for name, row in TABLE.items():
-            words = ", ".join((*row.sources, "random"))
-            print(
-                f"{name:22} {row.size:4} px {row.smallest:5} px {row.parameters:11,} {row.pixels:>9}   "
-                f"{words} or a .weights.h5 file"
-            )
-        return
-    name, *size = arguments
-    model = build(name, "random", int(size[0]) if size else family(name).size)
-    # A command may look up to a module that itself imports this one; the library may not, so it is no import above.
-    boundaries = importlib.import_module("thaw.boundaries")
-    _, outputs = boundaries.producers(model)
-    print(
-        f"{'block':22} {'layers':>6} {'from here':>9} {'parameters':>11} {'computation':>11} {'from here':>9}   "
-        f"{'enters as':>15} {'KB fp16':>8}"
-    )
-    for cut, following in pairwise(boundaries.every(model)):
-        layers = model.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
-        parameters = sum(layer.count_params() for layer in layers)
-        shape = outputs[cut.tensor_layer].shape[1:]
-        print(
-            f"{cut.block:22} {len(layers):6} {cut.thawed_layers:9} {parameters:11,} "
-            f"{cut.share - following.share:11.1%} {cut.share:9.1%}   "
-            f"{' x '.join(map(str, shape)):>15} {2 * math.prod(shape) / 1000:8.1f}"
-        )
-
-
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(f"thaw.backbone: {error}")
+        # A command may look up to a module that itself imports this one. The library may not: it is no import above.
+        importlib.import_module("thaw.blocks").main(sys.argv[1:])
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"thaw.backbone: {' '.join(str(error).split())}")

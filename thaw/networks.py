@@ -29,6 +29,13 @@ KAGGLE, PIN = "kaggle://", "@sha256:"
 HANDLE = f"{KAGGLE}owner/model/framework/variation/version{PIN}HEX"
 
 
+def unknown(name: str) -> str:
+    """The message for a name that is none."""
+    near = difflib.get_close_matches(name, (*NETWORKS, *FOREIGN), n=3, cutoff=0.5)
+    meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {name!r}{meant}"
+
+
 def words(name: str) -> tuple[str, ...]:
     """What ``backbone.weights`` can be, besides a file's path, for a row of the table or a custom network."""
     if name == CUSTOM:
@@ -51,11 +58,7 @@ class Backbone:
 
     def __post_init__(self) -> None:
         if self.name not in (*NETWORKS, *FOREIGN):
-            near = difflib.get_close_matches(self.name, (*NETWORKS, *FOREIGN), n=3, cutoff=0.5)
-            meant = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(
-                f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {self.name!r}{meant}"
-            )
+            raise ValueError(unknown(self.name))
         foreign = self.name in FOREIGN
         if self.pixels not in (CONTRACTS if foreign else ("",)):
             expected = f"one of {', '.join(CONTRACTS)}" if foreign else f"nothing, since {self.name} has its own"

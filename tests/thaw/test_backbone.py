@@ -1,7 +1,5 @@
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import pytest
 from thaw import backbone, efficientnet_lite, records
 from thaw.framework import keras
 
-ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("THAW_SHARED", Path(__file__).parents[3] / "shared"))
 FOLDED = SHARED / "weights" / "mobilenet_v2_imagenet_folded.weights.h5"
 PIXELS = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
@@ -200,27 +197,3 @@ def test_the_larger_lites_have_their_packages(name: str) -> None:
     assert model.count_params() == row.parameters
     assert backbone.weights_sha256(model, "package") == row.sources["package"].sha256
     assert np.std(model.get_layer("stem_bn").moving_mean) > 0
-
-
-def test_the_command_lists_rows_and_blocks(capsys: pytest.CaptureFixture[str]) -> None:
-    backbone.main([])
-    head, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
-    assert head == ["name", "size", "smallest", "parameters", "pixels", "weights"]
-    assert [row[0] for row in rows] == list(backbone.TABLE)
-    by_name = {row[0]: row[1:7] for row in rows}
-    assert by_name["resnet50"] == ["224", "px", "32", "px", "23,587,712", "caffe"]
-    backbone.main(["mobilenet_v2"])
-    blocks = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert " ".join(blocks["block_13"]) == "block_13 9 38 157,888 5.2% 29.9% 14 x 14 x 96 37.6"
-    backbone.main(["mobilenet_v2", "64"])
-    blocks = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert blocks["block_13"][6:] == ["4", "x", "4", "x", "96", "3.1"]
-
-
-def test_the_command_says_in_one_line_what_it_does_not_know() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "thaw.backbone", "resnet"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("thaw.backbone: backbone.name: expected a name that ")
-    assert done.stderr.count("\n") == 1
