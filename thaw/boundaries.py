@@ -11,10 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 
-from thaw import backbone, cost
+from thaw import backbone, cost, progress
 from thaw.framework import keras
 from thaw.phases import VARIABLES
 
@@ -204,7 +205,7 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
     """
     cuts = every(model)
     total = cuts[0].thawed_layers
-    snapped = False
+    snapped, count, share = False, 0, 0.0
     if unfreeze.startswith(VARIABLES) and unfreeze != VARIABLES:
         cut = replace(cuts[0], variables=unfreeze.removeprefix(VARIABLES))
     elif unfreeze in ("all", "none"):
@@ -228,7 +229,15 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
                 f"received {unfreeze!r}"
             )
         cut = named[0]
-    return replace(cut, snapped=snapped, requested=unfreeze)
+    found = replace(cut, snapped=snapped, requested=unfreeze)
+    if snapped and (cut.share > 2 * share if share else cut.thawed_layers > 2 * count):
+        _warn(f"phase2.unfreeze: {found.describe()}, more than twice as much; {model.name} has no cut that is nearer")
+    return found
+
+
+@cache  # both phases look for the same cut, and one of them may look twice
+def _warn(text: str) -> None:
+    progress.warn(text)
 
 
 def split(model: keras.Model, boundary: Boundary) -> tuple[keras.Model, keras.Model]:
