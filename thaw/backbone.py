@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import applications, efficientnet_lite, foreign, networks, provenance, records, torch_checkpoint
+from thaw import applications, efficientnet_lite, foreign, networks, progress, provenance, records, torch_checkpoint
 from thaw.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
@@ -186,6 +186,8 @@ def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str 
     source = _source(name, weights)
     check_size(name, size)
     model = family(name).graph(name, size)
+    if source is not None and size != family(name).size:
+        progress.say(f"{name} was pretrained at {family(name).size} pixels and gets {size}, which is image.size")
     if source is None:
         _draw(model)
     elif isinstance(source, Source):

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from thaw import backbone, efficientnet_lite, records
+from thaw import backbone, efficientnet_lite, progress, records
 from thaw.framework import keras
 
 SHARED = Path(os.environ.get("THAW_SHARED", Path(__file__).parents[3] / "shared"))
@@ -58,6 +58,16 @@ def test_random_weights_are_the_same_in_every_process_and_at_every_size(model: k
     assert all(np.std(kernel) > 0 for kernel in kernels)
     smaller = backbone.build(model.name, "random", 32)
     assert backbone.weights_sha256(model, "random") == backbone.weights_sha256(smaller, "random")
+
+
+def test_another_size_than_that_of_the_pretraining_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress.console, "_force_terminal", True)
+    for weights, size, said in (("package", 64, 1), ("package", 224, 0), ("random", 64, 0)):
+        backbone.build("efficientnet_lite0", weights, size)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == ["efficientnet_lite0 was pretrained at 224 pixels and gets 64, which is image.size"] * said
 
 
 def test_package_weights_are_those_of_the_pinned_file() -> None:
