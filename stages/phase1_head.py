@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw import backbone as backbones
 from thaw import canary as canaries
 from thaw import config, features, images, layout, model, out_of_sample, progress, schema, seeds, tracking, training
 
@@ -31,9 +30,9 @@ def main() -> None:
     settings = config.load(Config)
     with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
         seeds.fix(settings.phase1.seed)
-        run.note("weights_sha256", sha256 := backbones.weights_sha256(**vars(settings.backbone)))
-        card = model.Card(settings.backbone, sha256, settings.image, settings.head, images.classes())
+        card = model.Card(settings.backbone, "", settings.image, settings.head, images.classes())
         classifier = model.build(card, weights=settings.backbone.weights)
+        run.note("weights_sha256", sha256 := classifier.card.weights_sha256)
 
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
         verdict = canaries.check(classifier.backbone, images.few(card.image, train.paths), settings.phase1.canary)

@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,24 @@ def test_a_command_is_one_that_the_project_understands(
             "dvc": check_dvc,
         }
         checks[program](arguments)
+
+
+def test_the_weights_of_an_example_can_be_had() -> None:
+    from thaw import applications, provenance  # noqa: PLC0415 -- TensorFlow
+
+    chosen = set()
+    for command in itertools.chain.from_iterable(map(commands, DOCUMENTS)):
+        program, *arguments = shlex.split(command)
+        if program == "python" and arguments[:2] == ["-m", "thaw.config"]:
+            with contextlib.chdir(ROOT):
+                backbone = config.check(yaml.safe_load(config.compose(arguments[2:]))).backbone
+            if backbone.weights == "imagenet" and not backbone.sha256:
+                chosen.add(backbone.name)
+    assert chosen
+    for name in chosen:
+        row = applications.ROWS[name]
+        shape = (row.size, row.size, 3)
+        assert provenance.wanted(partial(applications.network, row, "imagenet", input_shape=shape)).pinned, name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -92,9 +92,15 @@ ROWS: dict[str, Application] = {
     "efficientnet_v2_b3": Application(
         "EfficientNetV2B3", 300, "imagenet", 12_930_622, _EFFICIENTNET, scales_itself=True
     ),
-    "efficientnet_v2_s": Application("EfficientNetV2S", 384, "-1..1", 20_331_360, _EFFICIENTNET, scales_itself=True),
-    "efficientnet_v2_m": Application("EfficientNetV2M", 480, "-1..1", 53_150_388, _EFFICIENTNET, scales_itself=True),
-    "efficientnet_v2_l": Application("EfficientNetV2L", 480, "-1..1", 117_746_848, _EFFICIENTNET, scales_itself=True),
+    "efficientnet_v2_s": Application(
+        "EfficientNetV2S", 384, "-1..0.99", 20_331_360, _EFFICIENTNET, scales_itself=True
+    ),
+    "efficientnet_v2_m": Application(
+        "EfficientNetV2M", 480, "-1..0.99", 53_150_388, _EFFICIENTNET, scales_itself=True
+    ),
+    "efficientnet_v2_l": Application(
+        "EfficientNetV2L", 480, "-1..0.99", 117_746_848, _EFFICIENTNET, scales_itself=True
+    ),
     "inception_v3": Application("InceptionV3", 299, "-1..1", 21_802_784, _INCEPTION, smallest=75),
     "inception_resnet_v2": Application("InceptionResNetV2", 299, "-1..1", 54_336_736, _INCEPTION_RESNET, smallest=75),
     "xception": Application("Xception", 299, "-1..1", 20_861_480, _NUMBERED, smallest=71),

@@ -5,21 +5,18 @@ import importlib
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from thaw import applications, efficientnet_lite, foreign, provenance, records, torch_checkpoint
+from thaw import applications, efficientnet_lite, foreign, networks, progress, provenance, records, torch_checkpoint
 from thaw.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
 RANDOM_SEED = 0
-# Pixels, of the input of a custom network that is only built to look at its weights.
-SIZE_OF_CUSTOM = 224
 
 
 @dataclass(frozen=True)
@@ -105,8 +102,19 @@ def family(name: str) -> Family:
         ValueError: there is none.
     """
     if name not in TABLE:
-        raise ValueError(f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {name!r}")
+        raise ValueError(networks.unknown(name))
     return TABLE[name]
+
+
+def check_size(name: str, size: int) -> None:
+    """Require a size that the network of a row takes.
+
+    Raises:
+        ValueError: it is smaller.
+    """
+    smallest = family(name).smallest
+    if size < smallest:
+        raise ValueError(f"image.size: expected {smallest} pixels or more, as {name} needs, received {size}")
 
 
 def _source(name: str, weights: str) -> Source | Path | None:
@@ -174,12 +182,12 @@ def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str 
         ValueError: unknown name or word, or weights that are missing, damaged or another network's.
     """
     if name in foreign.NAMES:
-        return _foreign(name, weights, size, builder, pixels)
+        return _foreign(name, weights, size, builder, pixels, sha256)
     source = _source(name, weights)
-    smallest = family(name).smallest
-    if size < smallest:
-        raise ValueError(f"image.size: expected {smallest} pixels or more, as {name} needs, received {size}")
+    check_size(name, size)
     model = family(name).graph(name, size)
+    if source is not None and size != family(name).size:
+        progress.say(f"{name} was pretrained at {family(name).size} pixels and gets {size}, which is image.size")
     if source is None:
         _draw(model)
     elif isinstance(source, Source):
@@ -196,79 +204,58 @@ def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str 
     return model
 
 
-def _foreign(name: str, weights: str, size: int, builder: str, pixels: str) -> keras.Model:
+def _foreign(name: str, weights: str, size: int, builder: str, pixels: str, sha256: str) -> keras.Model:
+    if name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
+        _folder_sha256(weights, sha256)  # before anything of it is loaded
     model = foreign.build(name, weights, size, builder, pixels, pretrained=True)
     if name == foreign.CUSTOM and weights == "random":
         _draw(model)
     elif name == foreign.CUSTOM and isinstance(file := _source(name, weights), Path):
+        provenance.check(file, sha256)
         _load_file(model, file)
     return model
 
 
-def weights_sha256(name: str, weights: str, *, builder: str = "", pixels: str = "", sha256: str = "") -> str:
+def _folder_sha256(weights: str, sha256: str) -> str:
+    found = foreign.digest(foreign.folder(weights))
+    _require(found, sha256, weights)
+    return found
+
+
+def _require(found: str, sha256: str, what: str) -> None:
+    if sha256 not in ("", found):
+        raise ValueError(f"backbone.sha256: expected {what} to have the sha256 {sha256}, received {found}")
+
+
+def weights_sha256(network: keras.Model, weights: str, *, sha256: str = "") -> str:
     """Hex digest that tells pretrained weights from others.
 
-    It is the file's, or the folder's. For ``random`` and ``builder``, which have no file, it is that of the built
-    network's weights: their float32 bytes, in the model's order.
+    It is the file's, or the folder's. For ``random`` and ``builder``, which have no file, it is that of the network's
+    weights: their float32 bytes, in the model's order.
 
     Args:
+        network: from ``build``, with these weights, before it is trained.
         sha256: that it must be; empty: any. Random weights are the program's own, so theirs is not asked.
     """
-    if name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
-        found = foreign.digest(foreign.folder(weights))
-        if sha256 not in ("", found):
-            raise ValueError(f"backbone.sha256: expected {weights} to have the sha256 {sha256}, received {found}")
-        return found
-    source = _source(name, weights)
+    if network.name in (foreign.KERAS_HUB, foreign.SAVED_MODEL):
+        return _folder_sha256(weights, sha256)
+    source = _source(network.name, weights)
     if isinstance(source, Path):
         provenance.check(source, sha256)
         return records.sha256(source)
     if source is not None:
         return records.sha256(source.file(sha256))
-    size = SIZE_OF_CUSTOM if name == foreign.CUSTOM else family(name).smallest
     digest = hashlib.sha256()
-    for array in build(name, weights, size, builder=builder, pixels=pixels).get_weights():
+    for array in network.get_weights():
         digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    if weights == "builder":
+        _require(digest.hexdigest(), sha256, "the weights that the builder gives")
     return digest.hexdigest()
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Print the table's rows or, given a row's name, its blocks: what ``phase2.unfreeze`` can be and what it costs.
-
-    Args:
-        arguments: nothing, or a row's name and perhaps the size of the input in pixels.
-    """
-    if not arguments:
-        print(f"{'name':22} {'size':>7} {'smallest':>8} {'parameters':>11} {'pixels':>9}   weights")
-        for name, row in TABLE.items():
-            words = ", ".join((*row.sources, "random"))
-            print(
-                f"{name:22} {row.size:4} px {row.smallest:5} px {row.parameters:11,} {row.pixels:>9}   "
-                f"{words} or a .weights.h5 file"
-            )
-        return
-    name, *size = arguments
-    model = build(name, "random", int(size[0]) if size else family(name).size)
-    # A command may look up to a module that itself imports this one; the library may not, so it is no import above.
-    boundaries = importlib.import_module("thaw.boundaries")
-    _, outputs = boundaries.producers(model)
-    print(
-        f"{'block':22} {'layers':>6} {'from here':>9} {'parameters':>11} {'computation':>11} {'from here':>9}   "
-        f"{'enters as':>15} {'KB fp16':>8}"
-    )
-    for cut, following in pairwise(boundaries.every(model)):
-        layers = model.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
-        parameters = sum(layer.count_params() for layer in layers)
-        shape = outputs[cut.tensor_layer].shape[1:]
-        print(
-            f"{cut.block:22} {len(layers):6} {cut.thawed_layers:9} {parameters:11,} "
-            f"{cut.share - following.share:11.1%} {cut.share:9.1%}   "
-            f"{' x '.join(map(str, shape)):>15} {2 * math.prod(shape) / 1000:8.1f}"
-        )
 
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
-    except ValueError as error:
-        sys.exit(f"thaw.backbone: {error}")
+        # A command may look up to a module that itself imports this one. The library may not: it is no import above.
+        importlib.import_module("thaw.blocks").main(sys.argv[1:])
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"thaw.backbone: {' '.join(str(error).split())}")

@@ -11,18 +11,19 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 
-from thaw import backbone, cost
+from thaw import backbone, cost, progress
 from thaw.framework import keras
+from thaw.phases import VARIABLES
 
 # How blocks are usually called, for networks that are no row of the table: the first that finds two or more.
 USUAL_NAMES = (
     r".*?((?:stage|stack|group|conv)_?\d+_(?:block|unit|layer)_?\d+[a-z]?)(?![0-9a-z])",
     r".*?((?:block|layer|mixed|encoder_layer|transformer_layer)_?\d+[a-z]?)(?![0-9a-z])",
 )
-_VARIABLES = "variables:"
 _PART = "part_"
 _COUNT, _BLOCKS, _SHARE = r"\d+", r"(\d+) ?blocks?", r"(\d+(?:\.\d+)?) ?%"
 
@@ -204,9 +205,9 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
     """
     cuts = every(model)
     total = cuts[0].thawed_layers
-    snapped = False
-    if unfreeze.startswith(_VARIABLES) and unfreeze != _VARIABLES:
-        cut = replace(cuts[0], variables=unfreeze.removeprefix(_VARIABLES))
+    snapped, count, share = False, 0, 0.0
+    if unfreeze.startswith(VARIABLES) and unfreeze != VARIABLES:
+        cut = replace(cuts[0], variables=unfreeze.removeprefix(VARIABLES))
     elif unfreeze in ("all", "none"):
         cut = cuts[0] if unfreeze == "all" else cuts[-1]
     elif re.fullmatch(_COUNT, unfreeze) and 1 <= int(unfreeze) <= total:
@@ -228,7 +229,15 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
                 f"received {unfreeze!r}"
             )
         cut = named[0]
-    return replace(cut, snapped=snapped, requested=unfreeze)
+    found = replace(cut, snapped=snapped, requested=unfreeze)
+    if snapped and (cut.share > 2 * share if share else cut.thawed_layers > 2 * count):
+        _warn(f"phase2.unfreeze: {found.describe()}, more than twice as much; {model.name} has no cut that is nearer")
+    return found
+
+
+@cache  # both phases look for the same cut, and one of them may look twice
+def _warn(text: str) -> None:
+    progress.warn(text)
 
 
 def split(model: keras.Model, boundary: Boundary) -> tuple[keras.Model, keras.Model]:

@@ -48,12 +48,27 @@ def settled(unfreeze: str, labels: Mapping[str, np.ndarray]) -> str:
     """
     if unfreeze != AUTO:
         return unfreeze
+    progress.say(reason(unfreeze, labels))
+    return rule(*_measured(labels))
+
+
+def reason(unfreeze: str, labels: Mapping[str, np.ndarray]) -> str:
+    """Why ``auto`` has become what ``settled`` says, for people and for the records; empty for any other word.
+
+    Args:
+        labels: as of ``settled``.
+    """
+    if unfreeze != AUTO:
+        return ""
+    accuracy, images = _measured(labels)
+    share = rule(accuracy, images)
+    return f"auto: frozen features are right on {accuracy:.1%}, {images:g} images a class: thaw {share}"
+
+
+def _measured(labels: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    """The accuracy of frozen features, and the training images of the median class."""
     right = [
         np.load(layout.out_of_sample(split), allow_pickle=False).argmax(axis=1) == truth
         for split, truth in labels.items()
     ]
-    accuracy = float(np.concatenate(right).mean())
-    images = float(np.median(np.unique(labels["train"], return_counts=True)[1]))
-    share = rule(accuracy, images)
-    progress.say(f"auto: frozen features are right on {accuracy:.1%}, {images:g} images a class: thaw {share}")
-    return share
+    return float(np.concatenate(right).mean()), float(np.median(np.unique(labels["train"], return_counts=True)[1]))

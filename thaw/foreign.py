@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thaw import applications, schema
+from thaw import applications, networks
 from thaw import pixels as contracts
 from thaw.framework import keras, numbered_from_the_start, tf
+from thaw.networks import HANDLE, KAGGLE, PIN
 
-CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = schema.FOREIGN
+CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = networks.FOREIGN
 INSTALL = "install the extra with: pip install 'thaw[hub]'"
-KAGGLE, PIN = "kaggle://", "#sha256:"
 _PRESET = "config.json"  # all of a preset that tells its architecture
 _SAVED = "saved_model.pb"
 
@@ -93,9 +93,9 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
         given = keras.Input((size, size, 3), name="pixels", dtype="float32")
         scaled = contracts.scaled(given, pixels)
         if name == CUSTOM:
-            features = _flat(_custom(builder, size), scaled)
+            features = _flat(_custom(builder, size), scaled, "backbone.builder")
         elif name == KERAS_HUB:
-            features = _flat(_preset(folder(weights, _PRESET), pretrained), scaled)
+            features = _flat(_preset(folder(weights, _PRESET), pretrained), scaled, "backbone.weights")
         else:
             features = _saved(folder(weights, _SAVED), scaled)
         if len(features.shape) not in (2, 3, 4):
@@ -117,25 +117,61 @@ def _saved(path: Path, tensor: Any) -> Any:
         ) from error
 
 
-def _flat(network: keras.Model, tensor: Any) -> Any:
-    """The network's layers, called one by one on another input, so that it can be cut between them."""
-    if not isinstance(network, keras.Model) or len(getattr(network, "inputs", None) or ()) != 1:
-        raise ValueError(f"backbone.builder: expected a Keras model of one input, received {type(network).__name__}")
+def _flat(network: Any, tensor: Any, key: str) -> Any:
+    """The network's layers, called one by one on another input, so that it can be cut between them.
+
+    Args:
+        key: of the configuration, which names the network.
+    """
+    if not isinstance(network, keras.Model):
+        raise ValueError(f"{key}: expected a Keras model, received {type(network).__name__}")
+    try:
+        features, outputs = _called(network, tensor)
+    except Exception as error:  # whatever a layer raises
+        raise ValueError(
+            f"{key}: expected a network of one input, images {tuple(tensor.shape)} float32, received {network.name}, "
+            f"which does not take them ({_reason(error)})"
+        ) from error
+    if outputs != 1:
+        raise ValueError(f"{key}: expected a network of one output, received {network.name} with {outputs}")
+    return features
+
+
+def _called(network: keras.Model, tensor: Any) -> tuple[Any, int]:
+    """What the network makes of the tensor, and how many outputs it has."""
+    if isinstance(network, keras.Sequential):
+        for layer in network.layers:
+            tensor = layer(tensor)
+        return tensor, 1
     operations = getattr(network, "operations", [])
     if not operations or any(len(operation._inbound_nodes) != 1 for operation in operations):
-        return network(tensor)  # as one layer: it can be thawed as a whole
-    return applications.again(network, tensor, operations[0].name)
+        made = keras.tree.flatten(network(tensor))  # as one layer: it can be thawed as a whole
+        return made[0], len(made)
+    if len(network.inputs) != 1:
+        raise ValueError(f"it has {len(network.inputs)} inputs")
+    return applications.again(network, tensor, operations[0].name), len(network.outputs)
 
 
 def _custom(builder: str, size: int) -> keras.Model:
     module, _, function = builder.partition(":")
     try:
         build_network = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # an import runs code of the user's too
         raise ValueError(
-            f"backbone.builder: expected package.module:function that can be imported, received {builder!r} ({error})"
+            f"backbone.builder: expected package.module:function that can be imported, received {builder!r} "
+            f"({_reason(error)})"
         ) from error
-    return build_network(size)
+    try:
+        return build_network(size)
+    except Exception as error:  # whatever code of the user's raises
+        raise ValueError(
+            f"backbone.builder: expected {builder} to build a network of {size} pixels (image.size), received "
+            f"{_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}".removesuffix(": ")
 
 
 def _preset(path: Path, pretrained: bool) -> keras.Model:
@@ -143,14 +179,20 @@ def _preset(path: Path, pretrained: bool) -> keras.Model:
         import keras_hub  # noqa: PLC0415 -- an extra, and slow to import
     except ImportError as error:
         raise ValueError(f"backbone.name=keras_hub: expected the package keras-hub, found none; {INSTALL}") from error
-    return keras_hub.models.Backbone.from_preset(str(path), load_weights=pretrained)
+    try:
+        return keras_hub.models.Backbone.from_preset(str(path), load_weights=pretrained)
+    except Exception as error:  # whatever KerasHub raises
+        raise ValueError(
+            f"backbone.weights: expected a preset of an image backbone, received {path}, which does not load "
+            f"({_reason(error)})"
+        ) from error
 
 
 def folder(source: str, marker: str = "") -> Path:
     """The folder that ``backbone.weights`` names: it is there, or Kaggle's client has it or fetches it.
 
     Args:
-        source: a path, or ``kaggle://owner/model/framework/variation/version#sha256:HEX``.
+        source: a path, or ``kaggle://owner/model/framework/variation/version@sha256:HEX``.
         marker: a file that such a folder has; empty: any.
 
     Raises:
@@ -160,8 +202,7 @@ def folder(source: str, marker: str = "") -> Path:
         return _fetched(*source.removeprefix(KAGGLE).partition(PIN)[::2])
     if not (Path(source) / marker).exists():
         raise ValueError(
-            f"backbone.weights: expected a folder{marker and ' with '}{marker}, or "
-            f"{KAGGLE}owner/model/framework/variation/version{PIN}HEX, received {source!r}"
+            f"backbone.weights: expected a folder{marker and ' with '}{marker}, or {HANDLE}, received {source!r}"
         )
     return Path(source)
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,13 @@ def build(card: Card, *, weights: str) -> Classifier:
     """A classifier with a new head.
 
     Args:
+        card: its ``weights_sha256`` is not known before the backbone is built; the classifier's card has it.
         weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
     """
     described = asdict(card.backbone) | {"weights": weights}
     backbone = backbones.build(**described, size=card.image.size)
-    return _with_head(backbone, card, fingerprint(backbone), weights)
+    sha256 = backbones.weights_sha256(backbone, weights, sha256=card.backbone.sha256)
+    return _with_head(backbone, replace(card, weights_sha256=sha256), fingerprint(backbone), weights)
 
 
 def _with_head(backbone: keras.Model, card: Card, pretrained: dict[str, str], source: str) -> Classifier:

@@ -14,6 +14,7 @@ PRECISIONS = ("auto", "float32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
 CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
+VARIABLES = "variables:"  # what phase2.unfreeze begins with where a pattern follows
 FEWEST_STEPS = 128  # that thawed layers need to come to more than their first, harmful steps: docs/performance.md
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
 
@@ -115,6 +116,11 @@ class Phase2:
         one_of(self, "activations", ACTIVATIONS)
         one_of(self, "precision", PRECISIONS)
         _check_balance(self)
+        self._check_unfreeze()
+
+    def _check_unfreeze(self) -> None:
+        if self.unfreeze.startswith(VARIABLES):
+            self._check_pattern(self.unfreeze.removeprefix(VARIABLES))
         number = re.fullmatch(r"([+-]?\d+(?:\.\d+)?) ?(blocks?|%|)", self.unfreeze)
         share = number is not None and number[2] == "%"
         if not self.unfreeze or (
@@ -123,4 +129,21 @@ class Phase2:
             raise ValueError(
                 "phase2.unfreeze: expected a number of layers from 1 (40), of blocks (3blocks), a share of the "
                 f"computation up to 100% (30%), a block's name, none, all or auto, received {self.unfreeze!r}"
+            )
+
+    def _check_pattern(self, pattern: str) -> None:
+        try:
+            re.compile(pattern)
+            fault = "" if pattern else "it is empty"
+        except re.error as error:
+            fault = str(error)
+        if fault:
+            raise ValueError(
+                f"phase2.unfreeze: expected a regular expression after {VARIABLES}, received {self.unfreeze!r} "
+                f"({fault})"
+            )
+        if self.batch_norm == "train":
+            raise ValueError(
+                f"phase2.batch_norm: expected inference or trainable_affine where phase2.unfreeze is {VARIABLES}…, "
+                "received 'train'; the statistics of the whole network would move, whatever the pattern"
             )

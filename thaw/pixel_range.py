@@ -57,6 +57,7 @@ RANGES = {
     "0..255": _plain("0 to 255", 1, 0),
     "0..1": _plain("0 to 1", 1 / 255, 0),
     "-1..1": _plain("-1 to 1", 1 / 127.5, -1),
+    "-1..0.99": _plain("pixel / 128 - 1", 1 / 128, -1),
     "lite": _plain("(pixel - 127) / 128", 1 / 128, -127 / 128),
     "imagenet": _plain("ImageNet's mean 0 and deviation 1", 1 / (255 * DEVIATION), -MEAN / DEVIATION),
     "caffe": Range("0 to 255 less ImageNet's mean, BGR", np.eye(3)[::-1], -CAFFE_MEAN),

@@ -25,6 +25,7 @@ CONTRACTS: dict[str, Contract] = {
     "0..255": Contract(1.0, 0.0, False, "as they are"),
     "0..1": Contract(1 / 255, 0.0, False, "divided by 255"),
     "-1..1": Contract(1 / 127.5, -1, False, "divided by 127.5, less 1"),
+    "-1..0.99": Contract(1 / 128, -1, False, "divided by 128, less 1"),
     "lite": Contract(1 / 128, -127 / 128, False, "less 127, divided by 128"),
     "imagenet": Contract(
         tuple(1 / (255 * deviation) for deviation in _DEVIATION),

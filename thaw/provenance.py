@@ -70,7 +70,9 @@ def obtain(download: Download, sha256: str) -> Path:
         if not (sha256 or download.pinned):
             raise ValueError(
                 f"backbone.sha256: expected the sha256 that {download.name} is to have, since Keras pins none for it, "
-                f"received none, so it is not fetched; set it, or {_by_hand(download)}"
+                f"received none, so it is not fetched; fetch {download.url}, check that it is the file you want, and "
+                f"set backbone.sha256=… to what `sha256sum {download.name}` says; on a machine without internet fetch "
+                f"it elsewhere and {_place(download)}"
             )
         try:
             keras.utils.get_file(download.name, download.url, cache_subdir="models")
@@ -107,10 +109,11 @@ def check(path: Path, sha256: str) -> None:
 
 
 def _by_hand(download: Download) -> str:
-    return (
-        f"on a machine without internet fetch {download.url} elsewhere and put it here as {download.path()}, or give "
-        "its place with backbone.weights"
-    )
+    return f"on a machine without internet fetch {download.url} elsewhere and {_place(download)}"
+
+
+def _place(download: Download) -> str:
+    return f"put it here as {download.path()}, or give its place with backbone.weights"
 
 
 def _hash(path: Path, algorithm: str) -> str:

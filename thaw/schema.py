@@ -1,15 +1,19 @@
 """The configuration's types, units and ranges: one dataclass per group of ``conf/``.
 
 Values live in YAML only, so no field has a default. A range is checked in ``__post_init__``; what two groups must
-agree on is checked by ``Project``. Nothing here imports TensorFlow. The two phases are in ``thaw.phases``.
+agree on is checked by ``Project``. Nothing here imports TensorFlow. The backbone is in ``thaw.networks``, the two
+phases are in ``thaw.phases``.
 """
 
-import difflib
-import re
 from dataclasses import dataclass
 
+from thaw import networks
+
 # Under their own names, so that every group is found here.
-from thaw.phases import Phase1 as Phase1  # noqa: PLC0414  how a type checker is told
+from thaw.networks import FOREIGN as FOREIGN  # noqa: PLC0414  how a type checker is told
+from thaw.networks import NETWORKS as NETWORKS  # noqa: PLC0414
+from thaw.networks import Backbone as Backbone  # noqa: PLC0414
+from thaw.phases import Phase1 as Phase1  # noqa: PLC0414
 from thaw.phases import Phase2 as Phase2  # noqa: PLC0414
 from thaw.policy import Policy
 from thaw.ranges import LARGEST_SEED, between, one_of
@@ -19,20 +23,6 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 POOLINGS = ("avg", "max")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = ("keras", "saved_model")
-# The rows of thaw.backbone.TABLE, which only TensorFlow can build; a test compares the two.
-NETWORKS = (
-    *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
-    *("mobilenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
-    *("resnet50", "resnet101", "resnet152", "resnet50_v2", "resnet101_v2", "resnet152_v2"),
-    *("efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4"),
-    *("efficientnet_b5", "efficientnet_b6", "efficientnet_b7"),
-    *("efficientnet_v2_b0", "efficientnet_v2_b1", "efficientnet_v2_b2", "efficientnet_v2_b3"),
-    *("efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_v2_l"),
-    *("inception_v3", "inception_resnet_v2", "xception", "densenet121", "densenet169", "densenet201"),
-    *("nasnet_mobile", "nasnet_large", "convnext_tiny", "convnext_small", "convnext_base"),
-    *("convnext_large", "convnext_xlarge", "vgg16", "vgg19"),
-)
-FOREIGN = ("custom", "keras_hub", "saved_model")  # backbones from outside the table
 
 
 @dataclass
@@ -103,51 +93,6 @@ class Augment:
         between(self, "translation", 0, 0.5)
         between(self, "brightness", 0, 1)
         between(self, "contrast", 0, 1)
-
-
-@dataclass
-class Backbone:
-    """Which pretrained network, and where its weights come from."""
-
-    name: str  # a row of thaw.backbone.TABLE, or custom, keras_hub or saved_model
-    weights: (
-        str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file;
-        # builder (the custom network's own), or the folder of a preset or a SavedModel
-    )
-    builder: str  # of a custom network, package.module:function; else empty
-    pixels: str  # what a network from outside the table was pretrained on, a word of thaw.pixels; else empty
-    sha256: str  # 64 hex digits that the weights' file must have; empty: not asked for, unless it is to be downloaded
-
-    def __post_init__(self) -> None:
-        if self.name not in (*NETWORKS, *FOREIGN):
-            near = difflib.get_close_matches(self.name, (*NETWORKS, *FOREIGN), n=3, cutoff=0.5)
-            meant = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(
-                f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {self.name!r}{meant}"
-            )
-        foreign = self.name in FOREIGN
-        if bool(self.pixels) != foreign:
-            expected = "a word (-1..1, imagenet …)" if foreign else f"nothing, since {self.name} has its own"
-            raise ValueError(f"backbone.pixels: expected {expected}, received {self.pixels!r}; see docs/backbones.md")
-        if (":" in self.builder) != (self.name == "custom"):
-            expected = "package.module:function" if self.name == "custom" else f"nothing for {self.name}"
-            raise ValueError(f"backbone.builder: expected {expected}, received {self.builder!r}")
-        if self.weights == "builder" and self.name != "custom":
-            raise ValueError(
-                f"backbone.weights: expected builder for a custom network only, received it for {self.name}"
-            )
-        if self.name in ("keras_hub", "saved_model"):
-            if self.weights in ("", "package", "imagenet", "random"):
-                raise ValueError(f"backbone.weights: expected a folder or a handle, received {self.weights!r}")
-        elif self.weights not in ("package", "imagenet", "random", "builder") and not self.weights.endswith(".h5"):
-            raise ValueError(
-                "backbone.weights: expected package, imagenet, random or the path of a .weights.h5 file, "
-                f"received {self.weights!r}"
-            )
-        if not re.fullmatch(r"([0-9a-f]{64})?", self.sha256):
-            raise ValueError(f"backbone.sha256: expected 64 digits 0-9 and a-f, or nothing, received {self.sha256!r}")
-        if self.sha256 and self.weights == "random":
-            raise ValueError("backbone.sha256: expected nothing, since random weights have no file, received a hash")
 
 
 @dataclass
@@ -258,6 +203,12 @@ class Project:
             raise ValueError(
                 "data.val + data.test: expected 0.9 at most, so that something is left to train on, "
                 f"received {self.data.val + self.data.test:g}"
+            )
+        smallest = networks.SMALLEST.get(self.backbone.name, 1)
+        if self.image.size < smallest:
+            raise ValueError(
+                f"image.size: expected {smallest} pixels or more, as {self.backbone.name} needs, received "
+                f"{self.image.size}"
             )
         if self.backbone.name == "saved_model" and "keras" in self.export.formats:
             raise ValueError(

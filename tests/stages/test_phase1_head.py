@@ -51,7 +51,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     # What the figures say of the classifier is true of the one on disk.
     classifier = model.load(layout.PHASE1)
     assert classifier.card.classes == images.classes() == ["class_0", "class_1", "class_2"]
-    pin = backbone.weights_sha256("efficientnet_lite0", "package")
+    pin = backbone.TABLE["efficientnet_lite0"].sources["package"].sha256
     assert classifier.card.weights_sha256 == figures["weights_sha256"] == pin
     val = images.read("data/raw", "val")
     (pixels,) = images.pixels(classifier.card.image, val.paths, len(val))

@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from thaw import applications, backbone, boundaries, exporting, extraction, model, schema
+from thaw import applications, backbone, boundaries, exporting, extraction, model, pixel_range, schema
 from thaw.framework import keras
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,47 @@ def keras_own(name: str, size: int) -> tuple[keras.Model, Any]:
     builder = getattr(keras.applications, applications.ROWS[name].builder)
     own = builder(include_top=False, weights=None, input_shape=(size, size, 3))
     return own, sys.modules[builder.__module__].preprocess_input
+
+
+class ConvolutionError(Exception):
+    """Keras's code has come to a network's first convolution."""
+
+
+def scaling_of(monkeypatch: pytest.MonkeyPatch, build: Callable[[], object]) -> list[keras.layers.Layer]:
+    """The layers with which a network scales its pixels: of those that are called before its first convolution."""
+    called = []
+
+    def note(layer: keras.layers.Layer, *_arguments: object, **_options: object) -> object:
+        if isinstance(layer, keras.layers.Conv2D):
+            raise ConvolutionError
+        called.append(layer)
+        return call(layer, *_arguments, **_options)
+
+    call = keras.layers.Layer.__call__
+    with monkeypatch.context() as patched:
+        patched.setattr(keras.layers.Layer, "__call__", note)
+        with pytest.raises(ConvolutionError):
+            build()
+    return [layer for layer in called if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)]
+
+
+@pytest.mark.parametrize("name", applications.ROWS)
+def test_a_contract_is_what_keras_does_to_pixels_before_the_first_convolution(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = applications.ROWS[name]
+    builder, shape = getattr(keras.applications, row.builder), (row.size, row.size, 3)
+    values = sys.modules[builder.__module__].preprocess_input(pixel_range.CORNERS.astype("float64"))
+    for layer in scaling_of(monkeypatch, lambda: builder(include_top=False, weights="imagenet", input_shape=shape)):
+        if isinstance(layer, keras.layers.Rescaling):
+            values = values * np.array(layer.scale) + np.array(layer.offset)
+        elif layer.input_mean is not None:
+            values = (values - np.array(layer.input_mean)) / np.sqrt(layer.input_variance)
+        else:  # EfficientNet's comes with the weights, and what is called the variance there is the deviation
+            values = (values - pixel_range.MEAN) / np.sqrt(pixel_range.DEVIATION)
+    np.testing.assert_allclose(pixel_range.RANGES[row.pixels](pixel_range.CORNERS), values, rtol=0, atol=1e-6)
+    left = scaling_of(monkeypatch, lambda: applications.network(row, None, input_shape=shape))
+    assert bool(left) == bool(row.scaled_by)
 
 
 @pytest.fixture(scope="module", params=NAMES)

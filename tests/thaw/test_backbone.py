@@ -1,7 +1,5 @@
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from thaw import backbone, efficientnet_lite, records, schema
+from thaw import backbone, efficientnet_lite, progress, records
 from thaw.framework import keras
 
-ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("THAW_SHARED", Path(__file__).parents[3] / "shared"))
 FOLDED = SHARED / "weights" / "mobilenet_v2_imagenet_folded.weights.h5"
 PIXELS = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
@@ -59,14 +56,25 @@ def test_random_weights_are_the_same_in_every_process_and_at_every_size(model: k
     assert _same_weights(model, backbone.build(model.name, "random", 32))
     kernels = [variable for variable in model.weights if variable.name == "kernel"]
     assert all(np.std(kernel) > 0 for kernel in kernels)
-    assert backbone.weights_sha256(model.name, "random") == backbone.weights_sha256(model.name, "random")
+    smaller = backbone.build(model.name, "random", 32)
+    assert backbone.weights_sha256(model, "random") == backbone.weights_sha256(smaller, "random")
+
+
+def test_another_size_than_that_of_the_pretraining_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress.console, "_force_terminal", True)
+    for weights, size, said in (("package", 64, 1), ("package", 224, 0), ("random", 64, 0)):
+        backbone.build("efficientnet_lite0", weights, size)
+        lines = capsys.readouterr().out.splitlines()
+        assert lines == ["efficientnet_lite0 was pretrained at 224 pixels and gets 64, which is image.size"] * said
 
 
 def test_package_weights_are_those_of_the_pinned_file() -> None:
     model = backbone.build("efficientnet_lite0", "package", 64)
     assert np.std(model.get_layer("stem_bn").moving_mean) > 0
     pin = backbone.TABLE["efficientnet_lite0"].sources["package"].sha256
-    assert backbone.weights_sha256("efficientnet_lite0", "package") == pin
+    assert backbone.weights_sha256(model, "package") == pin
 
 
 def test_weights_come_back_from_a_file(model: keras.Model, tmp_path: Path) -> None:
@@ -75,7 +83,7 @@ def test_weights_come_back_from_a_file(model: keras.Model, tmp_path: Path) -> No
     changed.set_weights([array + 0.25 for array in changed.get_weights()])
     changed.save_weights(path)
     assert _same_weights(backbone.build(model.name, str(path), 32), changed)
-    assert backbone.weights_sha256(model.name, str(path)) == records.sha256(path)
+    assert backbone.weights_sha256(model, str(path)) == records.sha256(path)
 
 
 @pytest.mark.skipif(not FOLDED.exists(), reason="the shared MobileNetV2 weights are not here")
@@ -105,9 +113,10 @@ def test_imagenet_weights_are_kerass_download(published: Path) -> None:
     by_hand = published / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
     network.save(by_hand)
     pin = records.sha256(by_hand)
-    assert _same_weights(backbone.build("mobilenet_v2", "imagenet", 64, sha256=pin), network)
-    assert backbone.weights_sha256("mobilenet_v2", "imagenet", sha256=pin) == pin
-    assert backbone.weights_sha256("mobilenet_v2", "imagenet") == pin  # it is on this machine now
+    ours = backbone.build("mobilenet_v2", "imagenet", 64, sha256=pin)
+    assert _same_weights(ours, network)
+    assert backbone.weights_sha256(ours, "imagenet", sha256=pin) == pin
+    assert backbone.weights_sha256(ours, "imagenet") == pin  # it is on this machine now
     assert _same_weights(backbone.build("mobilenet_v2", str(by_hand), 64), network)
 
 
@@ -123,17 +132,17 @@ def test_what_keras_pins_no_hash_for_is_not_fetched_without_one() -> None:
         backbone.build("mobilenet_v2", "imagenet", 64)
 
 
-def _build(name: str, weights: str, sha256: str) -> keras.Model:
-    return backbone.build(name, weights, 64, sha256=sha256)
+def _build(network: keras.Model, weights: str, sha256: str) -> keras.Model:
+    return backbone.build(network.name, weights, 64, sha256=sha256)
 
 
-def _hash(name: str, weights: str, sha256: str) -> str:
-    return backbone.weights_sha256(name, weights, sha256=sha256)
+def _hash(network: keras.Model, weights: str, sha256: str) -> str:
+    return backbone.weights_sha256(network, weights, sha256=sha256)
 
 
 @pytest.mark.parametrize("build", [_build, _hash])
 def test_a_hash_that_is_asked_for_is_checked_whatever_the_source(
-    build: Callable[[str, str, str], object], lite0: keras.Model, tmp_path: Path
+    build: Callable[[keras.Model, str, str], object], lite0: keras.Model, tmp_path: Path
 ) -> None:
     path = tmp_path / "lite0.weights.h5"
     lite0.save_weights(path)
@@ -141,9 +150,9 @@ def test_a_hash_that_is_asked_for_is_checked_whatever_the_source(
         (str(path), records.sha256(path)),
         ("package", efficientnet_lite.VARIANTS["efficientnet_lite0"].sha256),
     ):
-        build("efficientnet_lite0", weights, right)
+        build(lite0, weights, right)
         with pytest.raises(ValueError, match=r"^backbone\.sha256: expected .* to have the sha256 00+, received "):
-            build("efficientnet_lite0", weights, "0" * 64)
+            build(lite0, weights, "0" * 64)
 
 
 def test_weights_of_another_network_are_refused(lite0: keras.Model, tmp_path: Path) -> None:
@@ -196,33 +205,5 @@ def test_the_larger_lites_have_their_packages(name: str) -> None:
     row = backbone.TABLE[name]
     model = backbone.build(name, "package", 64)
     assert model.count_params() == row.parameters
-    assert backbone.weights_sha256(name, "package") == row.sources["package"].sha256
+    assert backbone.weights_sha256(model, "package") == row.sources["package"].sha256
     assert np.std(model.get_layer("stem_bn").moving_mean) > 0
-
-
-def test_the_command_lists_rows_and_blocks(capsys: pytest.CaptureFixture[str]) -> None:
-    backbone.main([])
-    head, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
-    assert head == ["name", "size", "smallest", "parameters", "pixels", "weights"]
-    assert [row[0] for row in rows] == list(backbone.TABLE)
-    by_name = {row[0]: row[1:7] for row in rows}
-    assert by_name["resnet50"] == ["224", "px", "32", "px", "23,587,712", "caffe"]
-    backbone.main(["mobilenet_v2"])
-    blocks = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert " ".join(blocks["block_13"]) == "block_13 9 38 157,888 5.2% 29.9% 14 x 14 x 96 37.6"
-    backbone.main(["mobilenet_v2", "64"])
-    blocks = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
-    assert blocks["block_13"][6:] == ["4", "x", "4", "x", "96", "3.1"]
-
-
-def test_the_schema_knows_every_row() -> None:
-    assert tuple(backbone.TABLE) == schema.NETWORKS
-
-
-def test_the_command_says_in_one_line_what_it_does_not_know() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "thaw.backbone", "resnet"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("thaw.backbone: backbone.name: expected a name that ")
-    assert done.stderr.count("\n") == 1

@@ -77,6 +77,27 @@ def test_of_two_cuts_equally_near_the_one_that_thaws_less_is_taken(lite0: keras.
     assert (cut.block, cut.thawed_layers) == ("block_6b", 38)
 
 
+@pytest.mark.parametrize(
+    ("unfreeze", "said"),
+    [
+        ("1%", "phase2.unfreeze: 1% of the computation asked, 5% thawed: from top on, more than twice as much; "),
+        ("1", "phase2.unfreeze: 1 layers asked, 3 thawed: from top on, more than twice as much; efficientnet_lite0 "),
+        ("40", ""),
+        ("30%", ""),
+        ("all", ""),
+    ],
+)
+def test_much_more_than_was_asked_is_said_once(
+    lite0: keras.Model, capsys: pytest.CaptureFixture[str], unfreeze: str, said: str
+) -> None:
+    boundaries._warn.cache_clear()
+    for _ in range(2):
+        boundaries.find(lite0, unfreeze)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == bool(said)
+    assert not said or said in lines[0]
+
+
 def test_boundaries_describe_themselves(lite0: keras.Model) -> None:
     said = {
         word: boundaries.find(lite0, word).describe()

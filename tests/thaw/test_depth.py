@@ -29,7 +29,9 @@ def test_auto_is_settled_by_what_phase_1_left(tmp_path: Path, monkeypatch: pytes
         said[: len(truth) // 10, 1] += 0.1
         np.save(layout.out_of_sample(split), said.astype("float32"))
     assert depth.settled("auto", labels) == depth.rule(0.9, 250)
+    assert depth.reason("auto", labels) == "auto: frozen features are right on 90.0%, 250 images a class: thaw 50%"
     assert depth.settled("block_6b", labels) == "block_6b"
+    assert depth.reason("block_6b", labels) == ""
 
 
 def test_what_the_rule_says_is_a_depth() -> None:

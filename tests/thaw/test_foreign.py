@@ -1,6 +1,8 @@
+import hashlib
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,56 @@ def vector(size):
 
 def nothing(size):
     return "no model"
+
+def chain(size):
+    network = keras.Sequential(name="chain")
+    for number in range(3):
+        network.add(keras.layers.Conv2D(4, 3, name=f"block_{number}"))
+    return network
+
+def chain_of_images(size):
+    network = keras.Sequential([keras.Input((size, size, 3))])
+    for layer in chain(size).layers:
+        network.add(layer)
+    return network
+
+class Subclass(keras.Model):
+    def __init__(self, size):
+        super().__init__()
+        self.inner = keras.layers.Conv2D(4, 3)
+
+    def call(self, images):
+        return self.inner(images)
+
+class Pair(Subclass):
+    def call(self, images):
+        return self.inner(images), images
+
+def twice(size):
+    given = keras.Input((size, size, 3))
+    layer = keras.layers.Conv2D(3, 3)
+    return keras.Model(given, layer(layer(given)))
+
+def two_outputs(size):
+    given = keras.Input((size, size, 3))
+    x = keras.layers.Conv2D(4, 3)(given)
+    return keras.Model(given, [x, keras.layers.ReLU()(x)], name="two")
+
+def two_inputs(size):
+    given = [keras.Input((size, size, 3)) for _ in range(2)]
+    return keras.Model(given, keras.layers.Add()(given))
+
+def wider(size):
+    given = keras.Input((2 * size, 2 * size, 3))
+    return keras.Model(given, keras.layers.Dense(4)(keras.layers.Flatten()(given)), name="wide")
+
+def large(size):
+    assert size >= 64, "too small"
+    return residual(size)
+
+def grown(size):
+    given = keras.Input((size, size, 3))
+    return keras.Model(given, keras.layers.Dense(size)(keras.layers.Flatten()(given)))
 """
 
 
@@ -126,11 +178,57 @@ def test_a_builders_own_weights_are_kept_and_its_pixels_scaled(builder: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("function", "blocks"),
+    [
+        ("chain", ["block_0", "block_1", "block_2", ""]),
+        ("chain_of_images", ["block_0", "block_1", "block_2", ""]),
+        ("Subclass", ["part_1", ""]),
+        ("twice", ["part_1", ""]),
+    ],
+)
+def test_a_model_is_cut_where_keras_can_look_into_it_and_else_one_block(
+    builder: str, function: str, blocks: list[str]
+) -> None:
+    of = classifier("custom", "random", f"{builder}:{function}")
+    assert [cut.block for cut in boundaries.every(of.backbone)] == blocks
+    assert [cut.share for cut in boundaries.every(of.backbone)][:: len(blocks) - 1] == [1, 0]
+    assert trained(of, "all") == set(of.pretrained)
+
+
+def test_the_digest_of_a_builders_weights_is_that_of_the_network_that_is_used(builder: str) -> None:
+    described = schema.Backbone("custom", "builder", f"{builder}:grown", "0..1", "")
+    card = model.Card(described, "", IMAGE, HEAD, ["ant", "bee"])
+    keras.utils.set_random_seed(3)
+    of = model.build(card, weights="builder")
+    arrays = [np.ascontiguousarray(array, "<f4").tobytes() for array in of.backbone.get_weights()]
+    assert of.card.weights_sha256 == hashlib.sha256(b"".join(arrays)).hexdigest()
+    keras.utils.set_random_seed(3)
+    right = replace(card, backbone=replace(described, sha256=of.card.weights_sha256))
+    assert model.build(right, weights="builder").card.weights_sha256 == of.card.weights_sha256
+    wrong = replace(card, backbone=replace(described, sha256="0" * 64))
+    with pytest.raises(
+        ValueError, match=r"^backbone\.sha256: expected the weights that the builder gives to have the "
+    ):
+        model.build(wrong, weights="builder")
+
+
+@pytest.mark.parametrize(
     ("function", "message"),
     [
         ("our_networks:none_such", "expected package.module:function that can be imported"),
         ("no_such_module:build", "expected package.module:function that can be imported"),
-        ("our_networks:nothing", "expected a Keras model of one input, received str"),
+        (
+            "our_networks:large",
+            "expected our_networks:large to build a network of 32 pixels .*AssertionError: too small",
+        ),
+        ("our_networks:nothing", "expected a Keras model, received str"),
+        ("our_networks:two_outputs", "expected a network of one output, received two with 2"),
+        ("our_networks:Pair", "expected a network of one output, received pair with 2"),
+        ("our_networks:two_inputs", "expected a network of one input, .* does not take them .*it has 2 inputs"),
+        (
+            "our_networks:wider",
+            "expected a network of one input, images .*32, 32, 3. float32, received wide, which does",
+        ),
     ],
 )
 @pytest.mark.usefixtures("builder")
@@ -194,9 +292,9 @@ def cached(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_what_kaggles_client_has_is_taken_if_its_hash_is_right(cached: str, tmp_path: Path) -> None:
     folder = tmp_path / "kaggle/models/us/net/tensorFlow2/small/1"
-    assert foreign.folder(f"{cached}#sha256:{foreign.digest(folder)}") == folder
+    assert foreign.folder(f"{cached}@sha256:{foreign.digest(folder)}") == folder
     with pytest.raises(ValueError, match=f"with sha256 {'0' * 64}, received {foreign.digest(folder)}"):
-        foreign.folder(f"{cached}#sha256:{'0' * 64}")
+        foreign.folder(f"{cached}@sha256:{'0' * 64}")
     with pytest.raises(ValueError, match="received a handle without its hash"):
         foreign.folder(cached)
 
@@ -212,7 +310,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     (tmp_path / "config.json").write_text("{}")
-    for name, weights in (("keras_hub", str(tmp_path)), ("saved_model", "kaggle://a/b/c/d/1#sha256:0")):
+    for name, weights in (("keras_hub", str(tmp_path)), ("saved_model", f"kaggle://a/b/c/d/1@sha256:{'0' * 64}")):
         with pytest.raises(ValueError, match=r"install the extra with: pip install 'thaw\[hub\]'"):
             classifier(name, weights)
 
@@ -251,11 +349,25 @@ def test_a_preset_of_kerashub_is_cut_trained_exported_and_loaded_where_it_is_not
     check_export(of, tmp_path, ["keras", "saved_model"])
 
 
+def test_a_preset_that_does_not_load_is_the_fault_of_the_weights(tmp_path: Path) -> None:
+    pytest.importorskip("keras_hub")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"^backbone\.weights: expected a preset of an image backbone, received "):
+        classifier("keras_hub", str(tmp_path))
+
+
 def test_the_hash_of_a_folder_is_of_its_files(saved: Path, tmp_path: Path) -> None:
     before = foreign.digest(saved)
-    assert backbone.weights_sha256("saved_model", str(saved), pixels="0..1", sha256=before) == before
-    with pytest.raises(ValueError, match=rf"^backbone\.sha256: expected .* to have the sha256 0, received {before}"):
-        backbone.weights_sha256("saved_model", str(saved), pixels="0..1", sha256="0")
+    network = backbone.build("saved_model", str(saved), SIZE, pixels="0..1", sha256=before)
+    assert backbone.weights_sha256(network, str(saved), sha256=before) == before
+    for ask in (
+        lambda: backbone.build("saved_model", str(saved), SIZE, pixels="0..1", sha256="0"),
+        lambda: backbone.weights_sha256(network, str(saved), sha256="0"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"^backbone\.sha256: expected .* to have the sha256 0, received {before}"
+        ):
+            ask()
     saved.rename(tmp_path / "elsewhere")
     assert foreign.digest(tmp_path / "elsewhere") == before
     (tmp_path / "elsewhere" / "new").touch()

@@ -21,6 +21,7 @@ def test_a_contract_is_what_keras_calls_a_mode(contract: str, mode: str) -> None
 def test_the_other_contracts() -> None:
     np.testing.assert_array_equal(scaled("0..255")(PIXELS), PIXELS)
     np.testing.assert_allclose(scaled("0..1")(PIXELS), PIXELS / 255, atol=1e-6)
+    np.testing.assert_allclose(scaled("-1..0.99")(PIXELS), PIXELS / 128 - 1, atol=1e-6)
     np.testing.assert_allclose(scaled("lite")(PIXELS), (PIXELS - 127) / 128, atol=1e-6)
 
 

@@ -64,7 +64,10 @@ def test_nothing_is_fetched_without_a_hash(home: Path, tmp_path: Path) -> None:
     ) as error:
         provenance.obtain(download, "")
     assert "\n" not in str(error.value)
-    assert download.url in str(error.value)
+    assert f"fetch {download.url}, check that it is the file you want, and set backbone.sha256=… to " in str(
+        error.value
+    )
+    assert "`sha256sum ours.h5`" in str(error.value)
     assert str(home / "ours.h5") in str(error.value)
     assert not home.exists()
     # A file that somebody has put there is taken.

@@ -35,9 +35,9 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("augment", "contrast", float("nan"), "augment.contrast: expected 0 to 1, received nan"),
     ("backbone", "pixels", "imagenet", "backbone.pixels: expected nothing, since efficientnet_lite0 has its own"),
     ("backbone", "builder", "mine:build", "backbone.builder: expected nothing for efficientnet_lite0"),
-    ("backbone", "weights", "builder", "backbone.weights: expected builder for a custom network only"),
-    ("backbone", "name", "custom", "backbone.pixels: expected a word"),
-    ("backbone", "weights", "ImageNet", "backbone.weights: expected package, imagenet, random or the path"),
+    ("backbone", "weights", "builder", "backbone.weights: efficientnet_lite0 expects package, random or the path"),
+    ("backbone", "name", "custom", "backbone.pixels: expected one of 0..255, 0..1, "),
+    ("backbone", "weights", "ImageNet", "backbone.weights: efficientnet_lite0 expects package, random or the path"),
     ("head", "pooling", "mean", "head.pooling: expected one of avg, max, received 'mean'"),
     ("head", "units", [256], "head.dropout: expected one rate for each of the 1 head.units, received 2"),
     ("head", "units", [256, 0], "head.units: expected widths of 1 or more, received [256, 0]"),
@@ -58,6 +58,13 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("phase2", "unfreeze", "2.5blocks", "received '2.5blocks'"),
     ("phase2", "unfreeze", "0%", "received '0%'"),
     ("phase2", "unfreeze", "101%", "received '101%'"),
+    (
+        "phase2",
+        "unfreeze",
+        "variables:",
+        "expected a regular expression after variables:, received 'variables:' (it is",
+    ),
+    ("phase2", "unfreeze", "variables:[", "received 'variables:[' (unterminated character set at position 0)"),
     ("phase2", "epochs", 1001, "phase2.epochs: expected 1 to 1000"),
     ("phase2", "epochs", "many", "phase2.epochs: expected 1 to 1000 epochs or auto, received 'many'"),
     ("phase2", "batch_size", 0, "phase2.batch_size: expected 1 to 4096 images"),
@@ -94,6 +101,7 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("phase2", "unfreeze", "12.5%"),
     ("phase2", "unfreeze", "100%"),
     ("phase2", "unfreeze", "auto"),
+    ("phase2", "unfreeze", "variables:block_1[56]"),
     ("phase2", "epochs", "auto"),
     ("phase2", "epochs", 7),
     ("phase2", "warmup", 0.5),
@@ -151,6 +159,23 @@ def test_phase_2_must_be_slower_than_phase_1_unless_a_fast_one_is_meant(sound: s
 def test_something_must_be_left_to_train_on(sound: schema.Project) -> None:
     with pytest.raises(ValueError, match=r"data\.val \+ data\.test: expected 0\.9 at most.*received 1"):
         replace(sound, data=replace(sound.data, val=0.5, test=0.5))
+
+
+def test_an_image_is_not_smaller_than_the_network_takes(sound: schema.Project) -> None:
+    inception = replace(sound.backbone, name="inception_v3", weights="imagenet")
+    replace(sound, backbone=inception, image=replace(sound.image, size=75))
+    with pytest.raises(
+        ValueError, match=r"^image\.size: expected 75 pixels or more, as inception_v3 needs, received 74$"
+    ):
+        replace(sound, backbone=inception, image=replace(sound.image, size=74))
+
+
+def test_of_some_variables_alone_the_statistics_do_not_move(sound: schema.Project) -> None:
+    pattern = replace(sound.phase2, unfreeze="variables:block_6", batch_norm="trainable_affine")
+    with pytest.raises(
+        ValueError, match=r"^phase2\.batch_norm: expected .* where phase2\.unfreeze is variables:…, rec"
+    ):
+        replace(pattern, batch_norm="train")
 
 
 def test_values_live_in_yaml_only_and_come_back_as_they_were(sound: schema.Project) -> None:
