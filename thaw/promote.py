@@ -112,8 +112,8 @@ def _check_memory(name: str, memory: str) -> None:
     here = layout.MEMORY.read_text(encoding="utf-8")
     if here not in (memory, trial.committed(layout.MEMORY)):
         raise ValueError(
-            f"{layout.MEMORY}: expected each image where {name} had it, or a file that git has, found another division; "
-            "commit or copy it if you need it, delete it, and promote again, which writes the trial's"
+            f"{layout.MEMORY}: expected each image where {name} had it, or a file that git has, found another "
+            "division; commit or copy it if you need it, delete it, and promote again, which writes the trial's"
         )
 
 
