@@ -40,9 +40,13 @@ class Boundary:
     snapped: bool  # another number of layers, or another share, was asked for
     requested: str
     variables: str = ""  # a pattern: of all that is behind the cut, only variables of such a path are trained
+    reason: str = ""  # for what was requested, where ``auto`` has chosen it
 
     def describe(self) -> str:
-        """One line for users."""
+        """One line for users and for the records."""
+        return "; ".join(filter(None, (self.reason, self._cut())))
+
+    def _cut(self) -> str:
         total = self.thawed_layers + self.frozen_layers
         where = f"from {self.block} on" if self.block else "the backbone stays frozen"
         if self.variables:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from thaw import layout, progress
+from thaw import layout
 
 AUTO = "auto"
 
@@ -48,7 +48,6 @@ def settled(unfreeze: str, labels: Mapping[str, np.ndarray]) -> str:
     """
     if unfreeze != AUTO:
         return unfreeze
-    progress.say(reason(unfreeze, labels))
     return rule(*_measured(labels))
 
 

@@ -83,8 +83,9 @@ def boundary(
     classifier: model.Classifier, unfreeze: str, train: images.Images, val: images.Images
 ) -> boundaries.Boundary:
     """The cut that ``phase2.unfreeze`` means, also where that depends on how far phase 1 got."""
-    settled = depth.settled(unfreeze, {"train": train.labels, "val": val.labels})
-    return boundaries.find(classifier.backbone, settled)
+    labels = {"train": train.labels, "val": val.labels}
+    cut = boundaries.find(classifier.backbone, depth.settled(unfreeze, labels))
+    return replace(cut, reason=depth.reason(unfreeze, labels))
 
 
 def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:

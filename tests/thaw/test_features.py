@@ -14,6 +14,7 @@ from thaw import (
     extraction,
     features,
     images,
+    layout,
     model,
     preprocessing,
     records,
@@ -181,6 +182,19 @@ def test_phase_ones_inputs_are_pooled_features(settings: Settings, train: images
         expected = np.asarray(classifier.pool(classifier.backbone(pixels(split), training=False)))
         np.testing.assert_allclose(all_of(source, len(split)), expected, rtol=1e-3, atol=1e-3 * expected.max())
     assert not np.array_equal(all_of(inputs.train, 10, 1), all_of(inputs.train, 10, 2))
+
+
+def test_what_auto_was_decided_by_is_a_part_of_what_is_said_of_the_cut(
+    tmp_path: Path, train: images.Images, val: images.Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layout.PHASE1.mkdir(parents=True)
+    for split, labels in (("train", train.labels), ("val", val.labels)):
+        np.save(layout.out_of_sample(split), np.eye(3, dtype=np.float32)[labels])
+    classifier = built()
+    described = features.boundary(classifier, "auto", train, val).describe()
+    assert described.startswith("auto: frozen features are right on 100.0%, 3 images a class: thaw 10%; 10% of the ")
+    assert features.boundary(classifier, "40", train, val) == boundaries.find(classifier.backbone, "40")
 
 
 @pytest.mark.parametrize(("name", "depths"), [("efficientnet_lite0", []), ("custom", []), ("custom", ["2blocks"])])
