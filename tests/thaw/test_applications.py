@@ -205,6 +205,34 @@ def test_the_exported_file_and_the_engines_say_the_same(name: str, tmp_path: Pat
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", backbone.TABLE)
+def test_every_network_is_thawed_at_its_ends_and_in_the_middle_and_exported(name: str, tmp_path: Path) -> None:
+    image = schema.Image(backbone.TABLE[name].smallest, "squash", "bilinear", antialias=True)
+    head = schema.Head(pooling="avg", units=[], dropout=[], l2=0)
+    card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, head, ["ant", "bee"])
+    classifier = model.build(card, weights="random")
+    pixels = pixels_for(classifier.backbone)
+    *cuts, _ = boundaries.every(classifier.backbone)
+    # From the top down, so that what each of them leaves frozen is still as it was pretrained.
+    for cut in (cuts[-1], cuts[len(cuts) // 2], cuts[0]):
+        frozen, thawed = model.thaw(classifier, cut)
+        witness = model.witness(classifier, thawed)
+        # A step of one length, and wrong answers: random weights make some gradients huge and others nothing.
+        thawed.compile(keras.optimizers.Lion(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        arriving = features(frozen, pixels)
+        thawed.train_on_batch(arriving, features(thawed, arriving).argmin(axis=1))
+        model.check(classifier, witness)
+        now = model.fingerprint(classifier.backbone)
+        assert any(now[path] != classifier.pretrained[path] for path in now.keys() - witness.keys())
+    deployed = exporting.serving(classifier)
+    deployed.save(tmp_path / "model.keras")
+    loaded, whole = keras.models.load_model(tmp_path / "model.keras"), pixels.astype("uint8")
+    said = np.asarray(deployed(whole))
+    assert np.isfinite(said).all()
+    np.testing.assert_allclose(loaded(whole), said, atol=1e-6)
+
+
 def test_conf_has_an_option_for_every_row() -> None:
     options = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "backbone").glob("*.yaml")}
     named = {stem: option.get("backbone", option)["name"] for stem, option in options.items()}
