@@ -31,3 +31,15 @@ def test_what_was_imported_before_stays() -> None:
 def test_what_fails_inside_leaves_nothing_hidden() -> None:
     code = "from thaw import imports\ntry:\n    with imports.without():\n        import pandas\n"
     assert run(f"{code}except ImportError:\n    import pandas\n    print('there')") == "there\n"
+
+
+def test_nobody_looks_for_garbage_among_what_was_imported_but_later_does() -> None:
+    inside = "import gc\nfrom thaw import imports\nwith imports.without():\n    print(gc.isenabled())\n    import thaw.schema"
+    assert run(f"{inside}\nprint(gc.isenabled(), gc.get_freeze_count() > 0)") == "False\nTrue True\n"
+
+
+def test_who_has_turned_the_collection_off_finds_it_off() -> None:
+    code = (
+        "import gc\ngc.disable()\nfrom thaw import imports\nwith imports.without():\n    pass\nprint(gc.isenabled())"
+    )
+    assert run(code) == "False\n"
