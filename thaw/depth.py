@@ -1,73 +1,51 @@
-"""How deep to thaw where ``phase2.unfreeze`` is ``auto``: by how far the frozen network gets, with how many images.
+"""How deep to thaw where ``phase2.unfreeze`` is ``auto``: by where in the network frozen features know the task best.
 
 Yosinski et al. (2014), arXiv:1411.1792, find that the higher a layer, the more particular it is to what the network
-was trained on, and the more is lost by keeping it, the further away the new task is. But the more layers are trained,
-the more images they need, or they learn them by heart. So the rule has two sides. How far away the task is, is
-measured: by the share of images on which frozen features and a head that was not trained on these images are wrong.
+was trained on, and the more is lost by keeping it, the further away the new task is. Where that begins can be told:
+close to what the network was trained on, each block adds to what features know of the task, up to the output; far from
+it, blocks add nothing from some depth on, or take away. So what is thawed depends on the loss that the best place has
+less than the output (``thaw.probing``). Other things equal less is thawed, which costs less.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from thaw import layout
+from thaw.probing import Probe
 
 AUTO = "auto"
 
-# Shares of the forward pass that are thawed. A row for each range of images per class, of which the median class has
-# fewer than the first number; a column for each range of the frozen network's error, below the numbers of ERRORS.
+# What part of the output's loss the best place must have less, and the share of the forward pass that is thawed then.
 # benchmarks/depths.py measures what each depth gives on given images.
-ERRORS = (0.05, 0.15, 1.0)
-SHARES = (
-    (50, ("10%", "20%", "20%")),
-    (200, ("20%", "30%", "50%")),
-    (float("inf"), ("30%", "50%", "75%")),
-)
+RULE = ((0.1, "75%"), (0.0, "30%"))
 
 
-def rule(frozen_accuracy: float, images_per_class: float) -> str:
-    """The share of the computation to thaw, as ``phase2.unfreeze`` says it.
+@dataclass(frozen=True)
+class Choice:
+    """What ``auto`` stands for, and why."""
 
-    Args:
-        frozen_accuracy: of frozen features on images that the head was not trained on, 0 to 1.
-        images_per_class: training images of the median class.
-    """
-    row = next(shares for limit, shares in SHARES if images_per_class < limit)
-    return next(share for limit, share in zip(ERRORS, row, strict=True) if 1 - frozen_accuracy < limit or limit == 1)
+    share: str  # of the computation, as ``phase2.unfreeze`` says it
+    reason: str  # one line
 
 
-def settled(unfreeze: str, labels: Mapping[str, np.ndarray]) -> str:
-    """``unfreeze`` as it is, or, for ``auto``, what the rule makes of phase 1.
-
-    Phase 1 leaves what it says of every image that its head, or one fitted like it, has not seen: of the training
-    images in turns, of the validation images at the end. Phase 2 depends on these files, so the answer is the same in
-    every run.
+def lead(probes: Sequence[Probe]) -> float:
+    """What part of the output's loss the best place has less: 0, the output is the best, to 1.
 
     Args:
-        labels: of the splits train and val, (n,) int64 each.
+        probes: the output's first.
     """
-    if unfreeze != AUTO:
-        return unfreeze
-    return rule(*_measured(labels))
+    return 1 - min(probe.loss for probe in probes) / max(probes[0].loss, 1e-12)
 
 
-def reason(unfreeze: str, labels: Mapping[str, np.ndarray]) -> str:
-    """Why ``auto`` has become what ``settled`` says, for people and for the records; empty for any other word.
+def choose(probes: Sequence[Probe], labels: np.ndarray) -> Choice:
+    """What is thawed of a network.
 
     Args:
-        labels: as of ``settled``.
+        probes: of places all over it, the output's first.
     """
-    if unfreeze != AUTO:
-        return ""
-    accuracy, images = _measured(labels)
-    share = rule(accuracy, images)
-    return f"auto: frozen features are right on {accuracy:.1%}, {images:g} images a class: thaw {share}"
-
-
-def _measured(labels: Mapping[str, np.ndarray]) -> tuple[float, float]:
-    """The accuracy of frozen features, and the training images of the median class."""
-    right = [
-        np.load(layout.out_of_sample(split), allow_pickle=False).argmax(axis=1) == truth
-        for split, truth in labels.items()
-    ]
-    return float(np.concatenate(right).mean()), float(np.median(np.unique(labels["train"], return_counts=True)[1]))
+    share = next(share for least, share in RULE if lead(probes) >= least)
+    best = min(probes, key=lambda probe: probe.loss)
+    where = f"before {best.block} ({best.accuracy:.1%} right)" if best.block else "at the output"
+    reason = f"auto: frozen features are best {where}, {probes[0].accuracy:.1%} right at the output: thaw {share}"
+    return Choice(share, reason)

@@ -23,6 +23,7 @@ from thaw import (
     model,
     out_of_sample,
     preprocessing,
+    probing,
     schema,
 )
 from thaw.activations import Frozen
@@ -58,13 +59,26 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     return Inputs(train_reader, val_reader, frozen.views(), "cached", "pooled features cached")
 
 
+def probed(classifier: model.Classifier, settings: Any, train: images.Images) -> list[probing.Probe]:
+    """What frozen features of each depth know of the task, by the training images as they are.
+
+    Args:
+        settings: has the groups augment and compute.
+    """
+    frozen = _frozen(classifier, settings, probing.outputs(classifier), classifier.backbone.input)
+    (readers,) = activations.cached(frozen, [(train, 1)])
+    rows = [clean(reader) for reader in readers]
+    return probing.probes(probing.places(classifier), rows, train.labels, len(classifier.card.classes))
+
+
 def _at_cuts(classifier: model.Classifier, settings: Any, train: images.Images, val: images.Images) -> dict[str, Any]:
     """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them."""
     outputs: dict[str, Any] = {}
     backbone = classifier.backbone
     for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
         if unfreeze == depth.AUTO:
-            continue  # it is chosen by what phase 1 comes to, so nobody knows it yet
+            outputs |= probing.outputs(classifier)  # it is chosen by them, so nobody knows it yet
+            continue
         try:
             cut = boundaries.find(backbone, unfreeze)
         except ValueError:
@@ -79,13 +93,16 @@ def _at_cuts(classifier: model.Classifier, settings: Any, train: images.Images, 
     return outputs
 
 
-def boundary(
-    classifier: model.Classifier, unfreeze: str, train: images.Images, val: images.Images
-) -> boundaries.Boundary:
-    """The cut that ``phase2.unfreeze`` means, also where that depends on how far phase 1 got."""
-    labels = {"train": train.labels, "val": val.labels}
-    cut = boundaries.find(classifier.backbone, depth.settled(unfreeze, labels))
-    return replace(cut, reason=depth.reason(unfreeze, labels))
+def boundary(classifier: model.Classifier, settings: Any, train: images.Images) -> boundaries.Boundary:
+    """The cut that ``phase2.unfreeze`` means, also where that depends on what frozen features know.
+
+    Args:
+        settings: has the groups augment, compute and phase2.
+    """
+    if settings.phase2.unfreeze != depth.AUTO:
+        return boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+    chosen = depth.choose(probed(classifier, settings, train), train.labels)
+    return replace(boundaries.find(classifier.backbone, chosen.share), reason=chosen.reason)
 
 
 def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:

@@ -167,8 +167,7 @@ def _trial(this: Job) -> str:
     settings, begun = HydraConfig.get(), this.begun
     told = {"sweep": this.folder.name, "parent": begun["parent"], "label": trial.label(this.shown)}
     told["swept"] = {key: value for key, _, value in (override.partition("=") for override in this.shown)}
-    jobs = int(settings.launcher.get("n_jobs") or 1)
-    environment = room.environment(settings.job.num, jobs if jobs > 0 else leash.cores())
+    environment = room.environment(settings.job.num, room.at_once(settings.launcher, settings.sweeper))
     environment[pipeline_run.TRIAL] = json.dumps(told)
     kept = [override for override in this.overrides if not override.startswith("compute.depths=")]
     if begun["owner"] != leash.myself() and threading.current_thread() is threading.main_thread():

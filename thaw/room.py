@@ -4,8 +4,21 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
+from typing import Any
 
 from thaw import leash
+
+
+def at_once(launcher: Mapping[str, Any], sweeper: Mapping[str, Any]) -> int:
+    """How many trials run at a time on this machine: what the launcher takes, if the sweeper gives it as many.
+
+    Args:
+        launcher, sweeper: Hydra's settings of these. A sampler's ``n_jobs`` is how many it chooses together.
+    """
+    jobs = int(launcher.get("n_jobs") or 1)
+    taken = jobs if jobs > 0 else leash.cores()
+    return min(taken, int(sweeper.get("n_jobs") or taken))
 
 
 def environment(number: int, jobs: int) -> dict[str, str]:

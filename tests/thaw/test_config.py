@@ -254,6 +254,6 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_stage_ends_without_looking_for_garbage_among_all_it_has_made() -> None:
     made = "def main():\n    kept.extend([] for _ in range(10**5))"
-    code = f"import gc\nfrom thaw import config\nkept = []\n{made}\nconfig.run(main, 'stage')\nprint(gc.get_freeze_count() > 10**5)"
-    done = command("-c", code)
+    code = f"import gc\nfrom thaw import config\nkept = []\n{made}\nconfig.run(main, 'stage')\n"
+    done = command("-c", f"{code}print(gc.get_freeze_count() > 10**5)")
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr

@@ -14,7 +14,6 @@ from thaw import (
     extraction,
     features,
     images,
-    layout,
     model,
     preprocessing,
     records,
@@ -185,16 +184,27 @@ def test_phase_ones_inputs_are_pooled_features(settings: Settings, train: images
 
 
 def test_what_auto_was_decided_by_is_a_part_of_what_is_said_of_the_cut(
-    tmp_path: Path, train: images.Images, val: images.Images, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, train: images.Images
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    layout.PHASE1.mkdir(parents=True)
-    for split, labels in (("train", train.labels), ("val", val.labels)):
-        np.save(layout.out_of_sample(split), np.eye(3, dtype=np.float32)[labels])
     classifier = built()
-    described = features.boundary(classifier, "auto", train, val).describe()
-    assert described.startswith("auto: frozen features are right on 100.0%, 3 images a class: thaw 10%; 10% of the ")
-    assert features.boundary(classifier, "40", train, val) == boundaries.find(classifier.backbone, "40")
+    assert features.boundary(classifier, settings, train) == boundaries.find(classifier.backbone, "40")
+    settings.phase2.unfreeze = "auto"
+    said = features.boundary(classifier, settings, train).describe()
+    assert re.match(r"auto: frozen features are best .*\d% right.*: thaw (\d+%); \1 of the computation asked, ", said)
+
+
+def test_phase_one_leaves_what_auto_is_decided_by_and_the_same_is_found_without_it(
+    settings: Settings, train: images.Images, val: images.Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = built()
+    settings.phase2.unfreeze = "auto"
+    alone = features.probed(classifier, settings, train)
+    settings.compute.cache_dir += "_other"
+    features.pooled(classifier, settings, train, val)
+    monkeypatch.setattr(extraction, "engine", refuse)
+    found = features.probed(classifier, settings, train)
+    assert [(probe.block, probe.share) for probe in found] == [(probe.block, probe.share) for probe in alone]
+    np.testing.assert_allclose([probe.loss for probe in found], [probe.loss for probe in alone], rtol=1e-2)
 
 
 @pytest.mark.parametrize(("name", "depths"), [("efficientnet_lite0", []), ("custom", []), ("custom", ["2blocks"])])

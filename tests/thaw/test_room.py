@@ -20,3 +20,20 @@ def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(mo
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert "OMP_NUM_THREADS" not in room.environment(0, 2)
     assert room.environment(0, 1)["TF_NUM_INTRAOP_THREADS"] == "7"  # as Ray says it
+
+
+@pytest.mark.parametrize(
+    ("launcher", "sweeper", "expected"),
+    [
+        ({}, {}, 1),  # one after the other, every combination
+        ({"n_jobs": 4}, {}, 4),
+        ({"n_jobs": -1}, {}, leash.cores()),  # as joblib has it
+        ({"n_jobs": 4}, {"n_jobs": 1}, 1),  # a sampler that learns from each
+        ({"n_jobs": 4}, {"n_jobs": 20}, 4),
+        ({"n_jobs": None}, {"n_jobs": 20}, 1),
+    ],
+)
+def test_as_many_run_at_once_as_are_given_and_taken(
+    launcher: dict[str, int], sweeper: dict[str, int], expected: int
+) -> None:
+    assert room.at_once(launcher, sweeper) == expected
