@@ -350,12 +350,8 @@ def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> No
     }
     contracts = {words(name)[0]: text for name, text in table(BACKBONES, "contract", "what becomes of a pixel")}
     assert contracts == {name: contract.description for name, contract in pixels.CONTRACTS.items()}
-    rule = table(BACKBONES, "images of the median class", "error below 5 %", "below 15 %", "more")
-    assert depth.ERRORS == (0.05, 0.15, 1)
-    assert [tuple(itertools.chain.from_iterable(map(words, shares))) for _, *shares in rule] == [
-        shares for _, shares in depth.SHARES
-    ]
-    assert [limit for limit, *_ in rule] == [f"fewer than {limit}" for limit, _ in depth.SHARES[:-1]] + ["more"]
+    for said in (f"**`{depth.NEAR}`**", f"**`{depth.FAR}`**", f"{depth.TIMES:g} times", f"{depth.NEIGHBOURS} nearest"):
+        assert said in BACKBONES.read_text(encoding="utf-8"), said
 
 
 def test_the_table_of_options_has_every_option_and_names_the_defaults() -> None:

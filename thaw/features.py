@@ -5,6 +5,7 @@ the activation cache, in which every view of an image is computed once, or strea
 """
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,11 +20,11 @@ from thaw import (
     extraction,
     images,
     imbalance,
+    layout,
     mixing,
     model,
     out_of_sample,
     preprocessing,
-    probing,
     schema,
 )
 from thaw.activations import Frozen
@@ -52,33 +53,25 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     Args:
         settings: has the groups augment, compute and phase2.
     """
-    backbone = classifier.backbone
-    outputs = {f"pool:{classifier.card.head.pooling}": classifier.pool(backbone.output)}
-    frozen = _frozen(classifier, settings, outputs | _at_cuts(classifier, settings, train, val), backbone.input)
+    outputs = _pool(classifier) | _at_cuts(classifier, settings, train, val)
+    frozen = _frozen(classifier, settings, outputs, classifier.backbone.input)
     (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
     return Inputs(train_reader, val_reader, frozen.views(), "cached", "pooled features cached")
 
 
-def probed(classifier: model.Classifier, settings: Any, train: images.Images) -> list[probing.Probe]:
-    """What frozen features of each depth know of the task, by the training images as they are.
-
-    Args:
-        settings: has the groups augment and compute.
-    """
-    frozen = _frozen(classifier, settings, probing.outputs(classifier), classifier.backbone.input)
-    (readers,) = activations.cached(frozen, [(train, 1)])
-    rows = [clean(reader) for reader in readers]
-    return probing.probes(probing.places(classifier), rows, train.labels, len(classifier.card.classes))
+def _pool(classifier: model.Classifier) -> dict[str, Any]:
+    """The tensor that the head sees."""
+    return {f"pool:{classifier.card.head.pooling}": classifier.pool(classifier.backbone.output)}
 
 
 def _at_cuts(classifier: model.Classifier, settings: Any, train: images.Images, val: images.Images) -> dict[str, Any]:
     """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them."""
     outputs: dict[str, Any] = {}
     backbone = classifier.backbone
-    for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
-        if unfreeze == depth.AUTO:
-            outputs |= probing.outputs(classifier)  # it is chosen by them, so nobody knows it yet
-            continue
+    wanted = [settings.phase2.unfreeze, *settings.compute.depths]
+    # Which of its two ``auto`` will take is decided by what comes out of this pass.
+    words = [[depth.NEAR, depth.FAR] if word == depth.AUTO else [word] for word in wanted]
+    for unfreeze in dict.fromkeys(itertools.chain(*words)):
         try:
             cut = boundaries.find(backbone, unfreeze)
         except ValueError:
@@ -94,14 +87,19 @@ def _at_cuts(classifier: model.Classifier, settings: Any, train: images.Images, 
 
 
 def boundary(classifier: model.Classifier, settings: Any, train: images.Images) -> boundaries.Boundary:
-    """The cut that ``phase2.unfreeze`` means, also where that depends on what frozen features know.
+    """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
 
     Args:
         settings: has the groups augment, compute and phase2.
     """
-    if settings.phase2.unfreeze != depth.AUTO:
-        return boundaries.find(classifier.backbone, settings.phase2.unfreeze)
-    chosen = depth.choose(probed(classifier, settings, train), train.labels)
+    unfreeze = settings.phase2.unfreeze
+    if unfreeze != depth.AUTO:
+        return boundaries.find(classifier.backbone, unfreeze)
+    frozen = _frozen(classifier, settings, _pool(classifier), classifier.backbone.input)
+    ((reader,),) = activations.cached(frozen, [(train, 1)])
+    rows = depth.sample(len(train))
+    said = np.load(layout.out_of_sample("train"), allow_pickle=False)
+    chosen = depth.choose(clean(reader)(rows), said[rows], train.labels[rows])
     return replace(boundaries.find(classifier.backbone, chosen.share), reason=chosen.reason)
 
 

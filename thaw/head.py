@@ -4,11 +4,11 @@ from thaw import schema
 from thaw.framework import keras
 
 
-def pool(head: schema.Head, name: str = "pool") -> keras.layers.Layer:
+def pool(head: schema.Head) -> keras.layers.Layer:
     """(batch, height, width, channels) → (batch, channels)."""
     if head.pooling == "max":
-        return keras.layers.GlobalMaxPooling2D(name=name)
-    return keras.layers.GlobalAveragePooling2D(name=name)
+        return keras.layers.GlobalMaxPooling2D(name="pool")
+    return keras.layers.GlobalAveragePooling2D(name="pool")
 
 
 def build(head: schema.Head, channels: int, classes: int) -> keras.Model:

@@ -2,30 +2,68 @@ import numpy as np
 import pytest
 
 from thaw import backbone, boundaries, depth
-from thaw.probing import Probe
 
-LABELS = np.repeat([0, 1, 2], [300, 250, 40])
-
-
-def probes(*losses: float) -> list[Probe]:
-    return [Probe(f"block_{number}" if number else "", number / 10, 0.9, loss) for number, loss in enumerate(losses)]
+CLASSES = 4
+LABELS = np.arange(400) % CLASSES
 
 
-def test_the_lead_is_what_the_output_lacks() -> None:
-    assert depth.lead(probes(0.2, 0.3, 0.4)) == 0
-    assert depth.lead(probes(0.4, 0.3, 0.1, 0.2)) == pytest.approx(0.75)
+def head(errors: int) -> np.ndarray:
+    """What a head says that is wrong on so many images."""
+    said = np.eye(CLASSES, dtype=np.float32)[LABELS]
+    said[:errors] = np.roll(said[:errors], 1, axis=1)
+    return said
 
 
-def test_what_knows_nothing_wrong_has_no_lead() -> None:
-    assert depth.lead(probes(0, 0, 0)) in (0, 1)
+def features(together: float) -> np.ndarray:
+    """Features that vary by class so much, and by other things in many more directions."""
+    random = np.random.default_rng(0)
+    centres, others = random.normal(size=(CLASSES, 64)), random.normal(size=(50, 64))
+    return (together * centres[LABELS] + others[random.integers(0, 50, 400)]).astype(np.float32)
 
 
-def test_the_further_the_task_the_more_is_thawed() -> None:
-    shares = [float(depth.choose(probes(1, loss), LABELS).share[:-1]) for loss in (2, 1, 0.95, 0.9, 0.5, 0.1)]
-    assert shares == sorted(shares) and shares[0] < shares[-1]
+def test_where_neighbours_are_of_one_class_little_is_thawed() -> None:
+    chosen = depth.choose(features(together=5), head(20), LABELS)
+    assert chosen.share == depth.NEAR
+    assert chosen.reason == (
+        "auto: frozen features tell the class of 95.0% by a head and of 100.0% by the 5 nearest images, a task near "
+        f"what the network knows: thaw {depth.NEAR}"
+    )
+
+
+def test_where_only_a_head_finds_the_class_most_is_thawed() -> None:
+    chosen = depth.choose(features(together=0), head(20), LABELS)
+    assert chosen.share == depth.FAR and "far from what the network knows" in chosen.reason
+
+
+@pytest.mark.parametrize(("errors", "share"), [(200, depth.FAR), (290, depth.NEAR)])
+def test_what_a_head_does_not_find_either_is_not_far_but_unknown(errors: int, share: str) -> None:
+    # Neighbours that tell nothing are wrong on about three quarters.
+    assert depth.choose(features(together=0), head(errors), LABELS).share == share
+
+
+def test_a_difference_that_may_be_chance_thaws_little() -> None:
+    wrong = depth.neighbours(features(together=5), LABELS) != LABELS
+    assert not wrong.any()
+    few, said = features(together=5), head(0)
+    few[[0, 1]] = few[[1, 0]]  # two neighbours are wrong, the head never is
+    assert depth.choose(few, said, LABELS).share == depth.NEAR
+
+
+def test_an_image_is_no_neighbour_of_itself_and_a_draw_goes_to_the_nearest() -> None:
+    angles = np.array([0.0, 0.1, 0.3, 2.0, 2.1])
+    points = np.stack([np.cos(angles), np.sin(angles), np.zeros(5)], axis=1).astype(np.float32)
+    # All others are neighbours of five: two of class 1, which are nearer, and two of class 2.
+    assert depth.neighbours(points, np.array([0, 1, 1, 2, 2]))[0] == 1
+    assert depth.neighbours(points[:2], np.array([0, 1])).tolist() == [1, 0]
+
+
+def test_the_sample_is_the_same_each_time_and_never_larger_than_there_are() -> None:
+    assert depth.sample(7).tolist() == list(range(7))
+    many = depth.sample(10**5)
+    assert len(set(many.tolist())) == depth.SAMPLE and np.array_equal(many, depth.sample(10**5))
 
 
 def test_what_the_rule_says_is_a_depth() -> None:
     network = backbone.build("efficientnet_lite0", "random", 32)
-    for _, share in depth.RULE:
-        assert 0 < boundaries.find(network, share).share < 1
+    near, far = (boundaries.find(network, share).share for share in (depth.NEAR, depth.FAR))
+    assert 0 < near < far < 1

@@ -11,9 +11,11 @@ from thaw import (
     activations,
     augment,
     boundaries,
+    depth,
     extraction,
     features,
     images,
+    layout,
     model,
     preprocessing,
     records,
@@ -184,27 +186,32 @@ def test_phase_ones_inputs_are_pooled_features(settings: Settings, train: images
 
 
 def test_what_auto_was_decided_by_is_a_part_of_what_is_said_of_the_cut(
-    settings: Settings, train: images.Images
+    settings: Settings, train: images.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    layout.PHASE1.mkdir(parents=True)
+    np.save(layout.out_of_sample("train"), np.eye(3, dtype=np.float32)[train.labels])
     classifier = built()
     assert features.boundary(classifier, settings, train) == boundaries.find(classifier.backbone, "40")
     settings.phase2.unfreeze = "auto"
     said = features.boundary(classifier, settings, train).describe()
-    assert re.match(r"auto: frozen features are best .*\d% right.*: thaw (\d+%); \1 of the computation asked, ", said)
+    assert re.match(r"auto: frozen features tell the class of 100.0% by .*: thaw (\d+%); \1 of the computation", said)
 
 
-def test_phase_one_leaves_what_auto_is_decided_by_and_the_same_is_found_without_it(
-    settings: Settings, train: images.Images, val: images.Images, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("chosen", [depth.NEAR, depth.FAR])
+def test_after_phase_one_auto_takes_no_image_through_the_frozen_layers(
+    settings: Settings, train: images.Images, val: images.Images, monkeypatch: pytest.MonkeyPatch, chosen: str
 ) -> None:
+    monkeypatch.setattr(np, "load", lambda *_, **__: np.eye(3, dtype=np.float32)[train.labels])
+    monkeypatch.setattr(depth, "choose", lambda *_: depth.Choice(chosen, "auto: this"))
     classifier = built()
     settings.phase2.unfreeze = "auto"
-    alone = features.probed(classifier, settings, train)
-    settings.compute.cache_dir += "_other"
     features.pooled(classifier, settings, train, val)
     monkeypatch.setattr(extraction, "engine", refuse)
-    found = features.probed(classifier, settings, train)
-    assert [(probe.block, probe.share) for probe in found] == [(probe.block, probe.share) for probe in alone]
-    np.testing.assert_allclose([probe.loss for probe in found], [probe.loss for probe in alone], rtol=1e-2)
+    cut = features.boundary(classifier, settings, train)
+    assert cut.describe().startswith(f"auto: this; {chosen} of the computation asked")
+    inputs = features.at_boundary(model.thaw(classifier, cut)[0], cut, classifier, settings, train, val)
+    assert inputs.kind == "cached" and inputs.views == 3
 
 
 @pytest.mark.parametrize(("name", "depths"), [("efficientnet_lite0", []), ("custom", []), ("custom", ["2blocks"])])
@@ -242,9 +249,9 @@ def test_images_that_pass_leave_the_activations_at_every_depth_of_a_sweep(
     # Three views of each cut, and in phase 1 of the pooled features.
     assert rows(settings.compute.cache_dir) == 3 * (3 + (phase == 1))
     monkeypatch.setattr(extraction, "engine", refuse)
-    for depth in ("20", "40", "block_6a"):
-        settings.phase2.unfreeze = depth
-        cut, frozen, _ = parts(classifier, depth)
+    for unfreeze in ("20", "40", "block_6a"):
+        settings.phase2.unfreeze = unfreeze
+        cut, frozen, _ = parts(classifier, unfreeze)
         inputs = features.at_boundary(frozen, cut, *given[1:])
         expected = np.asarray(frozen(pixels(train), training=False))
         np.testing.assert_allclose(all_of(inputs.train, 10), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
