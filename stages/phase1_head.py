@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from thaw import canary as canaries
-from thaw import config, features, images, layout, model, out_of_sample, progress, schema, seeds, tracking, training
+from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
 
 STAGE = "phase1_head"
 
@@ -47,10 +45,7 @@ def main() -> None:
 
         model.check(classifier, classifier.pretrained)
         model.save(layout.PHASE1, classifier)
-        rows, seed, count = features.clean(inputs.train), settings.phase1.seed, len(card.classes)
-        np.save(layout.out_of_sample("train"), out_of_sample.probabilities(rows, train.labels, count, seed))
-        rows = features.clean(inputs.val)
-        np.save(layout.out_of_sample("val"), out_of_sample.trained(rows, len(val), classifier.head))
+        features.leave(inputs, classifier, train, val, settings.phase1.seed)
         training.record(STAGE, history, [layout.MANIFEST], weights_sha256=sha256, canary=verdict.text)
         progress.result(STAGE, f"{history.summary()} → {layout.PHASE1}")
 

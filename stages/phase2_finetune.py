@@ -27,7 +27,7 @@ def main() -> None:
         seeds.fix(settings.phase2.seed)
         classifier = model.load(layout.PHASE1)
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-        boundary = features.boundary(classifier, settings, train)
+        boundary = features.boundary(classifier, settings.phase2.unfreeze)
         progress.say(boundary.describe())
         history, trained = training.History([], 0, {}), classifier.head
         figures = {"boundary": boundary.describe(), "layers": boundary.thawed_layers}

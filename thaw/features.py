@@ -7,7 +7,7 @@ the activation cache, in which every view of an image is computed once, or strea
 import hashlib
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,15 @@ from thaw import (
     model,
     out_of_sample,
     preprocessing,
+    progress,
+    records,
     schema,
 )
 from thaw.activations import Frozen
 from thaw.framework import keras, tf
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
+LITTLE = 0.5  # share of the computation that is less than what ``auto`` thaws where a task is far
 
 
 @dataclass
@@ -86,21 +89,34 @@ def _at_cuts(classifier: model.Classifier, settings: Any, train: images.Images, 
     return outputs
 
 
-def boundary(classifier: model.Classifier, settings: Any, train: images.Images) -> boundaries.Boundary:
-    """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
+def leave(inputs: Inputs, classifier: model.Classifier, train: images.Images, val: images.Images, seed: int) -> None:
+    """Write what is said of each image by a head that has not learned from it, and what ``auto`` makes of that.
 
     Args:
-        settings: has the groups augment, compute and phase2.
+        inputs: of ``pooled``.
+        classifier: its head is trained.
+        seed: of the division of the training images into parts that are left out in turn.
     """
-    unfreeze = settings.phase2.unfreeze
-    if unfreeze != depth.AUTO:
-        return boundaries.find(classifier.backbone, unfreeze)
-    frozen = _frozen(classifier, settings, _pool(classifier), classifier.backbone.input)
-    ((reader,),) = activations.cached(frozen, [(train, 1)])
-    rows = depth.sample(len(train))
-    said = np.load(layout.out_of_sample("train"), allow_pickle=False)
-    chosen = depth.choose(clean(reader)(rows), said[rows], train.labels[rows])
-    return replace(boundaries.find(classifier.backbone, chosen.share), reason=chosen.reason)
+    rows = clean(inputs.train)
+    said = out_of_sample.probabilities(rows, train.labels, len(classifier.card.classes), seed)
+    np.save(layout.out_of_sample("train"), said)
+    np.save(layout.out_of_sample("val"), out_of_sample.trained(clean(inputs.val), len(val), classifier.head))
+    some = depth.sample(len(train))
+    records.write_json(layout.AUTO_DEPTH, asdict(depth.choose(rows(some), said[some], train.labels[some])))
+
+
+def boundary(classifier: model.Classifier, unfreeze: str) -> boundaries.Boundary:
+    """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
+
+    Who thaws little where ``auto`` would thaw most is told so.
+    """
+    auto = depth.Choice(**records.read_json(layout.AUTO_DEPTH))
+    if unfreeze == depth.AUTO:
+        return replace(boundaries.find(classifier.backbone, auto.share), reason=auto.reason)
+    cut = boundaries.find(classifier.backbone, unfreeze)
+    if auto.share == depth.FAR and 0 < cut.share < LITTLE:
+        progress.warn(f"{auto.reason}; {unfreeze} thaws {cut.share:.0%}, phase2.unfreeze=auto may reach more")
+    return cut
 
 
 def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:

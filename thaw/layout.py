@@ -58,6 +58,10 @@ def out_of_sample(split: str) -> Path:
     return PHASE1 / f"out_of_sample_{split}.npy"
 
 
+# How deep ``phase2.unfreeze=auto`` thaws, and why.
+AUTO_DEPTH = PHASE1 / "auto_depth.json"
+
+
 def validation(folder: Path) -> Path:
     """What the model in a phase's folder says of the validation images: (images, classes) float32.
 

@@ -39,7 +39,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     assert line.startswith("phase1_head: epoch ")
     assert line.endswith(f"→ {layout.PHASE1}")
 
-    unseen = {"out_of_sample_train.npy", "out_of_sample_val.npy"}
+    unseen = {"out_of_sample_train.npy", "out_of_sample_val.npy", layout.AUTO_DEPTH.name}
     assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, model.PRETRAINED, *unseen}
     figures = records.read_json(layout.metrics("phase1_head"))
     about = {"canary", "weights_sha256"}

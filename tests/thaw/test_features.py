@@ -1,6 +1,7 @@
 import re
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -185,33 +186,59 @@ def test_phase_ones_inputs_are_pooled_features(settings: Settings, train: images
     assert not np.array_equal(all_of(inputs.train, 10, 1), all_of(inputs.train, 10, 2))
 
 
-def test_what_auto_was_decided_by_is_a_part_of_what_is_said_of_the_cut(
-    settings: Settings, train: images.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Lets phase 1 have left what it would have ``auto`` thaw."""
     monkeypatch.chdir(tmp_path)
     layout.PHASE1.mkdir(parents=True)
-    np.save(layout.out_of_sample("train"), np.eye(3, dtype=np.float32)[train.labels])
-    classifier = built()
-    assert features.boundary(classifier, settings, train) == boundaries.find(classifier.backbone, "40")
-    settings.phase2.unfreeze = "auto"
-    said = features.boundary(classifier, settings, train).describe()
-    assert re.match(r"auto: frozen features tell the class of 100.0% by .*: thaw (\d+%); \1 of the computation", said)
+    return lambda share: records.write_json(layout.AUTO_DEPTH, {"share": share, "reason": "auto: this"})
 
 
-@pytest.mark.parametrize("chosen", [depth.NEAR, depth.FAR])
-def test_after_phase_one_auto_takes_no_image_through_the_frozen_layers(
-    settings: Settings, train: images.Images, val: images.Images, monkeypatch: pytest.MonkeyPatch, chosen: str
+@pytest.mark.usefixtures("left")
+def test_phase_one_leaves_what_unfitted_heads_say_and_what_auto_makes_of_it(
+    settings: Settings, train: images.Images, val: images.Images
 ) -> None:
-    monkeypatch.setattr(np, "load", lambda *_, **__: np.eye(3, dtype=np.float32)[train.labels])
-    monkeypatch.setattr(depth, "choose", lambda *_: depth.Choice(chosen, "auto: this"))
+    classifier = built()
+    inputs = features.pooled(classifier, settings, train, val)
+    features.leave(inputs, classifier, train, val, seed=0)
+    said = {split: np.load(layout.out_of_sample(split)) for split in ("train", "val")}
+    assert {split: rows.shape for split, rows in said.items()} == {"train": (10, 3), "val": (5, 3)}
+    choice = depth.choose(all_of(inputs.train, 10), said["train"], train.labels)
+    assert records.read_json(layout.AUTO_DEPTH) == asdict(choice)
+
+
+@pytest.mark.parametrize("share", [depth.NEAR, depth.FAR])
+def test_after_phase_one_auto_takes_no_image_through_the_frozen_layers(
+    settings: Settings,
+    train: images.Images,
+    val: images.Images,
+    monkeypatch: pytest.MonkeyPatch,
+    left: Callable[[str], None],
+    share: str,
+) -> None:
     classifier = built()
     settings.phase2.unfreeze = "auto"
     features.pooled(classifier, settings, train, val)
+    left(share)
     monkeypatch.setattr(extraction, "engine", refuse)
-    cut = features.boundary(classifier, settings, train)
-    assert cut.describe().startswith(f"auto: this; {chosen} of the computation asked")
+    cut = features.boundary(classifier, "auto")
+    assert cut.describe().startswith(f"auto: this; {share} of the computation asked")
     inputs = features.at_boundary(model.thaw(classifier, cut)[0], cut, classifier, settings, train, val)
     assert inputs.kind == "cached" and inputs.views == 3
+
+
+@pytest.mark.parametrize(
+    ("share", "unfreeze", "told"),
+    [(depth.FAR, "40", True), (depth.FAR, "110", False), (depth.FAR, "none", False), (depth.NEAR, "40", False)],
+)
+def test_who_thaws_little_where_auto_would_thaw_most_is_told(
+    left: Callable[[str], None], share: str, unfreeze: str, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier = built()
+    left(share)
+    assert features.boundary(classifier, unfreeze) == boundaries.find(classifier.backbone, unfreeze)
+    said = "warning: auto: this; 40 thaws 31%, phase2.unfreeze=auto may reach more\n"
+    assert capsys.readouterr().err == (said if told else "")
 
 
 @pytest.mark.parametrize(("name", "depths"), [("efficientnet_lite0", []), ("custom", []), ("custom", ["2blocks"])])
