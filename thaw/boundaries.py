@@ -196,7 +196,7 @@ def every(model: keras.Model) -> list[Boundary]:
     ]
 
 
-def find(model: keras.Model, unfreeze: str) -> Boundary:
+def find(model: keras.Model, unfreeze: str, *, told: bool = True) -> Boundary:
     """The cut that ``phase2.unfreeze`` means.
 
     Args:
@@ -206,6 +206,7 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
             of blocks from the output (``3blocks``); or a block's name: that block and all behind it; or ``none`` or
             ``all``; or ``variables:PATTERN``, for networks that can't be cut. ``auto`` is ``thaw.depth``'s to turn
             into one of these.
+        told: whether someone is warned who gets more than twice what was asked for.
     """
     cuts = every(model)
     total = cuts[0].thawed_layers
@@ -234,7 +235,7 @@ def find(model: keras.Model, unfreeze: str) -> Boundary:
             )
         cut = named[0]
     found = replace(cut, snapped=snapped, requested=unfreeze)
-    if snapped and (cut.share > 2 * share if share else cut.thawed_layers > 2 * count):
+    if told and snapped and (cut.share > 2 * share if share else cut.thawed_layers > 2 * count):
         _warn(f"phase2.unfreeze: {found.describe()}, more than twice as much; {model.name} has no cut that is nearer")
     return found
 

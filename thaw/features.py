@@ -5,7 +5,6 @@ the activation cache, in which every view of an image is computed once, or strea
 """
 
 import hashlib
-import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -56,7 +55,7 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     Args:
         settings: has the groups augment, compute and phase2.
     """
-    outputs = _pool(classifier) | _at_cuts(classifier, settings, train, val)
+    outputs = _pool(classifier) | _at_cuts(classifier, settings, train, val, {})
     frozen = _frozen(classifier, settings, outputs, classifier.backbone.input)
     (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
     return Inputs(train_reader, val_reader, frozen.views(), "cached", "pooled features cached")
@@ -67,25 +66,31 @@ def _pool(classifier: model.Classifier) -> dict[str, Any]:
     return {f"pool:{classifier.card.head.pooling}": classifier.pool(classifier.backbone.output)}
 
 
-def _at_cuts(classifier: model.Classifier, settings: Any, train: images.Images, val: images.Images) -> dict[str, Any]:
-    """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them."""
-    outputs: dict[str, Any] = {}
-    backbone = classifier.backbone
-    wanted = [settings.phase2.unfreeze, *settings.compute.depths]
-    # Which of its two ``auto`` will take is decided by what comes out of this pass.
-    words = [[depth.NEAR, depth.FAR] if word == depth.AUTO else [word] for word in wanted]
-    for unfreeze in dict.fromkeys(itertools.chain(*words)):
-        try:
-            cut = boundaries.find(backbone, unfreeze)
-        except ValueError:
-            if unfreeze == settings.phase2.unfreeze:
-                raise
-            continue  # the trial that wants it will say so
-        if cut.thawed_layers and cut.frozen_layers:
-            frozen_part, _ = boundaries.split(backbone, cut)
-            more = outputs | {cut.tensor_layer: frozen_part.output}
-            if keep(_frozen(classifier, settings, more, backbone.input), settings, train, val)[0]:
-                outputs = more
+def _at_cuts(
+    classifier: model.Classifier, settings: Any, train: images.Images, val: images.Images, own: dict[str, Any]
+) -> dict[str, Any]:
+    """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them.
+
+    Args:
+        own: the tensor at phase 2's boundary, if that is known; before phase 1 has ended ``auto`` may be one of two.
+    """
+    backbone, outputs = classifier.backbone, dict(own)
+    for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
+        auto = unfreeze == depth.AUTO
+        for word in ([] if own else [depth.NEAR, depth.FAR]) if auto else [unfreeze]:
+            try:
+                cut = boundaries.find(backbone, word, told=not auto)
+            except ValueError:
+                if unfreeze == settings.phase2.unfreeze:
+                    raise
+                continue  # the trial that wants it will say so
+            if cut.thawed_layers and cut.frozen_layers:
+                frozen_part, _ = boundaries.split(backbone, cut)
+                more = outputs | {cut.tensor_layer: frozen_part.output}
+                frozen = _frozen(classifier, settings, more, backbone.input)
+                # What may never be asked for must fit, also where all else is kept whether it does or not.
+                if keep(frozen, settings, train, val)[0] and (not auto or fits(frozen, settings, train, val)):
+                    outputs = more
     return outputs
 
 
@@ -97,19 +102,26 @@ def leave(inputs: Inputs, classifier: model.Classifier, train: images.Images, va
         classifier: its head is trained.
         seed: of the division of the training images into parts that are left out in turn.
     """
-    rows = clean(inputs.train)
-    said = out_of_sample.probabilities(rows, train.labels, len(classifier.card.classes), seed)
-    np.save(layout.out_of_sample("train"), said)
+    rows, count = clean(inputs.train), len(classifier.card.classes)
+    np.save(layout.out_of_sample("train"), out_of_sample.probabilities(rows, train.labels, count, seed))
     np.save(layout.out_of_sample("val"), out_of_sample.trained(clean(inputs.val), len(val), classifier.head))
-    some = depth.sample(len(train))
-    records.write_json(layout.AUTO_DEPTH, asdict(depth.choose(rows(some), said[some], train.labels[some])))
+    some = depth.sample(train.labels, images.clusters(train))
+    # The head learns from the same images that are neighbours, or it would win by their number.
+    features, labels = rows(some), train.labels[some]
+    said = out_of_sample.probabilities(lambda at: features[at], labels, count, depth.SEED)
+    records.write_json(layout.AUTO_DEPTH, asdict(depth.choose(features, said, labels)))
 
 
 def boundary(classifier: model.Classifier, unfreeze: str) -> boundaries.Boundary:
     """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
 
     Who thaws little where ``auto`` would thaw most is told so.
+
+    Raises:
+        ValueError: phase 1 has left nothing.
     """
+    if not layout.AUTO_DEPTH.is_file():
+        raise ValueError(f"{layout.AUTO_DEPTH}: expected what phase 1 leaves, found none; run `dvc repro` first")
     auto = depth.Choice(**records.read_json(layout.AUTO_DEPTH))
     if unfreeze == depth.AUTO:
         return replace(boundaries.find(classifier.backbone, auto.share), reason=auto.reason)
@@ -149,7 +161,8 @@ def at_boundary(
     if kept:
         sets = [(train, frozen.views()), (val, 1)]
         if settings.compute.depths and not activations.complete(frozen, sets):
-            cuts = _at_cuts(classifier, settings, train, val)
+            own = {boundary.tensor_layer: frozen_part.output}
+            cuts = _at_cuts(classifier, settings, train, val, own)
             activations.cached(_frozen(classifier, settings, cuts, classifier.backbone.input), sets)
         (train_reader,), (val_reader,) = activations.cached(frozen, sets)
         return Inputs(train_reader, val_reader, frozen.views(), "cached", reason)
@@ -199,13 +212,21 @@ def _weights(classifier: model.Classifier) -> str:
 
 def keep(frozen: Frozen, settings: Any, train: images.Images, val: images.Images) -> tuple[bool, str]:
     """Whether phase 2's activations go to the cache, and why."""
-    wanted = settings.phase2.activations
-    needed, budget = frozen.cache_bytes(len(train), len(val)) / 1e9, settings.compute.cache_gb
+    wanted, needed, budget = settings.phase2.activations, _gigabytes(frozen, train, val), settings.compute.cache_gb
     if wanted != "auto":
         return wanted == "cached", f"activations {wanted}, as phase2.activations says ({needed:.2f} GB)"
     if needed <= budget:
         return True, f"activations cached: {needed:.2f} GB of {budget:g} GB in compute.cache_gb"
     return False, f"activations streaming: cached they need {needed:.2f} GB, compute.cache_gb is {budget:g}"
+
+
+def fits(frozen: Frozen, settings: Any, train: images.Images, val: images.Images) -> bool:
+    """Whether the cache's budget has room for the activations."""
+    return bool(_gigabytes(frozen, train, val) <= settings.compute.cache_gb)
+
+
+def _gigabytes(frozen: Frozen, train: images.Images, val: images.Images) -> float:
+    return frozen.cache_bytes(len(train), len(val)) / 1e9
 
 
 def streaming(frozen: Frozen, split: images.Images) -> images.Source:

@@ -60,6 +60,12 @@ def read(raw: str, split: str) -> Images:
     )
 
 
+def clusters(split: Images) -> list[str]:
+    """Of each image what it is one with: the cluster of those that are alike, or itself."""
+    found = {row["path"]: row["cluster"] for row in records.read_csv(layout.COPIES)} if layout.COPIES.is_file() else {}
+    return [f"cluster {found[name]}" if name in found else name for name in split.names]
+
+
 def pixels(image: schema.Image, paths: Sequence[str], batch_size: int) -> Iterator[np.ndarray]:
     """The images of ``paths`` in their order, decoded and fitted beside whatever the caller does.
 

@@ -17,7 +17,7 @@ def without(packages: Collection[str] = UNUSED) -> Iterator[None]:
     Inside, Python looks for no garbage, and later not among what is there by then: of TensorFlow's and MLflow's
     million objects none ever becomes any, but to go through them again and again takes a fifth of their imports.
     """
-    collecting = gc.isenabled()
+    collecting, before = gc.isenabled(), len(sys.modules)
     gc.disable()
     absent = [name for name in packages if name not in sys.modules]
     for name in absent:
@@ -27,6 +27,7 @@ def without(packages: Collection[str] = UNUSED) -> Iterator[None]:
     finally:
         for name in absent:
             del sys.modules[name]
-        gc.freeze()
+        if len(sys.modules) > before:
+            gc.freeze()
         if collecting:
             gc.enable()

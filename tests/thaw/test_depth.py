@@ -57,10 +57,53 @@ def test_an_image_is_no_neighbour_of_itself_and_a_draw_goes_to_the_nearest() -> 
     assert depth.neighbours(points[:2], np.array([0, 1])).tolist() == [1, 0]
 
 
-def test_the_sample_is_the_same_each_time_and_never_larger_than_there_are() -> None:
-    assert depth.sample(7).tolist() == list(range(7))
-    many = depth.sample(10**5)
-    assert len(set(many.tolist())) == depth.SAMPLE and np.array_equal(many, depth.sample(10**5))
+def alone(count: int) -> list[str]:
+    """Each image a cluster of its own."""
+    return [str(number) for number in range(count)]
+
+
+def test_the_sample_is_the_same_each_time_spread_over_all_images_and_never_larger_than_there_are() -> None:
+    assert depth.sample(np.arange(7) % 2, alone(7)).tolist() == list(range(7))
+    labels = np.repeat(np.arange(10), 10**3)  # in the manifest's order
+    found = depth.sample(labels, alone(10**4))
+    assert len(set(found.tolist())) == depth.SAMPLE
+    assert np.bincount(labels[found]).min() > depth.SAMPLE / 10 / 2
+    assert np.array_equal(found, depth.sample(labels, alone(10**4)))
+
+
+def test_of_many_classes_some_are_looked_at_with_enough_images_each() -> None:
+    labels = np.repeat(np.arange(1000), 30)
+    sizes = np.bincount(labels[depth.sample(labels, alone(len(labels)))])
+    assert np.count_nonzero(sizes) == depth.SAMPLE // depth.OF_A_CLASS
+    assert sizes[sizes > 0].mean() >= depth.OF_A_CLASS
+
+
+def test_of_images_that_are_alike_one_is_looked_at() -> None:
+    clusters = [str(number // 3) for number in range(30)]
+    found = depth.sample(np.arange(30) % 2, clusters)
+    assert sorted(found // 3) == list(range(10))
+
+
+def test_copies_of_images_make_no_task_near() -> None:
+    repeated = np.repeat(np.arange(400), 6)
+    given = np.random.default_rng(0).normal(size=(400, 64)).astype(np.float32)[repeated]
+    labels = LABELS[repeated]
+    some = depth.sample(labels, [str(number) for number in repeated])
+    said = head(20)[repeated]
+    assert depth.choose(given, said, labels).share == depth.NEAR  # each has its own copies for neighbours
+    assert depth.choose(given[some], said[some], labels[some]).share == depth.FAR
+
+
+@pytest.mark.parametrize(("wrong", "share"), [(8, depth.NEAR), (20, depth.FAR)])
+def test_a_task_that_is_solved_is_not_far(monkeypatch: pytest.MonkeyPatch, wrong: int, share: str) -> None:
+    said = np.where(np.arange(400) < wrong, (LABELS + 1) % CLASSES, LABELS)
+    monkeypatch.setattr(depth, "neighbours", lambda *_: said)
+    assert depth.choose(features(together=5), head(0), LABELS).share == share
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_images_decide_nothing(count: int) -> None:
+    assert depth.choose(features(together=1)[:count], head(0)[:count], LABELS[:count]).share == depth.NEAR
 
 
 def test_what_the_rule_says_is_a_depth() -> None:

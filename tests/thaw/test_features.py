@@ -203,8 +203,26 @@ def test_phase_one_leaves_what_unfitted_heads_say_and_what_auto_makes_of_it(
     features.leave(inputs, classifier, train, val, seed=0)
     said = {split: np.load(layout.out_of_sample(split)) for split in ("train", "val")}
     assert {split: rows.shape for split, rows in said.items()} == {"train": (10, 3), "val": (5, 3)}
-    choice = depth.choose(all_of(inputs.train, 10), said["train"], train.labels)
+    choice = depth.choose(all_of(inputs.train, 10), said["train"], train.labels)  # of so few the same folds
     assert records.read_json(layout.AUTO_DEPTH) == asdict(choice)
+
+
+@pytest.mark.usefixtures("left")
+def test_head_and_neighbours_learn_from_the_same_images(
+    settings: Settings, train: images.Images, val: images.Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(depth, "SAMPLE", 8)
+    monkeypatch.setattr(depth, "OF_A_CLASS", 2)
+    asked: list[tuple[int, ...]] = []
+
+    def choose(*given: np.ndarray) -> depth.Choice:
+        asked.extend(each.shape for each in given)
+        return depth.Choice(depth.NEAR, "")
+
+    monkeypatch.setattr(depth, "choose", choose)
+    classifier = built()
+    features.leave(features.pooled(classifier, settings, train, val), classifier, train, val, seed=0)
+    assert asked == [(8, 1280), (8, 3), (8,)]
 
 
 @pytest.mark.parametrize("share", [depth.NEAR, depth.FAR])
@@ -225,6 +243,37 @@ def test_after_phase_one_auto_takes_no_image_through_the_frozen_layers(
     assert cut.describe().startswith(f"auto: this; {share} of the computation asked")
     inputs = features.at_boundary(model.thaw(classifier, cut)[0], cut, classifier, settings, train, val)
     assert inputs.kind == "cached" and inputs.views == 3
+
+
+@pytest.mark.parametrize(("wanted", "room", "kept"), [("auto", 1.01, 1), ("cached", 1.01, 1), ("cached", 100, 2)])
+def test_of_what_auto_may_choose_only_what_fits_is_kept(
+    settings: Settings, train: images.Images, val: images.Images, wanted: str, room: float, kept: int
+) -> None:
+    classifier = built()
+    _, frozen, _ = parts(classifier, depth.NEAR)
+    row = activations.Frozen(frozen, ["own"], "", SIZE, FLIPPED, settings.compute)
+    settings.phase2.unfreeze, settings.phase2.activations = "auto", wanted
+    settings.compute.cache_gb = room * row.cache_bytes(len(train), len(val)) / 1e9
+    features.pooled(classifier, settings, train, val)
+    assert rows(settings.compute.cache_dir) == 3 * (1 + kept)
+
+
+def test_once_auto_has_chosen_the_other_is_not_kept(
+    settings: Settings, train: images.Images, val: images.Images, left: Callable[[str], None]
+) -> None:
+    classifier = built()
+    settings.phase2.unfreeze, settings.compute.depths = "auto", ["auto", "40"]
+    left(depth.FAR)
+    cut = features.boundary(classifier, "auto")
+    features.at_boundary(model.thaw(classifier, cut)[0], cut, classifier, settings, train, val)
+    assert rows(settings.compute.cache_dir) == 3 * 2  # its own cut and that of the other trial
+
+
+@pytest.mark.usefixtures("left")
+@pytest.mark.parametrize("unfreeze", ["auto", "40"])
+def test_without_phase_one_it_is_said_what_to_run(unfreeze: str) -> None:
+    with pytest.raises(ValueError, match="expected what phase 1 leaves, found none; run `dvc repro` first"):
+        features.boundary(built(), unfreeze)
 
 
 @pytest.mark.parametrize(

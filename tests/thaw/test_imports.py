@@ -44,3 +44,8 @@ def test_who_has_turned_the_collection_off_finds_it_off() -> None:
         "import gc\ngc.disable()\nfrom thaw import imports\nwith imports.without():\n    pass\nprint(gc.isenabled())"
     )
     assert run(code) == "False\n"
+
+
+def test_where_nothing_is_imported_garbage_is_looked_for_as_before() -> None:
+    code = "import gc\nfrom thaw import imports\nwith imports.without():\n    pass\nprint(gc.get_freeze_count())"
+    assert run(code) == "0\n"
