@@ -32,6 +32,7 @@ from thaw.activations import Frozen
 from thaw.framework import keras, tf
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
+AT_ONCE = 64  # images that go through thawed layers when these don't train
 LITTLE = 0.5  # share of the computation that is less than what ``auto`` thaws where a task is far
 
 
@@ -138,7 +139,9 @@ def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:
 
 def unseen(inputs: Inputs, count: int, trained: keras.Model) -> np.ndarray:
     """What a trained model says of the validation images: (count, classes) float32, rows that sum to 1."""
-    return out_of_sample.trained(clean(inputs.val), count, lambda rows: trained(rows, training=False))
+    signature = [tf.TensorSpec((None, *trained.input_shape[1:]), tf.float32)]
+    logits = tf.function(lambda rows: trained(rows, training=False), input_signature=signature)
+    return out_of_sample.trained(clean(inputs.val), count, logits, AT_ONCE)
 
 
 def at_boundary(

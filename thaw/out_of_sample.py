@@ -82,14 +82,18 @@ def _models(
     return models
 
 
-def _chunks(count: int) -> Iterator[NDArray[np.int64]]:
-    for first in range(0, count, CHUNK):
-        yield np.arange(first, min(first + CHUNK, count))
+def _chunks(count: int, size: int = CHUNK) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, count, size):
+        yield np.arange(first, min(first + size, count))
 
 
-def trained(rows: Rows, count: int, head: Callable[[Floats], Any]) -> NDArray[np.float32]:
-    """What the trained head says of images that it was not trained on: (count, classes), rows that sum to 1."""
-    return np.concatenate([softmax(np.asarray(head(rows(chunk)))).astype(np.float32) for chunk in _chunks(count)])
+def trained(rows: Rows, count: int, head: Callable[[Floats], Any], size: int = CHUNK) -> NDArray[np.float32]:
+    """What a trained head says of images that it was not trained on: (count, classes), rows that sum to 1.
+
+    Args:
+        size: images at once.
+    """
+    return np.concatenate([softmax(np.asarray(head(rows(some)))).astype(np.float32) for some in _chunks(count, size)])
 
 
 def softmax(scores: Floats) -> NDArray[np.float64]:

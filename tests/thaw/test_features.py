@@ -112,8 +112,9 @@ def built(name: str = "efficientnet_lite0") -> model.Classifier:
 
 @pytest.mark.parametrize("unfreeze", ["none", "40", "50%", "all"])
 def test_both_phases_take_the_same_engine_for_a_network_that_only_the_whole_of_is_too_large(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, unfreeze: str
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, unfreeze: str, request: pytest.FixtureRequest
 ) -> None:
+    request.addfinalizer(extraction.settled.cache_clear)  # or the tests that follow take the engine of this one
     classifier = built()
     _, frozen, _ = parts(classifier, unfreeze)
     settings.compute.extractor = "auto"
