@@ -52,11 +52,6 @@ def number(owner: str) -> int:
     return int(number) if host == platform.node() and alive(owner) else 0
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def start(sweep: Path, owner: str, words: Sequence[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
     """Run a command on a leash. It has a session of its own: a stop reaches all of it, once and together."""
     with log.open("w", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from thaw import config, layout, metrics, ranking, sweep_table, trial
+from thaw import config, layout, metrics, ranking, sweep_table, threads, trial
 
 EXPERIMENTS = layout.CONF / "experiment"
 # Groups that no phase depends on: they are written where they differ from what conf/ chooses.
@@ -35,14 +35,16 @@ def _promote(options: argparse.Namespace) -> None:
     name = options.name or re.sub(r"[^\w-]+", "_", record["label"]).strip("_-")
     path = write(name, sweep, record)
     print(f"{path} written. Run it, look at the test once, and export:")
-    print(f"  {command(name)}")
+    print(f"  {command(name, record)}")
     print("Commit what it depends on and what comes of it:")
     print(f"  git add {path.as_posix()} {' '.join(path.as_posix() for path in KEPT)}")
 
 
-def command(name: str) -> str:
-    """What runs the experiment."""
-    return f"python -m thaw.config +experiment={name} && dvc repro"
+def command(name: str, record: Mapping[str, Any]) -> str:
+    """What runs the experiment, with as many threads as the trial, whose record is given."""
+    wanted = record["figures"].get("threads", threads.used())
+    with_threads = "" if wanted == threads.used() else f"{threads.VARIABLE}={wanted} "
+    return f"python -m thaw.config +experiment={name} && {with_threads}dvc repro"
 
 
 def find(wanted: str) -> tuple[str, dict[str, Any]]:
@@ -144,10 +146,10 @@ def _comment(name: str, sweep: str, record: Mapping[str, Any]) -> str:
     return "\n".join(
         (
             f"# Promoted from the sweep {sweep}: {record['label']}",
-            f"#   {command(name)}",
+            f"#   {command(name, record)}",
             f"# Expect: validation accuracy {figures['val_accuracy']:.1%} ({low:.1%} to {high:.1%}, {images} images),",
             f"# loss {figures['val_loss']:.6f}, best epoch {figures['best_epoch']}:",
-            "# to the bit, with the same code, images and kind of processor.",
+            "# to the bit, with the same code, images, kind of processor and number of threads.",
             "# It was chosen by these figures, so they look better than they are. What it is worth says the test.",
         )
     )

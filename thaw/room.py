@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-from thaw import leash
+from thaw import threads
 
 
 def at_once(launcher: Mapping[str, Any], sweeper: Mapping[str, Any]) -> int:
@@ -17,7 +17,7 @@ def at_once(launcher: Mapping[str, Any], sweeper: Mapping[str, Any]) -> int:
         launcher, sweeper: Hydra's settings of these. A sampler's ``n_jobs`` is how many it chooses together.
     """
     jobs = int(launcher.get("n_jobs") or 1)
-    taken = jobs if jobs > 0 else leash.cores()
+    taken = jobs if jobs > 0 else threads.cores()
     return min(taken, int(sweeper.get("n_jobs") or taken))
 
 
@@ -31,9 +31,9 @@ def environment(number: int, jobs: int) -> dict[str, str]:
     # TensorFlow would otherwise take all of a GPU's memory, also for a model that needs a tenth.
     wanted = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     # Ray says in OMP_NUM_THREADS how many cores a trial has, and TensorFlow does not listen.
-    threads = str(max(1, leash.cores() // jobs)) if jobs > 1 else os.environ.get("OMP_NUM_THREADS", "")
-    if threads:
-        wanted |= dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS"), threads)
+    share = str(max(1, threads.cores() // jobs)) if jobs > 1 else os.environ.get("OMP_NUM_THREADS", "")
+    if share:
+        wanted |= dict.fromkeys((threads.VARIABLE, "OMP_NUM_THREADS"), share)
     found = {name: value for name, value in wanted.items() if name not in os.environ}
     cards = _cards() if jobs > 1 else []
     return found | ({"CUDA_VISIBLE_DEVICES": cards[number % len(cards)]} if cards else {})

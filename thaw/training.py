@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from thaw import dtypes, layout, ledger, phases, progress, rates, records, schema
+from thaw import dtypes, layout, ledger, phases, progress, rates, records, schema, threads
 from thaw.framework import keras
 from thaw.images import Batches
 
@@ -49,6 +49,7 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
     figures = {
         "epochs": len(history.rows),
         "precision": history.precision,
+        "threads": threads.used(),
         "best_epoch": history.best,
         **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
         "made_from": records.made_from(made_from),

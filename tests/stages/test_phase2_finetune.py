@@ -91,7 +91,7 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     cut = boundaries.find(before.backbone, "40")
     figures = records.read_json(layout.metrics("phase2_finetune"))
     expected = {"activations", "best_epoch", "boundary", "epochs", "layers", "made_from", "precision"}
-    expected |= {"val_accuracy", "val_loss"}
+    expected |= {"threads", "val_accuracy", "val_loss"}
     assert set(figures) == expected
     assert (figures["boundary"], figures["layers"]) == (cut.describe(), cut.thawed_layers)
     assert figures["made_from"] == records.made_from([layout.MANIFEST, layout.PHASE1 / model.WEIGHTS])

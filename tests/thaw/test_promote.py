@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thaw import config, layout, promote, records, sweep_table, trial
+from thaw import config, layout, promote, records, sweep_table, threads, trial
 
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "phase2.epochs=1", "tracking.enabled=false")
 NAME = "rate=0.0001,depth=20-00000002"
@@ -121,6 +121,19 @@ def test_the_promoted_trial_comes_out_of_dvc_repro_bit_for_bit(project: Path, ti
         assert [path.read_text() for path in paths] == trial.files(record["name"], [path.as_posix() for path in paths])
     weights = (layout.PHASE2 / "model.weights.h5").read_bytes()
     assert trial.cached(record["name"], trial.TARGET, "model.weights.h5") == weights
+
+
+@pytest.mark.parametrize(("more", "expected"), [(0, "dvc repro"), (3, "TF_NUM_INTRAOP_THREADS={} dvc repro")])
+def test_a_trial_of_other_threads_is_run_again_with_as_many(
+    finished_sweep: Path, capsys: pytest.CaptureFixture[str], more: int, expected: str
+) -> None:
+    record = records.read_json(finished_sweep / f"{NAME}.json")
+    record["figures"]["threads"] = count = threads.used() + more
+    records.write_json(finished_sweep / f"{NAME}.json", record)
+    promote._promote(argparse.Namespace(trial=NAME, name="chosen"))
+    told = f"python -m thaw.config +experiment=chosen && {expected.format(count)}\n"
+    assert told in capsys.readouterr().out
+    assert told in Path("conf/experiment/chosen.yaml").read_text(encoding="utf-8")
 
 
 def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,14 @@
 
 import pytest
 
-from thaw import leash, room
+from thaw import room, threads
 
 
 def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
     for name in (*threads, "TF_FORCE_GPU_ALLOW_GROWTH", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(leash, "cores", lambda: 8)
+    monkeypatch.setattr(threads, "cores", lambda: 8)
     assert room.environment(0, 1) == {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     several = room.environment(0, 3)
     assert [several[name] for name in threads] == ["2", "2"]
@@ -27,7 +27,7 @@ def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(mo
     [
         ({}, {}, 1),  # one after the other, every combination
         ({"n_jobs": 4}, {}, 4),
-        ({"n_jobs": -1}, {}, leash.cores()),  # as joblib has it
+        ({"n_jobs": -1}, {}, threads.cores()),  # as joblib has it
         ({"n_jobs": 4}, {"n_jobs": 1}, 1),  # a sampler that learns from each
         ({"n_jobs": 4}, {"n_jobs": 20}, 4),
         ({"n_jobs": None}, {"n_jobs": 20}, 1),
