@@ -6,13 +6,13 @@ from thaw import room, threads
 
 
 def test_trials_at_once_leave_each_other_room_and_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
-    for name in (*threads, "TF_FORCE_GPU_ALLOW_GROWTH", "CUDA_VISIBLE_DEVICES"):
+    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+    for name in (*names, "TF_FORCE_GPU_ALLOW_GROWTH", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "cores", lambda: 8)
     assert room.environment(0, 1) == {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     several = room.environment(0, 3)
-    assert [several[name] for name in threads] == ["2", "2"]
+    assert [several[name] for name in names] == ["2", "2"]
     assert room.environment(0, 20)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert [room.environment(number, 2)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["3", "5", "3"]

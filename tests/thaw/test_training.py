@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw import images, layout, mixing, records, schema, seeds, training
+from thaw import images, layout, mixing, records, schema, seeds, threads, training
 from thaw.framework import keras
 
 PHASE1 = schema.Phase1(
@@ -282,6 +282,7 @@ def test_the_record_has_the_best_figures_and_what_they_were_made_from(
         "epochs": 3,
         "made_from": records.made_from([source]),
         "precision": "float32",
+        "threads": threads.used(),
         "val_accuracy": history.rows[2]["val_accuracy"],
         "val_loss": history.rows[2]["val_loss"],
     }
@@ -296,6 +297,7 @@ def test_where_nothing_is_trained_the_record_says_so(tmp_path: Path, monkeypatch
         "epochs": 0,
         "made_from": [],
         "precision": "float32",
+        "threads": threads.used(),
     }
     assert layout.history("phase2_finetune").read_text(encoding="utf-8") == ",".join(training.COLUMNS) + "\n"
     assert nothing.summary() == "nothing to train, the model stays as it was"
