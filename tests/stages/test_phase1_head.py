@@ -43,7 +43,15 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, model.PRETRAINED, *unseen}
     figures = records.read_json(layout.metrics("phase1_head"))
     about = {"canary", "weights_sha256"}
-    assert set(figures) == about | {"best_epoch", "epochs", "made_from", "precision", "val_accuracy", "val_loss"}
+    assert set(figures) == about | {
+        "best_epoch",
+        "epochs",
+        "made_from",
+        "precision",
+        "threads",
+        "val_accuracy",
+        "val_loss",
+    }
     assert figures["canary"].startswith("pixel range as pretrained: lite (0.0")
     assert figures["made_from"] == records.made_from([layout.MANIFEST])
     assert len(records.read_csv(layout.history("phase1_head"))) == figures["epochs"]
