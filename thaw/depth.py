@@ -18,10 +18,8 @@ AUTO = "auto"
 NEAR, FAR = "10%", "75%"  # shares of the forward pass that are thawed; benchmarks/depths.py measures what each gives
 
 NEIGHBOURS = 5
-SAMPLE, OF_A_CLASS = (
-    2000,
-    20,
-)  # images that are compared with each other, and of how many a class is, if there are many
+SAMPLE = 2000  # images that are compared with each other
+OF_A_CLASS = 20  # and how many of them are of a class where there are many classes
 SEED = 0  # of the sample; a seed of the trainings would make a depth of every trial
 # The task counts as far away where the neighbours are wrong more often than the head, so many times and by such a
 # share of the images: 1.0 to 1.25 times on TrashNet and on ants and bees, from 120 to 1,800 images, by 2.5 % at most;

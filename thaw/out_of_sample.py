@@ -82,16 +82,17 @@ def _models(
     return models
 
 
-def _chunks(count: int, size: int = CHUNK) -> Iterator[NDArray[np.int64]]:
+def _chunks(count: int, size: int = 0) -> Iterator[NDArray[np.int64]]:
+    size = size or CHUNK
     for first in range(0, count, size):
         yield np.arange(first, min(first + size, count))
 
 
-def trained(rows: Rows, count: int, head: Callable[[Floats], Any], size: int = CHUNK) -> NDArray[np.float32]:
+def trained(rows: Rows, count: int, head: Callable[[Floats], Any], size: int = 0) -> NDArray[np.float32]:
     """What a trained head says of images that it was not trained on: (count, classes), rows that sum to 1.
 
     Args:
-        size: images at once.
+        size: images at once; 0: ``CHUNK``, which suits a head alone.
     """
     return np.concatenate([softmax(np.asarray(head(rows(some)))).astype(np.float32) for some in _chunks(count, size)])
 

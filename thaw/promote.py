@@ -47,6 +47,11 @@ def command(name: str, record: Mapping[str, Any]) -> str:
     return f"python -m thaw.config +experiment={name} && {with_threads}dvc repro"
 
 
+def _threads(record: Mapping[str, Any]) -> str:
+    count = record["figures"].get("threads")
+    return f" ({threads.VARIABLE}={count})" if count else ""
+
+
 def find(wanted: str) -> tuple[str, dict[str, Any]]:
     """The finished trial that is meant, in whichever sweep.
 
@@ -146,10 +151,10 @@ def _comment(name: str, sweep: str, record: Mapping[str, Any]) -> str:
     return "\n".join(
         (
             f"# Promoted from the sweep {sweep}: {record['label']}",
-            f"#   {command(name, record)}",
+            f"#   python -m thaw.config +experiment={name} && dvc repro",
             f"# Expect: validation accuracy {figures['val_accuracy']:.1%} ({low:.1%} to {high:.1%}, {images} images),",
             f"# loss {figures['val_loss']:.6f}, best epoch {figures['best_epoch']}:",
-            "# to the bit, with the same code, images, kind of processor and number of threads.",
+            f"# to the bit, with the same code, images, kind of processor and number of threads{_threads(record)}.",
             "# It was chosen by these figures, so they look better than they are. What it is worth says the test.",
         )
     )
