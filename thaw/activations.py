@@ -9,7 +9,7 @@ only themselves, and a view more costs only that view.
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -56,6 +56,7 @@ class Frozen:
     image: schema.Image
     augment: schema.Augment
     compute: schema.Compute
+    spare: Collection[str] = ()  # cuts that a later stage may ask for: computed in passing, if fp16 can hold them
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Of an image's activations at each cut."""
@@ -92,7 +93,10 @@ def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[li
         sets: images, and how many views of each.
 
     Returns:
-        For each set, a reader for each cut.
+        For each set, a reader for each cut that is not spare.
+
+    Raises:
+        cache.TooLargeError: fp16 can't hold an activation at such a cut.
     """
     folder = cache.folder(frozen.compute.cache_dir)
     family, names = _names(frozen, max(views for _, views in sets))
@@ -117,7 +121,8 @@ def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[li
                 [entries[view][cut] for view in range(views)],
                 [entries[view][cut].find(split.hashes) for view in range(views)],
             )
-            for cut in range(len(frozen.cuts))
+            for cut, name in enumerate(frozen.cuts)
+            if name not in frozen.spare
         ]
         for split, views in sets
     ]
@@ -168,16 +173,23 @@ def _fill(
     progress.say(
         f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
     )
-    start, done = time.monotonic(), 0
+    start, done, left_out = time.monotonic(), 0, set[int]()
     with progress.bar("views") as bar:
         task = bar.add_task("frozen layers", total=passes, note="")
         for view, shas, pixels in _ahead(_views(frozen, paths, missing)):
             for cut, values in enumerate(run(pixels)):
                 kept = [row for row, sha in enumerate(shas) if cut in missing[sha][view]]
-                if kept:
-                    with np.errstate(over="ignore"):  # append() says it, with a way out
-                        rows = values[kept].astype(np.float16)
+                if not kept or cut in left_out:
+                    continue
+                with np.errstate(over="ignore"):  # append() says it, with a way out
+                    rows = values[kept].astype(np.float16)
+                try:
                     entries[view][cut].append([shas[row] for row in kept], rows)
+                except cache.TooLargeError:
+                    if frozen.cuts[cut] not in frozen.spare:
+                        raise
+                    left_out.add(cut)
+                    progress.warn(f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept")
             done += len(shas)
             bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
     ledger.note("extraction", count=passes, seconds=time.monotonic() - start)

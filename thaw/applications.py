@@ -25,6 +25,7 @@ class Application:
     blocks: Blocks  # the first pattern that a layer's name begins with gives its block's name; others are of any block
     smallest: int = 32  # pixels, of the input
     scales_itself: bool = False  # leaves its scaling out if told so
+    md5: str = ""  # of the file of its ImageNet weights, hex, where Keras pins no hash
     scaled_by: str = ""  # the last layer of a scaling that can't be left out, and is cut off
 
 
@@ -46,8 +47,10 @@ _CONVNEXT: Blocks = (
 )
 
 ROWS: dict[str, Application] = {
-    "mobilenet": Application("MobileNet", 224, "-1..1", 3_228_864, _MOBILENET),
-    "mobilenet_v2": Application("MobileNetV2", 224, "-1..1", 2_257_984, _MOBILENET_V2),
+    "mobilenet": Application("MobileNet", 224, "-1..1", 3_228_864, _MOBILENET, md5="725ccbd03d61d7ced5b5c4cd17e7d527"),
+    "mobilenet_v2": Application(
+        "MobileNetV2", 224, "-1..1", 2_257_984, _MOBILENET_V2, md5="f1a68526548f7541cda07e19ba6c85f4"
+    ),
     "mobilenet_v3_small": Application("MobileNetV3Small", 224, "-1..1", 939_120, _MOBILENET_V3, scales_itself=True),
     "mobilenet_v3_large": Application("MobileNetV3Large", 224, "-1..1", 2_996_352, _MOBILENET_V3, scales_itself=True),
     "resnet50": Application("ResNet50", 224, "caffe", 23_587_712, _RESNET),

@@ -59,6 +59,10 @@ def names(entry: Path) -> set[str]:
     )
 
 
+class TooLargeError(ValueError):
+    """fp16 can't hold a value."""
+
+
 class Entry:
     """One view of many images at one cut, on disk.
 
@@ -104,10 +108,10 @@ class Entry:
             values: (n, *shape) float16.
 
         Raises:
-            ValueError: a value is too large for fp16.
+            TooLargeError: fp16 can't hold a value.
         """
         if not np.isfinite(values).all():
-            raise ValueError(
+            raise TooLargeError(
                 "an activation at this cut is too large for the cache's fp16 (65504 at most) or not a number; "
                 "set phase2.activations=streaming, or choose another phase2.unfreeze"
             )

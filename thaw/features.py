@@ -5,7 +5,7 @@ the activation cache, in which every view of an image is computed once, or strea
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from thaw import (
     activations,
     augment,
     boundaries,
+    cache,
     depth,
     extraction,
     images,
@@ -56,9 +57,9 @@ def pooled(classifier: model.Classifier, settings: Any, train: images.Images, va
     Args:
         settings: has the groups augment, compute and phase2.
     """
-    outputs = _pool(classifier) | _at_cuts(classifier, settings, train, val, {})
-    frozen = _frozen(classifier, settings, outputs, classifier.backbone.input)
-    (train_reader, *_), (val_reader, *_) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
+    cuts = _at_cuts(classifier, settings, train, val, {})
+    frozen = _frozen(classifier, settings, _pool(classifier) | cuts, classifier.backbone.input, cuts)
+    (train_reader,), (val_reader,) = activations.cached(frozen, [(train, frozen.views()), (val, 1)])
     return Inputs(train_reader, val_reader, frozen.views(), "cached", "pooled features cached")
 
 
@@ -152,7 +153,9 @@ def at_boundary(
     train: images.Images,
     val: images.Images,
 ) -> Inputs:
-    """Phase 2's inputs, cached or streaming as ``phase2.activations`` says; ``auto`` asks whether they fit the budget.
+    """Phase 2's inputs, cached or streaming as ``phase2.activations`` says.
+
+    With ``auto`` they are streaming if they don't fit the budget, or if one is too large for the cache.
 
     Args:
         frozen_part: images → activations at ``boundary``.
@@ -163,12 +166,18 @@ def at_boundary(
     kept, reason = keep(frozen, settings, train, val)
     if kept:
         sets = [(train, frozen.views()), (val, 1)]
-        if settings.compute.depths and not activations.complete(frozen, sets):
-            own = {boundary.tensor_layer: frozen_part.output}
-            cuts = _at_cuts(classifier, settings, train, val, own)
-            activations.cached(_frozen(classifier, settings, cuts, classifier.backbone.input), sets)
-        (train_reader,), (val_reader,) = activations.cached(frozen, sets)
-        return Inputs(train_reader, val_reader, frozen.views(), "cached", reason)
+        try:
+            if settings.compute.depths and not activations.complete(frozen, sets):
+                own = {boundary.tensor_layer: frozen_part.output}
+                cuts = _at_cuts(classifier, settings, train, val, own)
+                spare = cuts.keys() - own.keys()
+                activations.cached(_frozen(classifier, settings, cuts, classifier.backbone.input, spare), sets)
+            (train_reader,), (val_reader,) = activations.cached(frozen, sets)
+            return Inputs(train_reader, val_reader, frozen.views(), "cached", reason)
+        except cache.TooLargeError:
+            if settings.phase2.activations != "auto":
+                raise
+            reason = "activations streaming: one is too large for the cache's fp16"
     views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
     return Inputs(streaming(frozen, train), streaming(frozen, val), views, "streaming", reason)
 
@@ -191,12 +200,14 @@ def batches(
     )
 
 
-def _frozen(classifier: model.Classifier, settings: Any, outputs: dict[str, Any], inputs: Any) -> Frozen:
+def _frozen(
+    classifier: model.Classifier, settings: Any, outputs: dict[str, Any], inputs: Any, spare: Collection[str] = ()
+) -> Frozen:
     # By the size of the whole, or phase 1 and phase 2 could take different engines for the same numbers.
     extractor = extraction.settled(settings.compute.extractor, classifier.backbone.count_params())
     compute, image = replace(settings.compute, extractor=extractor), classifier.card.image
     frozen = keras.Model(inputs, list(outputs.values()))
-    return Frozen(frozen, list(outputs), _weights(classifier), image, settings.augment, compute)
+    return Frozen(frozen, list(outputs), _weights(classifier), image, settings.augment, compute, list(spare))
 
 
 def _weights(classifier: model.Classifier) -> str:

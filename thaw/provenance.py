@@ -1,8 +1,8 @@
 """Where pretrained weights come from: Keras's downloads, pinned, and files whose hash is known.
 
 Keras fetches its ImageNet weights while it builds a network, and for some networks it checks no hash at all. Here
-nothing is fetched without one: it is Keras's own, or the user's ``backbone.sha256``. What lies on this machine already
-is taken without; like all weights it goes into the records with its sha256, which is the hash to pin the next time.
+nothing is fetched without one: it is Keras's own, the table's, or the user's ``backbone.sha256``. Like all weights
+what is loaded goes into the records with its sha256, which is the hash to pin the next time.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ class Download:
 
     name: str  # of the file
     url: str
-    pinned: str  # hash that Keras expects of it, hex of md5 or sha256; empty: none
+    pinned: str  # hash that it must have, hex of md5 or sha256; empty: none is known
+    pinned_by: str = "Keras"
 
     def path(self) -> Path:
         """Where Keras keeps it, and looks for it first."""
@@ -69,7 +70,7 @@ def obtain(download: Download, sha256: str) -> Path:
     if not path.is_file():
         if not (sha256 or download.pinned):
             raise ValueError(
-                f"backbone.sha256: expected the sha256 that {download.name} is to have, since Keras pins none for it, "
+                f"backbone.sha256: expected the sha256 that {download.name} is to have, since none is pinned for it, "
                 f"received none, so it is not fetched; fetch {download.url}, check that it is the file you want, and "
                 f"set backbone.sha256=… to what `sha256sum {download.name}` says; on a machine without internet fetch "
                 f"it elsewhere and {_place(download)}"
@@ -84,8 +85,8 @@ def obtain(download: Download, sha256: str) -> Path:
     received = _hash(path, "sha256" if len(download.pinned) == 64 else "md5")
     if download.pinned and received != download.pinned:
         raise ValueError(
-            f"{path}: expected the hash {download.pinned}, which Keras pins, received {received}; delete the file "
-            f"and {_by_hand(download)}"
+            f"{path}: expected the hash {download.pinned}, which {download.pinned_by} pins, received {received}; "
+            f"delete the file and {_by_hand(download)}"
         )
     check(path, sha256)
     return path

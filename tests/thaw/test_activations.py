@@ -294,6 +294,20 @@ def test_activations_beyond_fp16_are_refused_with_a_way_out(tmp_path: Path) -> N
         activations.cached(wanted, [(split, 1)])
 
 
+def test_what_a_later_stage_may_ask_for_is_left_out_where_fp16_cannot_hold_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split, wanted = some_images(tmp_path / "raw", 6), frozen(tmp_path)
+    wanted.model = keras.Model(NETWORK.input, [NETWORK.outputs[0], keras.layers.Rescaling(1e6)(NETWORK.outputs[1])])
+    wanted.spare = ["middle"]
+    ((pool,),) = activations.cached(wanted, [(split, 2)])
+    assert capsys.readouterr().err.count("an activation at middle is too large for fp16, none of there") == 1
+    assert_stored(values(pool, 6), expected(split, LIGHT, 0)[0])
+    wanted.spare = []
+    with pytest.raises(cache.TooLargeError):
+        activations.cached(wanted, [(split, 2)])
+
+
 def test_sizes_are_told_before_anything_is_computed(tmp_path: Path) -> None:
     wanted = frozen(tmp_path)
     assert wanted.shapes() == [(10,), (7, 7, 6)]

@@ -12,6 +12,7 @@ from thaw import (
     activations,
     augment,
     boundaries,
+    cache,
     depth,
     extraction,
     features,
@@ -368,6 +369,37 @@ def test_phase_one_keeps_only_what_phase_two_will_take(
     settings.phase2.unfreeze, settings.phase2.activations = unfreeze, wanted
     features.pooled(built(), settings, train, val)
     assert rows(settings.compute.cache_dir) == entries
+
+
+@pytest.fixture
+def too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All activations but pooled ones are too large for fp16."""
+
+    def append(entry: cache.Entry, hashes: list[str], values: np.ndarray) -> None:
+        kept(entry, hashes, values if values.ndim == 2 else values * np.float16(np.inf))
+
+    kept = cache.Entry.append
+    monkeypatch.setattr(cache.Entry, "append", append)
+
+
+@pytest.mark.usefixtures("too_large")
+@pytest.mark.parametrize("unfreeze", ["40", "auto"])
+def test_what_fp16_cannot_hold_ends_no_phase_one_and_streams_in_phase_two(
+    settings: Settings, train: images.Images, val: images.Images, unfreeze: str
+) -> None:
+    settings.phase2.unfreeze, settings.compute.depths = unfreeze, ["20"]
+    classifier = built()
+    features.pooled(classifier, settings, train, val)
+    assert rows(settings.compute.cache_dir) == 3
+    cut, frozen, _ = parts(classifier, "40")
+    inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
+    assert (inputs.kind, inputs.views) == ("streaming", features.FRESH_VIEWS)
+    assert inputs.reason == "activations streaming: one is too large for the cache's fp16"
+    expected = np.asarray(frozen(pixels(val), training=False))
+    np.testing.assert_allclose(all_of(inputs.val, 5), expected, atol=1e-4 * np.abs(expected).max())
+    settings.phase2.activations = "cached"
+    with pytest.raises(cache.TooLargeError, match=r"set phase2\.activations=streaming"):
+        features.at_boundary(frozen, cut, classifier, settings, train, val)
 
 
 @pytest.mark.parametrize("unfreeze", ["40", "all"])
