@@ -1,7 +1,6 @@
 """What all benchmarks do with their results: a table on the terminal, JSON with hardware and date on disk."""
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from thaw import threads
+
 FOLDER = Path("benchmarks/results")
 
 
@@ -21,9 +22,8 @@ def machine() -> dict[str, Any]:
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = {name: version(name) for name in ("tensorflow", "keras", "onnxruntime")}
-    return {"cpu": cpu, "cores": cores, "python": platform.python_version(), **packages}
+    return {"cpu": cpu, "cores": threads.cores(), "python": platform.python_version(), **packages}
 
 
 def write(name: str, title: str, rows: Sequence[Mapping[str, Any]], **more: Any) -> None:

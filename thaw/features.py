@@ -24,10 +24,10 @@ from thaw import (
     mixing,
     model,
     out_of_sample,
-    preprocessing,
     progress,
     records,
     schema,
+    streaming,
 )
 from thaw.activations import Frozen
 from thaw.framework import keras, tf
@@ -179,7 +179,7 @@ def at_boundary(
                 raise
             reason = "activations streaming: one is too large for the cache's fp16"
     views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
-    return Inputs(streaming(frozen, train), streaming(frozen, val), views, "streaming", reason)
+    return Inputs(streaming.source(frozen, train), streaming.source(frozen, val), views, "streaming", reason)
 
 
 def batches(
@@ -241,27 +241,3 @@ def fits(frozen: Frozen, settings: Any, train: images.Images, val: images.Images
 
 def _gigabytes(frozen: Frozen, train: images.Images, val: images.Images) -> float:
     return frozen.cache_bytes(len(train), len(val)) / 1e9
-
-
-def streaming(frozen: Frozen, split: images.Images) -> images.Source:
-    """The activations at the first cut, computed when they are asked for, from views that need not be kept."""
-    run, _ = extraction.engine(frozen.model, frozen.compute.extractor)
-    load = preprocessing.load(frozen.image)
-    make_views = augment.view(frozen.augment)
-    paths = np.array(split.paths)
-    shape = (frozen.image.size, frozen.image.size, 3)
-
-    def decode_all(files: tf.Tensor) -> tf.Tensor:
-        spec = tf.TensorSpec(shape, tf.float32)
-        return tf.map_fn(lambda file: load(tf.io.read_file(file)), files, fn_output_signature=spec)
-
-    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), tf.string)])
-
-    def source(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
-        pixels = decode(paths[indices])
-        if views.any():
-            seeds = augment.view_seeds(frozen.augment, [split.hashes[index] for index in indices], views.tolist())
-            pixels = tf.where((views == 0)[:, None, None, None], pixels, make_views(pixels, seeds))
-        return run(pixels.numpy())[0]
-
-    return source

@@ -5,7 +5,6 @@ decoded by training (``thaw.formats``), so that no run stops at a bad file hours
 """
 
 import hashlib
-import os
 import shutil
 import stat
 import threading
@@ -20,7 +19,7 @@ from typing import Any
 import PIL
 from PIL import Image, features
 
-from thaw import findings, formats, ingest, layout, likeness, memo, schema, wholeness
+from thaw import findings, formats, ingest, layout, likeness, memo, schema, threads, wholeness
 from thaw.findings import Finding, Unusable
 from thaw.listing import Entry
 
@@ -166,8 +165,7 @@ def version() -> str:
 
 def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterator[Verdict]:
     """The results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(cores, MOST_WORKERS)
+    workers = min(threads.cores(), MOST_WORKERS)
     pool = ThreadPoolExecutor(workers)  # Pillow's decoders leave Python to other threads
     waiting: deque[Future[list[Verdict]]] = deque()
     try:

@@ -10,7 +10,6 @@ from PIL import Image
 
 from thaw import (
     activations,
-    augment,
     boundaries,
     cache,
     depth,
@@ -400,30 +399,6 @@ def test_what_fp16_cannot_hold_ends_no_phase_one_and_streams_in_phase_two(
     settings.phase2.activations = "cached"
     with pytest.raises(cache.TooLargeError, match=r"set phase2\.activations=streaming"):
         features.at_boundary(frozen, cut, classifier, settings, train, val)
-
-
-@pytest.mark.parametrize("unfreeze", ["40", "all"])
-def test_a_stream_gives_the_views_of_the_images_asked_for(
-    settings: Settings, train: images.Images, val: images.Images, unfreeze: str
-) -> None:
-    settings.phase2.activations = "streaming"
-    classifier = built()
-    cut, frozen, _ = parts(classifier, unfreeze)
-    inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
-    assert inputs.views == features.FRESH_VIEWS
-    assert rows(settings.compute.cache_dir) == 0
-    chosen, views = np.array([7, 2, 2, 5]), np.array([0, 3, 2_000_000_000, 0])
-    seen = pixels(train)[chosen]
-    hashes = [train.hashes[index] for index in chosen]
-    made = np.asarray(augment.view(FLIPPED)(seen, augment.view_seeds(FLIPPED, hashes, views.tolist())))
-    expected = np.asarray(frozen(np.where((views == 0)[:, None, None, None], seen, made), training=False))
-    found = inputs.train(chosen, views)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
-    assert not np.array_equal(found[1], found[2])
-    for position in range(4):
-        alone = inputs.train(chosen[position : position + 1], views[position : position + 1])
-        # But for the order in which an engine adds; another view is another altogether.
-        np.testing.assert_allclose(alone[0], found[position], rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def weights(trained: keras.Model) -> np.ndarray:

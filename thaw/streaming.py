@@ -1,0 +1,31 @@
+"""What the frozen layers make of an image, whenever it is asked for: of views that are drawn afresh in every epoch."""
+
+import numpy as np
+
+from thaw import augment, extraction, images, preprocessing
+from thaw.activations import Frozen
+from thaw.framework import tf
+
+
+def source(frozen: Frozen, split: images.Images) -> images.Source:
+    """The activations at the first cut, computed when they are asked for, from views that need not be kept."""
+    run, _ = extraction.engine(frozen.model, frozen.compute.extractor)
+    load = preprocessing.load(frozen.image)
+    make_views = augment.view(frozen.augment)
+    paths = np.array(split.paths)
+    shape = (frozen.image.size, frozen.image.size, 3)
+
+    def decode_all(files: tf.Tensor) -> tf.Tensor:
+        spec = tf.TensorSpec(shape, tf.float32)
+        return tf.map_fn(lambda file: load(tf.io.read_file(file)), files, fn_output_signature=spec)
+
+    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), tf.string)])
+
+    def activations(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+        pixels = decode(paths[indices])
+        if views.any():
+            seeds = augment.view_seeds(frozen.augment, [split.hashes[index] for index in indices], views.tolist())
+            pixels = tf.where((views == 0)[:, None, None, None], pixels, make_views(pixels, seeds))
+        return run(pixels.numpy())[0]
+
+    return activations
