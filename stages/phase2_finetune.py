@@ -25,7 +25,7 @@ def main() -> None:
     settings = config.load(Config)
     with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
         seeds.fix(settings.phase2.seed)
-        classifier = model.load(layout.PHASE1)
+        classifier = model.load_untrained(layout.PHASE1)
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
         boundary = features.boundary(classifier, settings.phase2.unfreeze)
         progress.say(boundary.describe())
@@ -46,12 +46,12 @@ def main() -> None:
                 "phase 2",
                 model.depths(classifier),
             )
-            model.check(classifier, witness)
+            model.check(classifier, witness | model.waiting(classifier, history.moved))
 
         model.save(layout.PHASE2, classifier)
         if boundary.thawed_layers:
             np.save(layout.validation(layout.PHASE2), features.unseen(inputs, len(val), trained))
-        records.write_csv(layout.BLOCKS, model.BLOCKS, model.blocks(classifier, trained))
+        records.write_csv(layout.BLOCKS, model.BLOCKS, model.blocks(classifier, trained, history.moved))
         training.record(STAGE, history, [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS], **figures)
         progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")
 

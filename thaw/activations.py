@@ -41,7 +41,9 @@ CODE = (
     "images",
     "pixels",
     "preprocessing",
+    "saved_model",
     "torch_checkpoint",
+    "wiring",
 )
 WAIT = 2.0  # seconds for another process before a person is told of it
 

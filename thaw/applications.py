@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thaw import pixels as contracts
+from thaw import wiring
 from thaw.framework import keras, numbered_from_the_start
 
 Blocks = tuple[tuple[str, str], ...]
@@ -146,28 +147,7 @@ def graph(row: Application, name: str, size: int) -> keras.Model:
         if not row.scaled_by:
             return keras.Model(pixels, network(row, None, input_tensor=scaled).output, name=name)
         whole = network(row, None, input_shape=(size, size, 3))
-        return keras.Model(pixels, again(whole, scaled, row.scaled_by), name=name)
-
-
-def again(whole: keras.Model, tensor: Any, last: str) -> Any:
-    """Call the layers behind ``last`` once more, on another tensor, one by one: as a model they would be one layer.
-
-    Args:
-        whole: a functional model that calls each of its layers once.
-        last: the name of one of them, or of the input.
-
-    Returns:
-        What the last layer makes of it.
-    """
-    names = [operation.name for operation in whole.operations]
-    first = names.index(last) + 1
-    tensors = {id(whole.operations[first - 1].output): tensor}
-    for operation in whole.operations[first:]:
-        (node,) = operation._inbound_nodes
-        given, options = node.arguments.fill_in(tensors)
-        made = operation(*given, **options)
-        tensors |= {id(old): new for old, new in zip(node.outputs, keras.tree.flatten(made), strict=True)}
-    return tensors[id(keras.tree.flatten(whole.output)[0])]
+        return keras.Model(pixels, wiring.again(whole, scaled, row.scaled_by), name=name)
 
 
 def copy(own: keras.Model, model: keras.Model) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from thaw import backbone, boundaries, config, foreign, layout, networks
+from thaw import backbone, boundaries, config, foreign, layout, networks, wiring
 from thaw.framework import keras
 
 USAGE = "usage: python -m thaw.backbone [NAME [SIZE]]"
@@ -68,7 +68,7 @@ def _network(name: str, size: int | None) -> keras.Model:
 
 
 def _print_blocks(model: keras.Model) -> None:
-    _, outputs = boundaries.producers(model)
+    _, outputs = wiring.producers(model)
     print(
         f"{'block':22} {'layers':>6} {'from here':>9} {'parameters':>11} {'computation':>11} {'from here':>9}   "
         f"{'enters as':>15} {'KB fp16':>8}"

@@ -2,7 +2,7 @@
 
 A cut lies where a single tensor carries all that the rest of the network needs: everything behind it depends on that
 tensor, and on nothing else from before. Inside a residual block a second tensor, the shortcut, is on its way, so a
-block is thawed or frozen as a whole. These places are found from the graph. Of several between two blocks, as after
+block is thawed or frozen as a whole. These places are found from the wiring. Of several between two blocks, as after
 each layer of a plain chain, the last before the first layer that bears the second block's name is the boundary. Where
 no names tell blocks, the graph does: a block begins where the tensor goes several ways, or at a layer with a kernel.
 """
@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate, pairwise
-from typing import Any
 
-from thaw import backbone, cost, progress
+from thaw import backbone, cost, progress, wiring
 from thaw.framework import keras
 from thaw.phases import VARIABLES
 
@@ -58,45 +57,6 @@ class Boundary:
         return f"{self.thawed_layers} of {total} layers thawed: {where}"
 
 
-def producers(model: keras.Model) -> tuple[dict[str, set[str]], dict[str, Any]]:
-    """For each layer or other operation, by name, those that feed it, and its output tensor.
-
-    Found from the output backwards: a layer that ``split`` has shared also has nodes in other models, so its own list
-    of nodes would mix them up.
-    """
-    feeds: dict[str, set[str]] = {}
-    outputs: dict[str, Any] = {}
-    waiting = [model.output]
-    while waiting:
-        tensor = waiting.pop()
-        operation, node, _ = tensor._keras_history
-        if operation.name not in feeds:
-            arguments = operation._inbound_nodes[node].input_tensors
-            feeds[operation.name] = {argument._keras_history.operation.name for argument in arguments}
-            outputs[operation.name] = tensor
-            waiting.extend(arguments)
-    return feeds, outputs
-
-
-def _order(model: keras.Model, feeds: dict[str, set[str]]) -> list[Any]:
-    """The operations as Keras sorts them, by their distance from the output: what feeds another stands before it.
-
-    So all that a cut's tensor depends on stands before that tensor, and all that depends on it behind.
-    """
-    return [operation for operation in model.operations if operation.name in feeds]
-
-
-def _cuts(names: Sequence[str], feeds: dict[str, set[str]]) -> list[int]:
-    """Places in ``names`` whose output is all that goes on from there, the input's and the last one's among them."""
-    place = {name: index for index, name in enumerate(names)}
-    reach = list(range(len(names)))  # where each output is needed last
-    for name in names:
-        for feed in feeds[name]:
-            reach[place[feed]] = max(reach[place[feed]], place[name])
-    before = accumulate(reach, max, initial=0)
-    return [index for index, needed in zip(range(len(names)), before, strict=False) if needed <= index]
-
-
 def _named(names: Sequence[str], cuts: Sequence[int], patterns: Sequence[tuple[str, str]]) -> dict[int, str]:
     """The cut before each block that ``patterns`` find in the names, and the block.
 
@@ -132,10 +92,10 @@ def _unnamed(
 
 
 def _blocks(
-    model: keras.Model, names: Sequence[str], costs: Sequence[int], feeds: dict[str, set[str]]
+    model: keras.Model, names: Sequence[str], costs: Sequence[int], feeds: dict[str, set[str]], forked: set[str]
 ) -> dict[int, str]:
     """The cut before each block that computes something, and the block's name; a lone norm is the last block's."""
-    cuts = _cuts(names, feeds)
+    cuts = wiring.cuts(names, feeds, forked)
     if model.name in backbone.TABLE:
         try:
             starts = _named(names, cuts, backbone.TABLE[model.name].blocks)
@@ -176,10 +136,10 @@ def every(model: keras.Model) -> list[Boundary]:
     Raises:
         ValueError: the row's patterns don't tell blocks between which a single tensor goes.
     """
-    feeds, outputs = producers(model)
-    order = _order(model, feeds)
+    feeds, outputs = wiring.producers(model)
+    order = wiring.order(model, feeds)
     costs = [cost.multiplications(operation, outputs[operation.name].shape) for operation in order]
-    starts = _blocks(model, [operation.name for operation in order], costs, feeds)
+    starts = _blocks(model, [operation.name for operation in order], costs, feeds, wiring.forked(outputs))
     layers = [0, *accumulate(isinstance(operation, keras.layers.Layer) for operation in order[1:])]
     before, total = list(accumulate(costs)), max(sum(costs), 1)
     return [
@@ -252,7 +212,7 @@ def split(model: keras.Model, boundary: Boundary) -> tuple[keras.Model, keras.Mo
         ``(frozen, thawed)``: pixels → the tensor at the cut, and that tensor → features. One after the other they are
         the model. Where all or nothing is thawed, one of them hands its input on unchanged.
     """
-    _, outputs = producers(model)
+    _, outputs = wiring.producers(model)
     cut = outputs[boundary.tensor_layer]
     frozen = keras.Model(model.input, cut, name=f"{model.name}_frozen")
     # Keras makes no model from a layer's output to itself, so nothing thawed is a model of an input alone.

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import boundaries, progress
+from thaw import batch_norm, progress, wiring
 from thaw.framework import keras
 from thaw.pixel_range import CORNERS, DEVIATION, MEAN, RANGES, Range
 
@@ -156,11 +156,12 @@ def _beginning(backbone: keras.Model) -> tuple[keras.layers.Layer, keras.Model, 
     """The first BatchNorm, the network up to what enters it, and the configured range; or why there is none."""
     norm = next((layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)), None)
     if norm is None:
-        return "the network has no BatchNorm that keeps a record"
+        inside = bool(batch_norm.norms(backbone))
+        return f"the network has no BatchNorm that keeps a record{' but inside of other layers' if inside else ''}"
     means, variances = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     if not means.any() and (variances == 1).all():
         return "its BatchNorm has no record: the weights are random, or it was folded into the convolutions"
-    feeds, outputs = boundaries.producers(backbone)
+    feeds, outputs = wiring.producers(backbone)
     first = next((layer for layer in backbone.layers if any(each.name == "kernel" for each in layer.weights)), None)
     if first is None or norm.name not in feeds or first.name not in feeds:
         return "its layers are not a graph that can be followed"

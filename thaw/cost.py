@@ -17,6 +17,9 @@ def multiplications(operation: Any, shape: tuple[int | None, ...]) -> int:
     """
     if isinstance(operation, keras.Sequential):
         return sum(multiplications(layer, layer.output.shape) for layer in operation.layers)
+    if levels := getattr(operation, "_nodes_by_depth", {}):  # a functional model
+        nodes = [node for level in levels.values() for node in level]
+        return sum(multiplications(node.operation, node.outputs[0].shape) for node in nodes)
     if not isinstance(operation, keras.layers.Layer) or not operation.weights:
         return 0
     places = math.prod(side or 1 for side in shape[1:-1])

@@ -50,7 +50,13 @@ def write(folder: Path, classifier: model.Classifier, formats: list[str]) -> Non
 
 def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) -> None:
     """Save, then write the zip again: without dates, so that equal models are equal files, and with the labels."""
-    deployed.save(path)
+    try:
+        deployed.save(path)
+    except Exception as error:  # whatever a layer of a user's own raises when it is asked what it is made of
+        raise ValueError(
+            f"export.formats: expected a network that a .keras file can hold, received one that it can't hold "
+            f"({type(error).__name__}: {' '.join(str(error).split()):.200}); set export.formats=[saved_model]"
+        ) from error
     with zipfile.ZipFile(path) as saved:
         parts = {name: saved.read(name) for name in saved.namelist()}
     metadata = json.loads(parts["metadata.json"])

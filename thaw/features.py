@@ -129,7 +129,10 @@ def boundary(classifier: model.Classifier, unfreeze: str) -> boundaries.Boundary
         return replace(boundaries.find(classifier.backbone, auto.share), reason=auto.reason)
     cut = boundaries.find(classifier.backbone, unfreeze)
     if auto.share == depth.FAR and 0 < cut.share < LITTLE:
-        progress.warn(f"{auto.reason}; {unfreeze} thaws {cut.share:.0%}, phase2.unfreeze=auto may reach more")
+        progress.warn(
+            f"phase2.unfreeze={unfreeze} thaws {cut.share:.0%} of the computation; this task is far from what the "
+            f"network knows, so that {auto.share}, which auto would take, may reach more"
+        )
     return cut
 
 

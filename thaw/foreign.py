@@ -6,12 +6,15 @@ Each becomes what a row is: a functional model from pixels in [0, 255] to featur
 
 import hashlib
 import importlib
+import re
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from thaw import applications, networks
+import numpy as np
+
+from thaw import networks, saved_model, wiring
 from thaw import pixels as contracts
 from thaw.framework import keras, numbered_from_the_start, tf
 from thaw.networks import HANDLE, KAGGLE, PIN
@@ -20,57 +23,6 @@ CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = networks.FOREIGN
 INSTALL = "install the extra with: pip install 'thaw[hub]'"
 _PRESET = "config.json"  # all of a preset that tells its architecture
 _SAVED = "saved_model.pb"
-
-
-class Saved(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """A SavedModel as one layer, whose variables are trained in place; it is always run in inference mode."""
-
-    def __init__(self, folder: str, **options: Any) -> None:
-        super().__init__(**options)
-        self.folder = folder
-        self.loaded = tf.saved_model.load(folder)
-        if callable(self.loaded):  # a module of TensorFlow Hub
-            self.function = self.loaded
-            variables, trainable = _variables(self.loaded)
-        else:
-            signature = self.loaded.signatures.get("serving_default")
-            if signature is None or len(signature.structured_input_signature[1]) != 1:
-                raise ValueError(
-                    f"{folder}: expected a SavedModel that can be called or has a signature serving_default of one "
-                    f"input, received signatures {sorted(self.loaded.signatures)}"
-                )
-            (name,) = signature.structured_input_signature[1]
-            self.function = lambda images: signature(**{name: images})
-            variables, trainable = signature.variables, signature.trainable_variables
-        free = {id(variable) for variable in trainable}
-        for number, variable in enumerate(variables):
-            path = variable.name.split(":")[0].replace("/", "_")
-            kept = keras.Variable(
-                variable, dtype=variable.dtype.name, trainable=id(variable) in free, name=f"{number}_{path}"
-            )
-            self._track_variable(kept)
-        self.built = True
-
-    def call(self, images: Any) -> Any:
-        """(batch, size, size, 3) float32 → (batch, …) float32, of several outputs the first."""
-        return tf.nest.flatten(self.function(images))[0]
-
-    def get_config(self) -> dict[str, Any]:
-        """With the folder, which is not what a file of the model could be loaded from elsewhere."""
-        return {**super().get_config(), "folder": self.folder}
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Found by calling it."""
-        spec = tf.TensorSpec((None, *shape[1:]), tf.float32)
-        return tuple(tf.function(self.call).get_concrete_function(spec).structured_outputs.shape)
-
-
-def _variables(module: Any) -> tuple[list[Any], list[Any]]:
-    """All and the trainable variables of a module: those that it names, or else those that its function uses."""
-    if hasattr(module, "variables") and hasattr(module, "trainable_variables"):
-        return list(module.variables), list(module.trainable_variables)
-    function = module.__call__.concrete_functions[0]
-    return list(function.variables), list(function.trainable_variables)
 
 
 def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pretrained: bool) -> keras.Model:
@@ -102,11 +54,26 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
             raise ValueError(f"backbone.name={name}: expected features of 2 to 4 axes, received {features.shape}")
         if len(features.shape) < 4:
             features = keras.layers.Reshape((1, -1, features.shape[-1]), name="as_map")(features)
-        return keras.Model(given, features, name=name)
+        network = keras.Model(given, features, name=name)
+        if pretrained:
+            _try(network, "backbone.builder" if name == CUSTOM else "backbone.weights")
+        return network
+
+
+def _try(network: keras.Model, key: str) -> None:
+    """Run it on two images. What is wrong only then, as a size of images or of batches, would end phase 1 or 2."""
+    try:
+        network(np.zeros((2, *network.input_shape[1:]), np.float32), training=False)
+    except Exception as error:  # whatever a layer raises
+        shape = (2, *network.input_shape[1:])
+        raise ValueError(
+            f"{key}: expected a network that takes images {shape} float32, received one that fails on them "
+            f"({_reason(error)}); set image.size to what it was made for"
+        ) from error
 
 
 def _saved(path: Path, tensor: Any) -> Any:
-    network = Saved(str(path), name="network")
+    network = saved_model.Saved(str(path), name="network")
     try:
         return network(tensor)
     except (TypeError, ValueError, tf.errors.OpError) as error:
@@ -139,17 +106,12 @@ def _flat(network: Any, tensor: Any, key: str) -> Any:
 
 def _called(network: keras.Model, tensor: Any) -> tuple[Any, int]:
     """What the network makes of the tensor, and how many outputs it has."""
-    if isinstance(network, keras.Sequential):
-        for layer in network.layers:
-            tensor = layer(tensor)
-        return tensor, 1
-    operations = getattr(network, "operations", [])
-    if not operations or any(len(operation._inbound_nodes) != 1 for operation in operations):
-        made = keras.tree.flatten(network(tensor))  # as one layer: it can be thawed as a whole
-        return made[0], len(made)
-    if len(network.inputs) != 1:
-        raise ValueError(f"it has {len(network.inputs)} inputs")
-    return applications.again(network, tensor, operations[0].name), len(network.outputs)
+    if wiring.is_network(network):
+        return wiring.inlined(network, tensor), 1
+    if len(inputs := getattr(network, "inputs", None) or [tensor]) != 1:
+        raise ValueError(f"it has {len(inputs)} inputs")
+    made = keras.tree.flatten(network(tensor))  # as one layer: it can be thawed as a whole
+    return made[0], len(made)
 
 
 def _custom(builder: str, size: int) -> keras.Model:
@@ -171,7 +133,8 @@ def _custom(builder: str, size: int) -> keras.Model:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}".removesuffix(": ")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # Keras writes in colours
+    return f"{type(error).__name__}: {' '.join(plain.split()):.200}".removesuffix(": ")
 
 
 def _preset(path: Path, pretrained: bool) -> keras.Model:
@@ -200,7 +163,7 @@ def folder(source: str, marker: str = "") -> Path:
     """
     if source.startswith(KAGGLE):
         return _fetched(*source.removeprefix(KAGGLE).partition(PIN)[::2])
-    if not (Path(source) / marker).exists():
+    if not ((Path(source) / marker).exists() and Path(source).is_dir()):
         raise ValueError(
             f"backbone.weights: expected a folder{marker and ' with '}{marker}, or {HANDLE}, received {source!r}"
         )
@@ -248,4 +211,9 @@ def carry(name: str, weights: str, to: Path) -> None:
 
 
 if __name__ == "__main__":
-    print(digest(Path(sys.argv[1])))
+    try:
+        (given,) = sys.argv[1:]
+        print(digest(folder(given)))
+    except ValueError as error:
+        usage = "expected python -m thaw.foreign FOLDER" if len(sys.argv) != 2 else error
+        sys.exit(f"thaw.foreign: {usage}")

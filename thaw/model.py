@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -89,10 +90,18 @@ def thaw(
 
     Returns:
         The frozen part, images → activations at the boundary, and the trainable rest, activations → logits.
+
+    Raises:
+        ValueError: nothing behind the boundary can be trained.
     """
     frozen, thawed = boundaries.split(classifier.backbone, boundary)
     frozen.trainable = False
     trained = batch_norm.trained_by(thawed, policy)
+    if not trained.trainable_variables:
+        raise ValueError(
+            f"phase2.unfreeze: expected weights that can be trained ({boundary.describe()}), received none: of "
+            f"{classifier.backbone.name}, what is thawed was saved as not trainable; set phase2.unfreeze=none"
+        )
     if boundary.variables:
         _only(thawed, boundary.variables)
     return frozen, attach(trained, classifier)
@@ -117,13 +126,15 @@ def fingerprint(backbone: keras.Model) -> dict[str, str]:
     """The hash of every weight of the backbone, by path.
 
     Raises:
-        RuntimeError: two weights have one path, so that none could stand for the other.
+        ValueError: two weights have one path, so that none could stand for the other.
     """
-    found = {variable.path: _sha256(variable) for variable in backbone.variables}
-    if len(found) != len(backbone.variables):
-        count = len(backbone.variables)
-        raise RuntimeError(f"{backbone.name}: expected {count} weights with a path each, received {len(found)} paths")
-    return found
+    times = Counter(variable.path for variable in backbone.weights)
+    if twice := [path for path, count in times.items() if count > 1]:
+        raise ValueError(
+            f"{backbone.name}: expected weights with a path each, received {twice[0]} {times[twice[0]]} times; give "
+            "the layers inside of other layers names of their own"
+        )
+    return {variable.path: _sha256(variable) for variable in backbone.weights}
 
 
 def witness(classifier: Classifier, trained: keras.Model, policy: str = "inference") -> dict[str, str]:
@@ -135,7 +146,7 @@ def witness(classifier: Classifier, trained: keras.Model, policy: str = "inferen
     Raises:
         RuntimeError: frozen and trained weights are not all weights, each once.
     """
-    ours = {id(variable): variable.path for variable in classifier.backbone.variables}
+    ours = {id(variable): variable.path for variable in classifier.backbone.weights}
     head = {id(variable) for variable in classifier.head.variables}
     free = {id(variable) for variable in trained.trainable_variables} - head
     if policy == "train":
@@ -157,17 +168,36 @@ def check(classifier: Classifier, before: dict[str, str]) -> None:
     Raises:
         RuntimeError: a frozen weight has changed. This is a fault of the program, not of its user.
     """
-    now = {variable.path: _sha256(variable) for variable in classifier.backbone.variables if variable.path in before}
-    changed = [path for path, sha256 in before.items() if now[path] != sha256]
-    if changed:
+    if changed := _changed(classifier, before):
         raise RuntimeError(
             f"{len(changed)} frozen weights changed in training, {changed[0]} first; please report this"
         )
 
 
-def blocks(classifier: Classifier, trained: keras.Model) -> list[dict[str, Any]]:
-    """A row for each block of the backbone: its layers and parameters, and how many of them ``trained`` trains."""
-    free = {id(variable) for variable in trained.trainable_variables}
+def waiting(classifier: Classifier, moved: int | None) -> dict[str, str]:
+    """The pretrained hash of every weight of the blocks that did not come to their turn, by path.
+
+    Args:
+        moved: so many blocks from the top did; None: all.
+    """
+    deeper = () if moved is None else (path for path, depth in depths(classifier).items() if depth > moved)
+    return {path: classifier.pretrained[path] for path in deeper if path in classifier.pretrained}
+
+
+def _changed(classifier: Classifier, before: dict[str, str]) -> list[str]:
+    now = {variable.path: _sha256(variable) for variable in classifier.backbone.weights if variable.path in before}
+    return [path for path, sha256 in before.items() if now.get(path) != sha256]
+
+
+def blocks(classifier: Classifier, trained: keras.Model, moved: int | None = None) -> list[dict[str, Any]]:
+    """A row for each block of the backbone: its layers and parameters, and how many of them were trained.
+
+    Args:
+        trained: its trainable variables were.
+        moved: so many blocks from the top came to their turn; None: all.
+    """
+    waited = waiting(classifier, moved)
+    free = {id(variable) for variable in trained.trainable_variables if variable.path not in waited}
     rows = []
     for cut, following in pairwise(boundaries.every(classifier.backbone)):
         layers = classifier.backbone.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
@@ -214,6 +244,21 @@ def load(folder: Path) -> Classifier:
         backbone = backbones.build(described.name, "random", size)
     classifier = _with_head(backbone, card, records.read_json(folder / PRETRAINED), carried)
     whole(classifier).load_weights(folder / WEIGHTS)
+    return classifier
+
+
+def load_untrained(folder: Path) -> Classifier:
+    """The same, of a classifier whose backbone is as it was pretrained.
+
+    Raises:
+        ValueError: a weight of the backbone is another.
+    """
+    classifier = load(folder)
+    if changed := _changed(classifier, classifier.pretrained):
+        raise ValueError(
+            f"{folder}: expected the backbone's pretrained weights, received {len(changed)} others, {changed[0]} "
+            "first; run `dvc repro --force phase1_head`"
+        )
     return classifier
 
 

@@ -58,7 +58,13 @@ def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
         return tf.cond((tf.strings.substr(encoded, 0, 4) == b"\x89PNG") & is_fine_png, png, any_other)
 
     def png() -> tf.Tensor:
-        return on_white(tf.io.decode_png(encoded, channels=4))
+        pixels = tf.io.decode_png(encoded, channels=4)
+        # Where a palette has no alpha, TensorFlow gives the largest number of as many bits as the palette's places
+        # have: 15, of 255, for 16 colours.
+        bits = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0], tf.int32)
+        opaque = tf.bitwise.left_shift(1, tf.minimum(bits, 8)) - 1
+        has_alpha = tf.reduce_any(tf.cast(pixels[..., 3], tf.int32) != opaque)
+        return tf.cond(has_alpha, lambda: on_white(pixels), lambda: pixels[..., :3])
 
     def any_other() -> tf.Tensor:
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)

@@ -31,13 +31,15 @@ def describe(
     settings: schema.Phase2, epochs: int, by_path: Mapping[str, int], trained: Sequence[keras.Variable]
 ) -> str:
     """One line for people on what the two options by depth mean here; empty if neither is used."""
-    deepest, said = max((by_path.get(variable.path, 0) for variable in trained), default=0), []
+    lie, said = [by_path[variable.path] for variable in trained if variable.path in by_path], []
+    deepest = max(lie, default=0)
     if settings.layer_decay < 1:
         lowest = settings.learning_rate * settings.layer_decay**deepest
         said.append(f"rate {settings.learning_rate:.1e} in the head, {lowest:.1e} in the lowest of {deepest} blocks")
     if settings.thaw_every:
         reached = min(deepest, thawed_in(epochs - 1, settings.thaw_every))
-        said.append(f"{reached} of {deepest} blocks thawed within {epochs} epochs")
+        nothing = ", none of those that are to be trained" if reached < min(lie, default=0) else ""
+        said.append(f"{reached} of {deepest} blocks thawed within {epochs} epochs{nothing}")
     return "; ".join(said)
 
 

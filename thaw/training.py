@@ -28,6 +28,7 @@ class History:
     best: int  # epoch, from 1; 0: no epoch was better than what training started from
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
     precision: str = "float32"  # Keras's policy of the convolutions
+    moved: int | None = None  # blocks from the top that came to their turn by the best epoch; None: all at once
 
     def at_best(self) -> dict[str, float]:
         """The figures of the weights that were kept."""
@@ -53,6 +54,7 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
         "best_epoch": history.best,
         **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
         "made_from": records.made_from(made_from),
+        **({} if history.moved is None else {"moved_blocks": history.moved}),
         **more,
     }
     records.write_json(layout.metrics(stage), figures)
@@ -114,9 +116,12 @@ def fit(
     ledger.note(type(settings).__name__.lower(), count=count, seconds=time.monotonic() - began)
     best = min(watch.rows, key=lambda row: row["val_loss"])
     if best["val_loss"] < start["val_loss"]:
-        return History(watch.rows, int(best["epoch"]), start, policy)
+        epoch = int(best["epoch"])
+        every = settings.thaw_every if isinstance(settings, schema.Phase2) else 0
+        moved = rates.thawed_in(epoch - 1, every) if every else None
+        return History(watch.rows, epoch, start, policy, moved)
     model.set_weights(before)
-    return History(watch.rows, 0, start, policy)
+    return History(watch.rows, 0, start, policy, 0 if isinstance(settings, schema.Phase2) else None)
 
 
 def _rate(settings: schema.Phase1 | schema.Phase2, total: int) -> Any:

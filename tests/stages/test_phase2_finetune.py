@@ -128,6 +128,15 @@ def test_none_is_phase_one_alone_and_an_unknown_block_is_said_in_one_line(capsys
     assert (figures["epochs"], figures["best_epoch"], figures["layers"]) == (0, 0, 0)
     assert records.read_csv(layout.history("phase2_finetune")) == []
 
+    # Also where nothing is trained, what was pretrained must be there as it was.
+    classifier = model.load(layout.PHASE1)
+    whole = (layout.PHASE1 / model.WEIGHTS).read_bytes()
+    classifier.backbone.weights[0].assign(classifier.backbone.weights[0] * 1.001)
+    model.whole(classifier).save_weights(layout.PHASE1 / model.WEIGHTS)
+    with pytest.raises(ValueError, match=r"phase1_head: expected the backbone's pretrained weights, received 1"):
+        phase2_finetune.main()
+    (layout.PHASE1 / model.WEIGHTS).write_bytes(whole)
+
     shutil.rmtree(layout.PHASE2)
     set_params(phase2={"unfreeze": "block_99"})
     command = [sys.executable, "-m", "stages.phase2_finetune"]

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 import yaml
 
-from thaw import applications, backbone, boundaries, exporting, extraction, model, pixel_range, provenance, schema
+from thaw import (
+    applications,
+    backbone,
+    boundaries,
+    exporting,
+    extraction,
+    model,
+    pixel_range,
+    provenance,
+    schema,
+    wiring,
+)
 from thaw.framework import keras
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +138,7 @@ def test_layers_have_the_same_names_whatever_was_built_before(network: keras.Mod
 
 
 def test_every_boundary_is_the_only_way_from_the_input_to_the_output(network: keras.Model) -> None:
-    feeds, _ = boundaries.producers(network)
+    feeds, _ = wiring.producers(network)
     cuts = boundaries.every(network)
     assert len({cut.block for cut in cuts}) == len(cuts) >= 3
     assert [cut.share for cut in cuts] == sorted({cut.share for cut in cuts}, reverse=True)

@@ -37,3 +37,9 @@ def test_mobilenet_costs_what_its_authors_say() -> None:
     assert sum(cost.multiplications(layer, layer.output.shape) for layer in network.layers) == pytest.approx(
         569e6, rel=0.01
     )
+
+
+def test_a_model_inside_of_a_model_costs_what_its_layers_do() -> None:
+    given = keras.Input((8, 8, 3))
+    inner = keras.Model(given, keras.layers.Conv2D(4, 1, strides=2)(keras.layers.Conv2D(5, 1)(given)))
+    assert cost.multiplications(inner, inner.output_shape) == 64 * 3 * 5 + 16 * 5 * 4

@@ -287,7 +287,10 @@ def test_who_thaws_little_where_auto_would_thaw_most_is_told(
     classifier = built()
     left(share)
     assert features.boundary(classifier, unfreeze) == boundaries.find(classifier.backbone, unfreeze)
-    said = "warning: auto: this; 40 thaws 31%, phase2.unfreeze=auto may reach more\n"
+    said = (
+        "warning: phase2.unfreeze=40 thaws 31% of the computation; this task is far from what the network knows, "
+        "so that 75%, which auto would take, may reach more\n"
+    )
     assert capsys.readouterr().err == (said if told else "")
 
 

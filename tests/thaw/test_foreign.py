@@ -82,6 +82,45 @@ def large(size):
     assert size >= 64, "too small"
     return residual(size)
 
+def frozen(size):
+    network = residual(size)
+    network.trainable = False
+    for layer in network.layers:
+        layer.trainable = False
+    return network
+
+def nested(size):
+    given = keras.Input((size, size, 3))
+    inner = residual(size)
+    inner.trainable = False
+    return keras.Model(given, inner(given, training=False))
+
+def one_name(size):
+    given = keras.Input((size, size, 3))
+    def block(name):
+        begin = keras.Input((size, size, 3))
+        return keras.Model(begin, keras.layers.Conv2D(3, 1, name="inner")(begin), name=name)
+    return keras.Model(given, block("second")(block("first")(given)))
+
+def attention(size):
+    given = keras.Input((size, size, 3))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(8, 8, strides=8)(given))
+    x = keras.layers.Reshape((-1, 8))(x)
+    y = keras.layers.MultiHeadAttention(2, 4, dropout=0.5)(x, x)
+    return keras.Model(given, keras.layers.LayerNormalization()(keras.layers.Add()([x, y])))
+
+class Drawing(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)
+
+    def call(self, images, training=None):
+        return self.drop(self.norm(images, training=training), training=training)
+
+def drawing(size):
+    given = keras.Input((size, size, 3))
+    return keras.Model(given, Drawing()(keras.layers.Conv2D(4, 3)(given)))
+
 def grown(size):
     given = keras.Input((size, size, 3))
     return keras.Model(given, keras.layers.Dense(size)(keras.layers.Flatten()(given)))
@@ -119,11 +158,11 @@ def logits(of: model.Classifier) -> np.ndarray:
     return np.asarray(model.whole(of)(PIXELS, training=False))
 
 
-def trained(of: model.Classifier, unfreeze: str) -> set[str]:
+def trained(of: model.Classifier, unfreeze: str, policy: str = "inference") -> set[str]:
     """Train a little; the paths of the backbone's weights that moved."""
     before = {variable.path: variable.numpy() for variable in of.backbone.variables}
-    frozen, thawed = model.thaw(of, boundaries.find(of.backbone, unfreeze))
-    witness = model.witness(of, thawed)
+    frozen, thawed = model.thaw(of, boundaries.find(of.backbone, unfreeze), policy)
+    witness = model.witness(of, thawed, policy)
     thawed.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     thawed.fit(np.asarray(frozen(PIXELS)), LABELS, batch_size=3, epochs=2, verbose=0)
     model.check(of, witness)
@@ -237,12 +276,45 @@ def test_a_builder_that_builds_nothing_is_refused(function: str, message: str) -
         classifier("custom", "random", function)
 
 
+@pytest.mark.usefixtures("builder")
+@pytest.mark.parametrize("function", ["frozen", "nested"])
+def test_layers_that_a_builder_has_frozen_are_thawed_all_the_same(function: str) -> None:
+    of = classifier("custom", "random", f"our_networks:{function}")
+    assert [cut.block for cut in boundaries.every(of.backbone)] == ["part_1", "part_2", "part_3", ""]
+    assert len(trained(of, "all")) == len([one for one in of.backbone.weights if one.name in ("kernel", "bias")])
+
+
+@pytest.mark.usefixtures("builder")
+def test_layers_of_one_name_inside_of_others_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected weights with a path each, received inner/kernel 2 times"):
+        classifier("custom", "random", "our_networks:one_name")
+
+
+@pytest.mark.usefixtures("builder")
+def test_where_batch_norm_trains_nothing_else_behaves_otherwise_than_in_inference() -> None:
+    of = classifier("custom", "random", "our_networks:attention")
+    frozen, thawed = model.thaw(of, boundaries.find(of.backbone, "all"), "train")
+    inputs = np.asarray(frozen(PIXELS))
+    once, again = (np.asarray(thawed(inputs, training=True)) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    assert not np.allclose(once, thawed(inputs, training=False))  # the statistics are those of the batch
+    moved = trained(classifier("custom", "random", "our_networks:attention"), "all", "train")
+    assert {"moving_mean", "gamma"} <= {path.rsplit("/")[-1] for path in moved}
+    assert not any("seed" in path for path in model.fingerprint(of.backbone))
+
+
+@pytest.mark.usefixtures("builder")
+def test_a_layer_that_draws_and_has_batch_norm_is_refused_where_that_is_to_train() -> None:
+    with pytest.raises(ValueError, match=r"phase2\.batch_norm=train: expected layers with BatchNorm that do not draw"):
+        trained(classifier("custom", "random", "our_networks:drawing"), "all", "train")
+    assert trained(classifier("custom", "random", "our_networks:drawing"), "all")
+
+
 def test_a_saved_model_is_trained_whole_exported_and_loaded_where_it_is_not(saved: Path, tmp_path: Path) -> None:
     of = classifier("saved_model", str(saved))
     original = tf.saved_model.load(str(saved))
     np.testing.assert_allclose(of.backbone(PIXELS), original.serve(PIXELS / 127.5 - 1), atol=1e-5)
-    moved = trained(of, "all")
-    assert len(moved) == 6 and not any("moving" in path for path in moved)
+    assert len(trained(of, "all")) == 4
     check_export(of, tmp_path, ["saved_model"])
     check_another_process_says_the_same(of, tmp_path)
 
@@ -253,6 +325,45 @@ def test_of_a_saved_model_only_the_variables_of_a_pattern_are_trained(saved: Pat
     assert moved == {path for path in model.fingerprint(of.backbone) if "second" in path}
     with pytest.raises(ValueError, match="expected a pattern of variables like 6_second_kernel, 7_second_bias"):
         trained(of, "variables:third")
+
+
+def test_batch_norm_inside_of_a_saved_model_follows_the_policy(saved: Path) -> None:
+    assert not any("batch_norm" in path for path in trained(classifier("saved_model", str(saved)), "all"))
+    moved = trained(classifier("saved_model", str(saved)), "all", "trainable_affine")
+    assert len(moved) == 6 and {path[-5:] for path in moved if "batch_norm" in path} == {"gamma", "_beta"}
+    with pytest.raises(
+        ValueError, match=r"phase2\.batch_norm: expected inference or trainable_affine .* received train"
+    ):
+        trained(classifier("saved_model", str(saved)), "all", "train")
+
+
+def test_a_saved_model_that_trains_nothing_is_refused(tmp_path: Path) -> None:
+    class Fixed(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = tf.Variable(tf.ones((3, 4)), trainable=False)
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])  # type: ignore[untyped-decorator]
+        def __call__(self, images: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(images, (1, 2)) @ self.kernel
+
+    tf.saved_model.save(Fixed(), str(tmp_path / "fixed"))
+    with pytest.raises(ValueError, match=r"expected weights that can be trained .* received none"):
+        trained(classifier("saved_model", str(tmp_path / "fixed")), "all")
+
+
+def test_a_network_that_fails_on_two_images_is_refused_at_once(tmp_path: Path) -> None:
+    class One(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec((1, SIZE, SIZE, 3), tf.float32)])  # type: ignore[untyped-decorator]
+        def __call__(self, images: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_mean(images, (1, 2))
+
+    tf.saved_model.save(One(), str(tmp_path / "one"))
+    with pytest.raises(
+        ValueError, match=r"backbone\.weights: expected a (network that takes|SavedModel of) images"
+    ) as error:
+        classifier("saved_model", str(tmp_path / "one"))
+    assert "\n" not in str(error.value) and "\x1b" not in str(error.value)
 
 
 def test_a_module_that_can_be_called_is_a_saved_model_too(tmp_path: Path) -> None:
@@ -297,6 +408,18 @@ def test_what_kaggles_client_has_is_taken_if_its_hash_is_right(cached: str, tmp_
         foreign.folder(f"{cached}@sha256:{'0' * 64}")
     with pytest.raises(ValueError, match="received a handle without its hash"):
         foreign.folder(cached)
+
+
+def test_the_hash_of_a_folder_is_printed_and_of_nothing_else_is_none(saved: Path, tmp_path: Path) -> None:
+    def run(*given: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "thaw.foreign", *given]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run(str(saved)).stdout == f"{foreign.digest(saved)}\n"
+    for given in ((), (str(saved / "saved_model.pb"),), (str(tmp_path / "none"),), (str(saved), str(saved))):
+        done = run(*given)
+        assert done.returncode == 1 and not done.stdout
+        assert done.stderr.count("\n") == 1 and done.stderr.startswith("thaw.foreign: ")
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_training_moves_all_that_is_thawed_and_nothing_else(unfreeze: str) -> No
 def test_phase_one_trains_the_head_and_leaves_the_backbone() -> None:
     classifier = built()
     witness = model.witness(classifier, classifier.head)
-    assert len(witness) == len(classifier.backbone.variables)
+    assert len(witness) == len(classifier.backbone.weights)
     trained(classifier.head, np.asarray(classifier.pool(classifier.backbone(PIXELS, training=False))))
     model.check(classifier, witness)
 
@@ -129,6 +129,32 @@ def test_the_witness_is_the_pretrained_network_as_it_came_from_its_file(tmp_path
     _, thawed = model.thaw(loaded, boundaries.find(loaded.backbone, "40"))
     with pytest.raises(RuntimeError, match=rf"1 frozen weights changed in training, {moved.path} first"):
         model.check(loaded, model.witness(loaded, thawed))
+
+
+def test_a_backbone_that_is_not_as_it_was_pretrained_is_not_loaded_for_training(tmp_path: Path) -> None:
+    classifier = built()
+    model.save(tmp_path, classifier)
+    assert model.load_untrained(tmp_path).card == classifier.card
+    moved = classifier.backbone.variables[0]
+    moved.assign(moved + 1)
+    model.save(tmp_path, classifier)
+    with pytest.raises(
+        ValueError, match=rf"received 1 others, {moved.path} first; run `dvc repro --force phase1_head`"
+    ):
+        model.load_untrained(tmp_path)
+
+
+def test_blocks_that_did_not_come_to_their_turn_are_frozen_ones() -> None:
+    classifier = built()
+    _, thawed = model.thaw(classifier, boundaries.find(classifier.backbone, "all"))
+    assert not model.waiting(classifier, None)
+    assert len(model.waiting(classifier, 0)) == len(classifier.backbone.weights)
+    top = classifier.backbone.get_layer("top_conv").kernel
+    waiting = model.waiting(classifier, 1)
+    assert top.path not in waiting and len(waiting) == len(classifier.backbone.weights) - 5
+    rows = model.blocks(classifier, thawed, 1)
+    assert [row["block"] for row in rows if row["trained"]] == ["top"]
+    assert sum(row["trained"] > 0 for row in model.blocks(classifier, thawed)) == len(rows)
 
 
 def test_frozen_and_trained_weights_are_all_weights() -> None:

@@ -96,6 +96,7 @@ def test_one_more_block_is_thawed_every_so_many_epochs(epochs: int, every: int, 
     before = arrays(model)
     history = fit(model, epochs=epochs, thaw_every=every, weight_decay=0.1)
     assert history.best == epochs  # so that the weights are the last epoch's
+    assert history.moved is not None and min(history.moved, 3) == blocks
     moved = {path.split("/")[0] for path, array in arrays(model).items() if not np.array_equal(array, before[path])}
     assert moved == set(NAMES[-1 - blocks :])
 
@@ -141,6 +142,8 @@ def test_the_line_for_people_says_what_the_options_come_to() -> None:
     assert said(layer_decay=0.5) == "rate 1.0e-03 in the head, 1.3e-04 in the lowest of 3 blocks"
     assert said(thaw_every=2) == "2 of 3 blocks thawed within 3 epochs"
     assert said(thaw_every=1) == "3 of 3 blocks thawed within 3 epochs"
+    trained = [variable for variable in trained if DEPTHS.get(variable.path) == 3]
+    assert said(thaw_every=2) == "2 of 3 blocks thawed within 3 epochs, none of those that are to be trained"
 
 
 def test_phase_1_trains_by_adam() -> None:

@@ -57,8 +57,9 @@ def odd_files() -> Iterator[tuple[str, bytes]]:
     yield "one bit", encoded(small.convert("1"), "PNG")
     yield "alpha", encoded(alpha, "PNG")
     yield "grey alpha", encoded(alpha.convert("LA"), "PNG")
-    yield "palette", encoded(small.quantize(60), "PNG")
-    yield "palette with transparency", encoded(small.quantize(60), "PNG", transparency=3)
+    for colours in (2, 4, 16, 60, 256):  # 1 to 8 bits a place
+        yield f"palette of {colours}", encoded(small.quantize(colours), "PNG")
+        yield f"palette of {colours} with transparency", encoded(small.quantize(colours), "PNG", transparency=1)
     yield "GIF", encoded(small.quantize(200), "GIF")
     yield "CMYK", encoded(small.convert("CMYK"), "JPEG", quality=95)
     yield "sixteen bits", encoded(Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257), "PNG")
