@@ -1,6 +1,7 @@
+import gc
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ EXPORTED = [
         for name in ("resnet50", "efficientnet_b0", "convnext_tiny", "nasnet_mobile")
     ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def freed() -> Iterator[None]:
+    """Networks are circles of references, and the largest have gigabytes: not two of them at once."""
+    yield
+    keras.backend.clear_session()
+    gc.collect()
 
 
 def keras_own(name: str, size: int) -> tuple[keras.Model, Any]:
