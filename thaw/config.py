@@ -5,11 +5,9 @@ Stages read that file and nothing else: ``load`` gives a stage the groups it dec
 only where something is composed.
 """
 
-import difflib
 import gc
 import hashlib
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -18,9 +16,9 @@ from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from thaw import layout, schema
+from thaw import layout, mistakes, schema
 
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
@@ -38,11 +36,18 @@ OBSERVERS = {
     "tracking": "copies files to MLflow",
     "pipeline_run": "finds the files that tracking copies",
     "progress": "what a person sees while a stage runs",
+    "mistakes": "refuses a wrong configuration, in words; to a right one it does nothing",
     "ledger": "remembers what took how long, for the plans of sweeps",
 }
 
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
 ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
+
+USAGE = """\
+python -m thaw.config [group=option …] [group.field=value …]
+
+Composes conf/, checks it, and writes params.yaml, which the stages read. docs/configuration.md has every group
+with its options, and every field with its range. A file of conf/experiment/ is chosen with +experiment=NAME."""
 
 ConfigT = TypeVar("ConfigT")
 
@@ -66,7 +71,7 @@ def check(values: dict[str, Any]) -> schema.Project:
     Raises:
         ValueError: one line that says which key, what was expected and what was received.
     """
-    _check_keys(values, schema.Project, "")
+    mistakes.check_keys(values)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema.Project), values)
         missing = sorted(OmegaConf.missing_keys(merged))
@@ -74,22 +79,7 @@ def check(values: dict[str, Any]) -> schema.Project:
             raise ValueError(f"{missing[0]}: expected a value, received none; set it with {missing[0]}=…")
         return cast("schema.Project", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{error.full_key}: {reason}" if error.full_key else reason) from None
-
-
-def _check_keys(values: dict[str, Any], expected: type, prefix: str) -> None:
-    known = {field.name: field.type for field in fields(expected)}
-    for key, value in values.items():
-        if key not in known:
-            guess = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {prefix}{guess[0]}?" if guess else f"known: {', '.join(known)}"
-            raise ValueError(f"{prefix}{key}: no such key; {hint}")
-        kind = known[key]
-        if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
-            if not isinstance(value, dict):
-                raise ValueError(f"{prefix}{key}: expected a group of keys, received {value!r}")
-            _check_keys(value, kind, f"{prefix}{key}.")
+        raise ValueError(mistakes.of_value(error)) from None
 
 
 def register() -> None:
@@ -115,7 +105,8 @@ def compose(overrides: Sequence[str] = ()) -> str:
     """The text of params.yaml for conf/ with ``overrides`` (Hydra's grammar).
 
     Raises:
-        ValueError: an unknown group, option or key, a wrong type or a value out of range; one line.
+        ValueError: a file that is no YAML, an unknown group, option or key, a wrong type or a value out of range; one
+            line.
     """
     from hydra import compose as hydra_compose  # noqa: PLC0415 -- stages never import Hydra
     from hydra import initialize_config_dir  # noqa: PLC0415
@@ -128,41 +119,9 @@ def compose(overrides: Sequence[str] = ()) -> str:
         with initialize_config_dir(str(layout.CONF.resolve()), version_base=None):
             composed = hydra_compose(config_name="config", overrides=list(overrides))
         OmegaConf.resolve(composed)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(error)) from None
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ValueError(mistakes.explain(error)) from None
     return OmegaConf.to_yaml(composed)
-
-
-def explain(error: Exception) -> str:
-    """One line that says what was wrong with a composition, out of the chain of exceptions that Hydra raises."""
-    from hydra.errors import MissingConfigException, OverrideParseException  # noqa: PLC0415 -- stages never import Hydra
-
-    cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    first, *rest = (line.strip() for line in str(cause).splitlines() if line.strip())
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.full_key:
-        *groups, key = str(cause.full_key).split(".")
-        return _unknown_key(groups, key)
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: expected key=value or group=option; quote a value with signs: 'key=\"a value\"'"
-    if isinstance(error, MissingConfigException):
-        return " ".join([first, *rest]).split(" Config search path:")[0].removeprefix("In 'config': ")
-    if isinstance(cause, InterpolationResolutionError):
-        return first.split("resolving interpolation: ")[-1]
-    blamed = re.search(r"override '?([\w.@/+~]+)", str(error))
-    return f"{blamed.group(1)}: {first}" if blamed and blamed.group(1) not in first else first
-
-
-def _unknown_key(groups: Sequence[str], key: str) -> str:
-    values: dict[str, Any] = {key: None}
-    for group in reversed(groups):
-        values = {group: values}
-    try:
-        _check_keys(values, schema.Project, "")
-    except ValueError as error:
-        return str(error)
-    return f"{'.'.join([*groups, key])}: no such key"
 
 
 def read() -> dict[str, Any]:
@@ -217,6 +176,9 @@ def run(main: Callable[[], None], name: str) -> None:
 
 
 def main() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(USAGE)
+        return
     text = compose(sys.argv[1:])
     layout.PARAMS.write_text(text, encoding="utf-8", newline="\n")
     print(f"{layout.PARAMS} compiled from {layout.CONF}/")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -19,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw import config, ledger, phases, progress, records, trial
+from thaw import ledger, mistakes, phases, progress, records, trial
 
 DEPTH = "phase2.unfreeze"
 FILE = "plan.json"  # in the sweep's folder
@@ -99,8 +100,8 @@ def _compose(overrides: list[str], swept: Collection[str], state: str) -> Trial:
     try:
         composed = hydra.compose("config", overrides=overrides)
         OmegaConf.resolve(composed)  # which runs the schema's checks
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(f"{config.explain(error)} (trial {' '.join(shown)})") from None
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ValueError(f"{mistakes.explain(error)} (trial {' '.join(shown)})") from None
     values: Any = OmegaConf.to_container(composed)
     return Trial(overrides, values, trial.trial_name(shown, values, state), trial.upstream(values, state))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -29,6 +30,7 @@ from thaw import (
     layout,
     leash,
     locks,
+    mistakes,
     plan,
     records,
     schema,
@@ -198,8 +200,8 @@ def _close(status: str) -> None:
 
 def _give_up(error: Exception) -> None:
     """End with what is there: a launcher has lost a job, or cannot go on."""
-    known = isinstance(error, HydraException | OmegaConfBaseException | ValueError)
-    said = (config.explain(error) if known else str(error)).strip().partition("\n")[0]
+    known = isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError | ValueError)
+    said = (mistakes.explain(error) if known else str(error)).strip().partition("\n")[0]
     folders = _own()
     if folders:
         leash.interrupt(leash.myself())  # what the launcher has left behind
@@ -231,6 +233,8 @@ def main() -> None:
     config.register()
     if RETRY in sys.argv:
         sys.argv[sys.argv.index(RETRY)] = "hydra.callbacks.trials.retry_failed=true"
+    if not any(word.startswith("-") for word in sys.argv[1:]):
+        sys.argv.append("--multirun")  # where conf/ has a mistake, Hydra does not learn from it that this is a sweep
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through, instead of Hydra's paragraphs
     for number in STOPS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets

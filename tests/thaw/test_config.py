@@ -19,7 +19,7 @@ WRONG = {
     "phase3.epochs=1": "phase3: no such key; did you mean",
     "zebra=1": "zebra: no such key; known: ",
     "phase2.epochs=many": "phase2.epochs: expected 1 to 1000 epochs or auto, received 'many'",
-    "phase1.epochs=2.5": "phase1.epochs: Value '2.5' of type 'float' could not be converted to Integer",
+    "phase1.epochs=2.5": "phase1.epochs: expected a whole number, received 2.5",
     "head.units=[12,wide]": "head.units",
     "phase1.learning_rate=2": "phase1.learning_rate: expected 1e-08 to 1, received 2",
     "phase2.schedule=linear": "phase2.schedule: expected one of constant, cosine, received 'linear'",
@@ -83,7 +83,7 @@ def test_a_high_rate_is_accepted_if_it_is_meant(project: Path) -> None:
     [
         ({"image": {"sise": 64}}, "image.sise: no such key; did you mean image.size?"),
         ({"imago": {"size": 64}}, "imago: no such key; did you mean image?"),
-        ({"image": {"size": "big"}}, "image.size: Value 'big' of type 'str' could not be converted to Integer"),
+        ({"image": {"size": "big"}}, "image.size: expected a whole number, received big"),
         ({"image": {"size": 31}}, "image.size: expected 32 to 1024 pixels, received 31"),
         ({"image": {"size": "???"}}, "image.size: expected a value, received none"),
         (
@@ -206,6 +206,14 @@ def test_the_command_refuses_in_one_line_and_leaves_params_alone(project: Path) 
     done = command("-m", "thaw.config", "phase2.epoch=7")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "thaw.config: phase2.epoch: no such key; did you mean phase2.epochs?\n"
+    assert layout.PARAMS.read_bytes() == before
+
+
+def test_the_command_says_what_it_is_for(project: Path) -> None:
+    before = layout.PARAMS.read_bytes()
+    done = command("-m", "thaw.config", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("python -m thaw.config [group=option …]")
     assert layout.PARAMS.read_bytes() == before
 
 

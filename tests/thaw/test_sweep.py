@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -87,6 +88,27 @@ def test_a_bad_value_ends_the_sweep_in_one_line_before_any_trial(
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert not Path(".thaw").exists() and not Path(".dvc/tmp").exists()
     assert git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    "overrides", [[], ["phase2.learning_rate=1e-5,1e-4"], ["phase1=default", "augment=light,strong"]]
+)
+def test_a_mistake_in_conf_ends_the_sweep_in_one_line(committed: Path, overrides: list[str]) -> None:
+    with Path("conf/phase1/default.yaml").open("a") as file:
+        file.write("\tepochs: 3\n")
+    done = run(*overrides)
+    where = re.escape("conf/phase1/default.yaml, line ")
+    assert re.fullmatch(rf"thaw\.sweep: {where}\d+: expected YAML, .* indent with spaces\n", done.stderr)
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_mistake_in_a_swept_option_ends_the_sweep_in_one_line(committed: Path) -> None:
+    option = Path("conf/augment/mine.yaml")
+    for text, message in (("views: [\n", "expected YAML"), ("viewz: 3\n", "viewz: no such key; did you mean")):
+        option.write_text(text)
+        done = run(*TINY, "augment=light,mine")
+        assert message in done.stderr and option.as_posix() in done.stderr
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
 
 
 def test_a_sweep_needs_a_commit(committed: Path) -> None:
