@@ -58,7 +58,7 @@ ARROWS: dict[str, set[str]] = {
     "room": {"threads"},
     "threads": set(),
     "trial": {"config", "layout", "leash", "reasons", "records"},
-    "plan": {"ledger", "mistakes", "phases", "progress", "records", "trial"},
+    "plan": {"ingest", "layout", "ledger", "mistakes", "phases", "progress", "records", "trial"},
     "warmup": {"layout", "ledger", "locks", "plan", "records", "trial"},
     "sweep_table": {"records"},
     "ranking": {"layout", "metrics", "trial"},

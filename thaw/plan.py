@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw import ledger, mistakes, phases, progress, records, trial
+from thaw import ingest, layout, ledger, mistakes, phases, progress, records, trial
 
 DEPTH = "phase2.unfreeze"
 FILE = "plan.json"  # in the sweep's folder
@@ -48,6 +48,7 @@ class Plan:
     state: str  # of code and images
     folder: Path
     commit: str  # whose experiments are its trials
+    added: str = ""  # what is swept because conf/ says so, and not the command line; for people
 
     def depths(self) -> list[str]:
         """The values of ``phase2.unfreeze`` that are known to come."""
@@ -67,10 +68,9 @@ def make(composed: DictConfig) -> Plan:
     sweeper = composed.hydra.sweeper
     given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    preset, said = parser.parse_overrides(given), parser.parse_overrides([*composed.hydra.overrides.task])
     # As in Hydra, the command line goes before conf/.
-    parsed = {
-        item.get_key_element(): item for item in parser.parse_overrides([*given, *composed.hydra.overrides.task])
-    }
+    parsed = {item.get_key_element(): item for item in [*preset, *said]}
     swept = {key: choices(item) for key, item in parsed.items() if item.is_sweep_override()}
     grid = str(sweeper.get("_target_")).endswith("BasicSweeper")
     state = trial.fingerprint(Path(composed.data.raw))
@@ -92,7 +92,17 @@ def make(composed: DictConfig) -> Plan:
     name = f"{readable[: trial.NAME_LENGTH]}-{trial.digest(what, '')}"
     folder = Path(composed.hydra.sweep.dir) / name
     before = records.read_json(folder / FILE) if (folder / FILE).is_file() else {}
-    return Plan(swept, ranges, trials, count, grid, state, folder, trial.base(before.get("commit", "")))
+    commit = trial.base(before.get("commit", ""))
+    unasked = [item for item in preset if parsed[item.get_key_element()] is item and item.is_sweep_override()]
+    added = _added(unasked, str(composed.hydra.runtime.choices["hydra/sweeper"]))
+    return Plan(swept, ranges, trials, count, grid, state, folder, commit, added)
+
+
+def _added(unasked: Sequence[Override], sweeper: str) -> str:
+    """What the sweeper's preset sweeps though the command line does not say it, and what stops that."""
+    instead = " ".join(f"{item.get_key_element()}=VALUE" for item in unasked)
+    what = " ".join(str(item.input_line) for item in unasked)
+    return f"hydra/sweeper={sweeper} adds {what}; {instead} on the command line stops that" if unasked else ""
 
 
 def _compose(overrides: list[str], swept: Collection[str], state: str) -> Trial:
@@ -118,6 +128,20 @@ def choices(override: Override) -> list[str]:
 def distinct(overrides: Sequence[str], swept: Collection[str]) -> list[str]:
     """What tells a trial from the others of its sweep; all of it if nothing is swept."""
     return [override for override in overrides if override.split("=", 1)[0] in swept] or list(overrides)
+
+
+def check_images(plan: Plan) -> None:
+    """Refuse images that ``prepare`` would refuse, or that would not get into a trial's copy of the project.
+
+    Raises:
+        ValueError: they are not there, not laid out as expected, or known to neither DVC nor git; one line.
+    """
+    for raw, nested in sorted({(each.values["data"]["raw"], each.values["data"]["nested"]) for each in plan.trials}):
+        if Path(raw) == layout.SAMPLE:
+            continue  # which a stage makes
+        if not ingest.find(raw, nested).entries:
+            raise ValueError(f"data.raw: expected images in the class folders, found none in {raw}; put them there")
+        trial.check_images_travel(Path(raw))
 
 
 def missing(plan: Plan, *, retry: bool) -> list[Trial]:
@@ -166,6 +190,8 @@ def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> lis
     parts = " × ".join(f"{key} ({'range' if key in plan.ranges else len(of)})" for key, of in plan.swept.items())
     raw = plan.trials[0].values["data"]["raw"]
     lines = [f"sweep on {raw}: {plan.count or ''} trials, {parts or 'nothing swept'} → {plan.folder}"]
+    if plan.added:
+        lines.append(f"  {plan.added}")
     if plan.grid:
         failed = sum(1 for each in plan.trials if each not in wanted and failure(plan.folder, each))
         before = f"{plan.count - len(wanted) - failed} finished before"
@@ -218,7 +244,7 @@ def _upstream_seconds(each: Trial, around: float | None) -> float | None:
     train, val = _images(each)
     about = {key: value for key, value in ledger.about(each.values).items() if key != "unfreeze"}
     a_pass, a_step = ledger.seconds_each("extraction", **about), ledger.seconds_each("phase1", **about)
-    if a_pass is None or a_step is None or around is None:
+    if a_pass is None or a_step is None or around is None or not train:
         return None
     views, epochs = each.values["augment"]["views"], each.values["phase1"]["epochs"]
     return float(a_pass * (train * views + val) + a_step * train * epochs + around)
@@ -228,8 +254,8 @@ def _trial_seconds(each: Trial) -> float | None:
     a_step, around = ledger.seconds_each("phase2", **ledger.about(each.values)), ledger.seconds_around("trial")
     if str(each.values["phase2"]["unfreeze"]) == "none":
         return around
-    if a_step is None or around is None:
-        return None
     phase, images = each.values["phase2"], _images(each)[0]
+    if a_step is None or around is None or not images:  # those of the demonstration may not be there yet
+        return None
     epochs = phases.epochs(phase["epochs"], math.ceil(images / phase["batch_size"]))
     return float(a_step * images * epochs + around)

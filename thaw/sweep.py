@@ -105,8 +105,8 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
         ValueError: a trial's configuration is wrong, or no trial could run; one line.
     """
     trial.head()
-    trial.check_images_travel(Path(composed.data.raw))
     made, owner = plan.make(composed), leash.myself()
+    plan.check_images(made)
     settings = schema.Tracking(**OmegaConf.to_container(composed.tracking, resolve=True))  # type: ignore[arg-type]
     written = {
         "trials": made.count,

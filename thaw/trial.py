@@ -227,10 +227,16 @@ def check_images_travel(raw: Path) -> None:
     """
     if raw == layout.SAMPLE or raw.is_absolute() or any(Path(f"{path}.dvc").is_file() for path in (raw, *raw.parents)):
         return
+    whole = Path(os.path.abspath(raw))  # noqa: PTH100 -- resolve() would follow a link out of the project
+    if not whole.is_relative_to(Path.cwd()):
+        raise ValueError(
+            f"data.raw: expected a path in the project or an absolute one, since trials run in copies of the project, "
+            f"received {raw}; write data.raw={whole}"
+        )
     if not _git("ls-files", "--", str(raw)):
         raise ValueError(
             f"data.raw: expected {raw} to be known to DVC or git, so that a trial's copy of the project gets it; "
-            f"run `dvc add {raw}`, then `git add {raw}.dvc`"
+            f"run `dvc add {raw}`, then `git add {raw}.dvc`, or give it as an absolute path"
         )
 
 

@@ -125,6 +125,60 @@ def test_the_time_counts_what_a_trial_shares_with_no_other(make: Make) -> None:
     assert "  in 1 of the trials, shared with no other: prepare, phase 1, activations at its depth" in text
 
 
+def test_the_time_is_unknown_where_no_image_is_there_yet(make: Make) -> None:
+    fixed = ("image=px64", "phase2.epochs=auto")  # of the demonstration, which a stage makes
+    made = make(*fixed, *GRID)
+    for each in made.trials:
+        ledger.write("phase2", each.values, count=100, seconds=5.0)
+        ledger.write("trial", each.values, seconds=12.0, inside=5.0)
+    for what in ("extraction", "phase1"):
+        ledger.write(what, made.trials[0].values, count=100, seconds=10.0)
+    ledger.write("upstream", made.trials[0].values, seconds=20.0, inside=11.0)
+    assert not layout.SAMPLE.exists()
+    plan.check_images(made)
+    text = plan.describe(made, made.trials, plan.shared(made, made.trials))[-1]
+    assert text == "  time: unknown yet, nothing like it was measured here"
+
+
+def test_images_that_are_not_there_are_refused(make: Make) -> None:
+    Path("empty").mkdir()
+    for name in "ab":
+        Path("classes", name).mkdir(parents=True)
+    Path("mine.csv").write_text("path,label\n")
+    for raw, message in (
+        ("/nope", "/nope: expected one folder per class, .* received nothing there; .* set data.raw"),
+        ("nope", "nope: expected one folder per class, .* received nothing there; .* set data.raw"),
+        ("../nope", "nope: expected one folder per class, .* received nothing there; .* set data.raw"),
+        ("nope.csv", "nope.csv: expected a table of images, received no such file; set data.raw"),
+        ("empty", "empty: expected one folder per class, .* received 0 files and no class folder"),
+        ("classes", "data.raw: expected images in the class folders, found none in classes"),
+        ("mine.csv", "mine.csv: expected images, received no rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            plan.check_images(make("data=folder", f"data.raw={raw}", *GRID))
+
+
+def test_the_images_of_each_trial_are_looked_at(make: Make, tiny_images: Path) -> None:
+    plan.check_images(make("data=folder", f"data.raw={tiny_images}", *GRID))
+    with pytest.raises(ValueError, match=r"^nope: expected one folder per class"):
+        plan.check_images(make("data=folder", f"data.raw={tiny_images},nope", *GRID))
+
+
+def test_the_plan_says_what_is_swept_though_nobody_has_asked_for_it(make: Make) -> None:
+    made = make(*BASE, "phase2.learning_rate=1e-4", "head=article,linear")
+    assert made.count == 2 * 3
+    line = (
+        "  hydra/sweeper=lr_depth adds phase2.unfreeze=20,40,80; phase2.unfreeze=VALUE on the command line stops that"
+    )
+    assert plan.describe(made, made.trials, [])[1] == line
+    assert make(*BASE, *GRID).added == ""
+    assert (
+        make(*BASE, "phase2.learning_rate=1e-4", "phase2.unfreeze=20,40,80").added == ""
+    )  # asked for, as it is there
+    both = make(*BASE).added
+    assert "phase2.learning_rate=1e-5,3e-5,1e-4 phase2.unfreeze=20,40,80; phase2.learning_rate=VALUE phase2.un" in both
+
+
 def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="an extra")
     made = make(*BASE, sweeper="tpe")

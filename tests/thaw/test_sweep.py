@@ -77,7 +77,7 @@ def record(folder: Path, rate: str, loss: float | None, failure: str = "") -> No
         (["phase2.epochs=range(0,3)"], "phase2.epochs: expected 1 to 1000 epochs or auto, received 0"),
         (["phase2.learning_rate=interval(1e-5,1)"], "phase2.learning_rate: expected a rate below"),
         (["phase2.epochs"], "phase2.epochs: expected key=value or group=option"),
-        (["data.raw=data/mine"], "data.raw: expected data/mine to be known to DVC or git"),
+        (["data.raw=data/mine"], "thaw.sweep: data/mine: expected one folder per class"),
     ],
 )
 def test_a_bad_value_ends_the_sweep_in_one_line_before_any_trial(

@@ -127,6 +127,27 @@ def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
     assert psutil.wait_procs(family, timeout=30)[1] == []
 
 
+@pytest.mark.usefixtures("project", "tiny_images")
+def test_images_that_do_not_travel_are_refused_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = Path("data/raw")
+    with pytest.raises(
+        ValueError, match=r"known to DVC or git.*; run `dvc add data/raw`, .* or give it as an absolute"
+    ):
+        trial.check_images_travel(raw)
+    trial.check_images_travel(raw.absolute())
+    git("add", "data/raw")
+    trial.check_images_travel(raw)
+    # DVC takes nothing from outside of its project.
+    monkeypatch.chdir(tmp_path / "conf")
+    for outside in ("../data/raw", "../data/../data/raw/class_0"):
+        with pytest.raises(
+            ValueError, match=r"expected a path in the project or an absolute one.*; write data\.raw=/"
+        ):
+            trial.check_images_travel(Path(outside))
+
+
 def test_a_label_is_short_and_says_no_two_things_alike() -> None:
     assert trial.label(["phase2.learning_rate=3e-05", "phase2.unfreeze=block_13"]) == "lr=3e-05 depth=block_13"
     assert trial.label(["phase1.seed=1", "phase2.seed=2", "head=linear"]) == "phase1.seed=1 phase2.seed=2 head=linear"
