@@ -182,6 +182,11 @@ def main() -> None:
     text = compose(sys.argv[1:])
     layout.PARAMS.write_text(text, encoding="utf-8", newline="\n")
     print(f"{layout.PARAMS} compiled from {layout.CONF}/")
+    raw = Path(yaml.safe_load(text)["data"]["raw"])
+    if raw != layout.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
+        place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
+        wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"
+        print(f"thaw.config: data.raw: {wanted}: `dvc repro` needs them", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -201,6 +201,17 @@ def test_the_command_writes_params(project: Path) -> None:
     assert config.read()["phase2"]["epochs"] == 7
 
 
+def test_the_command_warns_of_images_that_are_not_there(project: Path, tiny_images: Path) -> None:
+    for raw in ("nope", "nope.csv", "/nope"):
+        done = command("-m", "thaw.config", "data=folder", f"data.raw={raw}")
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+        assert done.stderr.startswith(f"thaw.config: data.raw: expected your images, found nothing at {raw}")
+        assert (str(project) in done.stderr) == (raw != "/nope") and done.stderr.endswith("`dvc repro` needs them\n")
+        assert config.read()["data"]["raw"] == raw  # they may come later
+    for overrides in (["data=folder"], ["data=folder", f"data.raw={tiny_images}"], ["data=digits"]):
+        assert command("-m", "thaw.config", *overrides).stderr == ""
+
+
 def test_the_command_refuses_in_one_line_and_leaves_params_alone(project: Path) -> None:
     before = layout.PARAMS.read_bytes()
     done = command("-m", "thaw.config", "phase2.epoch=7")
