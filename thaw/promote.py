@@ -33,8 +33,11 @@ def add(commands: Any) -> None:
 def _promote(options: argparse.Namespace) -> None:
     sweep, record = find(options.trial)
     name = options.name or re.sub(r"[^\w-]+", "_", record["label"]).strip("_-")
+    there = (EXPERIMENTS / f"{name}.yaml").exists()
     path = write(name, sweep, record)
-    print(f"{path} written. Run it, look at the test once, and export:")
+    print(
+        f"{path} {'was there already, the same' if there else 'written'}. Run it, look at the test once, and export:"
+    )
     print(f"  {command(name, record)}")
     print("Commit what it depends on and what comes of it:")
     print(f"  git add {path.as_posix()} {' '.join(path.as_posix() for path in KEPT)}")

@@ -71,6 +71,16 @@ def test_no_file_is_overwritten(finished_sweep: Path) -> None:
     assert path.read_text() == "# mine\n"
 
 
+def test_what_was_written_is_said_and_what_was_there_too(
+    finished_sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = argparse.Namespace(trial=NAME, name="chosen")
+    promote._promote(options)
+    assert capsys.readouterr().out.startswith("conf/experiment/chosen.yaml written. Run it")
+    promote._promote(options)
+    assert capsys.readouterr().out.startswith("conf/experiment/chosen.yaml was there already, the same. Run it")
+
+
 def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(finished_sweep: Path) -> None:
     sweep, record = promote.find(NAME)
     (memory,) = trial.files(NAME, [layout.MEMORY.as_posix()])
