@@ -17,7 +17,9 @@ DEVICE := $(shell nvidia-smi -L 2>/dev/null | grep -q GPU && echo gpu || echo cp
 # Holds the folder that the environment was made for. Written last, so what was interrupted is done again.
 STAMP = $(VENV)/.installed-$(DEVICE)
 # With the environment first in PATH, `python` of dvc.yaml and `dvc` are its own.
-IN_VENV = bin=$$(cd "$(VENV)/bin" && pwd) && PATH="$$bin:$$PATH"
+IN_VENV = bin=$$(cd "$(VENV)/bin" && pwd) && export PATH="$$bin:$$PATH" &&
+# Stops where conf/ was edited after params.yaml was compiled from it. DVC does not see that: no stage depends on conf/.
+FRESH = python -c 'from thaw import config; config.run(lambda: None if config.read() else None, "params.yaml")'
 
 ifeq ($(SETUP),skip)
 READY =
@@ -35,7 +37,7 @@ setup: $(READY) ## make the environment, which the targets below do by themselve
 	@echo "$(VENV) is ready"
 
 repro: $(READY) ## run the pipeline: what has changed since the last run, and what depends on it
-	@$(IN_VENV) dvc repro $(ARGS)
+	@$(IN_VENV) $(FRESH) && dvc repro $(ARGS)
 
 test: $(READY) ## run the tests, all but the slow ones
 	@$(IN_VENV) python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal $(ARGS)
@@ -47,7 +49,7 @@ lint: $(READY) ## check style and types, and that params.yaml is not older than 
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) ruff format --check .
 	@$(IN_VENV) mypy
-	@$(IN_VENV) python -c 'from thaw import config; config.run(lambda: None if config.read() else None, "params.yaml")'
+	@$(IN_VENV) $(FRESH)
 
 format: $(READY) ## put the code in the one style, and mend what can be mended
 	@$(IN_VENV) ruff check --fix-only --quiet .
@@ -59,12 +61,16 @@ params: $(READY) ## compile conf/ to params.yaml; ARGS="data=folder phase2.epoch
 sweep: $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
 	@$(IN_VENV) python -m thaw.sweep $(ARGS)
 
+# MLflow ends with exit code 0 where it does not get its port.
+FREE = python -c 'import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1])))' "$(PORT)" 2>/dev/null || \
+	{ echo "make ui: expected a free port, received PORT=$(PORT); choose another: make ui PORT=5001" >&2; exit 1; }
+
 # MLflow starts seven more processes for jobs of its own, which showing runs has no use for.
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 ui: $(READY) ## show the runs: MLflow on 127.0.0.1, port 5000 or PORT
-	@$(IN_VENV) && case "$$MLFLOW_TRACKING_URI" in \
+	@$(IN_VENV) case "$$MLFLOW_TRACKING_URI" in \
 		http*) echo "MLFLOW_TRACKING_URI is set: the runs are at $$MLFLOW_TRACKING_URI" ;; \
-		*) echo "MLflow's pages: http://127.0.0.1:$(PORT) (Ctrl-C stops it)"; \
+		*) $(FREE); echo "MLflow's pages: http://127.0.0.1:$(PORT) (Ctrl-C stops it)"; \
 		exec mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 			--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(ARGS) ;; \
 	esac

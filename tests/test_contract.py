@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -384,6 +385,30 @@ def test_every_target_has_its_line_in_the_help() -> None:
     phony = re.search(r"^\.PHONY: (.*)", MAKEFILE, re.MULTILINE)
     assert phony
     assert set(TARGETS) <= set(phony[1].split())
+
+
+def make(target: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a target of the Makefile here, with the environment of these tests."""
+    told = ["make", "--file", str(ROOT / "Makefile"), "SETUP=skip", f"VENV={sys.prefix}", target, *words]
+    return subprocess.run(told, check=False, capture_output=True, text=True, timeout=120)
+
+
+def test_make_repro_stops_where_params_yaml_is_older_than_conf(project: Path) -> None:
+    ready = make("repro", "ARGS=--dry sample")
+    assert ready.returncode == 0 and "Running stage 'sample'" in ready.stdout
+    with (project / "conf" / "phase1" / "default.yaml").open("a") as file:
+        file.write("# edited\n")
+    stopped = make("repro", "ARGS=--dry sample")
+    assert stopped.returncode != 0 and stopped.stdout == ""
+    assert "conf/ was edited after params.yaml was compiled from it; run `make params`" in stopped.stderr
+
+
+def test_make_ui_says_that_its_port_is_taken(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = make("ui", f"PORT={port}")
+    assert done.returncode != 0 and done.stdout == ""
+    assert f"make ui: expected a free port, received PORT={port}; choose another: make ui PORT=5001\n" in done.stderr
 
 
 def test_continuous_integration_runs_the_targets_that_people_run() -> None:
