@@ -41,6 +41,7 @@ LOCK = Path("dvc.lock")
 # What a sweep tells the stages of a trial, as JSON: label, sweep, parent (a run in MLflow, or empty) and swept.
 TRIAL = "THAW_TRIAL"
 SWEEP = "thaw.sweep"  # the tag with the sweep's name, on its parent run and on those of its trials
+PROJECT = "thaw.project"  # the tag that tells the runs of a project from those of others on the same server
 CLOCK_SLACK = 2.0  # seconds: the kernel states a process's start to within about one second
 # What a run of the pipeline rewrites itself, so a change there does not make the commit a wrong answer.
 PRODUCTS = (layout.METRICS, LOCK, layout.PARAMS)
@@ -69,13 +70,37 @@ def identity(params: Mapping[str, Any]) -> tuple[str, float]:
     Returns:
         The key, and the Unix time in seconds before which no run with this key can have begun.
     """
-    host = re.sub(r"[^\w.-]", "_", platform.node())
-    process = dvc_process()
+    host, process = _host(), dvc_process()
     if process is not None:
         return f"{host}:{process.pid}:{experiment()}", process.create_time() - CLOCK_SLACK
     data = records.sha256(layout.MANIFEST) if layout.MANIFEST.exists() else ""
     text = json.dumps([str(Path.cwd()), data, params], sort_keys=True, default=str)
     return f"{host}:by-hand:{hashlib.sha256(text.encode()).hexdigest()[:32]}", 0.0
+
+
+def ended(key: str, begun: float) -> bool:
+    """Whether the DVC process of a run is no more, by the run's key and the Unix time at which it began.
+
+    Of another machine's run, and of stages started by hand, that is not known, and the answer is no.
+    """
+    host, number, *_ = f"{key}:".split(":")
+    if host != _host() or not number.isdecimal():
+        return False
+    try:
+        return psutil.Process(int(number)).create_time() - CLOCK_SLACK > begun  # another one with its number
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+
+
+def project() -> str:
+    """Sixteen hex digits for the folder of the project, the same in isolated experiments."""
+    return hashlib.sha256(layout.main_root().as_posix().encode()).hexdigest()[:16]
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.-]", "_", platform.node())
 
 
 def experiment() -> str:
@@ -114,7 +139,7 @@ def commit() -> tuple[str, bool] | None:
 
 def tags(key: str) -> dict[str, str]:
     """What the run is marked with when it begins."""
-    found = {"thaw.pipeline": key}
+    found = {"thaw.pipeline": key, PROJECT: project()}
     if experiment():
         found["dvc.exp_name"] = experiment()
     if told := of_sweep():

@@ -165,6 +165,7 @@ def _open(run: Run) -> "MlflowClient":
         run.id = found[0].info.run_id
         client.update_run(run.id, status="RUNNING")
     else:
+        _close_killed(client, experiment)
         name = pipeline_run.title(run.params)
         run.id = client.create_run(experiment, tags=pipeline_run.tags(key), run_name=name).info.run_id
         if layout.PARAMS.exists():
@@ -175,6 +176,15 @@ def _open(run: Run) -> "MlflowClient":
         client.set_tag(run.id, DATA, records.sha256(layout.MANIFEST))
     run.before, run.points, run.client = data.metrics, {}, client
     return client
+
+
+def _close_killed(client: "MlflowClient", experiment: str) -> None:
+    """End this project's runs whose process could not: ``kill -9`` leaves them RUNNING."""
+    own = f"attributes.status = 'RUNNING' AND tags.`{pipeline_run.PROJECT}` = '{pipeline_run.project()}'"
+    for each in client.search_runs([experiment], filter_string=own):
+        if pipeline_run.ended(each.data.tags["thaw.pipeline"], each.info.start_time / 1000):
+            client.set_tag(each.info.run_id, FAILURE, "its process ended without a word")
+            client.set_terminated(each.info.run_id, "KILLED")
 
 
 def connect(settings: schema.Tracking) -> tuple["MlflowClient", str]:

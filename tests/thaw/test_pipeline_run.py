@@ -2,9 +2,11 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from thaw import layout, pipeline_run, records
@@ -172,6 +174,18 @@ def test_under_dvc_all_stages_of_one_dvc_process_are_one_run(tmp_path: Path) -> 
     assert seen[0] != seen[1]
 
 
+def test_a_runs_process_has_ended_if_it_is_gone_or_another_has_its_number() -> None:
+    me, host = psutil.Process(), pipeline_run.identity(PARAMS)[0].split(":")[0]
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    assert pipeline_run.ended(f"{host}:{gone.pid}:", time.time())
+    assert pipeline_run.ended(f"{host}:{me.pid}:warm", me.create_time() - 60)
+    assert not pipeline_run.ended(f"{host}:{me.pid}:warm", me.create_time() + 1)
+    # Of these nothing is known here.
+    assert not pipeline_run.ended(f"not-{host}:{gone.pid}:", time.time())
+    assert not pipeline_run.ended(pipeline_run.identity(PARAMS)[0], 0)
+
+
 def test_without_dvcs_mark_no_ancestor_is_taken_for_dvc() -> None:
     assert pipeline_run.dvc_process() is None
 
@@ -204,6 +218,7 @@ def test_the_commit_is_told_and_only_changes_that_the_run_did_not_make_itself_co
     assert pipeline_run.commit() == (head, True)
     assert pipeline_run.tags("key") == {
         "thaw.pipeline": "key",
+        "thaw.project": pipeline_run.project(),
         "mlflow.source.git.commit": head,
         "thaw.git_dirty": "true",
     }
@@ -215,7 +230,7 @@ def test_without_a_commit_there_is_none_to_tell(tmp_path: Path, monkeypatch: pyt
     assert pipeline_run.commit() is None
     git("init", "--quiet")
     assert pipeline_run.commit() is None
-    assert pipeline_run.tags("key") == {"thaw.pipeline": "key"}
+    assert pipeline_run.tags("key") == {"thaw.pipeline": "key", "thaw.project": pipeline_run.project()}
     monkeypatch.setenv("PATH", "")
     assert pipeline_run.commit() is None
 

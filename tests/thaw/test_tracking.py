@@ -287,6 +287,35 @@ def test_a_process_number_that_the_machine_gives_away_again_is_another_run(
     assert len(runs(project)) == 2
 
 
+def test_a_run_whose_process_was_killed_is_closed_by_the_next_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = pipeline_run.identity(PARAMS)[0].split(":")[0]
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+
+    def leave_running(key: str) -> str:
+        monkeypatch.setattr(pipeline_run, "identity", lambda _: (key, 0.0))
+        run = tracking.Run("phase1_head", SETTINGS, PARAMS)
+        tracking._open(run)
+        return run.id
+
+    alive = leave_running(f"{host}:{os.getpid()}:")
+    with monkeypatch.context() as other:
+        other.setattr(pipeline_run, "project", lambda: "another")
+        elsewhere = leave_running(f"{host}:{gone.pid}:elsewhere")
+    killed = leave_running(f"{host}:{gone.pid}:")
+    assert {run.info.status for run in runs(project)} == {"RUNNING"}
+    monkeypatch.setattr(pipeline_run, "identity", lambda _: ("next", 0.0))
+    with tracking.stage("phase1_head", SETTINGS, PARAMS):
+        write_phase1([3.0])
+    found = {run.info.run_id: run for run in runs(project)}
+    assert len(found) == 4
+    assert found[killed].info.status == "KILLED" and found[killed].info.end_time
+    assert found[killed].data.tags["thaw.failure"] == "its process ended without a word"
+    assert found[alive].info.status == found[elsewhere].info.status == "RUNNING"
+
+
 @pytest.mark.parametrize(
     ("error", "status", "text"),
     [
