@@ -87,6 +87,21 @@ def _write_predictions(phase: str, rows: np.ndarray, split: images.Images, class
     records.write_csv(layout.predictions(phase), ["path", "label", "predicted", "probability"], lines)
 
 
+def _kept_start(trained: Mapping[str, Any]) -> str:
+    """Why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
+
+    Args:
+        trained: the figures of phase 2's training: ``layers``, ``epochs`` and ``best_epoch``.
+    """
+    if not trained["layers"]:
+        return "Phase 2 thawed nothing, so its model is phase 1's."
+    if trained["best_epoch"]:
+        return ""
+    tried = "its only epoch" if trained["epochs"] == 1 else f"none of its {trained['epochs']} epochs"
+    none = "had no" if trained["epochs"] == 1 else "had a"
+    return f"Phase 2 did not help: {tried} {none} lower validation loss than its start, so its model is phase 1's."
+
+
 def _write_report(
     settings: Any, classes: Sequence[str], summaries: Mapping[str, Any], tables: Mapping[str, Any]
 ) -> None:
@@ -94,7 +109,8 @@ def _write_report(
         phase: records.read_csv(layout.history(stage))
         for phase, stage in (("phase1", "phase1_head"), ("phase2", "phase2_finetune"))
     }
-    report.curves_picture(histories, layout.CURVES)
+    kept = _kept_start(records.read_json(layout.metrics("phase2_finetune")))
+    report.curves_picture(histories, layout.CURVES, kept=kept)
     rows = records.read_csv(layout.MANIFEST)
     counts = {
         split: {name: sum(row["split"] == split and row["label"] == name for row in rows) for name in classes}
@@ -111,4 +127,5 @@ def _write_report(
         blocks=records.read_csv(layout.BLOCKS),
         params={name: vars(group) for name, group in vars(settings).items() if name != "tracking"},
         confidence=settings.evaluate.confidence,
+        kept=kept,
     )

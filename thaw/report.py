@@ -90,13 +90,14 @@ def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str
         save(figure, path)
 
 
-def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, kept: str = "") -> None:
     """Draw loss and accuracy of both phases on one epoch axis as a PNG.
 
     Args:
         histories: by phase in order of time, a row per epoch: ``epoch`` from 1 in each phase, ``loss``, ``accuracy``,
             ``val_loss``, ``val_accuracy``; numbers or their text as read from CSV. A missing value leaves a gap.
         path: of the PNG; its folder is made if missing.
+        kept: why phase 2's model is phase 1's, if it is; then the picture says that phase 2 was not kept.
     """
     with plain_style():
         figure = Figure(figsize=(9, 3.2), dpi=DPI, layout="constrained")
@@ -112,8 +113,9 @@ def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: P
                     axes.plot(epochs, values, color=colour, label=first, linewidth=1.6, marker="o", markersize=2.8)
                 if before:
                     axes.axvline(before + 0.5, color="#b0482f", linewidth=1, linestyle=(0, (4, 3)))
-                place = (before + 0.5, 1.02)
-                axes.text(*place, PHASES.get(phase, phase), transform=axes.get_xaxis_transform(), fontsize=8)
+                place, title = (before + 0.5, 1.02), PHASES.get(phase, phase)
+                title += ", not kept" if kept and phase == "phase2" else ""
+                axes.text(*place, title, transform=axes.get_xaxis_transform(), fontsize=8)
                 before = max(epochs)
             axes.set_xlim(0.5, max(before, 1) + 0.5)
             axes.set_xlabel("epoch")
@@ -139,6 +141,7 @@ def write_html(
     blocks: Sequence[Mapping[str, Any]],
     params: Mapping[str, Any],
     confidence: float,
+    kept: str = "",
 ) -> None:
     """Write the report: one HTML file with its pictures inside.
 
@@ -155,6 +158,7 @@ def write_html(
             many of them phase 2 trained, and ``computation``, 0 to 1; numbers or their text as read from CSV.
         params: the configuration, nested.
         confidence: of the intervals, and 1 less the p-value below which a difference is called one.
+        kept: why phase 2's model is phase 1's, in a sentence; empty where it is not.
     """
     if any(len(per_class[phase]) != len(classes) for phase in PHASES):
         lengths = " and ".join(str(len(per_class[phase])) for phase in PHASES)
@@ -166,10 +170,12 @@ def write_html(
     text = template("report.html").render(
         classes=classes,
         evaluation=evaluation,
-        verdict=_verdict(evaluation["difference"], confidence),
+        verdict=kept or _verdict(evaluation["difference"], confidence),
+        kept=kept,
+        tried=bool(kept) and any(float(row["trained"]) for row in blocks),
         confidence=f"{100 * confidence:g}",
         phases=PHASES,
-        notes=PHASE_NOTES,
+        notes=PHASE_NOTES | ({"phase2": "the same model as phase 1's"} if kept else {}),
         figures=_figures(evaluation, len(classes)),
         per_class=sorted(rows, key=lambda row: row["f1"]),
         pictures={phase: inline(confusion_pictures[phase]) for phase in PHASES},

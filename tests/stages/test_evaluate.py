@@ -27,6 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save(folder / where, model.build(card, weights="random"))
         rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
         records.write_csv(folder / layout.history(stage), COLUMNS, rows)
+    records.write_json(folder / layout.metrics("phase2_finetune"), {"layers": 1, "epochs": 2, "best_epoch": 2})
     classifier = model.build(card, weights="random")
     records.write_csv(folder / layout.BLOCKS, model.BLOCKS, model.blocks(classifier, classifier.head))
     return folder

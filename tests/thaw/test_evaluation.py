@@ -72,6 +72,7 @@ def written(split: images.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (folder / model.WEIGHTS).write_bytes(stage.encode())
         columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
         records.write_csv(layout.history(stage), columns, [dict.fromkeys(columns, 0.5) | {"epoch": 1}])
+    records.write_json(layout.metrics("phase2_finetune"), {"layers": 4, "epochs": 3, "best_epoch": 0})
     blocks = [{"block": "stem", "layers": 4, "parameters": 992, "trained": 0, "computation": 1}]
     records.write_csv(layout.BLOCKS, model.BLOCKS, blocks)
     right = np.full((NUMBER, 3), 0.1, np.float32)
@@ -128,3 +129,24 @@ def test_pictures_and_report_are_written_and_where_runs_are_mirrored_stays_out_o
     report = layout.REPORT.read_text(encoding="utf-8")
     assert "b, c" in report
     assert "secret" not in report
+
+
+@pytest.mark.usefixtures("written")
+def test_the_report_says_that_phase_2_kept_its_start() -> None:
+    told = "none of its 3 epochs had a lower validation loss than its start, so its model is phase 1"
+    assert layout.REPORT.read_text(encoding="utf-8").count(told) == 3
+
+
+@pytest.mark.parametrize(
+    ("layers", "epochs", "best", "told"),
+    [
+        (4, 3, 1, ""),
+        (4, 1, 0, "Phase 2 did not help: its only epoch had no lower validation loss than its start, so "),
+        (0, 0, 0, "Phase 2 thawed nothing, so its model is phase 1's."),
+    ],
+)
+def test_whether_phase_2_kept_its_start_is_read_from_its_figures(
+    layers: int, epochs: int, best: int, told: str
+) -> None:
+    said = evaluation._kept_start({"layers": layers, "epochs": epochs, "best_epoch": best})
+    assert said.startswith(told) and bool(said) is bool(told)

@@ -1,5 +1,6 @@
 """The pictures can be read, the page needs nothing but itself, and both are the same bytes each time."""
 
+import html
 import re
 import subprocess
 import sys
@@ -252,6 +253,32 @@ def test_the_page_is_whole_self_contained_and_escapes_every_name(tmp_path: Path)
     for name in NASTY:
         assert parsed.text.count(name) == 2  # in the table of classes and in that of images
     assert str(tmp_path) not in text
+
+
+KEPT = "Phase 2 did not help, so its model is phase 1's."
+
+
+def test_the_page_says_at_each_place_that_phase_2_was_not_kept(tmp_path: Path) -> None:
+    parts = re.split("<h2>", html.unescape(page(tmp_path, ["ant", "bee"], gain=0, kept=KEPT)))
+    verdict, training, backbone = parts[0], parts[2], parts[3]
+    assert f'<p class="verdict">{KEPT}</p>' in verdict and "McNemar" not in verdict and "noise" not in verdict
+    assert "the same model as phase 1's" in verdict and "thawed" not in verdict
+    assert KEPT in training and "thrown away" in training
+    assert KEPT in backbone and "Trained in phase 2, not kept" in backbone and "409,600" in backbone
+    blocks = [{"block": "stem", "layers": 4, "parameters": 992, "trained": 0, "computation": 1}]
+    text = html.unescape(page(tmp_path, ["ant", "bee"], gain=0, kept=KEPT, blocks=blocks))
+    assert text.count(KEPT) == 3 and "thrown away" not in text and "not kept" not in text  # there was nothing to keep
+    text = page(tmp_path, ["ant", "bee"])
+    assert "not kept" not in text and "McNemar" in text
+
+
+def test_the_curves_say_that_phase_2_was_not_kept(tmp_path: Path) -> None:
+    histories = {"phase1": history(4, 1.0), "phase2": history(3, 0.4)}
+    pictures = []
+    for kept in ("", KEPT):
+        report.curves_picture(histories, tmp_path / "curves.png", kept=kept)
+        pictures.append((tmp_path / "curves.png").read_bytes())
+    assert pictures[0] != pictures[1]
 
 
 @pytest.mark.parametrize(("mixup", "told"), [(0.2, True), (0.0, False)])
