@@ -1,6 +1,7 @@
 """The test: what the models of both phases say of every test image, once, and what that is worth."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def _write_report(
         curves=layout.CURVES,
         counts=counts,
         blocks=records.read_csv(layout.BLOCKS),
-        params={name: vars(group) for name, group in vars(settings).items() if name != "tracking"},
+        params={name: group for name, group in asdict(settings).items() if name != "tracking"},
         confidence=settings.evaluate.confidence,
         kept=kept,
     )

@@ -51,14 +51,26 @@ def test_every_image_counts_once_in_its_place_whatever_the_batch_size(split: ima
 
 
 @dataclass
+class Nested:
+    """A group with a group in it, as ``data`` has its ``policy``."""
+
+    inner: schema.Evaluate
+
+
+@dataclass
 class Settings:
     """The groups that matter here; the stage's Config has more, for the report."""
 
     evaluate: schema.Evaluate
     tracking: schema.Tracking
+    nested: Nested
 
 
-SETTINGS = Settings(schema.Evaluate([2], 0.9, 4, 3), schema.Tracking(enabled=False, uri="secret", experiment="x"))
+SETTINGS = Settings(
+    schema.Evaluate([2], 0.9, 4, 3),
+    schema.Tracking(enabled=False, uri="secret", experiment="x"),
+    Nested(schema.Evaluate([2], 0.9, 4, 7)),
+)
 
 
 @pytest.fixture
@@ -129,6 +141,8 @@ def test_pictures_and_report_are_written_and_where_runs_are_mirrored_stays_out_o
     report = layout.REPORT.read_text(encoding="utf-8")
     assert "b, c" in report
     assert "secret" not in report
+    assert "<td><code>nested.inner.suspects</code></td><td><code>7</code></td>" in report
+    assert "Evaluate(" not in report
 
 
 @pytest.mark.usefixtures("written")

@@ -306,3 +306,11 @@ def test_the_blocks_of_the_backbone_are_shown_with_what_was_trained(tmp_path: Pa
     assert "<tr><th>stem</th><td>4</td><td>992</td> <td>frozen</td><td>25.0 %</td></tr>" in text
     assert "<tr><th>top&lt;1&gt;</th><td>3</td><td>414,720</td> <td>409,600</td><td>75.0 %</td></tr>" in text
     assert "<tr><th>All</th><td>7</td><td>415,712</td> <td>409,600</td><td>100.0 %</td></tr>" in text
+
+
+def test_keys_of_the_configuration_are_not_broken_and_long_values_are() -> None:
+    style = (Path(report.__file__).parent / "report.css").read_text(encoding="utf-8")
+    rules = dict(re.findall(r"^(details td\S*) \{(.*)\}$", style, re.MULTILINE))
+    assert "white-space: nowrap" in rules["details td:first-child"]
+    assert "overflow-wrap: anywhere" in rules["details td:last-child"]
+    assert not [name for name in rules if "anywhere" in rules[name] and name != "details td:last-child"]

@@ -59,7 +59,7 @@ def test_the_page_says_where_phase_2_did_not_help(finished_sweep: Path) -> None:
         records.write_json(path, record | {"figures": record["figures"] | {"best_epoch": 0}})
     ranked = sweep_report.write(finished_sweep)
     page = (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
-    assert told in page and "<td>0 of 20</td><td>0</td>" in page
+    assert told in page and '<td data-name="Layers">0 of 20</td>\n<td data-name="Epoch">0</td>' in page
     assert "(validation accuracy 92.5%, 0 of 20 layers thawed: phase 2 did not help, the " in (
         sweep_report.verdict(ranked)
     )
@@ -148,3 +148,16 @@ def test_places_bear_their_values_as_people_write_them_and_no_two_touch(
 
 def test_numbers_are_ordered_by_size_and_stand_before_words() -> None:
     assert sweep_report._ordered(["none", "1e-4", "3e-5", "1", "all", "1"]) == ["3e-5", "1e-4", "1", "all", "none"]
+
+
+def test_the_table_of_trials_breaks_where_the_page_is_narrow(finished_sweep: Path) -> None:
+    sweep_report.write(finished_sweep)
+    page = (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
+    assert ".trials th, .trials td { white-space: normal;" in page  # or the trials' names lie outside of it
+    table = page[page.index('<table class="trials">') : page.index("</table>")]
+    assert "<th>phase2.\u200blearning_rate</th>" in table
+    shown, cells = re.findall(r"<th>(.*?)</th>", table), re.findall(r"<tr><td.*?</tr>", table, re.DOTALL)
+    # Where columns do not fit, each figure bears the name of its column.
+    names = re.findall(r'data-name="(.*?)"', cells[0])
+    assert names == [name for name in shown if name]
+    assert table.count('<td data-name="Trial"><code>0000000') == len(cells) == 4
