@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from thaw import backbone, boundaries, config, foreign, layout, networks, wiring
+from thaw import backbone, boundaries, config, foreign, layout, networks, pipes, wiring
 from thaw.framework import keras
 
 USAGE = "usage: python -m thaw.backbone [NAME [SIZE]]"
@@ -17,6 +17,7 @@ Without a name it prints the table of networks; with one the network's blocks, w
 pixels or at the size that it was pretrained at. {", ".join(networks.FOREIGN)} are built as {layout.PARAMS} says."""
 
 
+@pipes.reader_may_leave()
 def main(arguments: Sequence[str]) -> None:
     """Print the table's rows or, given a name, its blocks: what ``phase2.unfreeze`` can be and what it costs.
 

@@ -2,16 +2,18 @@
 
 import argparse
 
-from thaw import config, predict, promote, sweep_report
+from thaw import config, pipes, predict, promote, sweep_report
 
 
+@pipes.reader_may_leave()
 def main() -> None:
     parser = argparse.ArgumentParser("thaw", description="Fine-tune pretrained image models in two phases.")
     commands = parser.add_subparsers(dest="command", required=True)
     for module in (predict, sweep_report, promote):
         module.add(commands)
     options = parser.parse_args()
-    config.run(lambda: options.run(options), f"thaw {options.command}")
+    command = pipes.reader_may_leave()(options.run)  # here too, or config.run would call it an error
+    config.run(lambda: command(options), f"thaw {options.command}")
 
 
 if __name__ == "__main__":
