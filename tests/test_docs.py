@@ -184,7 +184,7 @@ def check_thaw(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder
     with pytest.raises(SystemExit) as ended:
         cli.main()
     missing = {"sweep-report": "expected a sweep in", "promote": "expected one finished trial of a sweep"}
-    assert missing.get(arguments[0], "expected an image or a folder") in str(ended.value.code)
+    assert missing.get(arguments[0], "files could not be used") in str(ended.value.code)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,11 @@ from thaw.findings import Unusable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 BATCH = 32  # files read and answered at once
+CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")  # what a line of the output cannot hold as it is
+
+
+class ForeignError(ValueError):
+    """A model that may be whole, but was not exported by thaw."""
 
 
 @dataclass
@@ -34,18 +40,32 @@ def load(path: Path) -> Exported:
         path: the folder that it wrote, or the ``.keras`` file or the SavedModel in it.
 
     Raises:
-        ValueError: there is no exported model.
+        ValueError: there is no exported model, or it is damaged.
     """
-    for each in (path / layout.SAVED_MODEL, path):
-        if (each / "saved_model.pb").is_file():
-            return _saved_model(each)
+    if (path / layout.SAVED_MODEL).is_dir():
+        return _whole(_saved_model, path / layout.SAVED_MODEL)
+    if (path.name == layout.SAVED_MODEL and path.is_dir()) or (path / "saved_model.pb").is_file():
+        return _whole(_saved_model, path)
     for each in (path / layout.KERAS_FILE, path):
-        if each.is_file() and zipfile.is_zipfile(each):
-            return _keras(each)
+        if each.is_file() and (each.suffix == Path(layout.KERAS_FILE).suffix or zipfile.is_zipfile(each)):
+            return _whole(_keras, each)
     raise ValueError(
         f"{path}: expected an exported model ({layout.SAVED_MODEL}/ or {layout.KERAS_FILE}), found none; "
         "run `dvc repro`, or give its folder with --model"
     )
+
+
+def _whole(read: Callable[[Path], Exported], path: Path) -> Exported:
+    """Load a model that is there: where a part is missing or cut off, errors of many classes are raised."""
+    try:
+        return read(path)
+    except (ForeignError, ImportError, MemoryError, PermissionError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{path}: expected a whole exported model, received a damaged one, which does not load; run "
+            "`dvc repro export`, or copy it again if it is a copy"
+        ) from error
 
 
 def _saved_model(path: Path) -> Exported:
@@ -67,7 +87,7 @@ def _keras(path: Path) -> Exported:
 
     with zipfile.ZipFile(path) as archive:
         if layout.LABELS not in archive.namelist():
-            raise ValueError(f"{path}: expected {layout.LABELS} in the file, found none; was it exported by thaw?")
+            raise ForeignError(f"{path}: expected {layout.LABELS} in the file, found none; was it exported by thaw?")
         about = json.loads(archive.read(layout.LABELS))
     image = schema.Image(**about["image"])
     deployed = tf.function(keras.saving.load_model(path, compile=False), reduce_retracing=True)
@@ -79,25 +99,25 @@ def _keras(path: Path) -> Exported:
     return Exported(about["classes"], answer)
 
 
-def find(paths: Sequence[str]) -> list[Path]:
+def find(paths: Sequence[str]) -> tuple[list[Path], dict[Path, str]]:
     """The files that are meant: each file named, and the images below each folder named.
 
-    Raises:
-        ValueError: a path is neither, or a folder has no image.
+    Returns:
+        These files; among them each path that is neither, or a folder without an image. And what is wrong with those.
     """
     found: list[Path] = []
-    for name in paths:
-        path = Path(name)
+    wrong: dict[Path, str] = {}
+    for path in map(Path, paths):
         if path.is_dir():
             below = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not below:
-                raise ValueError(f"{name}: expected images ({', '.join(SUFFIXES)}) in the folder, found none")
             found += below
-        elif path.is_file():
+            if not below:
+                wrong[path] = f"expected images ({', '.join(SUFFIXES)}) in the folder, found none"
+        elif not path.is_file():
+            wrong[path] = "expected an image or a folder of images, found nothing there"
+        if path.is_file() or path in wrong:
             found.append(path)
-        else:
-            raise ValueError(f"{name}: expected an image or a folder of images, found nothing there")
-    return found
+    return found, wrong
 
 
 def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | str]]:
@@ -117,7 +137,8 @@ def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, n
 def _read(path: Path) -> bytes | str:
     """What the model is given for a file, which is what training was given; or what is wrong with the file."""
     try:
-        return formats.servable(path.read_bytes())
+        data = path.read_bytes()
+        return formats.servable(data) if data else "can't be used: empty, a file of no bytes"
     except OSError as error:
         return f"can't be read: {error.strerror}"
     except Unusable as refused:
@@ -142,24 +163,41 @@ def add(commands: Any) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    files = find(options.images)
-    exported = load(options.model)
+    files, wrong = find(options.images)
     results: list[dict[str, Any]] = []
     failed = 0
-    for file, answer in answers(exported, files):
+    for file, answer in _all(options.model, files, wrong):
         path = str(file).encode("utf-8", "replace").decode()  # a name need not be Unicode, what is printed must
         if isinstance(answer, str):
             failed += 1
-            print(f"{path}: {answer}", file=sys.stderr)
+            print(f"{_on_one_line(path)}: {answer}", file=sys.stderr)
             results.append({"path": path, "error": answer})
             continue
-        best = int(answer.argmax())
-        label, probability = exported.classes[best], float(answer[best])
-        every = {name: float(value) for name, value in zip(exported.classes, answer, strict=True)}
-        results.append({"path": path, "label": label, "probability": probability, "probabilities": every})
+        label, probability = max(answer.items(), key=lambda item: item[1])
+        results.append({"path": path, "label": label, "probability": probability, "probabilities": answer})
         if not options.json:
-            print(f"{path}\t{label}\t{probability:.1%}")
+            print(f"{_on_one_line(path)}\t{_on_one_line(label)}\t{probability:.1%}")
     if options.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     if failed:
         raise ValueError(f"{failed} of {len(files)} files could not be used")
+
+
+def _all(
+    model: Path, files: Sequence[Path], wrong: Mapping[Path, str]
+) -> Iterator[tuple[Path, dict[str, float] | str]]:
+    """The probability of each class for each file, or what is wrong with it; no model is loaded for none."""
+    usable = [file for file in files if file not in wrong]
+    exported = load(model) if usable else Exported([], np.asarray)
+    good = answers(exported, usable)
+    for file in files:
+        answer = wrong[file] if file in wrong else next(good)[1]
+        if isinstance(answer, str):
+            yield file, answer
+        else:
+            yield file, {name: float(value) for name, value in zip(exported.classes, answer, strict=True)}
+
+
+def _on_one_line(text: str) -> str:
+    """Tabs, ends of lines, other signs of control and backslashes as Python writes them: \\t, \\n, \\x1b, \\\\."""
+    return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode("ascii"), text)

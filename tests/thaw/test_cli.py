@@ -24,7 +24,7 @@ def test_every_subcommand_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["predict", "nowhere"], "thaw predict: nowhere"),
+        (["predict", "nowhere"], "thaw predict: 1 of 1 files could not be used"),
         (["sweep-report"], "thaw sweep-report: expected a sweep in .thaw/sweeps, found none"),
         (["promote", "x"], "thaw promote: x: expected one finished trial of a sweep"),
     ],

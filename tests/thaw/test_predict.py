@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,20 +66,23 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
 def test_a_folder_means_the_images_below_it_and_a_file_itself_whatever_its_name(pictures: Path) -> None:
     (pictures / "folder.png").mkdir()
     below = [pictures / name for name in ("1.png", "2.JPG", "3.jpg", "deeper down/4.webp")]
-    assert predict.find([str(pictures)]) == below
-    assert predict.find([str(pictures / "notes.txt"), "pictures"]) == [
-        pictures / "notes.txt",
-        *(path.relative_to(pictures.parent) for path in below),
-    ]
+    assert predict.find([str(pictures)]) == (below, {})
+    found, wrong = predict.find([str(pictures / "notes.txt"), "pictures"])
+    assert found == [pictures / "notes.txt", *(path.relative_to(pictures.parent) for path in below)]
+    assert wrong == {}
 
 
 @pytest.mark.usefixtures("pictures")
-def test_a_path_that_means_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"gone\.png: expected an image or a folder of images, found nothing there"):
-        predict.find(["pictures", "gone.png"])
+def test_a_path_that_means_nothing_keeps_its_place_and_is_told() -> None:
     Path("empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: expected images \(\.jpg, .*\) in the folder, found none"):
-        predict.find(["empty"])
+    os.mkfifo("pipe.png")  # whoever reads it waits for ever
+    names = ["gone.png", "pictures/1.png", "empty", "pipe.png"]
+    found, wrong = predict.find(names)
+    assert found == [Path(name) for name in names]
+    nothing = "expected an image or a folder of images, found nothing there"
+    assert wrong.pop(Path("gone.png")) == wrong.pop(Path("pipe.png")) == nothing
+    assert wrong.pop(Path("empty")).startswith("expected images (.jpg, ")
+    assert not wrong
 
 
 # Which model
@@ -100,9 +105,49 @@ def test_the_folder_and_each_format_in_it_give_the_same_answers(exported: Path, 
 def test_a_missing_model_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected an exported model \(saved_model/ or model\.keras\), found none"):
         predict.load(tmp_path)
-    (tmp_path / layout.KERAS_FILE).write_bytes(b"cut off")
-    with pytest.raises(ValueError, match=r"found none; run `dvc repro`, or give its folder with --model"):
-        predict.load(tmp_path)
+    for name in (layout.SAVED_MODEL, "notes.txt"):
+        with pytest.raises(ValueError, match=r"found none; run `dvc repro`, or give its folder with --model"):
+            predict.load(tmp_path / name)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(bytes(data))
+
+
+VARIABLES = f"{layout.SAVED_MODEL}/variables"
+
+
+@pytest.mark.parametrize(
+    ("damage", "where"),
+    [
+        (shutil.rmtree, VARIABLES),
+        (Path.unlink, f"{VARIABLES}/variables.data-00000-of-00001"),
+        (_cut, f"{VARIABLES}/variables.data-00000-of-00001"),
+        (Path.unlink, f"{layout.SAVED_MODEL}/saved_model.pb"),
+        (_cut, f"{layout.SAVED_MODEL}/saved_model.pb"),
+        (_cut, layout.KERAS_FILE),
+        (_flip, layout.KERAS_FILE),
+        (lambda path: path.write_bytes(b""), layout.KERAS_FILE),
+    ],
+)
+def test_a_damaged_model_is_told_from_none(
+    exported: Path, tmp_path: Path, damage: Callable[[Path], object], where: str
+) -> None:
+    form = where.split("/", maxsplit=1)[0]
+    if form == layout.SAVED_MODEL:
+        shutil.copytree(exported / form, tmp_path / form)
+    else:
+        shutil.copy(exported / form, tmp_path)
+    damage(tmp_path / where)
+    for named in (tmp_path, tmp_path / form):
+        with pytest.raises(ValueError, match=rf"{form}: expected a whole .* damaged .* run `dvc repro export`"):
+            predict.load(named)
 
 
 def test_a_keras_file_of_someone_else_is_told_from_ours(exported: Path, tmp_path: Path) -> None:
@@ -122,12 +167,17 @@ def test_what_cannot_be_used_takes_nothing_from_the_others(
     exported: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, inside: str
 ) -> None:
     monkeypatch.setattr(predict, "BATCH", 3)
-    files = [*(pictures / name for name in ("1.png", "3.jpg", "gone.png", "2.JPG", "gone too.png")), pictures]
+    (pictures / "empty.png").touch()
+    files = [
+        *(pictures / name for name in ("1.png", "empty.png", "3.jpg", "gone.png", "2.JPG", "gone too.png")),
+        pictures,
+    ]
     found = list(predict.answers(predict.load(exported / inside), files))
     assert [path for path, _ in found] == files
     said = {path.name: answer if isinstance(answer, str) else CLASSES[int(answer.argmax())] for path, answer in found}
     assert said == {
         "1.png": "grün, hell",
+        "empty.png": "can't be used: empty, a file of no bytes",
         "3.jpg": "can't be used: truncated, it ends early",
         "gone.png": "can't be read: No such file or directory",
         "2.JPG": "red",
@@ -188,6 +238,37 @@ def test_json_has_every_class_and_every_file(
     assert bad["error"].startswith("can't be used: truncated, it ends early")
 
 
+@pytest.mark.parametrize("form", ["--json", ""])
+@pytest.mark.usefixtures("pictures")
+def test_a_path_where_nothing_is_takes_nothing_from_the_others(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    words = ["pictures/1.png", "gone.png", "pictures/2.JPG", "--model", str(exported), *filter(None, [form])]
+    assert command(monkeypatch, *words) == "thaw predict: 1 of 3 files could not be used"
+    said = capsys.readouterr()
+    assert said.err == "gone.png: expected an image or a folder of images, found nothing there\n"
+    if form:
+        first, gone, last = json.loads(said.out)
+        assert (first["label"], last["label"]) == ("grün, hell", "red")
+        assert gone == {"path": "gone.png", "error": "expected an image or a folder of images, found nothing there"}
+    else:
+        assert [line.split("\t")[0] for line in said.out.splitlines()] == ["pictures/1.png", "pictures/2.JPG"]
+
+
+def test_a_name_with_a_tab_or_an_end_of_line_stays_on_its_line(
+    exported: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = "a\tb\nc\\d\u2028.png"
+    (pictures / "1.png").rename(pictures / odd)
+    assert command(monkeypatch, f"pictures/{odd}", "go\nne", "--model", str(exported))
+    said = capsys.readouterr()
+    assert said.out.split("\t")[:2] == [r"pictures/a\tb\nc\\d\u2028.png", "grün, hell"]
+    assert said.out.count("\n") == said.err.count("\n") == 1
+    assert said.err.startswith(r"go\nne: ")
+    command(monkeypatch, f"pictures/{odd}", "--json", "--model", str(exported))
+    assert json.loads(capsys.readouterr().out)[0]["path"] == f"pictures/{odd}"
+
+
 @pytest.mark.usefixtures("pictures")
 def test_all_is_well_without_a_broken_image(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -200,8 +281,9 @@ def test_all_is_well_without_a_broken_image(
 
 @pytest.mark.usefixtures("pictures")
 def test_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    said = command(monkeypatch, "gone.png")
-    assert said == "thaw predict: gone.png: expected an image or a folder of images, found nothing there"
+    said = command(monkeypatch, "gone.png")  # and no model is looked for
+    assert said == "thaw predict: 1 of 1 files could not be used"
+    assert capsys.readouterr().err == "gone.png: expected an image or a folder of images, found nothing there\n"
     said = command(monkeypatch, "pictures")
     assert said.startswith(f"thaw predict: {layout.EXPORTED}: expected an exported model")
     assert "\n" not in said
