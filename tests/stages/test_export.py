@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +58,15 @@ def test_all_formats_are_written_and_proven_equal_to_what_was_evaluated(
     assert exported.classes == CLASSES
     answers = exported.answer([Path(path).read_bytes() for path in evaluated.paths])
     np.testing.assert_allclose(answers, np.load(layout.probabilities("phase2")), atol=1e-5)
+
+
+def test_tensorflow_does_not_greet() -> None:
+    """In a process of its own, without what the tests set so that it is quiet."""
+    loud = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    command = [sys.executable, "-c", "import stages.export"]
+    root = Path(export.__file__).parents[1]
+    done = subprocess.run(command, cwd=root, env=loud, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 @pytest.mark.usefixtures("evaluated")
