@@ -12,6 +12,7 @@ does not have its checksum counts as missing.
 """
 
 import atexit
+import errno
 import hashlib
 import json
 import mmap
@@ -179,13 +180,30 @@ class Reader:
 
 def lock(cache: Path, family: str) -> FileLock:
     """Held by the one process that computes what others with the same weights and preprocessing then only read."""
-    cache.mkdir(parents=True, exist_ok=True)
-    return FileLock(cache / f"{family}.lock")
+    return FileLock(_made(cache) / f"{family}.lock")
+
+
+def _made(cache: Path) -> Path:
+    """The cache's folder, made if missing.
+
+    Raises:
+        ValueError: it cannot be made, or nothing can be written into it.
+    """
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if not os.access(cache, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ValueError(
+            f"compute.cache_dir: expected a folder that can be written, received {cache} ({error.strerror}); "
+            "give another, or leave it empty for .thaw/activations"
+        ) from None
+    return cache
 
 
 def claim(cache: Path, names: Iterable[str]) -> None:
     """Mark entries as used by this process until it ends, so that no other removes them."""
-    with FileLock(cache / "removal.lock"):
+    with FileLock(_made(cache) / "removal.lock"):
         for each in names:
             users = cache / each / "users"
             users.mkdir(parents=True, exist_ok=True)

@@ -191,6 +191,20 @@ def test_the_cache_lies_in_the_main_repository_unless_told_otherwise(
     assert cache.folder("elsewhere") == Path("elsewhere")
 
 
+def test_a_folder_that_cannot_be_written_is_told_with_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    said = r"^compute\.cache_dir: expected a folder that can be written, received .*{} \({}\); give another, or "
+    for place, why in (("file", "File exists"), ("file/below", "Not a directory")):
+        for use in (lambda folder: cache.claim(folder, ["a" * 32]), lambda folder: cache.lock(folder, "family")):
+            with pytest.raises(ValueError, match=said.format(place, why)):
+                use(tmp_path / place)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # permissions do not hold back the tests' own user
+    with pytest.raises(ValueError, match=said.format("locked", "Permission denied")):
+        cache.claim(tmp_path / "locked", ["a" * 32])
+
+
 def filled(folder: Path, names: list[str]) -> list[Path]:
     """Entries of 100 rows, the first one used longest ago."""
     for age, name in enumerate(reversed(names)):
