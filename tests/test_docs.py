@@ -67,7 +67,7 @@ def group_of(name: str, project: Any) -> tuple[Any, str]:
 
 
 # Programs that are not the project's: that they know their own words is not for these tests to find out.
-FOREIGN = {"git", "docker", "mlflow", "pip", "ray"}
+FOREIGN = {"find", "git", "docker", "mlflow", "pip", "ray"}
 # Commands of the README that its test does not simply run to their end.
 SPECIAL = {
     "make test": "not run: it would run the test that runs it",
@@ -573,3 +573,20 @@ def test_the_commands_and_examples_of_the_readme_and_the_guide_to_serving_run(
     assert sorted(good) == sorted(documented[0])
     assert "notes.txt" in done.stderr
     assert subprocess.run(["thaw", "predict"], check=False, capture_output=True).returncode == 2
+
+
+def test_the_files_that_stop_dvc_are_found_as_the_document_says(tmp_path: Path) -> None:
+    good = tmp_path / "good.jpg"
+    good.write_bytes(b"x")
+    (tmp_path / "also good.jpg").symlink_to(good)
+    (tmp_path / "broken.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")).touch()
+    found = []
+    for command in (line for line in commands(ROOT / "docs" / "data.md") if line.startswith("find FOLDER")):
+        done = subprocess.run(
+            ["bash", "-c", command.replace("FOLDER", shlex.quote(str(tmp_path)))], capture_output=True, check=False
+        )
+        found.append(sorted(os.path.basename(line) for line in done.stdout.splitlines()))  # noqa: PTH119 -- bytes
+    assert found == [[b"broken.jpg", b"circle.jpg"], [b"pipe.jpg"], [b"\xff.jpg"]]
