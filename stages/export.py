@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import thaw.framework  # noqa: F401 -- first: whatever imports TensorFlow before it gets TensorFlow's greeting
 from thaw import config, exporting, images, layout, model, parity, progress, records, schema, tracking
 
 STAGE = "export"

@@ -14,8 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tensorflow.core.protobuf import fingerprint_pb2
-
 from thaw import layout, model, preprocessing, records
 from thaw.framework import keras, tf
 
@@ -117,6 +115,9 @@ def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Cl
 
 def _name_by_content(path: Path) -> None:
     """Exchange the random identity of a SavedModel for one that follows from what is in it."""
+    # Not above: TensorFlow is quiet only where thaw.framework is the first to import it.
+    from tensorflow.core.protobuf import fingerprint_pb2  # noqa: PLC0415
+
     fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     fingerprint.uuid = ""
     digest = hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).digest()

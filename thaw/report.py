@@ -172,7 +172,6 @@ def write_html(
         evaluation=evaluation,
         verdict=kept or _verdict(evaluation["difference"], confidence),
         kept=kept,
-        tried=bool(kept) and any(float(row["trained"]) for row in blocks),
         confidence=f"{100 * confidence:g}",
         phases=PHASES,
         notes=PHASE_NOTES | ({"phase2": "the same model as phase 1's"} if kept else {}),

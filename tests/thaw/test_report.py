@@ -263,13 +263,9 @@ def test_the_page_says_at_each_place_that_phase_2_was_not_kept(tmp_path: Path) -
     verdict, training, backbone = parts[0], parts[2], parts[3]
     assert f'<p class="verdict">{KEPT}</p>' in verdict and "McNemar" not in verdict and "noise" not in verdict
     assert "the same model as phase 1's" in verdict and "thawed" not in verdict
-    assert KEPT in training and "thrown away" in training
-    assert KEPT in backbone and "Trained in phase 2, not kept" in backbone and "409,600" in backbone
-    blocks = [{"block": "stem", "layers": 4, "parameters": 992, "trained": 0, "computation": 1}]
-    text = html.unescape(page(tmp_path, ["ant", "bee"], gain=0, kept=KEPT, blocks=blocks))
-    assert text.count(KEPT) == 3 and "thrown away" not in text and "not kept" not in text  # there was nothing to keep
+    assert KEPT in training and KEPT in backbone
     text = page(tmp_path, ["ant", "bee"])
-    assert "not kept" not in text and "McNemar" in text
+    assert KEPT not in text and "McNemar" in text
 
 
 def test_the_curves_say_that_phase_2_was_not_kept(tmp_path: Path) -> None:
