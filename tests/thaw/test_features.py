@@ -442,6 +442,8 @@ def test_of_every_network_cached_and_streaming_activations_agree(
     for layer in classifier.backbone.layers:
         if "_se_" in layer.name or "squeeze_excite" in layer.name:  # else switches, which go either way by rounding
             layer.set_weights([array / 10 for array in layer.get_weights()])
+        if layer.name == "conv1_conv":  # else too large for fp16 in ResNet152, which doubles them in each block
+            layer.set_weights([array / 100 for array in layer.get_weights()])
     cut, frozen, _ = parts(classifier, "50%")
     found = []
     for settings.phase2.activations in ("cached", "streaming"):
