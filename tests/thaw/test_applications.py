@@ -246,7 +246,7 @@ def test_every_network_is_thawed_at_its_ends_and_in_the_middle_and_exported(name
         frozen, thawed = model.thaw(classifier, cut)
         witness = model.witness(classifier, thawed)
         # A step of one length, and wrong answers: random weights make some gradients huge and others nothing.
-        # Not as a graph: TensorFlow keeps each one with all that it has trained, gigabytes in a process of all networks.
+        # Not as a graph: TensorFlow keeps each with all that it has trained, gigabytes in a process of all networks.
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         thawed.compile(keras.optimizers.Lion(1e-4), loss, run_eagerly=True)
         arriving = features(frozen, pixels)
