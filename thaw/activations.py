@@ -108,7 +108,7 @@ def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[li
         for view in names
     ]
     # Who finds all there need not wait for those who compute something else with the same weights.
-    if _missing(entries, sets)[1]:
+    if _missing(frozen, entries, sets)[1]:
         lock = cache.lock(folder, family)
         try:
             held = lock.acquire(timeout=WAIT)
@@ -159,7 +159,7 @@ def _fill(
     folder: Path,
 ) -> None:
     """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once."""
-    paths, missing = _missing(entries, sets)
+    paths, missing = _missing(frozen, entries, sets)
     if not missing:
         return
     sizes = frozen.row_bytes()
@@ -191,6 +191,8 @@ def _fill(
                     if frozen.cuts[cut] not in frozen.spare:
                         raise
                     left_out.add(cut)
+                    for each in entries:
+                        each[cut].refuse()
                     progress.warn(f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept")
             done += len(shas)
             bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
@@ -227,13 +229,15 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _missing(
-    entries: list[list[cache.Entry]], sets: Sequence[tuple[images.Images, int]]
+    frozen: Frozen, entries: list[list[cache.Entry]], sets: Sequence[tuple[images.Images, int]]
 ) -> tuple[dict[str, str], dict[str, dict[int, list[int]]]]:
     """The file of each image that is not complete, and for each such image the cuts that each view lacks."""
     paths: dict[str, str] = {}
     missing: dict[str, dict[int, list[int]]] = {}  # image → view → cuts
     for split, views in sets:
         for view, cut in product(range(views), range(len(entries[0]))):
+            if frozen.cuts[cut] in frozen.spare and entries[view][cut].mark.exists():
+                continue
             rows = entries[view][cut].find(split.hashes)
             for position in np.flatnonzero(rows < 0):
                 sha = split.hashes[position]

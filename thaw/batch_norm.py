@@ -12,7 +12,7 @@ Whatever the policy, a frozen block's BatchNorm never changes, and what is teste
 
 from typing import Any
 
-from thaw.framework import keras
+from thaw.framework import keras, tf
 
 
 class _Inference(keras.Model):  # type: ignore[misc]  # Keras has no stubs
@@ -25,9 +25,20 @@ class _Inference(keras.Model):  # type: ignore[misc]  # Keras has no stubs
     def __init__(self, part: keras.layers.Layer):
         super().__init__(name=f"{part.name}_inference")
         self.part = part
+        self.plain: dict[str, Any] = {}  # what it is called with besides tensors, always the same
 
-    def call(self, *inputs: Any, **options: Any) -> Any:
-        return self.part(*inputs, **options | {"training": False})
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        # Keras does not let a layer with any arguments take tensors and plain values together.
+        tensors = {key: value for key, value in options.items() if keras.tree.flatten(value) and _all_tensors(value)}
+        self.plain |= {key: value for key, value in options.items() if key not in tensors}
+        return super().__call__(*inputs, **tensors)
+
+    def call(self, *inputs: Any, **tensors: Any) -> Any:
+        return self.part(*inputs, **self.plain | tensors | {"training": False})
+
+
+def _all_tensors(value: Any) -> bool:
+    return all(isinstance(each, keras.KerasTensor) or tf.is_tensor(each) for each in keras.tree.flatten(value))
 
 
 def norms(model: keras.Model) -> list[keras.layers.Layer]:
@@ -81,20 +92,24 @@ def trained_by(part: keras.Model, policy: str) -> keras.Model:
             "its own statistics, received train"
         )
     if policy == "train":
-        return keras.models.clone_model(part, clone_function=_without_chance)
+        return keras.models.clone_model(part, clone_function=_steady)
     inputs = keras.Input(part.input_shape[1:], name="activations")
     return keras.Model(inputs, _Inference(part)(inputs), name=part.name)
 
 
-def _without_chance(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """The layer itself; in place of one that draws at random, one that does nothing or does not draw."""
-    if not any(each._seed_generators for each in layer._flatten_layers()):
+def _steady(layer: Any) -> Any:
+    """The layer itself, if training changes nothing in it but BatchNorm; else one that is always in inference mode.
+
+    What draws at random has a state too, that of its generator.
+    """
+    if not isinstance(layer, keras.layers.Layer):  # an operation, as of keras.ops
         return layer
-    if not layer.weights:
-        return keras.layers.Identity(name=layer.name)
+    known = {id(variable) for variable in statistics(layer)}
+    if all(id(variable) in known for variable in layer.non_trainable_variables):
+        return layer
     if not norms(layer):
         return _Inference(layer)
     raise ValueError(
-        f"phase2.batch_norm=train: expected layers with BatchNorm that do not draw at random, received {layer.name}, "
-        "which does both; choose inference or trainable_affine"
+        f"phase2.batch_norm=train: expected layers in which training moves BatchNorm alone, received {layer.name}, "
+        "which has BatchNorm and draws at random or has a state of its own; choose inference or trainable_affine"
     )

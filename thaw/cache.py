@@ -75,7 +75,7 @@ class Entry:
     def __init__(self, path: Path, shape: Sequence[int]):
         self.path, self.shape = path, tuple(shape)
         self.row_bytes = 2 * int(np.prod(self.shape))
-        self.data, self.index = path / "rows.f16", path / "index.csv"
+        self.data, self.index, self.mark = path / "rows.f16", path / "index.csv", path / "too_large"
         path.mkdir(parents=True, exist_ok=True)
 
     def _lines(self) -> list[bytes]:
@@ -127,6 +127,12 @@ class Entry:
         lines = (f"{sha},{zlib.crc32(row.tobytes()):08x}\n" for sha, row in zip(hashes, rows, strict=True))
         with self.index.open("a", encoding="ascii", newline="\n") as index:
             index.write("".join(lines))
+
+    def refuse(self) -> None:
+        """Remember that fp16 can't hold the entry's rows, and keep none."""
+        self.mark.touch()
+        for path in (self.index, self.data):
+            path.unlink(missing_ok=True)
 
     def size(self) -> int:
         """Bytes on disk."""

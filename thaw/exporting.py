@@ -109,7 +109,13 @@ def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Cl
     }
     # TensorFlow Serving answers with this one if none is named.
     signatures["serving_default"] = signatures["encoded"]
-    tf.saved_model.save(exported, folder, signatures)
+    try:
+        tf.saved_model.save(exported, folder, signatures)
+    except Exception as error:  # an AssertionError, of a layer with a state that TensorFlow can't write
+        raise ValueError(
+            f"export.formats: expected a network that a SavedModel can hold, received one that it can't hold "
+            f"({type(error).__name__}: {' '.join(str(error).split()):.200}); set export.formats=[keras]"
+        ) from error
     _name_by_content(folder / "fingerprint.pb")
 
 

@@ -63,7 +63,10 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
 def _try(network: keras.Model, key: str) -> None:
     """Run it on two images. What is wrong only then, as a size of images or of batches, would end phase 1 or 2."""
     try:
-        network(np.zeros((2, *network.input_shape[1:]), np.float32), training=False)
+        # As a graph, as it will be run: in a graph not every name of a layer will do.
+        tf.function(lambda images: network(images, training=False))(
+            np.zeros((2, *network.input_shape[1:]), np.float32)
+        )
     except Exception as error:  # whatever a layer raises
         shape = (2, *network.input_shape[1:])
         raise ValueError(

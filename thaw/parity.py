@@ -64,22 +64,11 @@ def main() -> None:
     paths = json.loads(listed.read_text(encoding="utf-8"))
     found: dict[str, np.ndarray] = {}
     if (folder / layout.KERAS_FILE).is_file():
-        found["keras"] = _ask(_keras(folder / layout.KERAS_FILE), paths)
+        found["keras"] = _ask(predict.load(folder / layout.KERAS_FILE), paths)
     if (folder / layout.SAVED_MODEL).is_dir():
         found["saved_model"] = _ask(predict.load(folder / layout.SAVED_MODEL), paths)
         found["saved_model_images"] = _ask_pixels(folder / layout.SAVED_MODEL, paths)
     np.savez(out, allow_pickle=False, **found)
-
-
-def _keras(path: Path) -> predict.Exported:
-    try:
-        return predict.load(path)
-    except Exception as error:  # whatever a layer raises
-        # A SavedModel needs no code to be loaded, a .keras file that of each layer that is not Keras's own.
-        sys.exit(
-            f"{path.name}: {type(error).__name__}: {' '.join(str(error).split()):.200}; if the network has layers "
-            "that Keras does not have, set export.formats=[saved_model]"
-        )
 
 
 def _ask(exported: predict.Exported, paths: Sequence[str]) -> np.ndarray:

@@ -62,6 +62,12 @@ def _whole(read: Callable[[Path], Exported], path: Path) -> Exported:
     except (ForeignError, ImportError, MemoryError, PermissionError):
         raise
     except Exception as error:
+        if "deserialize" in str(error):  # Keras's word, of a class that it does not know or can't build as told
+            raise ValueError(
+                f"{path}: expected a model of Keras's own layers, received one that can't be built from the file "
+                f"({' '.join(str(error).split()):.200}); set export.formats=[saved_model], which needs no layer's "
+                "code, and run `dvc repro export`"
+            ) from error
         raise ValueError(
             f"{path}: expected a whole exported model, received a damaged one, which does not load; run "
             "`dvc repro export`, or copy it again if it is a copy"

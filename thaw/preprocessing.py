@@ -10,9 +10,9 @@ from typing import Any
 from thaw import schema
 from thaw.framework import keras, tf
 
-# An APP1 segment holds 64 KB at most, and it stands among the first segments.
-_EXIF_SEARCH_BYTES = 1 << 17
-_EXIF = b"Exif\0\0"
+# A JPEG's APP1 segment holds 64 KB at most, and it stands among the first segments, as tRNS among a PNG's chunks.
+_SEARCHED_BYTES = 1 << 17
+_EXIF, _TRANSPARENCY = b"Exif\0\0", b"tRNS"
 # How many pixels a JPEG decoded at reduced scale still has for each pixel of the input, on its shorter side: enough
 # for the filter that fits it to find what it would in the full picture; its test says how nearly.
 REDUCING_GAP = 2
@@ -63,8 +63,12 @@ def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
         # have: 15, of 255, for 16 colours.
         bits = tf.cast(tf.io.decode_raw(tf.strings.substr(encoded, 24, 1), tf.uint8)[0], tf.int32)
         opaque = tf.bitwise.left_shift(1, tf.minimum(bits, 8)) - 1
-        has_alpha = tf.reduce_any(tf.cast(pixels[..., 3], tf.int32) != opaque)
-        return tf.cond(has_alpha, lambda: on_white(pixels), lambda: pixels[..., :3])
+        made_up = tf.reduce_all(tf.cast(pixels[..., 3], tf.int32) == opaque) & ~has_transparency()
+        return tf.cond(made_up, lambda: pixels[..., :3], lambda: on_white(pixels))
+
+    def has_transparency() -> tf.Tensor:
+        start = tf.io.decode_raw(tf.strings.substr(encoded, 0, _SEARCHED_BYTES), tf.uint8)
+        return tf.reduce_any(_places(start, _TRANSPARENCY))
 
     def any_other() -> tf.Tensor:
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
@@ -103,12 +107,17 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
         () int32, 1 to 8; 1 ("as it is") when there is none or it makes no sense.
     """
-    start = tf.io.decode_raw(tf.strings.substr(encoded, 0, _EXIF_SEARCH_BYTES), tf.uint8)
+    start = tf.io.decode_raw(tf.strings.substr(encoded, 0, _SEARCHED_BYTES), tf.uint8)
     # Most files have no such segment. A look at all places at once says so sooner than a walk through the segments.
-    inside = tf.maximum(tf.size(start) - len(_EXIF), 0)
-    here = [start[place : place + inside] == byte for place, byte in enumerate(_EXIF[:4])]
-    found = tf.reduce_any(here[0] & here[1] & here[2] & here[3])
+    found = tf.reduce_any(_places(start, _EXIF[:4]))
     return tf.cond(found, lambda: _orientation(tf.cast(start, tf.int32)), lambda: 1)
+
+
+def _places(data: tf.Tensor, word: bytes) -> tf.Tensor:
+    """Where four bytes begin in others: (n,) uint8 → (n - 6,) bool, or shorter."""
+    inside = tf.maximum(tf.size(data) - 6, 0)
+    here = [data[place : place + inside] == byte for place, byte in enumerate(word)]
+    return here[0] & here[1] & here[2] & here[3]
 
 
 def _walk(data: tf.Tensor) -> tf.Tensor:

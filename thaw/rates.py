@@ -64,8 +64,8 @@ class ByDepth(keras.optimizers.Adam):  # type: ignore[misc]  # Keras has no stub
     """Adam with a factor on each variable's step, and decay of kernels in proportion to that step.
 
     The factor comes after Adam's division by the size of the gradient, which would take out any factor before it.
-    A block that waits has the factor 0: neither its step nor its decay moves it. Its moments follow its gradients in
-    the meantime, so that its first step is one of a size that Adam has settled on.
+    A block that waits is not moved, neither by its step nor by its decay. Its moments follow its gradients in the
+    meantime, so that its first step is one of a size that Adam has settled on.
 
     Args:
         rate: a number or a schedule.
@@ -80,6 +80,7 @@ class ByDepth(keras.optimizers.Adam):  # type: ignore[misc]  # Keras has no stub
         super().__init__(rate)
         self.by_path, self.layer_decay, self.decay = dict(by_path), layer_decay, decay
         self.thawed = tf.Variable(0, trainable=False, dtype="int32") if gradual else None
+        self.moves: Any = None  # whether the variable whose turn it is in the step is one that waits no longer
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Keras's hook, called once with all that is trained."""
@@ -90,8 +91,14 @@ class ByDepth(keras.optimizers.Adam):  # type: ignore[misc]  # Keras has no stub
         """Keras's hook, called for each variable in each step."""
         depth = self.variable_depths[self._get_variable_index(variable)]
         rate = tf.cast(learning_rate, variable.dtype) * self.layer_decay**depth
-        if self.thawed is not None:
-            rate *= tf.cast(depth <= self.thawed, variable.dtype)
+        self.moves = None if self.thawed is None else depth <= self.thawed
         if self.decay and len(variable.shape) > 1:
             self.assign_sub(variable, variable * (self.decay * rate))
         super().update_step(gradient, variable, rate)
+
+    def assign_sub(self, variable: Any, value: Any) -> None:
+        """Keras's hook, by which a variable is moved."""
+        if self.moves is None:
+            super().assign_sub(variable, value)
+        else:  # less 0 would not do: it makes 0 of a denormal and +0 of -0
+            variable.assign(tf.where(self.moves, variable - tf.cast(value, variable.dtype), variable))

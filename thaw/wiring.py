@@ -116,9 +116,10 @@ def again(whole: keras.Model, tensor: Any, last: str, *, deep: bool = False) -> 
 
 def _call(operation: Any, given: Any, options: Any, *, deep: bool, whole: bool = False) -> Any:
     """One operation on tensors; a model layer by layer, if it is the ``whole`` or if all of them are to be."""
-    if not (whole or (deep and is_network(operation))):
+    tensors = [each for each in keras.tree.flatten((given, options)) if isinstance(each, keras.KerasTensor)]
+    if not (whole or (deep and is_network(operation))) or len(tensors) != 1:
         return operation(*given, **options)
-    (tensor,) = given
+    (tensor,) = tensors
     if not isinstance(operation, keras.Sequential):
         return again(operation, tensor, operation.operations[0].name, deep=deep)
     for layer in operation.layers:

@@ -295,7 +295,7 @@ def test_activations_beyond_fp16_are_refused_with_a_way_out(tmp_path: Path) -> N
 
 
 def test_what_a_later_stage_may_ask_for_is_left_out_where_fp16_cannot_hold_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], passes: list[int]
 ) -> None:
     split, wanted = some_images(tmp_path / "raw", 6), frozen(tmp_path)
     wanted.model = keras.Model(NETWORK.input, [NETWORK.outputs[0], keras.layers.Rescaling(1e6)(NETWORK.outputs[1])])
@@ -303,6 +303,10 @@ def test_what_a_later_stage_may_ask_for_is_left_out_where_fp16_cannot_hold_it(
     ((pool,),) = activations.cached(wanted, [(split, 2)])
     assert capsys.readouterr().err.count("an activation at middle is too large for fp16, none of there") == 1
     assert_stored(values(pool, 6), expected(split, LIGHT, 0)[0])
+    assert sum(passes) == 12
+    activations.cached(wanted, [(split, 2)])
+    assert sum(passes) == 12
+    assert len(list((tmp_path / "cache").glob("*/rows.f16"))) == 2
     wanted.spare = []
     with pytest.raises(cache.TooLargeError):
         activations.cached(wanted, [(split, 2)])

@@ -1,11 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from thaw import batch_norm, boundaries, config, exporting, mixing, model, phases, schema, training
+from thaw import backbone, batch_norm, boundaries, config, exporting, mixing, model, phases, schema, training
 from thaw.framework import keras
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,3 +158,64 @@ def test_statistics_go_back_with_the_weights_where_no_epoch_was_better() -> None
     assert history.best == 0
     for path, array in arrays(classifier).items():
         np.testing.assert_array_equal(array, before[path])
+
+
+QUICK = ("mobilenet_v3_small", "resnet50", "efficientnet_b0", "convnext_tiny")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in backbone.TABLE]
+)
+def test_wherever_a_network_is_cut_training_its_batch_norm_leaves_it_the_same_network(name: str) -> None:
+    image = replace(IMAGE, size=backbone.TABLE[name].smallest)
+    card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, HEAD, ["ant", "bee"])
+    classifier = model.build(card, weights="random")
+    cuts = boundaries.every(classifier.backbone)[:-1]
+    some = {0, len(cuts) // 2, len(cuts) - 1} if name not in QUICK else range(len(cuts))
+    for cut in (cuts[number] for number in some):
+        frozen, rest = model.thaw(classifier, cut, "train")
+        inputs = np.random.default_rng(0).normal(size=(1, *frozen.output_shape[1:])).astype("float32")
+        expected = np.asarray(model.thaw(classifier, cut)[1](inputs, training=False))
+        np.testing.assert_allclose(
+            rest(inputs, training=False), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max()
+        )
+
+
+@keras.saving.register_keras_serializable()
+class Dropping(keras.layers.Layer):  # type: ignore[misc]
+    """Computes something, has no weights, and draws at random in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = keras.layers.Dropout(0.5)
+
+    def call(self, tensor: Any, scale: Any = 1.0, shift: Any = None, training: Any = None) -> Any:
+        return self.drop(keras.ops.relu(tensor * scale - (0 if shift is None else shift)), training=training)
+
+
+class Counting(keras.layers.Layer):  # type: ignore[misc]
+    """Counts its trainings."""
+
+    def build(self, _shape: Any) -> None:
+        self.times = self.add_weight(shape=(), initializer="zeros", trainable=False, name="times")
+
+    def call(self, tensor: Any, training: Any = None) -> Any:
+        if training:
+            self.times.assign_add(1.0)
+        return tensor + self.times
+
+
+def test_where_batch_norm_trains_all_else_is_computed_as_in_inference() -> None:
+    given = keras.Input((8, 8, 3))
+    tensor = keras.layers.BatchNormalization(name="norm")(given)
+    tensor = Counting()(Dropping()(tensor, scale=2.0, shift=keras.ops.mean(tensor, axis=-1, keepdims=True)))
+    part = keras.Model(given, keras.layers.Conv2D(2, 3)(tensor))
+    trained = batch_norm.trained_by(part, "train")
+    inputs = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(trained(inputs, training=False), part(inputs, training=False), rtol=1e-5, atol=1e-6)
+    # In a batch of the norm's own mean and variance training says what inference says.
+    mean, variance = inputs.mean((0, 1, 2)), inputs.var((0, 1, 2))
+    part.get_layer("norm").set_weights([np.ones(3), np.zeros(3), mean, variance])
+    expected = np.asarray(part(inputs, training=False))
+    np.testing.assert_allclose(trained(inputs, training=True), expected, rtol=1e-3, atol=1e-4)
+    assert part.layers[-2].times == 0

@@ -305,7 +305,9 @@ def test_where_batch_norm_trains_nothing_else_behaves_otherwise_than_in_inferenc
 
 @pytest.mark.usefixtures("builder")
 def test_a_layer_that_draws_and_has_batch_norm_is_refused_where_that_is_to_train() -> None:
-    with pytest.raises(ValueError, match=r"phase2\.batch_norm=train: expected layers with BatchNorm that do not draw"):
+    with pytest.raises(
+        ValueError, match=r"phase2\.batch_norm=train: expected layers in which training moves BatchNorm"
+    ):
         trained(classifier("custom", "random", "our_networks:drawing"), "all", "train")
     assert trained(classifier("custom", "random", "our_networks:drawing"), "all")
 

@@ -150,6 +150,16 @@ def test_a_damaged_model_is_told_from_none(
             predict.load(named)
 
 
+def test_a_keras_file_with_layers_of_ones_own_is_not_called_damaged(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / layout.KERAS_FILE
+    with zipfile.ZipFile(exported / layout.KERAS_FILE) as whole, zipfile.ZipFile(path, "w") as changed:
+        for name in whole.namelist():
+            data = whole.read(name)
+            changed.writestr(name, data.replace(b'"Softmax"', b'"Sharpmax"') if name == "config.json" else data)
+    with pytest.raises(ValueError, match=r"can't be built from the file .*Sharpmax.* set export\.formats="):
+        predict.load(path)
+
+
 def test_a_keras_file_of_someone_else_is_told_from_ours(exported: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(exported / layout.KERAS_FILE) as ours, zipfile.ZipFile(tmp_path / "x.keras", "w") as theirs:
         for name in ours.namelist():

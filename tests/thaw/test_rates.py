@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from thaw import backbone, boundaries, config, mixing, phases, rates, schema, training
-from thaw.framework import keras
+from thaw.framework import keras, tf
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASE2 = config.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
@@ -99,6 +99,21 @@ def test_one_more_block_is_thawed_every_so_many_epochs(epochs: int, every: int, 
     assert history.moved is not None and min(history.moved, 3) == blocks
     moved = {path.split("/")[0] for path, array in arrays(model).items() if not np.array_equal(array, before[path])}
     assert moved == set(NAMES[-1 - blocks :])
+
+
+def test_a_block_that_waits_is_not_moved_by_a_bit() -> None:
+    variable = keras.Variable(np.array([1e-40, -0.0, 1.5], np.float32), name="kernel")
+    before = variable.numpy().tobytes()
+    optimizer = rates.ByDepth(0.1, {variable.path: 2}, 1.0, 0.1, gradual=True)
+    step = tf.function(lambda: optimizer.apply([tf.constant([1.0, 0.0, -1.0])], [variable]))
+    optimizer.build([variable])
+    assert optimizer.thawed is not None
+    optimizer.thawed.assign(1)
+    step()
+    assert variable.numpy().tobytes() == before
+    optimizer.thawed.assign(2)
+    step()
+    assert abs(variable.numpy()[0]) > 0.01 and variable.numpy()[2] > 1.51
 
 
 def test_phase_2_trains_with_the_rates_that_it_is_given() -> None:

@@ -60,6 +60,9 @@ def odd_files() -> Iterator[tuple[str, bytes]]:
     for colours in (2, 4, 16, 60, 256):  # 1 to 8 bits a place
         yield f"palette of {colours}", encoded(small.quantize(colours), "PNG")
         yield f"palette of {colours} with transparency", encoded(small.quantize(colours), "PNG", transparency=1)
+        # Of the very alpha that TensorFlow makes up where there is none.
+        faint = bytes([min(15, colours - 1)] * colours)
+        yield f"faint palette of {colours}", encoded(small.quantize(colours), "PNG", transparency=faint)
     yield "GIF", encoded(small.quantize(200), "GIF")
     yield "CMYK", encoded(small.convert("CMYK"), "JPEG", quality=95)
     yield "sixteen bits", encoded(Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257), "PNG")

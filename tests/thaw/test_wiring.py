@@ -73,6 +73,19 @@ def test_models_inside_of_models_are_called_layer_by_layer(sequential: bool) -> 
     assert {id(variable) for variable in flat.variables} == {id(variable) for variable in network.variables}
 
 
+@pytest.mark.parametrize("how", ["keyword", "dictionary"])
+def test_it_does_not_matter_how_a_model_inside_is_called(how: str) -> None:
+    start = keras.Input((8, 8, 4), name="start")
+    inner = keras.Model({"start": start} if how == "dictionary" else start, conv("b")(start))
+    given = keras.Input((8, 8, 4))
+    tensor = conv("a")(given)
+    network = keras.Model(given, inner({"start": tensor}) if how == "dictionary" else inner(inputs=tensor))
+    pixels = keras.Input((8, 8, 4), name="pixels")
+    flat = keras.Model(pixels, wiring.inlined(network, pixels))
+    assert names(flat) == ["pixels", "a", "b"]
+    np.testing.assert_allclose(flat(PIXELS), network(PIXELS), rtol=1e-5, atol=1e-6)
+
+
 def test_models_whose_layers_have_one_name_stay_whole() -> None:
     given = keras.Input((8, 8, 4))
     network = keras.Model(given, inside("two", "a")(inside("one", "a")(given)))
