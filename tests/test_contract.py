@@ -390,8 +390,17 @@ def test_every_target_has_its_line_in_the_help() -> None:
 
 def make(target: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a target of the Makefile here, with the environment of these tests."""
-    told = ["make", "--file", str(ROOT / "Makefile"), "SETUP=skip", f"VENV={sys.prefix}", target, *words]
-    return subprocess.run(told, check=False, capture_output=True, text=True, timeout=120)
+    told = [
+        "make",
+        "--no-print-directory",
+        "--file",
+        str(ROOT / "Makefile"),
+        "SETUP=skip",
+        f"VENV={sys.prefix}",
+        target,
+        *words,
+    ]
+    return subprocess.run([*told, target, *words], check=False, capture_output=True, text=True, timeout=120)
 
 
 def test_make_repro_stops_where_params_yaml_is_older_than_conf(project: Path) -> None:

@@ -97,7 +97,7 @@ def thaw(
     frozen, thawed = boundaries.split(classifier.backbone, boundary)
     frozen.trainable = False
     trained = batch_norm.trained_by(thawed, policy)
-    if not trained.trainable_variables:
+    if boundary.thawed_layers and not trained.trainable_variables:
         raise ValueError(
             f"phase2.unfreeze: expected weights that can be trained ({boundary.describe()}), received none: of "
             f"{classifier.backbone.name}, what is thawed was saved as not trainable; set phase2.unfreeze=none"
