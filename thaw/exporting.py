@@ -9,7 +9,8 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,8 @@ def write(folder: Path, classifier: model.Classifier, formats: list[str]) -> Non
 
 def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) -> None:
     """Save, then write the zip again: without dates, so that equal models are equal files, and with the labels."""
-    try:
+    with _unless_refused("a .keras file", "saved_model"):
         deployed.save(path)
-    except Exception as error:  # whatever a layer of a user's own raises when it is asked what it is made of
-        raise ValueError(
-            f"export.formats: expected a network that a .keras file can hold, received one that it can't hold "
-            f"({type(error).__name__}: {' '.join(str(error).split()):.200}); set export.formats=[saved_model]"
-        ) from error
     with zipfile.ZipFile(path) as saved:
         parts = {name: saved.read(name) for name in saved.namelist()}
     metadata = json.loads(parts["metadata.json"])
@@ -67,6 +63,18 @@ def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) ->
         for name in sorted(parts):
             archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), parts[name])
     path.write_bytes(packed.getvalue())
+
+
+@contextmanager
+def _unless_refused(kind: str, instead: str) -> Iterator[None]:
+    """What a layer raises that can't say what it is made of, or has a state that can't be written, in one line."""
+    try:
+        yield
+    except Exception as error:  # of many classes, AssertionError among them
+        raise ValueError(
+            f"export.formats: expected a network that {kind} can hold, received one that it can't hold "
+            f"({type(error).__name__}: {' '.join(str(error).split()):.200}); set export.formats=[{instead}]"
+        ) from error
 
 
 def _renumbered(graph: bytes) -> bytes:
@@ -109,13 +117,8 @@ def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Cl
     }
     # TensorFlow Serving answers with this one if none is named.
     signatures["serving_default"] = signatures["encoded"]
-    try:
+    with _unless_refused("a SavedModel", "keras"):
         tf.saved_model.save(exported, folder, signatures)
-    except Exception as error:  # an AssertionError, of a layer with a state that TensorFlow can't write
-        raise ValueError(
-            f"export.formats: expected a network that a SavedModel can hold, received one that it can't hold "
-            f"({type(error).__name__}: {' '.join(str(error).split()):.200}); set export.formats=[keras]"
-        ) from error
     _name_by_content(folder / "fingerprint.pb")
 
 

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,44 @@ def test_equal_models_are_equal_saved_models_in_each_process(tmp_path: Path) -> 
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
     exporting.write(tmp_path, build(), ["keras"])
     assert {path.name for path in tmp_path.iterdir()} == {layout.KERAS_FILE, layout.LABELS}
+
+
+class Untold(keras.layers.Layer):  # type: ignore[misc]
+    """Needs what it does not say, as Keras finds out when it writes a file."""
+
+    def __init__(self, scale: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def call(self, tensor: tf.Tensor) -> tf.Tensor:
+        return self.scale(tensor)
+
+
+class Untracked(keras.layers.Layer):  # type: ignore[misc]
+    """Has a state in a place where TensorFlow does not look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        hidden = tf.Variable(2.0)
+        self.find = lambda: hidden
+
+    def call(self, tensor: tf.Tensor) -> tf.Tensor:
+        return tensor * self.find()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("layer", "asked", "kind", "instead"),
+    [
+        (Untold(lambda tensor: tensor * 2), "keras", r"a \.keras file", "saved_model"),
+        (Untracked(), "saved_model", "a SavedModel", "keras"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_said_with_the_other_one(
+    classifier: model.Classifier, tmp_path: Path, layer: keras.layers.Layer, asked: str, kind: str, instead: str
+) -> None:
+    given = keras.Input((32, 32, 3))
+    backbone = keras.Model(given, layer(classifier.backbone(given)))
+    wrapped = model.Classifier(backbone, classifier.head, classifier.card, {})
+    with pytest.raises(ValueError, match=rf"^export\.formats: expected a network that {kind} can hold, .*") as error:
+        exporting.write(tmp_path, wrapped, [asked])
+    assert str(error.value).endswith(f"set export.formats=[{instead}]") and "\n" not in str(error.value)
