@@ -17,7 +17,13 @@ Report = Callable[[int, Mapping[str, float]], None]
 # Steps between two returns to Python, which cost more than a step of a head on pooled features.
 STEPS_AT_ONCE = 8
 
-COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+# ``loss`` is the mean cross-entropy in training as in validation. Training minimises the ``objective``: with the
+# weights of images, and with penalties: that of ``head.l2`` and those that layers of a network from outside add.
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "objective", "learning_rate")
+# Keras calls the objective "loss"; what is compared is a metric.
+MONITORED = "val_cross_entropy"
+FROM_KERAS = {"cross_entropy": "loss", MONITORED: "val_loss", "loss": "objective"}
+FROM_KERAS |= {name: name for name in ("accuracy", "val_accuracy")}
 
 
 @dataclass
@@ -71,6 +77,8 @@ def fit(
 ) -> History:
     """Train with Adam until the validation loss stops falling, and leave the weights of the best epoch in the model.
 
+    The validation loss is the cross-entropy without penalties, so that it means the same whatever is penalised.
+
     Args:
         model: gives logits; what of it is trainable is trained.
         train, val: with one-hot labels, as ``thaw.features.batches`` gives them.
@@ -86,7 +94,7 @@ def fit(
     model.compile(
         rates.optimiser(settings, _rate(settings, epochs * len(train)), depths),
         keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=["accuracy", keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True)],
         jit_compile=False,  # on a CPU, XLA runs depthwise convolutions ten times slower
         steps_per_execution=STEPS_AT_ONCE,
     )
@@ -94,12 +102,16 @@ def fit(
     watch = _Watch(epochs, len(train), report, description)
     callbacks = [
         watch,
-        keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True),
+        keras.callbacks.EarlyStopping(MONITORED, mode="min", patience=settings.patience, restore_best_weights=True),
     ]
     if isinstance(settings, schema.Phase1) and settings.plateau_factor < 1:
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
-                "val_loss", factor=settings.plateau_factor, patience=settings.plateau_patience, min_delta=0
+                MONITORED,
+                mode="min",
+                factor=settings.plateau_factor,
+                patience=settings.plateau_patience,
+                min_delta=0,
             )
         )
     if isinstance(settings, schema.Phase2):
@@ -110,7 +122,8 @@ def fit(
     policy = dtypes.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
     began = time.monotonic()
     with watch.bar, dtypes.computing(model, policy):
-        start = {f"val_{key}": float(value) for key, value in model.evaluate(val, verbose=0, return_dict=True).items()}
+        found = model.evaluate(val, verbose=0, return_dict=True)
+        start = {"val_loss": float(found["cross_entropy"]), "val_accuracy": float(found["accuracy"])}
         model.fit(train, validation_data=val, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
     count = len(watch.rows) * len(train) * settings.batch_size
     ledger.note(type(settings).__name__.lower(), count=count, seconds=time.monotonic() - began)
@@ -158,11 +171,11 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         self.bar.update(self.task, completed=self.done + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        figures = {key: float(value) for key, value in (logs or {}).items() if key in COLUMNS}
+        figures = {FROM_KERAS[key]: float(value) for key, value in (logs or {}).items() if key in FROM_KERAS}
         row = {"epoch": epoch + 1, **figures, "learning_rate": self.rate}
         if not all(abs(value) < float("inf") for value in row.values()):
             raise ValueError(
-                f"training diverged in epoch {epoch + 1}: the loss is {row['loss']}; choose a lower learning rate"
+                f"training diverged in epoch {epoch + 1}: the loss is {row['objective']}; choose a lower learning rate"
             )
         self.rows.append(row)
         note = f"epoch {epoch + 1} of {self.epochs}: accuracy {row['accuracy']:.3f}, val {row['val_accuracy']:.3f}"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from thaw import images, layout, mixing, records, schema, seeds, threads, training
-from thaw.framework import keras
+from thaw.framework import keras, tf
 
 PHASE1 = schema.Phase1(
     epochs=10,
@@ -254,14 +254,63 @@ def test_phase_2_computes_as_it_is_asked_to(wanted: str) -> None:
     assert model.get_layer("wide").compute_dtype == "float32"  # whatever is tested later is exact
 
 
-def test_a_penalty_counts_in_training() -> None:
+def test_a_penalty_counts_in_the_objective_and_in_nothing_that_is_compared() -> None:
     model = network()
     model.layers[-1].kernel_regularizer = keras.regularizers.L2(0.1)
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     history = fit(copy, replace(PHASE1, epochs=1, learning_rate=1e-8))
     penalty = 0.1 * float(np.square(copy.layers[-1].kernel).sum())
-    assert history.rows[0]["val_loss"] == pytest.approx(loss(copy, POINTS, LABELS) + penalty, rel=1e-4)
+    plain = pytest.approx(loss(copy, POINTS, LABELS), rel=1e-4)
+    assert penalty > 0.1
+    assert [history.start["val_loss"], history.rows[0]["val_loss"], history.rows[0]["loss"]] == [plain] * 3
+    assert history.rows[0]["objective"] == pytest.approx(history.rows[0]["loss"] + penalty, rel=1e-4)
+
+
+class Costly(keras.layers.Layer):  # type: ignore[misc]  # Keras has no stubs
+    """A layer of a network from outside that adds a loss of its own, here a constant."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        self.add_loss(tf.constant(7.0))
+        return inputs
+
+
+def test_losses_that_layers_add_count_in_the_objective_only() -> None:
+    inputs = keras.Input((3,), name="points")
+    model = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros")(Costly()(inputs)))
+    history = fit(model, replace(PHASE2, epochs=2))
+    assert history.start["val_loss"] == pytest.approx(math.log(3))
+    for row in history.rows:
+        assert row["objective"] == pytest.approx(row["loss"] + 7, rel=1e-5)
+        assert max(row["loss"], row["val_loss"]) < math.log(3)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1])
+def test_a_falling_penalty_is_no_better_validation(factor: float) -> None:
+    # What is learned is wrong in validation from the first step on, while the penalty falls in each epoch.
+    inputs, wrong = keras.Input((3,), name="points"), (LABELS + 1) % 3
+    strong = keras.regularizers.L2(0.9)
+    unused = keras.layers.Dense(3, kernel_initializer="ones", kernel_regularizer=strong)
+    values = keras.layers.Dense(3, kernel_initializer="zeros")(inputs)
+    model = keras.Model(inputs, keras.layers.Add()([values, 0 * unused(inputs)]))
+    settings = replace(PHASE1, patience=4, plateau_factor=factor)
+    history = fit(model, settings, train=(POINTS, wrong))
+    assert [row["objective"] for row in history.rows] == sorted((r["objective"] for r in history.rows), reverse=True)
+    assert (history.best, len(history.rows)) == (0, 5)  # of early stopping, the first epoch is the best
+    assert (rates(history)[-1] < 0.006) == (factor < 1)
+
+
+def test_the_loss_of_training_is_of_all_images_alike_and_the_objective_has_their_weights() -> None:
+    weights = np.where(LABELS == 0, 2.5, 0.25).astype(np.float32)
+    model = network()
+    train = mixing.Mixed(
+        lambda indices, _views: POINTS[indices], LABELS, 30, seed=0, weights=weights, classes=3, alpha=0
+    )
+    settings = replace(PHASE1, epochs=1, learning_rate=1e-8)
+    history = training.fit(model, train, batches(POINTS, LABELS), settings, lambda _epoch, _values: None, "test")
+    each = np.array([loss(model, POINTS[[n]], LABELS[[n]]) for n in range(30)])
+    assert history.rows[0]["loss"] == pytest.approx(each.mean(), rel=1e-4)
+    assert history.rows[0]["objective"] == pytest.approx((weights * each).mean(), rel=1e-4)
 
 
 def test_the_record_has_the_best_figures_and_what_they_were_made_from(
