@@ -96,8 +96,8 @@ def few(image: schema.Image, paths: Sequence[str]) -> np.ndarray:
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stubs
     """What a training epoch is fed with, in a seeded order, each image once.
 
-    An epoch takes one view of each image. Where an image begins is drawn; from epoch to epoch it goes on to its next
-    view, so that none comes again before all have come.
+    Where an image begins is drawn; each time that it is drawn it goes on to its next view, so that none comes again
+    before all have come.
 
     Args:
         source: gives the inputs of some images: (indices, views), both (b,) int64 → (b, ...) float32.
@@ -122,12 +122,14 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stub
         self.source, self.labels, self.batch_size = source, labels, batch_size
         self.views, self.seed, self.epoch = views, seed, 0
         self.weights, self.chances = weights, chances
+        chance = np.random.default_rng(seed)
+        # The view of each image that comes next.
+        self.following = np.zeros(len(labels), np.int64) if seed is None else chance.integers(views, size=len(labels))
         self._draw()
 
     def _draw(self) -> None:
         count = len(self.labels)
-        self.order = np.arange(count)
-        self.view = np.zeros(count, np.int64)
+        self.order, self.view = np.arange(count), np.zeros(count, np.int64)  # of each draw the image, and its view
         if self.seed is not None:
             chance = np.random.default_rng([self.seed, self.epoch])
             self.order = (
@@ -135,19 +137,29 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stub
                 if self.chances is None
                 else chance.choice(count, count, p=self.chances / self.chances.sum())
             )
-            first = np.random.default_rng(self.seed).integers(self.views, size=count)
-            self.view = (first + self.epoch) % self.views
+            self.view = (self.following[self.order] + _earlier(self.order)) % self.views
+            self.following += np.bincount(self.order, minlength=count)
 
     def __len__(self) -> int:
         """Steps of an epoch; the last may have fewer images."""
         return math.ceil(len(self.labels) / self.batch_size)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
-        indices = self.order[number * self.batch_size : (number + 1) * self.batch_size]
-        batch = self.source(indices, self.view[indices]), self.labels[indices]
+        some = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        indices = self.order[some]
+        batch = self.source(indices, self.view[some]), self.labels[indices]
         return batch if self.weights is None else (*batch, self.weights[indices])
 
     def on_epoch_end(self) -> None:
         """Draw order and views anew; Keras calls it."""
         self.epoch += 1
         self._draw()
+
+
+def _earlier(order: np.ndarray) -> np.ndarray:
+    """How often each image was drawn before in the same epoch: (n,) int64 images → (n,) int64."""
+    together = np.argsort(order, kind="stable")
+    images = order[together]
+    earlier = np.empty_like(order)
+    earlier[together] = np.arange(len(order)) - np.searchsorted(images, images)
+    return earlier

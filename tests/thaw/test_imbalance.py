@@ -47,3 +47,21 @@ def test_balanced_draws_bring_each_class_as_often_as_the_others() -> None:
         train.on_epoch_end()
     # 6,000 draws: a share of a third is off by 0.6 points in one of three cases.
     np.testing.assert_allclose(drawn / drawn.sum(), 1 / 3, atol=0.03)
+
+
+@pytest.mark.parametrize("views", [2, 3, 8])
+def test_an_image_that_is_drawn_again_shows_its_next_view(views: int) -> None:
+    def source(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+        return np.stack([indices, views], axis=1)
+
+    train = images.Batches(source, LABELS, 32, views, seed=0, chances=imbalance.chances(LABELS, "balanced"))
+    seen: dict[int, list[int]] = {}
+    for _ in range(4):
+        for number in range(len(train)):
+            for index, view in train[number][0].tolist():
+                seen.setdefault(index, []).append(view)
+        train.on_epoch_end()
+    assert max(map(len, seen.values())) > 8  # of the small class
+    for drawn in seen.values():
+        assert drawn == [(drawn[0] + number) % views for number in range(len(drawn))]
+    assert len({drawn[0] for drawn in seen.values()}) == views
