@@ -1,7 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from thaw import mixing
+from thaw import imbalance, mixing
 
 LABELS = np.arange(40) % 4
 INPUTS = np.random.default_rng(0).normal(size=(40, 2, 2, 3)).astype(np.float32)
@@ -73,7 +75,57 @@ def test_the_mean_label_stays_what_it_is() -> None:
         )
 
 
-def test_weights_stay_with_the_image() -> None:
-    weights = np.arange(40, dtype=np.float32)
-    train = mixed(0.2, weights=weights)
-    np.testing.assert_array_equal(train[0][2], weights[train.order[:16]])
+def shown(weights: np.ndarray, labels: np.ndarray, epochs: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each mixed image the share of every image in it, its weight, and its label; alpha is 0.2."""
+
+    def each_its_own(indices: np.ndarray, _views: np.ndarray) -> np.ndarray:
+        return (indices[:, None] == np.arange(len(labels))).astype(np.float32)
+
+    train = mixing.Mixed(each_its_own, labels, 16, seed=0, weights=weights, classes=4, alpha=0.2)
+    found = []
+    for _ in range(epochs):
+        found += [train[number] for number in range(len(train))]
+        train.on_epoch_end()
+    shares, targets, mixed_weights = (np.concatenate(each) for each in zip(*found, strict=True))
+    return shares, mixed_weights, targets
+
+
+def test_weights_are_mixed_as_the_images_and_labels_by_the_weights_they_came_with() -> None:
+    weights = np.linspace(0, 3, 40, dtype=np.float32)
+    shares, mixed_weights, targets = shown(weights, LABELS)
+    assert mixed_weights.dtype == targets.dtype == np.float32
+    np.testing.assert_allclose(mixed_weights, shares @ weights, atol=1e-6)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
+    labels = np.eye(4)[LABELS]
+    np.testing.assert_allclose(mixed_weights[:, None] * targets, (shares * weights) @ labels, atol=1e-5)
+
+
+def test_class_weights_keep_their_effect() -> None:
+    labels = np.repeat([0, 1], [380, 20])
+    weights = imbalance.weights(labels, "balanced")
+    assert weights is not None
+    _, mixed_weights, targets = shown(weights, labels, 20)
+    says = mixed_weights @ targets  # of each class, in the loss
+    np.testing.assert_allclose(says / says.sum(), [0.5, 0.5, 0, 0], atol=0.03)
+
+
+def test_images_without_weight_teach_nothing() -> None:
+    weights = (LABELS > 0).astype(np.float32)
+    shares, mixed_weights, targets = shown(weights, LABELS, 20)
+    assert mixed_weights @ targets[:, 0] == 0
+    nothing = shares @ weights == 0
+    assert nothing.any()  # two of them were mixed with each other
+    assert np.isfinite(targets).all()
+    assert (mixed_weights[nothing] == 0).all()
+
+
+def test_a_batch_takes_no_more_memory_than_its_labels() -> None:
+    classes = 20_000  # a table of all by all would take 1.6 GB
+    train = mixing.Mixed(source, LABELS, 8, seed=0, classes=classes, alpha=0.2)
+    tracemalloc.start()
+    try:
+        train[0]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 * 8 * classes * 4
