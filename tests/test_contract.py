@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "label_errors": {"layout", "records"},
     "out_of_sample": set(),
     "imports": set(),
-    "framework": {"imports"},
+    "framework": {"imports", "threads"},
     "seeds": {"framework"},
     "mistakes": {"layout", "schema"},
     "config": {"layout", "mistakes", "schema"},
@@ -104,7 +104,7 @@ ARROWS: dict[str, set[str]] = {
     "boundaries": {"backbone", "cost", "framework", "phases", "progress", "wiring"},
     "blocks": {"backbone", "boundaries", "config", "foreign", "framework", "layout", "networks", "pipes", "wiring"},
     "depth": {"layout"},
-    "images": {"framework", "layout", "preprocessing", "records", "schema", "splits"},
+    "images": {"framework", "layout", "preprocessing", "records", "schema", "splits", "threads"},
     "batch_norm": {"framework"},
     "model": {"backbone", "batch_norm", "boundaries", "foreign", "framework", "head", "records", "schema"},
     "rates": {"framework", "schema"},
@@ -282,6 +282,7 @@ def test_the_activation_cache_is_named_by_all_code_that_makes_its_numbers() -> N
         "ranges",
         "records",
         "schema",
+        "threads",
     }
     code = set(importlib.import_module("thaw.activations").CODE)
     makers = reached("thaw.activations", "thaw.boundaries", "thaw.head")

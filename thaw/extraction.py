@@ -6,13 +6,12 @@ float32. An engine is compared with Keras on a batch before it is trusted.
 """
 
 import functools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from thaw import progress
+from thaw import progress, threads
 from thaw.framework import keras, tf
 
 # (batch, size, size, 3) float32 in [0, 255] → one array an output, (batch, ...) float32
@@ -159,11 +158,11 @@ def _onnxruntime(frozen: keras.Model) -> Engine:
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (name,) = (value.name for value in session.get_inputs())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(cores, "onnxruntime")
+    workers = threads.used()
+    pool = ThreadPoolExecutor(workers, "onnxruntime")
 
     def run(images: np.ndarray) -> list[np.ndarray]:
-        parts = np.array_split(images, min(cores, len(images)))
+        parts = np.array_split(images, min(workers, len(images)))
         answers = pool.map(lambda part: session.run(None, {name: part}), parts)
         return [np.concatenate(outputs) for outputs in zip(*answers, strict=True)]
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from thaw import imports
+from thaw import imports, threads
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # What goes wrong in TensorFlow raises; what it calls an error on stderr is a kernel that some processor lacks.
@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow takes oneDNN's kernels by itself only where there are units for neural networks. Without such units, as on
 # most laptops, a training step is half as fast again with them.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+threads.keep_to_quota()
 
 M_TOP_PAD = -2  # of glibc's malloc.h
 KEPT = 64 << 20  # bytes: as much as a heap of one of glibc's threads can have

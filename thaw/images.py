@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw import layout, preprocessing, records, schema
+from thaw import layout, preprocessing, records, schema, threads
 from thaw.framework import keras, tf
 
 # (indices, views), both (b,) int64 → inputs of a model, (b, ...) float32
@@ -76,6 +76,7 @@ def pixels(image: schema.Image, paths: Sequence[str], batch_size: int) -> Iterat
     files = tf.data.Dataset.from_tensor_slices(list(paths))
     options = tf.data.Options()
     options.deterministic = True
+    options.autotune.cpu_budget = threads.used()
     decoded = files.map(lambda path: load(tf.io.read_file(path)), num_parallel_calls=tf.data.AUTOTUNE)
     batches = decoded.batch(batch_size).prefetch(2).with_options(options)
     try:

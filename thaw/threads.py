@@ -1,15 +1,69 @@
 """How many threads compute. What they add up in parts has its last bits by their number, so it belongs to a result."""
 
+import math
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 VARIABLE = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's
+# Where Linux says which control groups a process is in, and what each of them may use.
+OWN_GROUPS, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the cores that this process may use, no more than the CPU quota of its container pays for.
+
+    A quota of two and a half cores counts as three.
+    """
+    return max(1, math.ceil(min([_scheduled(), *_quotas()])))
 
 
 def used() -> int:
     """Threads that share one operation of TensorFlow in this process, and in those that it starts."""
     return int(os.environ.get(VARIABLE) or 0) or cores()
+
+
+def keep_to_quota() -> None:
+    """Tell TensorFlow, which is not imported yet, how many threads to use: it counts cores and knows no quotas."""
+    if used() < _scheduled():
+        os.environ[VARIABLE] = str(used())
+
+
+def _scheduled() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quotas() -> Iterator[float]:
+    """Cores' worth of time that the process's control groups and those above them may use, where they have a limit.
+
+    A container may see the path that its host gives a group, but the group's files at the top: what is not there is
+    passed over.
+    """
+    lines = OWN_GROUPS.read_text(encoding="utf-8").splitlines() if OWN_GROUPS.exists() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if not controllers:  # version 2 has one tree
+            tops = [GROUPS]
+        elif "cpu" in controllers.split(","):
+            tops = [GROUPS / controllers, GROUPS / "cpu"]
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for top in tops:
+            for depth in range(len(parts) + 1):
+                limit = _limit(top.joinpath(*parts[:depth]))
+                if limit:
+                    yield limit
+
+
+def _limit(group: Path) -> float:
+    """Cores' worth of time of one group, by version 2 or 1; 0 without a limit."""
+    try:
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota, period = (
+                (group / f"cpu.cfs_{name}_us").read_text(encoding="ascii").strip() for name in ("quota", "period")
+            )
+        return max(0.0, int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # none, or "max"
+        return 0.0

@@ -165,7 +165,7 @@ def version() -> str:
 
 def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterator[Verdict]:
     """The results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
-    workers = min(threads.cores(), MOST_WORKERS)
+    workers = min(threads.used(), MOST_WORKERS)
     pool = ThreadPoolExecutor(workers)  # Pillow's decoders leave Python to other threads
     waiting: deque[Future[list[Verdict]]] = deque()
     try:

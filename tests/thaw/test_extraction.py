@@ -5,7 +5,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from thaw import backbone, extraction
+from thaw import backbone, extraction, threads
 from thaw.framework import keras
 
 PIXELS = np.random.default_rng(1).uniform(0, 255, (5, 64, 64, 3)).astype(np.float32)
@@ -41,6 +41,24 @@ def test_a_model_of_several_outputs_gives_them_in_order(small: keras.Model, extr
     run, _ = extraction.engine(small, extractor)
     for found, expected in zip(run(PIXELS), small(PIXELS), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("share", "sizes"), [("1", [5]), ("4", [1, 1, 1, 2])])
+def test_onnxruntime_takes_no_more_threads_than_a_trial_has(
+    small: keras.Model, monkeypatch: pytest.MonkeyPatch, share: str, sizes: list[int]
+) -> None:
+    monkeypatch.setenv(threads.VARIABLE, share)
+    run, _ = extraction.engine(small, "onnxruntime")
+    seen: list[int] = []
+    session = onnxruntime.InferenceSession.run
+
+    def watched(self: Any, outputs: Any, inputs: dict[str, np.ndarray]) -> Any:
+        seen.extend(map(len, inputs.values()))
+        return session(self, outputs, inputs)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", watched)
+    run(PIXELS)
+    assert sorted(seen) == sizes
 
 
 @pytest.mark.parametrize("extractor", ["onnxruntime", "tensorflow"])
