@@ -108,7 +108,9 @@ def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[li
         for view in names
     ]
     # Who finds all there need not wait for those who compute something else with the same weights.
-    if _missing(frozen, entries, sets)[1]:
+    rows = _rows(entries, sets, range(len(frozen.cuts)))
+    asked = [cut for cut, name in enumerate(frozen.cuts) if name not in frozen.spare]
+    if _missing(frozen, entries, sets, rows)[1]:
         lock = cache.lock(folder, family)
         try:
             held = lock.acquire(timeout=WAIT)
@@ -117,17 +119,25 @@ def cached(frozen: Frozen, sets: Sequence[tuple[images.Images, int]]) -> list[li
             held = lock.acquire()
         with held:
             _fill(frozen, entries, sets, folder)
+        rows = _rows(entries, sets, asked)
     return [
         [
-            cache.Reader(
-                [entries[view][cut] for view in range(views)],
-                [entries[view][cut].find(split.hashes) for view in range(views)],
-            )
-            for cut, name in enumerate(frozen.cuts)
-            if name not in frozen.spare
+            cache.Reader([entries[view][cut] for view in range(views)], [rows[n, view, cut] for view in range(views)])
+            for cut in asked
         ]
-        for split, views in sets
+        for n, (_, views) in enumerate(sets)
     ]
+
+
+def _rows(
+    entries: list[list[cache.Entry]], sets: Sequence[tuple[images.Images, int]], cuts: Collection[int]
+) -> dict[tuple[int, int, int], np.ndarray]:
+    """By set, view and cut the row of each image. Every row is read for it, to see that it is whole."""
+    return {
+        (n, view, cut): entries[view][cut].find(split.hashes)
+        for n, (split, views) in enumerate(sets)
+        for view, cut in product(range(views), cuts)
+    }
 
 
 def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
@@ -159,7 +169,7 @@ def _fill(
     folder: Path,
 ) -> None:
     """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once."""
-    paths, missing = _missing(frozen, entries, sets)
+    paths, missing = _missing(frozen, entries, sets, _rows(entries, sets, range(len(frozen.cuts))))
     if not missing:
         return
     sizes = frozen.row_bytes()
@@ -229,22 +239,24 @@ def _ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _missing(
-    frozen: Frozen, entries: list[list[cache.Entry]], sets: Sequence[tuple[images.Images, int]]
+    frozen: Frozen,
+    entries: list[list[cache.Entry]],
+    sets: Sequence[tuple[images.Images, int]],
+    rows: Mapping[tuple[int, int, int], np.ndarray],
 ) -> tuple[dict[str, str], dict[str, dict[int, list[int]]]]:
     """The file of each image that is not complete, and for each such image the cuts that each view lacks."""
     paths: dict[str, str] = {}
     missing: dict[str, dict[int, list[int]]] = {}  # image → view → cuts
-    for split, views in sets:
-        for view, cut in product(range(views), range(len(entries[0]))):
-            if frozen.cuts[cut] in frozen.spare and entries[view][cut].mark.exists():
-                continue
-            rows = entries[view][cut].find(split.hashes)
-            for position in np.flatnonzero(rows < 0):
-                sha = split.hashes[position]
-                paths[sha] = split.paths[position]
-                cuts = missing.setdefault(sha, {}).setdefault(view, [])
-                if cut not in cuts:
-                    cuts.append(cut)
+    for (n, view, cut), found in rows.items():
+        split = sets[n][0]
+        if frozen.cuts[cut] in frozen.spare and entries[view][cut].mark.exists():
+            continue
+        for position in np.flatnonzero(found < 0):
+            sha = split.hashes[position]
+            paths[sha] = split.paths[position]
+            cuts = missing.setdefault(sha, {}).setdefault(view, [])
+            if cut not in cuts:
+                cuts.append(cut)
     return paths, missing
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +129,23 @@ def test_what_is_cached_is_what_keras_computes(tmp_path: Path, extractor: str) -
         for reader, output in zip((pool, middle), expected(split, LIGHT, view), strict=True):
             assert output.std() > 0
             assert_stored(values(reader, 6, view), output)
+
+
+def test_a_warm_start_reads_and_checks_each_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, val = some_images(tmp_path / "train", 6), some_images(tmp_path / "val", 3)
+    wanted = replace(frozen(tmp_path), spare=["middle"])
+    sets = [(part(train, slice(3, 6)), 3), (val, 1)]
+    activations.cached(wanted, sets)
+    read, seen = cache._read, []
+
+    def watched(file: Any, row: int, row_bytes: int) -> bytes:
+        seen.append((file.name, row))
+        return read(file, row, row_bytes)
+
+    monkeypatch.setattr(cache, "_read", watched)
+    ((pool,), _) = activations.cached(wanted, sets)
+    assert len(seen) == len(set(seen)) == 2 * (3 * 3 + 3)  # two cuts, three views of three images and one of three
+    assert_stored(values(pool, 3, 2), expected(sets[0][0], LIGHT, 2)[0])
 
 
 def test_the_second_call_computes_nothing(tmp_path: Path, no_engine: Callable[[], None]) -> None:
