@@ -81,7 +81,8 @@ def neighbours(features: np.ndarray, labels: np.ndarray) -> NDArray[np.int64]:
     alike = scaled @ scaled.T
     np.fill_diagonal(alike, -np.inf)
     order = np.argsort(-alike, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(labels) - 1)]
-    classes, each = np.unique(labels, return_inverse=True)
-    votes = np.eye(len(classes), dtype=np.float32)[each[order]]  # (n, neighbours, classes)
-    most: NDArray[np.int64] = classes[(votes.sum(axis=1) + 0.5 * votes[:, 0]).argmax(axis=1)]
+    near = labels[order]  # (n, neighbours)
+    same = near[:, :, None] == near[:, None, :]
+    votes = same.sum(axis=2) + 0.5 * same[:, :, 0]  # of each neighbour's class
+    most: NDArray[np.int64] = np.where(votes == votes.max(axis=1, keepdims=True), near, labels.max()).min(axis=1)
     return most

@@ -7,6 +7,7 @@ the activation cache, in which every view of an image is computed once, or strea
 import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,12 +106,14 @@ def leave(inputs: Inputs, classifier: model.Classifier, train: images.Images, va
         seed: of the division of the training images into parts that are left out in turn.
     """
     rows, count = clean(inputs.train), len(classifier.card.classes)
-    np.save(layout.out_of_sample("train"), out_of_sample.probabilities(rows, train.labels, count, seed))
-    np.save(layout.out_of_sample("val"), out_of_sample.trained(clean(inputs.val), len(val), classifier.head))
+    unfitted = out_of_sample.probabilities(rows, train.labels, count, seed)
+    out_of_sample.save(layout.out_of_sample("train"), unfitted, len(train), count)
+    by_head = out_of_sample.trained(clean(inputs.val), len(val), classifier.head)
+    out_of_sample.save(layout.out_of_sample("val"), by_head, len(val), count)
     some = depth.sample(train.labels, images.clusters(train))
     # The head learns from the same images that are neighbours, or it would win by their number.
     features, labels = rows(some), train.labels[some]
-    said = out_of_sample.probabilities(lambda at: features[at], labels, count, depth.SEED)
+    said = np.concatenate(list(out_of_sample.probabilities(lambda at: features[at], labels, count, depth.SEED)))
     records.write_json(layout.AUTO_DEPTH, asdict(depth.choose(features, said, labels)))
 
 
@@ -141,11 +144,12 @@ def clean(source: images.Source) -> Callable[[np.ndarray], np.ndarray]:
     return lambda indices: source(indices, np.zeros_like(indices))
 
 
-def unseen(inputs: Inputs, count: int, trained: keras.Model) -> np.ndarray:
-    """What a trained model says of the validation images: (count, classes) float32, rows that sum to 1."""
+def unseen(inputs: Inputs, count: int, trained: keras.Model, path: Path) -> None:
+    """Write what a trained model says of the validation images: (count, classes) float32, rows that sum to 1."""
     signature = [tf.TensorSpec((None, *trained.input_shape[1:]), tf.float32)]
     logits = tf.function(lambda rows: trained(rows, training=False), input_signature=signature)
-    return out_of_sample.trained(clean(inputs.val), count, logits, AT_ONCE)
+    chunks = out_of_sample.trained(clean(inputs.val), count, logits, AT_ONCE)
+    out_of_sample.save(path, chunks, count, trained.output_shape[-1])
 
 
 def at_boundary(

@@ -7,10 +7,11 @@ done about a suspect but showing it to a person.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from cleanlab.experimental.label_issues_batched import LabelInspector
 from cleanlab.filter import find_label_issues
 from numpy.typing import NDArray
 
@@ -26,6 +27,8 @@ class Images(Protocol):
     names: list[str]
     labels: Labels
 
+
+AT_ONCE = 20_000_000  # probabilities in memory, of which cleanlab makes several copies of 8 bytes each
 
 COLUMNS = ("path", "split", "label", "suggested", "label_probability", "suggested_probability")
 
@@ -49,11 +52,19 @@ def suspects(
         return []
     # cleanlab wants every class among the labels, and takes those that are there for all.
     present, compact = np.unique(labels, return_inverse=True)
-    shares = np.asarray(probabilities, np.float64)[:, present]
-    shares /= shares.sum(axis=1, keepdims=True)
+
+    def shares(some: slice) -> Floats:
+        of_present: NDArray[np.float64] = np.asarray(probabilities[some], np.float64)[:, present]
+        of_present /= of_present.sum(axis=1, keepdims=True)
+        return of_present
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of small classes, in which it finds little
-        found = find_label_issues(compact, shares, return_indices_ranked_by="self_confidence", n_jobs=1)
+        found = (
+            find_label_issues(compact, shares(slice(None)), return_indices_ranked_by="self_confidence", n_jobs=1)
+            if len(labels) * len(present) <= AT_ONCE
+            else _in_parts(compact, shares, len(present))
+        )
     rows = []
     for index in found:
         own, likeliest = int(labels[index]), int(np.argmax(probabilities[index]))
@@ -65,6 +76,23 @@ def suspects(
     return rows
 
 
+def _in_parts(labels: Labels, shares: Callable[[slice], Floats], classes: int) -> Labels:
+    """The suspects by cleanlab's way for tables that don't fit the memory, which reads them part by part.
+
+    It takes as many of the least probable labels as there are images that are surely of another class; at once, it
+    counts them for each two classes.
+    """
+    inspector = LabelInspector(num_class=classes, verbose=False)
+    size = max(1, AT_ONCE // classes)
+    parts = [slice(first, first + size) for first in range(0, len(labels), size)]
+    for part in parts:
+        inspector.update_confident_thresholds(labels[part], shares(part))
+    for part in parts:
+        inspector.score_label_quality(labels[part], shares(part))
+    found: Labels = inspector.get_label_issues()
+    return found
+
+
 def record(classes: Sequence[str], splits: Mapping[str, Images]) -> list[dict[str, Any]]:
     """Find the suspects and write them, the most suspect first.
 
@@ -74,7 +102,7 @@ def record(classes: Sequence[str], splits: Mapping[str, Images]) -> list[dict[st
     """
     found: list[dict[str, Any]] = []
     for split, images in splits.items():
-        unseen = np.load(layout.out_of_sample(split), allow_pickle=False)
+        unseen = np.load(layout.out_of_sample(split), mmap_mode="r", allow_pickle=False)
         found += suspects(split, images.names, images.labels, unseen, classes)
     rows = ranked(found)
     records.write_csv(layout.SUSPECTS, COLUMNS, rows)

@@ -191,8 +191,9 @@ def calibration(probabilities: Floats, labels: Integers, bins: int = 15) -> dict
 def brier(probabilities: Floats, labels: Integers) -> float:
     """Mean over images of the squared error summed over classes, 0 to 2 (Brier 1950, Monthly Weather Review 78)."""
     probabilities, labels = _checked(probabilities, labels)
-    actual = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities - actual) ** 2).sum(axis=1).mean())
+    own = probabilities[np.arange(len(labels)), labels]
+    # The sum of squares, in which the own class counts (p - 1)² in place of p².
+    return float((np.einsum("ij,ij->i", probabilities, probabilities) + 1 - 2 * own).mean())
 
 
 def summary(probabilities: Floats, labels: Integers, top_k: Sequence[int], confidence: float) -> dict[str, Any]:

@@ -4,7 +4,8 @@ The model is a ridge regression of the classes on phase 1's pooled features. All
 them, so one pass adds up the sums of each fold, and a fold's model is solved from those of the others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ CHUNK = 1024  # images in memory at once
 SHARPNESS = np.geomspace(0.5, 50, 100)
 
 
-def probabilities(rows: Rows, labels: Labels, classes: int, seed: int) -> NDArray[np.float32]:
-    """Cross-validated probabilities.
+def probabilities(rows: Rows, labels: Labels, classes: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    """Cross-validated probabilities, a chunk of images at a time, since of all at once they may not fit the memory.
 
     Args:
         rows: gives the features of some images.
@@ -29,22 +30,32 @@ def probabilities(rows: Rows, labels: Labels, classes: int, seed: int) -> NDArra
         classes: how many there are.
         seed: of the division into ``FOLDS`` parts, each of which is left out once.
 
-    Returns:
-        (n, classes), rows that sum to 1.
+    Yields:
+        (b, classes), rows that sum to 1, in the images' order.
     """
     count = len(labels)
     shuffled = np.random.default_rng(seed).permutation(count)
     fold = np.empty(count, np.int64)
     fold[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(count) % FOLDS  # stratified
     models = _models(rows, labels, classes, fold)
-    scores = np.zeros((count, classes))
+    losses = np.zeros(len(SHARPNESS))
     for chunk in _chunks(count):
-        features = rows(chunk)
-        for number, (weights, offset) in enumerate(models):
-            out = fold[chunk] == number
-            scores[chunk[out]] = features[out] @ weights + offset
-    losses = [-np.log(softmax(scores * scale)[np.arange(count), labels] + 1e-12).mean() for scale in SHARPNESS]
-    return softmax(scores * SHARPNESS[int(np.argmin(losses))]).astype(np.float32)
+        scores, own = _scores(rows(chunk), fold[chunk], models), (np.arange(len(chunk)), labels[chunk])
+        losses += [-np.log(softmax(scores * scale)[own] + 1e-12).sum() for scale in SHARPNESS]
+    sharpest = SHARPNESS[int(np.argmin(losses))]
+    for chunk in _chunks(count):
+        yield softmax(_scores(rows(chunk), fold[chunk], models) * sharpest).astype(np.float32)
+
+
+def _scores(
+    features: Floats, fold: NDArray[np.int64], models: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
+) -> NDArray[np.float64]:
+    """What each image's model, that of its fold, says of it: (b, classes)."""
+    scores = np.empty((len(features), len(models[0][1])))
+    for number, (weights, offset) in enumerate(models):
+        out = fold == number
+        scores[out] = features[out] @ weights + offset
+    return scores
 
 
 def _models(
@@ -57,7 +68,8 @@ def _models(
     squares, targets = np.zeros((FOLDS, channels, channels)), np.zeros((FOLDS, classes))
     products = np.zeros((FOLDS, channels, classes))
     for chunk in _chunks(len(labels)):
-        features, wanted = rows(chunk), np.eye(classes, dtype=np.float32)[labels[chunk]]
+        features, wanted = rows(chunk), np.zeros((len(chunk), classes), np.float32)
+        wanted[np.arange(len(chunk)), labels[chunk]] = 1
         for number in range(FOLDS):
             of = fold[chunk] == number
             part, given = features[of], wanted[of]
@@ -88,13 +100,28 @@ def _chunks(count: int, size: int = 0) -> Iterator[NDArray[np.int64]]:
         yield np.arange(first, min(first + size, count))
 
 
-def trained(rows: Rows, count: int, head: Callable[[Floats], Any], size: int = 0) -> NDArray[np.float32]:
-    """What a trained head says of images that it was not trained on: (count, classes), rows that sum to 1.
+def trained(rows: Rows, count: int, head: Callable[[Floats], Any], size: int = 0) -> Iterator[NDArray[np.float32]]:
+    """What a trained head says of images that it was not trained on: chunks (b, classes), rows that sum to 1.
 
     Args:
         size: images at once; 0: ``CHUNK``, which suits a head alone.
     """
-    return np.concatenate([softmax(np.asarray(head(rows(some)))).astype(np.float32) for some in _chunks(count, size)])
+    for some in _chunks(count, size):
+        yield softmax(np.asarray(head(rows(some)))).astype(np.float32)
+
+
+def save(path: Path, chunks: Iterable[NDArray[np.float32]], count: int, classes: int) -> None:
+    """Write the table of all chunks, (count, classes) float32, of which no more than one is in memory at a time."""
+    beside = path.with_name(f".{path.name}")
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, classes)}
+    try:
+        with beside.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for chunk in chunks:
+                file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def softmax(scores: Floats) -> NDArray[np.float64]:

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,20 @@ def test_an_image_is_no_neighbour_of_itself_and_a_draw_goes_to_the_nearest() -> 
     # All others are neighbours of five: two of class 1, which are nearer, and two of class 2.
     assert depth.neighbours(points, np.array([0, 1, 1, 2, 2]))[0] == 1
     assert depth.neighbours(points[:2], np.array([0, 1])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("classes", [2, 7, 400])
+def test_the_class_of_most_neighbours_wins(classes: int) -> None:
+    chance = np.random.default_rng(classes)
+    points, labels = chance.normal(size=(150, 6)).astype(np.float32), 3 * chance.integers(classes, size=150)
+    centred = (points - points.mean(axis=0)) / points.std(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    for number, found in enumerate(depth.neighbours(points, labels)):
+        nearest = np.argsort(-(centred @ centred[number]))[1 : 1 + depth.NEIGHBOURS]
+        votes = Counter(labels[nearest].tolist())
+        assert votes[int(found)] == max(votes.values())
+        if votes[int(labels[nearest[0]])] == max(votes.values()):
+            assert found == labels[nearest[0]]
 
 
 def alone(count: int) -> list[str]:

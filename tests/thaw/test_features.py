@@ -352,12 +352,13 @@ def test_depths_beyond_the_budget_are_left_out_and_the_trials_own_comes_first(
 
 
 def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
-    settings: Settings, train: images.Images, val: images.Images
+    settings: Settings, train: images.Images, val: images.Images, tmp_path: Path
 ) -> None:
     classifier = built()
     cut, frozen, thawed = parts(classifier, "40")
     inputs = features.at_boundary(frozen, cut, classifier, settings, train, val)
-    found = features.unseen(inputs, len(val), thawed)
+    features.unseen(inputs, len(val), thawed, tmp_path / "said.npy")
+    found = np.load(tmp_path / "said.npy")
     np.testing.assert_allclose(found.sum(axis=1), np.ones(5), rtol=1e-6)
     logits = np.asarray(thawed(np.asarray(frozen(pixels(val), training=False)), training=False))
     np.testing.assert_array_equal(found.argmax(axis=1), logits.argmax(axis=1))

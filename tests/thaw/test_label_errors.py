@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ def blobs(count: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.in
 
 
 def unseen(features: NDArray[np.float32], labels: NDArray[np.int64], classes: int = 3) -> NDArray[np.float32]:
-    return out_of_sample.probabilities(lambda chunk: features[chunk], labels, classes, seed=0)
+    return np.concatenate(list(out_of_sample.probabilities(lambda chunk: features[chunk], labels, classes, seed=0)))
 
 
-def test_planted_errors_and_no_others_are_found() -> None:
+@pytest.mark.parametrize("at_once", [label_errors.AT_ONCE, 90], ids=["at once", "in parts"])
+def test_planted_errors_and_no_others_are_found(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(label_errors, "AT_ONCE", at_once)
     features, truth = blobs(300)
     planted = [10, 50, 100, 151, 200, 251]
     labels = truth.copy()
@@ -50,7 +53,9 @@ def test_very_few_images_give_no_error(count: int) -> None:
     assert all(row["label"] != row["suggested"] for row in rows)
 
 
-def test_a_class_without_images_in_a_split_is_no_error() -> None:
+@pytest.mark.parametrize("at_once", [label_errors.AT_ONCE, 30], ids=["at once", "in parts"])
+def test_a_class_without_images_in_a_split_is_no_error(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(label_errors, "AT_ONCE", at_once)
     features, labels = blobs(60)
     probabilities = unseen(features, labels, 4)
     wrong = labels.copy()
@@ -92,3 +97,24 @@ def test_both_splits_are_searched_and_written(tmp_path: Path, monkeypatch: pytes
     }
     written = records.read_csv(layout.SUSPECTS)
     assert [row["path"] for row in written] == [row["path"] for row in rows]
+
+
+def test_a_table_that_is_too_large_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_errors, "AT_ONCE", 100_000)
+    count, classes = 20_000, 250  # 20 MB of float32
+    truth = np.arange(count) % classes
+    table = np.lib.format.open_memmap(tmp_path / "table.npy", "w+", np.float32, (count, classes))
+    table[:] = 0.5 / (classes - 1)
+    table[np.arange(count), truth] = 0.5
+    table.flush()
+    labels, names = truth.copy(), [str(index) for index in range(count)]
+    labels[:20] = (labels[:20] + 1) % classes
+    tracemalloc.start()
+    try:
+        found = np.load(tmp_path / "table.npy", mmap_mode="r")
+        rows = label_errors.suspects("train", names, labels, found, names[:classes])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert {row["path"] for row in rows} == set(names[:20])
+    assert peak < 15e6

@@ -79,7 +79,8 @@ def shown(weights: np.ndarray, labels: np.ndarray, epochs: int = 1) -> tuple[np.
     """Of each mixed image the share of every image in it, its weight, and its label; alpha is 0.2."""
 
     def each_its_own(indices: np.ndarray, _views: np.ndarray) -> np.ndarray:
-        return (indices[:, None] == np.arange(len(labels))).astype(np.float32)
+        alone: np.ndarray = (indices[:, None] == np.arange(len(labels))).astype(np.float32)
+        return alone
 
     train = mixing.Mixed(each_its_own, labels, 16, seed=0, weights=weights, classes=4, alpha=0.2)
     found = []

@@ -1,3 +1,6 @@
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,7 @@ def blobs(count: int, classes: int = 3, seed: int = 0) -> tuple[NDArray[np.float
 
 
 def probabilities(features: NDArray[np.float32], labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.float32]:
-    return out_of_sample.probabilities(lambda chunk: features[chunk], labels, 3, seed)
+    return np.concatenate(list(out_of_sample.probabilities(lambda chunk: features[chunk], labels, 3, seed)))
 
 
 def test_it_is_the_ridge_regression_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,9 +40,10 @@ def test_it_is_the_ridge_regression_of_scikit_learn(monkeypatch: pytest.MonkeyPa
     fold = np.empty(157, int)
     fold[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(157) % 5
     scaled, wanted = (features - features.mean(0)) / features.std(0), np.eye(3)[labels]
+    scores = np.concatenate(found[:5])  # of five chunks
     for number in range(5):
         model = Ridge(alpha=20).fit(scaled[fold != number], wanted[fold != number])
-        np.testing.assert_allclose(found[0][fold == number], model.predict(scaled[fold == number]), atol=1e-4)
+        np.testing.assert_allclose(scores[fold == number], model.predict(scaled[fold == number]), atol=1e-4)
 
 
 def test_what_is_said_of_an_image_does_not_come_from_its_own_label() -> None:
@@ -75,6 +79,46 @@ def test_very_few_images_are_enough(count: int) -> None:
 def test_what_the_trained_head_says_comes_in_the_images_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(out_of_sample, "CHUNK", 4)
     features, _ = blobs(10)
-    found = out_of_sample.trained(lambda chunk: features[chunk], 10, lambda rows: rows[:, :3])
+    found = np.concatenate(list(out_of_sample.trained(lambda chunk: features[chunk], 10, lambda rows: rows[:, :3])))
     np.testing.assert_allclose(found, out_of_sample.softmax(features[:, :3]), rtol=1e-6)
     assert found.dtype == np.float32
+
+
+def test_chunks_make_one_choice_and_the_same_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = blobs(157)
+    whole = probabilities(features, labels)
+    monkeypatch.setattr(out_of_sample, "CHUNK", 10)
+    np.testing.assert_allclose(probabilities(features, labels), whole, rtol=1e-4)
+
+
+def test_a_table_is_written_as_numpy_does_and_nothing_is_left_of_one_that_failed(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).uniform(size=(7, 3)).astype(np.float32)
+    np.save(tmp_path / "whole.npy", table)
+    out_of_sample.save(tmp_path / "parts.npy", iter([table[:4], table[4:]]), 7, 3)
+    assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+    def broken() -> Iterator[NDArray[np.float32]]:
+        yield table
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        out_of_sample.save(tmp_path / "parts.npy", broken(), 7, 3)
+    np.testing.assert_array_equal(np.load(tmp_path / "parts.npy"), table)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_memory_does_not_grow_with_images_times_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count, classes = 20_000, 250  # 20 MB of float32
+    monkeypatch.setattr(out_of_sample, "CHUNK", 500)
+    monkeypatch.setattr(out_of_sample, "SHARPNESS", np.array([1.0, 2.0]))
+    labels = np.arange(count) % classes
+    features = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        unfitted = out_of_sample.probabilities(lambda chunk: features[chunk], labels, classes, 0)
+        out_of_sample.save(tmp_path / "table.npy", unfitted, count, classes)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.load(tmp_path / "table.npy", mmap_mode="r").shape == (count, classes)
+    assert peak < 10e6
