@@ -65,7 +65,8 @@ def _tested(settings: schema.Project, folder: Path) -> np.ndarray:
     card, cut = classifier.card, [boundary.tensor_layer]
     frozen = activations.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)
     ((reader,),) = activations.cached(frozen, [(test, 1)])
-    found = out_of_sample.trained(features.clean(reader), len(test), lambda rows: thawed(rows, training=False))
+    said = out_of_sample.trained(features.clean(reader), len(test), lambda rows: thawed(rows, training=False))
+    found = np.concatenate(list(said))
     right: np.ndarray = found.argmax(axis=1) == test.labels
     return right
 
