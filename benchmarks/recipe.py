@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from thaw import config, metrics
+from thaw import config, intervals
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("prepare", "phase1_head", "phase2_finetune")
@@ -74,7 +74,7 @@ def row(name: str, runs: list[dict[str, Any]], script: float) -> dict[str, Any]:
     """The medians of some runs, and the interval of the pooled accuracy."""
     right, count = sum(each["right"] for each in runs), sum(each["images"] for each in runs)
     # Rounds test on the same images, so the interval is that of one round.
-    low, high = metrics.wilson(round(right / len(runs)), count // len(runs), 0.95)
+    low, high = intervals.wilson(round(right / len(runs)), count // len(runs), 0.95)
     middle = {
         part: statistics.median(each.get(part, 0.0) for each in runs)
         for part in ("wall", "extraction", "phase1", "phase2", "overhead")

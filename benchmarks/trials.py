@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import project
-from thaw import activations, features, images, layout, metrics, model, out_of_sample, records, schema
+from thaw import activations, features, images, intervals, layout, model, out_of_sample, records, schema
 
 
 def run(
@@ -99,7 +99,7 @@ def accuracy(share: np.ndarray) -> str:
         share: (n,) of each image, the share of the trials in which it came out right.
     """
     mean, count = float(share.mean()), len(share)
-    low, high = metrics.wilson(round(mean * count), count, 0.95)
+    low, high = intervals.wilson(round(mean * count), count, 0.95)
     return f"{mean:.1%} ({low:.1%} to {high:.1%})"
 
 

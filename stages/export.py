@@ -26,7 +26,7 @@ def main() -> None:
 
         test = images.read(settings.data.raw, "test")
         expected = np.load(layout.probabilities("phase2"), allow_pickle=False)
-        differences = parity.check(layout.EXPORTED, test.paths, expected, settings.export.tolerance)
+        differences = parity.check(layout.EXPORTED, test.paths, expected, images.classes(), settings.export.tolerance)
 
         figures = {
             "largest_difference": max(differences.values()),

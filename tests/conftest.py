@@ -142,14 +142,18 @@ def leave_experiment() -> Callable[[str, Sequence[str], dict[str, Any], int], No
 def _leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, Any], right: int) -> None:
     """Write an experiment of the current commit into git, and into DVC's cache what the commit does not hold."""
     labels = np.arange(40) % 2
-    rows = [{"path": f"{i}.png", "label": "ab"[label], "split": "val"} for i, label in enumerate(labels)]
+    rows = [
+        {"path": f"{i}.png", "sha256": f"{i:064}", "label": "ab"[label], "split": "val", "group": ""}
+        for i, label in enumerate(labels)
+    ]
     answers = np.where(np.arange(40) < right, labels, 1 - labels)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
-        records.write_csv(made / layout.MANIFEST.name, ["path", "label", "split"], rows)
+        records.write_csv(made / layout.MANIFEST.name, list(rows[0]), rows)
+        records.write_csv(made / layout.COPIES.name, ["path", "cluster"], [])
         records.write_json(made / layout.CLASSES.name, {"classes": ["a", "b"]})
         np.save(made / layout.validation(made).name, np.eye(2, dtype=np.float32)[answers])
-        prepared = keep_in_cache([made / layout.MANIFEST.name, made / layout.CLASSES.name])
+        prepared = keep_in_cache([made / path.name for path in (layout.MANIFEST, layout.COPIES, layout.CLASSES)])
         trained = keep_in_cache([made / layout.validation(made).name])
         committed = made / "committed"
         lock = {"prepare": {"outs": [{"md5": prepared}]}, "phase2_finetune": {"outs": [{"md5": trained}]}}

@@ -1,14 +1,16 @@
 """The test: what the models of both phases say of every test image, once, and what that is worth."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from thaw import images, layout, metrics, model, progress, records, report, schema
+from thaw import images, intervals, layout, metrics, model, pictures, progress, records, report, schema, units
 from thaw.framework import keras, tf
 
+NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
 PHASES = {"phase1": layout.PHASE1, "phase2": layout.PHASE2}
 
 
@@ -45,21 +47,30 @@ def write(found: Mapping[str, np.ndarray], split: images.Images, settings: Any, 
     summaries: dict[str, Any] = {}
     tables: dict[str, list[dict[str, Any]]] = {}
     right: dict[str, np.ndarray] = {}
+    manifest = records.read_csv(layout.MANIFEST)
+    divided = [row["split"] for row in manifest]
+    every = units.read(manifest, records.read_csv(layout.COPIES))
+    tested = np.array(divided) == "test"
+    own, leaked = np.array(every)[tested], np.array(units.leaked(every, divided))[tested]
     for phase, rows in found.items():
         guesses = rows.argmax(axis=1)
         right[phase] = guesses == split.labels
         counts = metrics.confusion(split.labels, guesses, len(classes))
-        summaries[phase] = metrics.summary(rows, split.labels, options.top_k, options.confidence)
+        summaries[phase] = metrics.summary(rows, split.labels, options.top_k, options.confidence, own)
         tables[phase] = metrics.per_class(counts)
-        report.confusion_picture(counts, classes, f"{phase}, test images", layout.confusion_picture(phase))
+        pictures.confusion_picture(counts, classes, f"{phase}, test images", layout.confusion_picture(phase))
         _write_predictions(phase, rows, split, classes)
+    first, second = right.values()
     summaries["difference"] = {
-        **metrics.difference(right["phase1"], right["phase2"], options.confidence),
-        **metrics.mcnemar(right["phase1"], right["phase2"]),
+        **intervals.difference(first, second, options.confidence, own),
+        **intervals.mcnemar(first, second, own),
     }
+    clean = _without(leaked, right, own, options.confidence) if leaked.any() else {}
+    absent = [name for name, row in zip(classes, tables["phase2"], strict=True) if not row["support"]]
+    warnings = [*_leaks(clean, units.warning(units.leaks(every, divided), divided)), *_untested(absent)]
     weights = [folder / model.WEIGHTS for folder in PHASES.values()]
     made_from = records.made_from([layout.MANIFEST, *weights])
-    records.write_json(layout.metrics("evaluate"), {**summaries, "made_from": made_from})
+    records.write_json(layout.metrics("evaluate"), {**summaries, **clean, "untested": absent, "made_from": made_from})
     records.write_csv(
         layout.PER_CLASS,
         ["phase", "class", "precision", "recall", "f1", "support"],
@@ -69,9 +80,44 @@ def write(found: Mapping[str, np.ndarray], split: images.Images, settings: Any, 
             for name, row in zip(classes, tables[phase], strict=True)
         ),
     )
-    _write_report(settings, classes, summaries, tables)
-    first, second = (_line(summaries[phase]) for phase in ("phase1", "phase2"))
-    return f"test accuracy {first} after phase 1, {second} after phase 2"
+    _write_report(settings, classes, summaries, tables, manifest, warnings)
+    for warning in warnings:
+        progress.warn(warning)
+    count = summaries["phase2"]["units"]
+    apart = f", on {count:,} independent units" if count < len(split) else ""
+    before, after = (_line(summaries[phase]) for phase in ("phase1", "phase2"))
+    return f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
+
+
+def _without(
+    leaked: np.ndarray, right: Mapping[str, np.ndarray], own: np.ndarray, confidence: float
+) -> dict[str, dict[str, Any]]:
+    """Return ``without_leaks``: the accuracy of each phase on the test images that are not leaked."""
+    clean: dict[str, Any] = {"images": int((~leaked).sum())}
+    for phase, correct in right.items() if clean["images"] else ():
+        low, high = intervals.accuracy(correct[~leaked], confidence, own[~leaked])
+        clean[phase] = {"accuracy": float(correct[~leaked].mean()), "accuracy_low": low, "accuracy_high": high}
+    return {"without_leaks": clean}
+
+
+def _leaks(clean: Mapping[str, Any], warning: str) -> list[str]:
+    """Return the line on leaks, with the accuracy without them; none where no test image is leaked."""
+    if not clean:
+        return []
+    kept = clean["without_leaks"]
+    if not kept["images"]:
+        return [f"{warning}; no test image is left without them, so the accuracy says nothing of new images"]
+    first, second = (_line(kept[phase]) for phase in ("phase1", "phase2"))
+    left = f"the other {kept['images']:,} test images"
+    return [f"{warning}; accuracy on {left}: {first} after phase 1, {second} after phase 2"]
+
+
+def _untested(absent: Sequence[str]) -> list[str]:
+    """Return the line on classes without test images."""
+    if not absent:
+        return []
+    more = f" and {len(absent) - NAMED:,} more" if len(absent) > NAMED else ""
+    return [f"not tested, for want of test images, and in no mean over classes: {', '.join(absent[:NAMED])}{more}"]
 
 
 def _line(summary: Mapping[str, float]) -> str:
@@ -104,7 +150,12 @@ def _kept_start(trained: Mapping[str, Any]) -> str:
 
 
 def _write_report(
-    settings: Any, classes: Sequence[str], summaries: Mapping[str, Any], tables: Mapping[str, Any]
+    settings: Any,
+    classes: Sequence[str],
+    summaries: Mapping[str, Any],
+    tables: Mapping[str, Any],
+    manifest: Sequence[Mapping[str, str]],
+    warnings: Sequence[str],
 ) -> None:
     histories = {
         phase: records.read_csv(layout.history(stage))
@@ -112,11 +163,8 @@ def _write_report(
     }
     kept = _kept_start(records.read_json(layout.metrics("phase2_finetune")))
     report.curves_picture(histories, layout.CURVES, kept=kept)
-    rows = records.read_csv(layout.MANIFEST)
-    counts = {
-        split: {name: sum(row["split"] == split and row["label"] == name for row in rows) for name in classes}
-        for split in layout.SPLITS
-    }
+    cells = Counter((row["split"], row["label"]) for row in manifest)
+    counts = {split: {name: cells[split, name] for name in classes} for split in layout.SPLITS}
     report.write_html(
         layout.REPORT,
         classes=classes,
@@ -129,4 +177,5 @@ def _write_report(
         params={name: group for name, group in asdict(settings).items() if name != "tracking"},
         confidence=settings.evaluate.confidence,
         kept=kept,
+        warnings=warnings,
     )

@@ -31,6 +31,8 @@ class Exported:
 
     classes: list[str]
     answer: Callable[[Sequence[bytes]], np.ndarray]  # n encoded images → (n, classes) float32 probabilities
+    # The same with the label that the model itself gives each image; None where it gives none.
+    labelled: Callable[[Sequence[bytes]], tuple[np.ndarray, list[str]]] | None = None
 
 
 def load(path: Path) -> Exported:
@@ -80,11 +82,11 @@ def _saved_model(path: Path) -> Exported:
     loaded = tf.saved_model.load(str(path))
     names = loaded.signatures["classes"]()["classes"].numpy()
 
-    def answer(files: Sequence[bytes]) -> np.ndarray:
-        result: np.ndarray = loaded.signatures["encoded"](encoded=tf.constant(list(files)))["probabilities"].numpy()
-        return result
+    def labelled(files: Sequence[bytes]) -> tuple[np.ndarray, list[str]]:
+        said = loaded.signatures["encoded"](encoded=tf.constant(list(files)))
+        return said["probabilities"].numpy(), [name.decode() for name in said["label"].numpy()]
 
-    return Exported([name.decode() for name in names], answer)
+    return Exported([name.decode() for name in names], lambda files: labelled(files)[0], labelled)
 
 
 def _keras(path: Path) -> Exported:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from thaw import config, layout, metrics, ranking, sweep_table, threads, trial
+from thaw import config, layout, ranking, sweep_table, threads, trial
 
 EXPERIMENTS = layout.CONF / "experiment"
 # Groups that no phase depends on: they are written where they differ from what conf/ chooses.
@@ -149,13 +149,13 @@ def _tracked(params: str) -> dict[str, Any]:
 
 
 def _comment(name: str, sweep: str, record: Mapping[str, Any]) -> str:
-    figures, images = record["figures"], trial.counted(record["name"], record.get("commit", ""))
-    low, high = metrics.wilson(round(figures["val_accuracy"] * images), images, ranking.CONFIDENCE)
+    figures, ranked = record["figures"], ranking.ranked(dict(record))
+    interval = f"{ranked.low:.1%} to {ranked.high:.1%}, {ranked.images} images"
     return "\n".join(
         (
             f"# Promoted from the sweep {sweep}: {record['label']}",
             f"#   python -m thaw.config +experiment={name} && dvc repro",
-            f"# Expect: validation accuracy {figures['val_accuracy']:.1%} ({low:.1%} to {high:.1%}, {images} images),",
+            f"# Expect: validation accuracy {figures['val_accuracy']:.1%} ({interval}),",
             f"# loss {figures['val_loss']:.6f}, best epoch {figures['best_epoch']}:",
             f"# to the bit, with the same code, images, kind of processor and number of threads{_threads(record)}.",
             "# It was chosen by these figures, so they look better than they are. What it is worth says the test.",

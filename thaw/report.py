@@ -11,12 +11,8 @@ from typing import Any
 
 import jinja2
 import matplotlib
-import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
 PHASE_NOTES = {"phase1": "head on the frozen backbone", "phase2": "top of the backbone thawed"}
@@ -24,16 +20,15 @@ PHASE_NOTES = {"phase1": "head on the frozen backbone", "phase2": "top of the ba
 # The metrics of a phase in the order of the page: key, name, whether it is a share, what to know of it.
 FIGURES = (
     ("accuracy", "Accuracy", True, ""),
-    ("macro_f1", "Macro F1", True, "mean over classes"),
-    ("macro_precision", "Macro precision", True, "mean over classes"),
-    ("macro_recall", "Macro recall", True, "mean over classes"),
+    ("macro_f1", "Macro F1", True, "mean over tested classes"),
+    ("macro_precision", "Macro precision", True, "mean over tested classes"),
+    ("macro_recall", "Macro recall", True, "mean over tested classes"),
     ("loss", "Loss", False, "cross-entropy in nats, lower is better"),
     ("ece", "Calibration error", True, "ECE, lower is better"),
     ("brier", "Brier score", False, "0 to 2, lower is better"),
 )
 
-COUNTED_CLASSES = 30  # above this a cell is too small for its count
-LONGEST_LABEL = 28  # characters of a class name on a picture
+PICTURED_CLASSES = 100  # above this the pairs most confused are shown: a matrix would be all pixels, and huge
 DPI = 120
 TRAIN, VALIDATION = "#8a94a6", "#2563a8"
 
@@ -49,45 +44,6 @@ STYLE: dict[Any, Any] = {
     "text.color": "#1c2430",
     "axes.linewidth": 0.8,
 }
-
-
-def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str], title: str, path: Path) -> None:
-    """Draw a confusion matrix as a PNG: the colour is the share of the row, the number the images.
-
-    The colour goes with the square root of the share, so that a mistake made once in a hundred can be seen. Counts
-    are written up to ``COUNTED_CLASSES`` classes; an empty cell is a zero.
-
-    Args:
-        confusion: (classes, classes) counts, rows actual, columns predicted.
-        classes: names, in the order of the rows.
-        title: above the picture.
-        path: of the PNG; its folder is made if missing.
-    """
-    counts = np.asarray(confusion)
-    n = len(classes)
-    if n == 0 or counts.shape != (n, n):
-        raise ValueError(f"confusion: expected shape ({n}, {n}) for {n} classes, received {counts.shape}")
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    labels = [name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…" for name in classes]
-    side = max(3.0, n * (0.44 if n <= COUNTED_CLASSES else 0.12))  # inches
-    size = 9.0 if n <= COUNTED_CLASSES else 6.5  # points, so that neighbouring labels don't touch
-    with plain_style():
-        figure = Figure(figsize=(side, side), dpi=DPI)
-        axes = figure.add_axes((0, 0, 1, 1))
-        image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
-        axes.set_xticks(range(n), labels, rotation=45 if n <= COUNTED_CLASSES else 90, fontsize=size)
-        axes.set_yticks(range(n), labels, fontsize=size)
-        if n <= COUNTED_CLASSES:
-            for label in axes.get_xticklabels():
-                label.set(ha="right", rotation_mode="anchor")
-            _write_counts(axes, counts, image.to_rgba(shares))
-        axes.tick_params(length=0)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("actual")
-        axes.set_title(title, fontsize=11, loc="left", pad=10)
-        bar = figure.add_axes((1 + 0.2 / side, 0, 0.12 / side, 1))
-        figure.colorbar(image, cax=bar, label="share of the actual class").outline.set_visible(False)
-        save(figure, path)
 
 
 def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, kept: str = "") -> None:
@@ -142,14 +98,15 @@ def write_html(
     params: Mapping[str, Any],
     confidence: float,
     kept: str = "",
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the report: one HTML file with its pictures inside.
 
     Args:
         path: of the HTML file; its folder is made if missing.
         classes: names, in the order of the labels.
-        evaluation: ``phase1`` and ``phase2``, each a ``metrics.summary``, and ``difference``: ``metrics.difference``
-            and ``metrics.mcnemar`` of phase 1 (a) and phase 2 (b) in one record.
+        evaluation: ``phase1`` and ``phase2``, each a ``metrics.summary``, and ``difference``: ``intervals.difference``
+            and ``intervals.mcnemar`` of phase 1 (a) and phase 2 (b) in one record.
         per_class: ``metrics.per_class`` of ``phase1`` and of ``phase2``, rows in the order of ``classes``.
         confusion_pictures: PNG of ``phase1`` and of ``phase2``.
         curves: PNG of the training curves.
@@ -159,6 +116,7 @@ def write_html(
         params: the configuration, nested.
         confidence: of the intervals, and 1 less the p-value below which a difference is called one.
         kept: why phase 2's model is phase 1's, in a sentence; empty where it is not.
+        warnings: what a reader of the accuracy must know, a line each.
     """
     if any(len(per_class[phase]) != len(classes) for phase in PHASES):
         lengths = " and ".join(str(len(per_class[phase])) for phase in PHASES)
@@ -176,7 +134,9 @@ def write_html(
         phases=PHASES,
         notes=PHASE_NOTES | ({"phase2": "the same model as phase 1's"} if kept else {}),
         figures=_figures(evaluation, len(classes)),
-        per_class=sorted(rows, key=lambda row: row["f1"]),
+        warnings=[f"{warning[:1].upper()}{warning[1:]}." for warning in warnings],
+        per_class=sorted(rows, key=lambda row: (not row["support"], row["f1"] or 0)),
+        pairs=len(classes) > PICTURED_CLASSES,
         pictures={phase: inline(confusion_pictures[phase]) for phase in PHASES},
         curves=inline(curves),
         counts=counts,
@@ -198,17 +158,6 @@ def template(name: str) -> jinja2.Template:
     style = package.joinpath("report.css").read_text(encoding="utf-8").rstrip()
     environment.globals["style"] = Markup(style)  # noqa: S704 -- the project's own file
     return environment.from_string(package.joinpath(name).read_text(encoding="utf-8"))
-
-
-def _write_counts(axes: Axes, counts: NDArray[np.integer[Any]], colours: NDArray[np.float64]) -> None:
-    """Write every count but zero, in black or white, whichever stands out more from its cell (sRGB luminance)."""
-    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
-    luminance = linear[..., :3] @ np.array([0.2126, 0.7152, 0.0722])
-    size = 8.5 if counts.max() < 10_000 else 6.0
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            colour = "white" if luminance[row, column] < 0.179 else "#10161f"
-            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=size)
 
 
 def _figures(evaluation: Mapping[str, Mapping[str, Any]], classes: int) -> list[dict[str, Any]]:
@@ -253,8 +202,8 @@ def _number(value: Any) -> float:
     return math.nan if value is None or value == "" else float(value)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def _points(share: float) -> str:

@@ -27,7 +27,13 @@ def add(commands: Any) -> None:
     """Add ``sweep-report`` to the command ``thaw``."""
     command = commands.add_parser("sweep-report", help="compare the trials of a sweep, and propose one")
     command.add_argument("sweep", nargs="?", type=Path, help="its folder (default: the sweep that ran last)")
-    command.set_defaults(run=lambda options: _show(options.sweep or latest()))
+    command.add_argument(
+        "--margin",
+        type=float,
+        default=ranking.MARGIN,
+        help="accuracy that a simpler trial may lose to be proposed (default: %(default)s, which is a point)",
+    )
+    command.set_defaults(run=lambda options: _show(options.sweep or latest(), options.margin))
 
 
 def latest() -> Path:
@@ -42,13 +48,16 @@ def latest() -> Path:
     return found[-1].parent
 
 
-def _show(folder: Path) -> None:
-    ranked = write(folder)
+def _show(folder: Path, margin: float) -> None:
+    ranked = write(folder, margin)
     print("\n".join([*_lines(ranked), verdict(ranked), f"→ {folder / FILE}"]))
 
 
-def write(folder: Path) -> Ranking:
+def write(folder: Path, margin: float = ranking.MARGIN) -> Ranking:
     """Write the page into the sweep's folder.
+
+    Args:
+        margin: how much less accurate than the best a simpler trial may be to be proposed, 0 to 1.
 
     Raises:
         ValueError: there is no sweep in the folder, or no trial of it is finished.
@@ -58,7 +67,7 @@ def write(folder: Path) -> Ranking:
     swept = list(records.read_json(folder / "plan.json")["swept"])
     trials = sweep_table.read(folder)
     failed = [record for record in trials if record["failure"]]
-    ranked = ranking.rank([record for record in trials if not record["failure"]])
+    ranked = ranking.rank([record for record in trials if not record["failure"]], margin)
     given = [sweep_table.given(each.record) for each in ranked.trials]
     with tempfile.TemporaryDirectory() as scratch:
         pictures = {}
@@ -74,6 +83,7 @@ def write(folder: Path) -> Ranking:
         failed=failed,
         pictures=pictures,
         verdict=verdict(ranked),
+        margin=_points(margin),
         confidence=f"{100 * ranking.CONFIDENCE:g}",
         promote=f"thaw promote {shlex.quote(ranked.proposed.record['name'])}",
     )
@@ -93,9 +103,32 @@ def verdict(ranked: Ranking) -> str:
         return f"Proposed: {which}, the only one that is finished."
     if same == 1:
         return f"Proposed: {which}, the most accurate. All others are worse by more than noise, {how}."
-    among = f"the simplest of {same} trials that cannot be told from the most accurate"
-    among += "" if proposed is best else f" ({best.record['label']}, {best.accuracy:.1%})"
-    return f"Proposed: {which}, {among}, {how}: fewest thawed layers, then least time, then lowest loss."
+    if proposed is best:
+        rest = f"{same - 1} {'other' if same == 2 else 'others'} cannot be told from it"
+        return f"Proposed: {which}, the most accurate. {rest}, {how}.{_open(ranked)}"
+    close = sum(each is best or each.behind <= ranked.margin for each in ranked.trials)
+    among = f"the simplest of {close} trials that are at most {_points(ranked.margin)} less accurate than any other"
+    most = f" (the most accurate: {best.record['label']}, {best.accuracy:.1%})"
+    why = "fewest thawed layers, then least time, then lowest loss"
+    return f"Proposed: {which}, {among}{most}, {how}: {why}.{_open(ranked)}"
+
+
+def _open(ranked: Ranking) -> str:
+    """What the images cannot tell of simpler trials, in a sentence; empty if they tell all."""
+    simpler = ranked.unresolved
+    if not simpler:
+        return ""
+    images, count = ranked.best.images, ranked.units
+    apart = f" ({count:,} independent units)" if count < images else ""
+    least = min(each.behind for each in simpler)
+    return (
+        f" Of these {len(simpler)} would be simpler, but {images:,} validation images{apart} cannot show that one is "
+        f"at most {_points(ranked.margin)} less accurate: the closest may be {_points(least)}."
+    )
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.3g} point{'' if share == 0.01 else 's'}"
 
 
 def _lines(ranked: Ranking) -> list[str]:

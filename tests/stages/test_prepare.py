@@ -63,7 +63,9 @@ def test_the_same_images_give_the_same_bytes(project: Path) -> None:
     assert made() == first
 
 
-def test_what_is_left_out_is_in_the_quarantine_and_in_the_figures(project: Path) -> None:
+def test_what_is_left_out_is_in_the_quarantine_and_in_the_figures(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("data/raw/cat/notes, old.txt").write_text("no picture")
     Path("data/raw/dog/empty.png").touch()
     Path("data/raw/dog/.DS_Store").touch()
@@ -83,6 +85,7 @@ def test_what_is_left_out_is_in_the_quarantine_and_in_the_figures(project: Path)
     assert figures["kinds"]["misnamed"] == figures["kinds"]["empty"] == 1
     assert [each["path"] for each in figures["quarantine"]] == ["cat/notes, old.txt", "dog/empty.png"]
     assert figures["leaks"] == {"train_val": 0, "train_test": 0, "val_test": 0}
+    assert figures["leaked_images"] == {"val": 0, "test": 0} and "leaks" not in capsys.readouterr().err
     split = {row["path"]: row["split"] for row in records.read_csv(layout.MANIFEST)}
     assert split["cat/1.png"] == split["dog/cat after all.jpg"] == "train"
     assert split["cat/0.png"] == split["cat/copy.png"]
@@ -91,7 +94,9 @@ def test_what_is_left_out_is_in_the_quarantine_and_in_the_figures(project: Path)
         assert total == figures["splits"][name]["images"] == list(split.values()).count(name)
 
 
-def test_ready_made_splits_are_kept_and_their_leaks_are_told(project: Path) -> None:
+def test_ready_made_splits_are_kept_and_their_leaks_are_told(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("train", "test"):
         for label in ("cat", "dog"):
             fill(Path("data/ready") / name / label, 10)
@@ -105,6 +110,9 @@ def test_ready_made_splits_are_kept_and_their_leaks_are_told(project: Path) -> N
     assert figures["splits"]["test"]["images"] == 21
     assert figures["splits"]["val"]["images"] == 4
     assert figures["leaks"]["train_test"] + figures["leaks"]["val_test"] == 1
+    assert figures["leaked_images"] == {"val": 0, "test": 1}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 of 21 test images" in line
 
 
 def test_where_too_much_is_bad_the_stage_stops_and_the_quarantine_tells_why(project: Path) -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import evaluation, head, images, layout, metrics, model, preprocessing, records, schema
+from thaw import evaluation, head, images, intervals, layout, metrics, model, preprocessing, records, schema
 from thaw.framework import keras, tf
 
 CLASSES = ["a", "b, c", "d"]
@@ -73,12 +74,21 @@ SETTINGS = Settings(
 )
 
 
+def prepared(split: images.Images, groups: dict[int, str], others: Sequence[dict[str, str]] = ()) -> None:
+    """Write the manifest of the test images, of which some have a group, and of other images."""
+    rows = [
+        {"path": name, "sha256": name, "label": name.split("/")[0], "split": "test", "group": groups.get(number, "")}
+        for number, name in enumerate(split.names)
+    ]
+    records.write_csv(layout.MANIFEST, list(rows[0]), [*rows, *others])
+    records.write_csv(layout.COPIES, ["path", "cluster"], [])
+
+
 @pytest.fixture
 def written(split: images.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """Probabilities by phase, of which figures, tables, pictures and the report have been written."""
     monkeypatch.chdir(tmp_path)
-    rows = [{"path": name, "label": name.split("/")[0], "split": "test"} for name in split.names]
-    records.write_csv(layout.MANIFEST, ["path", "label", "split"], rows)
+    prepared(split, {})
     for stage, folder in (("phase1_head", layout.PHASE1), ("phase2_finetune", layout.PHASE2)):
         folder.mkdir(parents=True)
         (folder / model.WEIGHTS).write_bytes(stage.encode())
@@ -119,7 +129,7 @@ def test_the_difference_is_that_of_the_same_images(written: dict[str, np.ndarray
     difference = records.read_json(layout.metrics("evaluate"))["difference"]
     first, second = np.ones(NUMBER, bool), np.ones(NUMBER, bool)
     first[:2] = False
-    assert difference == {**metrics.difference(first, second, 0.9), **metrics.mcnemar(first, second)}
+    assert difference == {**intervals.difference(first, second, 0.9), **intervals.mcnemar(first, second)}
 
 
 def test_each_prediction_is_in_the_splits_order(written: dict[str, np.ndarray], split: images.Images) -> None:
@@ -143,6 +153,58 @@ def test_pictures_and_report_are_written_and_where_runs_are_mirrored_stays_out_o
     assert "secret" not in report
     assert "<td><code>nested.inner.suspects</code></td><td><code>7</code></td>" in report
     assert "Evaluate(" not in report
+
+
+def test_images_of_one_group_count_as_one_in_intervals_and_tests(
+    written: dict[str, np.ndarray], split: images.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = {number: f"person {number // 4}" for number in range(8)}
+    prepared(split, groups)
+    text = evaluation.write(written, split, SETTINGS, CLASSES)
+    assert text.endswith(", on 5 independent units")
+    figures, own = records.read_json(layout.metrics("evaluate")), np.array([0] * 4 + [4] * 4 + [8, 9, 10])
+    assert figures["phase1"] == metrics.summary(written["phase1"], split.labels, [2], 0.9, own)
+    assert (figures["phase1"]["units"], figures["phase1"]["images"]) == (5, NUMBER)
+    first, second = np.ones(NUMBER, bool), np.ones(NUMBER, bool)
+    first[:2] = False
+    expected = {**intervals.difference(first, second, 0.9, own), **intervals.mcnemar(first, second, own)}
+    assert figures["difference"] == expected
+    assert "11 test images, which are 5 independent units" in layout.REPORT.read_text(encoding="utf-8")
+    assert "warning" not in capsys.readouterr().err and "without_leaks" not in figures
+
+
+def test_leaks_are_said_where_accuracy_is_read_with_the_accuracy_without_them(
+    written: dict[str, np.ndarray], split: images.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt = {"path": "elsewhere.png", "sha256": split.names[0], "label": "a", "split": "train", "group": "x"}
+    prepared(split, {2: "x", 3: "x"}, [learnt])
+    evaluation.write(written, split, SETTINGS, CLASSES)
+    clean = records.read_json(layout.metrics("evaluate"))["without_leaks"]
+    # Of the three leaked ones phase 1 has the first wrong, and it has one of the others wrong.
+    assert clean["images"] == 8 and clean["phase1"]["accuracy"] == 7 / 8 and clean["phase2"]["accuracy"] == 1
+    assert clean["phase1"]["accuracy_low"] == intervals.wilson(7, 8, 0.9)[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "3 of 11 test images" in line and "87.5%" in line and "100.0%" in line
+    page = layout.REPORT.read_text(encoding="utf-8")
+    assert "3 of 11 test images" in page[: page.index('<section class="cards">')]
+    prepared(split, dict.fromkeys(range(NUMBER), "x"), [learnt])
+    evaluation.write(written, split, SETTINGS, CLASSES)
+    assert records.read_json(layout.metrics("evaluate"))["without_leaks"] == {"images": 0}
+    assert "no test image is left" in capsys.readouterr().err
+
+
+def test_a_class_without_test_images_is_named_and_in_no_mean(
+    written: dict[str, np.ndarray], split: images.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {phase: np.pad(rows, ((0, 0), (0, 1))) for phase, rows in written.items()}
+    evaluation.write(found, split, SETTINGS, [*CLASSES, "elk"])
+    figures = records.read_json(layout.metrics("evaluate"))
+    assert figures["untested"] == ["elk"] and figures["phase2"]["macro_f1"] == figures["phase2"]["macro_recall"] == 1
+    rows = [row for row in records.read_csv(layout.PER_CLASS) if row["class"] == "elk"]
+    assert [(row["precision"], row["recall"], row["f1"], row["support"]) for row in rows] == [("", "", "", "0")] * 2
+    assert "elk" in capsys.readouterr().err
+    page = layout.REPORT.read_text(encoding="utf-8")
+    assert "elk" in page[: page.index('<section class="cards">')]
 
 
 @pytest.mark.usefixtures("written")

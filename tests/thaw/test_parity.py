@@ -1,4 +1,6 @@
+import dataclasses
 import io
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import evaluation, exporting, head, images, layout, model, parity, schema
-from thaw.framework import keras
+from thaw import evaluation, exporting, head, images, layout, model, parity, records, schema
+from thaw.framework import keras, tf
 
 TOLERANCE = 1e-4
+CLASSES = ["a", "b", "c"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), dtype=np.uint8)
 
 
@@ -23,7 +26,7 @@ def classifier() -> model.Classifier:
     pixels = keras.Input((32, 32, 3), name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
     features = keras.layers.Conv2D(16, 3, strides=4, activation="relu", name="only")(scaled)
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, ["a", "b", "c"])
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
     return model.Classifier(keras.Model(pixels, features, name="tiny"), head.build(linear, 16, 3), card, {})
 
 
@@ -79,7 +82,7 @@ def test_an_export_that_says_what_was_evaluated_passes_each_way(
     exported: Path, paths: list[str], evaluated: np.ndarray
 ) -> None:
     assert evaluated.std(axis=0).min() > 1e-3, "the images must differ, or this test could not fail"
-    differences = parity.check(exported, paths, evaluated, TOLERANCE)
+    differences = parity.check(exported, paths, evaluated, CLASSES, TOLERANCE)
     assert set(differences) == {"keras", "saved_model", "saved_model_images"}
     assert all(0 <= difference < 1e-5 for difference in differences.values())
 
@@ -91,9 +94,9 @@ def test_every_image_counts_and_so_does_its_order(
     wrong = evaluated.copy()
     wrong[-1, :2] += (0.01, -0.01)
     with pytest.raises(ValueError, match=r"\(keras\) differs from the evaluated one by 1\.0e-02.*is 1e-04"):
-        parity.check(tmp_path, paths, wrong, TOLERANCE)
+        parity.check(tmp_path, paths, wrong, CLASSES, TOLERANCE)
     with pytest.raises(ValueError, match="differs"):
-        parity.check(tmp_path, paths[::-1], evaluated, TOLERANCE)
+        parity.check(tmp_path, paths[::-1], evaluated, CLASSES, TOLERANCE)
 
 
 @pytest.mark.parametrize(("change", "said"), [(2.0, r"by \d\.\de-0[1-3]"), (float("nan"), "by inf")])
@@ -101,7 +104,7 @@ def test_weights_that_were_tampered_with_fail(
     exported: Path, tmp_path: Path, paths: list[str], evaluated: np.ndarray, change: float, said: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"the exported model \(keras\) differs from the evaluated one {said}"):
-        parity.check(tampered(exported, tmp_path, change), paths, evaluated, TOLERANCE)
+        parity.check(tampered(exported, tmp_path, change), paths, evaluated, CLASSES, TOLERANCE)
 
 
 def test_another_model_as_saved_model_fails(
@@ -116,7 +119,52 @@ def test_another_model_as_saved_model_fails(
     finally:
         bias.assign(before)
     with pytest.raises(ValueError, match=r"the exported model \(saved_model\) differs"):
-        parity.check(tmp_path, paths, evaluated, TOLERANCE)
+        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+
+
+def test_the_names_of_the_classes_are_those_that_were_prepared_in_every_place(
+    classifier: model.Classifier, exported: Path, tmp_path: Path, paths: list[str], evaluated: np.ndarray
+) -> None:
+    shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
+    about = records.read_json(tmp_path / layout.LABELS)
+    records.write_json(tmp_path / layout.LABELS, about | {"classes": ["c", "b", "a"]})
+    with pytest.raises(ValueError, match=r"^labels.json of the exported model: expected class 0 to be a, received c;"):
+        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+    records.write_json(tmp_path / layout.LABELS, about)
+
+    keras_file = tmp_path / layout.KERAS_FILE
+    with zipfile.ZipFile(keras_file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts[layout.LABELS] = json.dumps(about | {"classes": ["a", "c", "b"]}).encode()
+    with zipfile.ZipFile(keras_file, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
+    with pytest.raises(ValueError, match=r"^labels.json in model.keras .*expected class 1 to be b, received c;"):
+        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+
+    keras_file.unlink()
+    card = dataclasses.replace(classifier.card, classes=["b", "a", "c"])
+    exporting.write(tmp_path, dataclasses.replace(classifier, card=card), ["saved_model"])
+    records.write_json(tmp_path / layout.LABELS, about)
+    with pytest.raises(ValueError, match=r"^signature classes of saved_model .*class 0 to be a, received b;"):
+        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+    with pytest.raises(ValueError, match=r"^labels.json of .*expected 4 classes, received 3;"):
+        parity.check(tmp_path, paths, evaluated, [*CLASSES, "d"], TOLERANCE)
+
+
+def test_the_label_that_a_saved_model_gives_is_that_of_the_likeliest_class(
+    classifier: model.Classifier,
+    tmp_path: Path,
+    paths: list[str],
+    evaluated: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    likeliest = tf.argmax
+    with monkeypatch.context() as patch:
+        patch.setattr(tf, "argmax", lambda rows, axis: (likeliest(rows, axis=axis) + 1) % len(CLASSES))
+        exporting.write(tmp_path, classifier, ["saved_model"])
+    with pytest.raises(ValueError, match=r"\(saved_model\) gives 5 of 5 images another label than its probabilities"):
+        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
 
 
 def test_an_export_that_does_not_load_fails(
@@ -125,7 +173,7 @@ def test_an_export_that_does_not_load_fails(
     whole = (exported / layout.KERAS_FILE).read_bytes()
     (tmp_path / layout.KERAS_FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"does not load in a fresh process: \S+"):
-        parity.check(tmp_path, paths, evaluated, TOLERANCE)
+        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
 
 
 def test_an_image_that_it_cannot_answer_for_fails(
@@ -133,9 +181,9 @@ def test_an_image_that_it_cannot_answer_for_fails(
 ) -> None:
     shutil.copy(exported / layout.KERAS_FILE, tmp_path)
     with pytest.raises(ValueError, match=r"\(keras\) differs from the evaluated one by inf"):
-        parity.check(tmp_path, [*paths[:-1], str(tmp_path / "gone.png")], evaluated, TOLERANCE)
+        parity.check(tmp_path, [*paths[:-1], str(tmp_path / "gone.png")], evaluated, CLASSES, TOLERANCE)
 
 
 def test_a_folder_without_an_export_fails(tmp_path: Path, paths: list[str], evaluated: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected an exported model, found none"):
-        parity.check(tmp_path, paths, evaluated, TOLERANCE)
+        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)

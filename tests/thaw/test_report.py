@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from thaw import metrics, records, report
+from thaw import intervals, metrics, records, report
+from thaw.pictures import confusion_picture
 
 NASTY = ["<script>alert(1)</script>", 'quote " & $x^{2}$', "写真"]
 
@@ -37,7 +38,9 @@ def history(epochs: int, start: float) -> list[dict[str, Any]]:
     ]
 
 
-def page(folder: Path, classes: list[str], gain: float = 0.3, **changes: Any) -> str:
+def page(
+    folder: Path, classes: list[str], gain: float = 0.3, units: NDArray[np.int64] | None = None, **changes: Any
+) -> str:
     """A report of two real sets of random answers, the second better by ``gain``."""
     random = np.random.default_rng(0)
     n = len(classes)
@@ -49,13 +52,16 @@ def page(folder: Path, classes: list[str], gain: float = 0.3, **changes: Any) ->
     confusions = {phase: metrics.confusion(labels, answer, n) for phase, answer in predicted.items()}
     right = [answer == labels for answer in predicted.values()]
     evaluation: dict[str, Any] = {
-        phase: metrics.summary(0.8 * np.eye(n)[answer] + 0.2 / n, labels, [2, 50], 0.95)
+        phase: metrics.summary(0.8 * np.eye(n)[answer] + 0.2 / n, labels, [2, 50], 0.95, units)
         for phase, answer in predicted.items()
     }
-    evaluation["difference"] = {**metrics.difference(right[0], right[1], 0.95), **metrics.mcnemar(right[0], right[1])}
+    evaluation["difference"] = {
+        **intervals.difference(right[0], right[1], 0.95),
+        **intervals.mcnemar(right[0], right[1]),
+    }
     pictures = {phase: folder / f"{phase}.png" for phase in confusions}
     for phase, counts in confusions.items():
-        report.confusion_picture(counts, classes, phase, pictures[phase])
+        confusion_picture(counts, classes, phase, pictures[phase])
     report.curves_picture({"phase1": history(4, 1.0), "phase2": history(3, 0.4)}, folder / "curves.png")
     arguments: dict[str, Any] = {
         "classes": classes,
@@ -74,55 +80,6 @@ def page(folder: Path, classes: list[str], gain: float = 0.3, **changes: Any) ->
     path = folder / "new" / "report.html"
     report.write_html(path, **{**arguments, **changes})
     return path.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("n", [1, 2, 30, 31, 200])
-def test_a_confusion_picture_grows_with_the_classes_and_stays_a_sensible_size(n: int, tmp_path: Path) -> None:
-    counts = np.random.default_rng(n).integers(0, 50, (n, n))
-    report.confusion_picture(counts, [f"class {i}" for i in range(n)], "Title", tmp_path / "picture.png")
-    height, width, _ = pixels(tmp_path / "picture.png").shape
-    assert 300 < height < 3500
-    assert 300 < width < 3500
-    assert (tmp_path / "picture.png").stat().st_size < 3_000_000
-
-
-def test_the_colour_of_a_cell_is_its_share_of_the_row(tmp_path: Path) -> None:
-    n = report.COUNTED_CLASSES + 1  # no counts written, so that cells are plain
-    counts = np.zeros((n, n), np.int64)
-    counts[:, 0], counts[3, 0] = np.arange(n), 0  # in each row but 0 and 3, all images are called class 0
-    path = tmp_path / "picture.png"
-    report.confusion_picture(counts, [""] * n, "", path)
-    dark = near(pixels(path), "#08306b")
-    columns = dark.sum(axis=0)
-    first = int(columns.argmax())  # a column of pixels through the first column of cells
-    cell = 0.12 * report.DPI
-    assert columns[first] == pytest.approx((n - 2) * cell, abs=2)
-
-
-def test_counts_are_written_for_few_classes_only(tmp_path: Path) -> None:
-    few = report.COUNTED_CLASSES
-    path = tmp_path / "picture.png"
-    for n, written in ((few, True), (few + 1, False)):
-        pictures = []
-        for count in (11, 88):  # the same shares, other numbers
-            report.confusion_picture(np.eye(n, dtype=np.int64) * count, ["x"] * n, "", path)
-            pictures.append(path.read_bytes())
-        assert (pictures[0] != pictures[1]) is written
-
-
-def test_class_names_are_drawn_as_they_are_whatever_they_hold(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder
-) -> None:
-    broken = ["$\\frac{$", "a" * 300, *NASTY]  # the first is no valid mathtext
-    report.confusion_picture(np.eye(5, dtype=np.int64), broken, "$\\x$", tmp_path / "picture.png")
-    height, width, _ = pixels(tmp_path / "picture.png").shape
-    assert max(height, width) < 1500
-    assert not recwarn.list
-
-
-def test_a_confusion_that_does_not_fit_its_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected shape \(3, 3\) for 3 classes, received \(2, 2\)"):
-        report.confusion_picture(np.eye(2, dtype=np.int64), ["a", "b", "c"], "", tmp_path / "picture.png")
 
 
 def test_the_curves_show_train_validation_and_where_phase_2_begins(tmp_path: Path) -> None:
@@ -193,7 +150,7 @@ def test_the_page_names_the_result_its_interval_and_the_verdict(tmp_path: Path) 
 def test_the_verdict_follows_the_exact_test(only_a: int, only_b: int, verdict: str) -> None:
     a = np.repeat([True, True, False], [400, only_a, only_b])
     b = np.repeat([True, False, True], [400, only_a, only_b])
-    assert verdict in report._verdict({**metrics.difference(a, b, 0.95), **metrics.mcnemar(a, b)}, 0.95)
+    assert verdict in report._verdict({**intervals.difference(a, b, 0.95), **intervals.mcnemar(a, b)}, 0.95)
 
 
 def test_the_weakest_class_comes_first_and_counts_are_added_up(tmp_path: Path) -> None:
@@ -280,6 +237,33 @@ def test_the_curves_say_that_phase_2_was_not_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mixup", "told"), [(0.2, True), (0.0, False)])
 def test_the_page_says_if_the_training_curve_is_of_mixed_images(tmp_path: Path, mixup: float, told: bool) -> None:
     assert ("mixtures of two images" in page(tmp_path, ["ant", "bee"], params={"phase2": {"mixup": mixup}})) is told
+
+
+def test_classes_that_were_not_tested_stand_last_and_without_figures(tmp_path: Path) -> None:
+    rows = [{"precision": 0.9, "recall": 0.9, "f1": 0.9, "support": 60}] * 2
+    absent = [{"precision": None, "recall": None, "f1": None, "support": 0}] * 2
+    tables = {phase: [absent[0], rows[0], absent[1], rows[1]] for phase in ("phase1", "phase2")}
+    text = page(tmp_path, ["ant", "bee", "cow", "dog"], per_class=tables)
+    table = text[text.index("the weakest first") : text.index("<h2>Images</h2>")]
+    assert re.findall(r"<tr><th>(\w+)</th><td>(\d+)", table) == [
+        *(("bee", "60"), ("dog", "60")),
+        *(("ant", "0"), ("cow", "0")),
+    ]
+    assert table.count("<td>–</td><td>–</td>") == 2
+
+
+def test_warnings_stand_above_the_figures_and_independent_units_are_counted(tmp_path: Path) -> None:
+    text = page(tmp_path, ["ant", "bee"], warnings=["leaks: 2 of <9>"])
+    assert '<p class="warning">Leaks: 2 of &lt;9&gt;.</p>' in text[: text.index('<section class="cards">')]
+    assert "each independent of the others" in text
+    text = page(tmp_path, ["ant", "bee"], units=np.arange(120) // 4)
+    assert "120 test images, which are 30 independent units" in text and "exact test that turns whole units" in text
+
+
+def test_above_a_hundred_classes_the_page_has_the_pairs_most_confused(tmp_path: Path) -> None:
+    for count, told in ((report.PICTURED_CLASSES, False), (report.PICTURED_CLASSES + 1, True)):
+        text = page(tmp_path, [f"c{n}" for n in range(count)])
+        assert ("Pairs most confused by Phase 1" in text) is told is ("Confusion matrix of" not in text)
 
 
 def test_rows_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
