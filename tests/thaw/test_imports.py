@@ -76,5 +76,5 @@ def test_onnx_runtime_leaves_nothing_in_the_home_of_who_has_it_run(tmp_path: Pat
     )
     assert done.stdout == "onnxruntime (1, 6, 6, 2)\n"
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    # Keras's settings, which it writes where there are none, and Matplotlib's list of fonts, which TensorFlow's takes along.
+    # Keras writes its settings where there are none, Matplotlib its list of fonts.
     assert {name for name in left if not name.startswith((".keras/", "matplotlib/", ".cache/matplotlib/"))} == set()
