@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from thaw import config, features, images, layout, model, progress, records, schema, seeds, tracking, training
 
 STAGE = "phase2_finetune"
@@ -50,7 +48,8 @@ def main() -> None:
 
         model.save(layout.PHASE2, classifier)
         if boundary.thawed_layers:
-            np.save(layout.validation(layout.PHASE2), features.unseen(inputs, len(val), trained))
+            said = features.unseen(inputs, len(val), trained)
+            records.write_array(layout.validation(layout.PHASE2), said)
         records.write_csv(layout.BLOCKS, model.BLOCKS, model.blocks(classifier, trained, history.moved))
         training.record(STAGE, history, [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS], **figures)
         progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")

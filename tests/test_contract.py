@@ -75,7 +75,8 @@ ARROWS: dict[str, set[str]] = {
     "listing": {"findings", "layout"},
     "ingest": {"findings", "layout", "listing"},
     "triage": {
-        *("findings", "formats", "ingest", "layout", "likeness", "listing", "memo", "schema", "threads", "wholeness"),
+        *("findings", "formats", "ingest", "layout", "likeness", "listing", "memo", "records", "schema", "threads"),
+        "wholeness",
     },
     "pipeline_run": {"layout", "records"},
     "tracking": {"imports", "layout", "pipeline_run", "records", "schema", "tracking_store"},
