@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import numpy as np
 
-# A disk, a quota or a file that takes no more; and what HDF5, TensorFlow and NumPy say of it, whose errors have no number.
+# A disk, a quota or a file takes no more; and what HDF5, TensorFlow and NumPy say of it, whose errors have no number.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_WORDS = (*map(os.strerror, FULL), *(f"errno = {number}," for number in FULL), " requested and ")
 
@@ -120,7 +120,7 @@ def check_room(path: Path, size: int) -> None:
     Raises:
         OSError: there is less.
     """
-    with room_said(path), path.open("wb") as file:
+    with path.open("wb") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         elif shutil.disk_usage(path.parent).free < size:
