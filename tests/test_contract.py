@@ -58,7 +58,8 @@ ARROWS: dict[str, set[str]] = {
     "reasons": set(),
     "room": {"threads"},
     "threads": set(),
-    "trial": {"config", "layout", "leash", "reasons", "records"},
+    "environment": {"records", "schema"},
+    "trial": {"config", "environment", "layout", "leash", "reasons", "records", "schema"},
     "plan": {"ingest", "layout", "ledger", "mistakes", "phases", "progress", "records", "trial"},
     "warmup": {"layout", "ledger", "locks", "plan", "records", "trial"},
     "sweep_table": {"records"},
@@ -87,7 +88,7 @@ ARROWS: dict[str, set[str]] = {
     "pixels": {"framework"},
     "cost": {"framework"},
     "applications": {"framework", "pixels", "wiring"},
-    "foreign": {"framework", "networks", "pixels", "saved_model", "wiring"},
+    "foreign": {"framework", "networks", "pixels", "records", "saved_model", "wiring"},
     "saved_model": {"framework"},
     "wiring": {"framework"},
     "backbone": {
@@ -131,7 +132,20 @@ OWNERS = {
     "tensorflow": {"thaw.framework", "thaw.extraction", "thaw.exporting"},
 }
 WITHOUT_TENSORFLOW = (
-    *("config", "depth", "sweep", "trial", "triage", "formats", "splits", "metrics", "schema", "layout", "records"),
+    *(
+        "environment",
+        "config",
+        "depth",
+        "sweep",
+        "trial",
+        "triage",
+        "formats",
+        "splits",
+        "metrics",
+        "schema",
+        "layout",
+        "records",
+    ),
     *(
         "label_errors",
         "out_of_sample",
