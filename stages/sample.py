@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from thaw import config, layout, progress, schema, tracking
+from thaw import config, layout, progress, records, schema, tracking
 
 SIDE = 28  # pixels
 
@@ -38,12 +38,14 @@ def main() -> None:
     settings = config.load(Config)
     with tracking.stage("sample", settings.tracking, config.read()), progress.stage("sample"):
         images, labels = digits()
+        records.make_new(layout.SAMPLE)
         for label in range(10):
-            (layout.SAMPLE / str(label)).mkdir(parents=True, exist_ok=True)
+            (layout.SAMPLE / str(label)).mkdir()
         pairs = zip(images, labels, strict=True)
         for index, (pixels, label) in enumerate(progress.track(pairs, "images", len(images))):
             # Stored, not compressed: the bytes are the same with every version of zlib.
-            Image.fromarray(pixels).save(layout.SAMPLE / str(label) / f"{index:04}.png", compress_level=0)
+            with records.replaced(layout.SAMPLE / str(label) / f"{index:04}.png") as part:
+                Image.fromarray(pixels).save(part, compress_level=0)
         progress.result("sample", f"{len(images):,} images of 10 classes → {layout.SAMPLE}")
 
 

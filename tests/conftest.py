@@ -19,6 +19,8 @@ from thaw import config, layout, records
 
 # TensorFlow reads this when it is loaded, so it is set before any test module is.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# So does ONNX Runtime, which some test modules import before anything of the library.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("conf", "stages", "thaw", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")

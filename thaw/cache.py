@@ -31,7 +31,7 @@ import numpy as np
 import psutil
 from filelock import FileLock
 
-from thaw import layout, progress
+from thaw import layout, progress, records
 
 FORMAT = 1  # of an entry; a new number makes old entries unknown, never wrong
 MARKER_DAYS = 7  # after which a reader on another host counts as gone
@@ -110,6 +110,7 @@ class Entry:
 
         Raises:
             TooLargeError: fp16 can't hold a value.
+            OSError: the disk is full. What of the rows is there counts as missing.
         """
         if not np.isfinite(values).all():
             raise TooLargeError(
@@ -122,10 +123,10 @@ class Entry:
         for path, size in ((self.data, count * self.row_bytes), (self.index, count * _LINE)):
             path.touch()
             os.truncate(path, size)
-        with self.data.open("ab") as file:
+        with records.room_said(self.data), self.data.open("ab") as file:
             file.write(rows.tobytes())
         lines = (f"{sha},{zlib.crc32(row.tobytes()):08x}\n" for sha, row in zip(hashes, rows, strict=True))
-        with self.index.open("a", encoding="ascii", newline="\n") as index:
+        with records.room_said(self.index), self.index.open("a", encoding="ascii", newline="\n") as index:
             index.write("".join(lines))
 
     def refuse(self) -> None:

@@ -34,6 +34,7 @@ UNTRACKED = {
 # Modules that only look on, so that a change in them makes no stage run again.
 OBSERVERS = {
     "tracking": "copies files to MLflow",
+    "tracking_store": "makes MLflow's database",
     "pipeline_run": "finds the files that tracking copies",
     "progress": "what a person sees while a stage runs",
     "mistakes": "refuses a wrong configuration, in words; to a right one it does nothing",

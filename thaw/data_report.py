@@ -98,8 +98,7 @@ def write(raw: str, classes: Sequence[str], shown: int) -> None:
         quarantine=[row for row in quarantine if row["action"] == "quarantined"][:FILES],
         kept=Counter(row["kind"] for row in quarantine if row["action"] != "quarantined"),
     )
-    layout.DATA_REPORT.parent.mkdir(parents=True, exist_ok=True)
-    layout.DATA_REPORT.write_text(text, encoding="utf-8", newline="\n")
+    records.write_text(layout.DATA_REPORT, text)
 
 
 def _figures(found: Mapping[str, Any], suspects: int) -> list[tuple[str, str, str]]:

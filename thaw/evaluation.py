@@ -44,6 +44,7 @@ def write(found: Mapping[str, np.ndarray], split: images.Images, settings: Any, 
         One line for people.
     """
     options: schema.Evaluate = settings.evaluate
+    records.make_new(layout.EVALUATION)
     summaries: dict[str, Any] = {}
     tables: dict[str, list[dict[str, Any]]] = {}
     right: dict[str, np.ndarray] = {}
@@ -125,8 +126,7 @@ def _line(summary: Mapping[str, float]) -> str:
 
 
 def _write_predictions(phase: str, rows: np.ndarray, split: images.Images, classes: Sequence[str]) -> None:
-    layout.EVALUATION.mkdir(parents=True, exist_ok=True)
-    np.save(layout.probabilities(phase), rows, allow_pickle=False)
+    records.write_array(layout.probabilities(phase), rows)
     lines = (
         {"path": name, "label": classes[label], "predicted": classes[row.argmax()], "probability": float(row.max())}
         for name, label, row in zip(split.names, split.labels, rows, strict=True)

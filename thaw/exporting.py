@@ -37,7 +37,7 @@ def write(folder: Path, classifier: model.Classifier, formats: list[str]) -> Non
     Args:
         formats: of ``thaw.schema.FORMATS``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    records.make_new(folder)
     deployed = serving(classifier)
     about = {"classes": classifier.card.classes, "image": asdict(classifier.card.image)}
     records.write_json(folder / layout.LABELS, about)
@@ -49,8 +49,8 @@ def write(folder: Path, classifier: model.Classifier, formats: list[str]) -> Non
 
 def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) -> None:
     """Save, then write the zip again: without dates, so that equal models are equal files, and with the labels."""
-    with _unless_refused("a .keras file", "saved_model"):
-        deployed.save(path)
+    with _unless_refused("a .keras file", "saved_model"), records.replaced(path) as part:
+        deployed.save(part)
     with zipfile.ZipFile(path) as saved:
         parts = {name: saved.read(name) for name in saved.namelist()}
     metadata = json.loads(parts["metadata.json"])
@@ -62,7 +62,7 @@ def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) ->
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(parts):
             archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), parts[name])
-    path.write_bytes(packed.getvalue())
+    records.write_bytes(path, packed.getvalue())
 
 
 @contextmanager
@@ -70,6 +70,8 @@ def _unless_refused(kind: str, instead: str) -> Iterator[None]:
     """What a layer raises that can't say what it is made of, or has a state that can't be written, in one line."""
     try:
         yield
+    except OSError:  # of the disk, not of the network
+        raise
     except Exception as error:  # of many classes, AssertionError among them
         raise ValueError(
             f"export.formats: expected a network that {kind} can hold, received one that it can't hold "
@@ -117,7 +119,7 @@ def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Cl
     }
     # TensorFlow Serving answers with this one if none is named.
     signatures["serving_default"] = signatures["encoded"]
-    with _unless_refused("a SavedModel", "keras"):
+    with _unless_refused("a SavedModel", "keras"), records.room_said(folder):
         tf.saved_model.save(exported, folder, signatures)
     _name_by_content(folder / "fingerprint.pb")
 

@@ -4,7 +4,6 @@ Each becomes what a row is: a functional model from pixels in [0, 255] to featur
 ``backbone.pixels`` names. What a network that is not ours was pretrained on can't be found out, so it must be said.
 """
 
-import hashlib
 import importlib
 import re
 import shutil
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import networks, saved_model, wiring
+from thaw import networks, records, saved_model, wiring
 from thaw import pixels as contracts
 from thaw.framework import keras, numbered_from_the_start, tf
 from thaw.networks import HANDLE, KAGGLE, PIN
@@ -194,14 +193,8 @@ def _fetched(handle: str, pin: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """Hex sha256 of a folder: of each file's path in it and bytes, in order of the paths."""
-    total = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        total.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()
+    """Hex sha256 of a folder, as ``backbone.sha256`` and a handle have it."""
+    return records.folder_sha256(path)
 
 
 def carry(name: str, weights: str, to: Path) -> None:

@@ -1,6 +1,7 @@
 """Imports that do not wait for what they would take along only because it happens to be installed."""
 
 import gc
+import os
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,10 @@ from contextlib import contextmanager
 # Keras and MLflow offer galleries of images, wrappers and tables, if they find these. Nothing here uses them, and to
 # import them takes a third as long again: seconds for each stage of each trial.
 UNUSED = ("matplotlib", "pandas", "scipy", "sklearn")
+
+# ONNX Runtime reads it when it is loaded. Without it, it keeps an identity of the machine and a table of events in the
+# user's home, and sends them.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from thaw import config, layout, leash, ledger, locks, pipeline_run, plan, records, room, sweep_table, trial, warmup
 
-CHANGED = "code or images changed since the sweep began; give the command again"
+CHANGED = "code, images, splits, weights or packages changed since the sweep began; give the command again"
 console = Console(highlight=False, markup=False, soft_wrap=True)
 stopped: list[bool] = []  # filled once a trial of this process was stopped
 
@@ -33,6 +33,7 @@ class Job:
     overrides: list[str]
     values: dict[str, Any]  # the whole configuration
     begun: dict[str, Any]  # the sweep's plan, as it was written
+    state: str  # of all that determines it besides its values, as it was when the sweep began
     folder: Path  # the sweep's
 
     @property
@@ -69,8 +70,10 @@ def run(composed: DictConfig) -> float:
     begun = records.read_json(folder / plan.FILE)
     values: Any = OmegaConf.to_container(composed, resolve=True)
     shown = plan.distinct(overrides, begun["swept"])
-    name = trial.trial_name(shown, values, begun["state"])
-    this = Job(name, shown, overrides, values, begun, folder)
+    # What a sampler alone comes to was not looked at before.
+    state = begun["states"].get(trial.inputs(values)) or trial.fingerprint(values)
+    name = trial.trial_name(shown, values, state)
+    this = Job(name, shown, overrides, values, begun, state, folder)
     try:
         record = _known(this)
         if record is None:
@@ -104,7 +107,7 @@ def _attempt(this: Job) -> dict[str, Any]:
     number, trials = int(HydraConfig.get().job.num) + 1, this.begun["trials"]
     console.print(f"trial {number}{f' of {trials}' if trials else ''}: {' '.join(this.shown)} …")
     start, clock = time.monotonic(), time.time()
-    failure = this.begun["upstreams"].get(trial.upstream(this.values, this.begun["state"]), "")
+    failure = this.begun["upstreams"].get(trial.upstream(this.values, this.state), "")
     failure = failure or _changed(this) or _trial(this)
     seconds: float | None = round(time.monotonic() - start, 1)
     # Looked for after a failure too: what is there, whoever has made it, is not lost for it.
@@ -159,7 +162,7 @@ def _digest(this: Job) -> str:
 
 
 def _changed(this: Job) -> str:
-    return CHANGED if trial.changed(Path(this.begun["raw"]), this.begun["state"]) else ""
+    return CHANGED if trial.changed(this.values, this.state) else ""
 
 
 def _trial(this: Job) -> str:

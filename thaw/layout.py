@@ -16,6 +16,7 @@ LEAKS = PREPARED / "leaks.csv"
 MEMORY = Path("data/splits.json")
 CONVERTED = PREPARED / "converted"
 
+ENVIRONMENT = Path("models/environment.json")
 PHASE1 = Path("models/phase1_head")
 PHASE2 = Path("models/phase2_finetune")
 EVALUATION = Path("models/evaluate")

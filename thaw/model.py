@@ -20,6 +20,7 @@ WEIGHTS = "model.weights.h5"
 CARD = "model.json"
 PRETRAINED = "pretrained.json"
 CARRIED = "backbone"  # folder: what a network from outside the table is built from
+HDF5_BYTES = 4096  # an array's names and addresses at most; 2,000 were measured
 BLOCKS = ("block", "layers", "parameters", "trained", "computation")  # columns of ``blocks``
 
 
@@ -220,9 +221,18 @@ def _sha256(variable: keras.Variable) -> str:
 
 
 def save(folder: Path, classifier: Classifier) -> None:
-    """Write weights, card and pretrained hashes; the same weights always give the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    whole(classifier).save_weights(folder / WEIGHTS)
+    """Write weights, card and pretrained hashes into a new folder; the same weights always give the same bytes.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    records.make_new(folder)
+    network = whole(classifier)
+    with records.replaced(folder / WEIGHTS) as part:
+        size = sum(variable.value.dtype.size * math.prod(variable.shape) for variable in network.variables)
+        # HDF5 ends the process where the disk is full. Besides the numbers it keeps some names for each array.
+        records.check_room(part, size + len(network.variables) * HDF5_BYTES)
+        network.save_weights(part)
     records.write_json(folder / CARD, asdict(classifier.card))
     records.write_json(folder / PRETRAINED, classifier.pretrained)
     foreign.carry(classifier.card.backbone.name, classifier.source, folder / CARRIED)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw import records
+
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 Rows = Callable[[NDArray[np.int64]], Floats]  # (b,) images → (b, channels) features
@@ -112,16 +114,11 @@ def trained(rows: Rows, count: int, head: Callable[[Floats], Any], size: int = 0
 
 def save(path: Path, chunks: Iterable[NDArray[np.float32]], count: int, classes: int) -> None:
     """Write the table of all chunks, (count, classes) float32, of which no more than one is in memory at a time."""
-    beside = path.with_name(f".{path.name}")
     header = {"descr": "<f4", "fortran_order": False, "shape": (count, classes)}
-    try:
-        with beside.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            for chunk in chunks:
-                file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with records.replaced(path) as part, part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks:
+            file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
 
 
 def softmax(scores: Floats) -> NDArray[np.float64]:

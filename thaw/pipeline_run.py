@@ -18,7 +18,7 @@ import yaml
 
 from thaw import layout, records
 
-STAGES = ("sample", "prepare", "phase1_head", "phase2_finetune", "evaluate", "export")
+STAGES = ("sample", "prepare", "environment", "phase1_head", "phase2_finetune", "evaluate", "export")
 PHASES = {"phase1_head": "phase1", "phase2_finetune": "phase2"}
 # Summaries keep away from the names of the curves, or a final value would be drawn as one more epoch. MLflow shows
 # groups by name, and the curves should come first.

@@ -45,7 +45,7 @@ class Plan:
     trials: list[Trial]  # of a grid all of them; where a sampler decides, its corners
     count: int  # of trials, 0: the sampler decides when it is enough
     grid: bool
-    state: str  # of code and images
+    states: dict[str, str]  # what ``trial.fingerprint`` finds, by ``trial.inputs``
     folder: Path
     commit: str  # whose experiments are its trials
     added: str = ""  # what is swept because conf/ says so, and not the command line; for people
@@ -73,9 +73,9 @@ def make(composed: DictConfig) -> Plan:
     parsed = {item.get_key_element(): item for item in [*preset, *said]}
     swept = {key: choices(item) for key, item in parsed.items() if item.is_sweep_override()}
     grid = str(sweeper.get("_target_")).endswith("BasicSweeper")
-    state = trial.fingerprint(Path(composed.data.raw))
+    states: dict[str, str] = {}
     every = itertools.product(*(swept.get(key) or [str(item.input_line)] for key, item in parsed.items()))
-    trials = [_compose(list(overrides), swept, state) for overrides in every]
+    trials = [_compose(list(overrides), swept, states) for overrides in every]
     ranges = [key for key in swept if not parsed[key].is_discrete_sweep()]
     if grid and ranges:
         key = ranges[0]
@@ -92,10 +92,10 @@ def make(composed: DictConfig) -> Plan:
     name = f"{readable[: trial.NAME_LENGTH]}-{trial.digest(what, '')}"
     folder = Path(composed.hydra.sweep.dir) / name
     before = records.read_json(folder / FILE) if (folder / FILE).is_file() else {}
-    commit = trial.base(before.get("commit", ""))
+    commit = before.get("commit", "") or trial.head()
     unasked = [item for item in preset if parsed[item.get_key_element()] is item and item.is_sweep_override()]
     added = _added(unasked, str(composed.hydra.runtime.choices["hydra/sweeper"]))
-    return Plan(swept, ranges, trials, count, grid, state, folder, commit, added)
+    return Plan(swept, ranges, trials, count, grid, states, folder, commit, added)
 
 
 def _added(unasked: Sequence[Override], sweeper: str) -> str:
@@ -105,7 +105,7 @@ def _added(unasked: Sequence[Override], sweeper: str) -> str:
     return f"hydra/sweeper={sweeper} adds {what}; {instead} on the command line stops that" if unasked else ""
 
 
-def _compose(overrides: list[str], swept: Collection[str], state: str) -> Trial:
+def _compose(overrides: list[str], swept: Collection[str], states: dict[str, str]) -> Trial:
     shown = distinct(overrides, swept)
     try:
         composed = hydra.compose("config", overrides=overrides)
@@ -113,6 +113,9 @@ def _compose(overrides: list[str], swept: Collection[str], state: str) -> Trial:
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"{mistakes.explain(error)} (trial {' '.join(shown)})") from None
     values: Any = OmegaConf.to_container(composed)
+    if (key := trial.inputs(values)) not in states:
+        states[key] = trial.fingerprint(values)
+    state = states[key]
     return Trial(overrides, values, trial.trial_name(shown, values, state), trial.upstream(values, state))
 
 

@@ -1,16 +1,26 @@
 """Json and csv, in and out, in deterministic bytes: sorted keys, fixed number format, LF at line ends.
 
-A file is there as a whole or not at all, also if the process is killed while it writes.
+A file is there as a whole or not at all, also if the process is killed or the disk is full while it is written. It is
+never written over: it may be a hard link, one file with an entry of DVC's cache, which must keep its bytes.
 """
 
 import csv
+import errno
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
+
+import numpy as np
+
+# A disk, a quota or a file takes no more; and what HDF5, TensorFlow and NumPy say of it, whose errors have no number.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_WORDS = (*map(os.strerror, FULL), *(f"errno = {number}," for number in FULL), " requested and ")
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -44,19 +54,86 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
         writer.writerows(rows)
 
 
+def write_text(path: Path, text: str) -> None:
+    with _whole(path) as file:
+        file.write(text)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with replaced(path) as part:
+        part.write_bytes(content)
+
+
+def write_array(path: Path, rows: np.ndarray) -> None:
+    """Write an array as .npy."""
+    with replaced(path) as part:
+        np.save(part, rows, allow_pickle=False)
+
+
 @contextmanager
 def _whole(path: Path) -> Iterator[TextIO]:
-    """A file that takes its place once all is written, and leaves nothing if that fails: DVC would keep it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since only there it can be moved at once; no name that is looked for, nor one too long.
-    part = path.with_name(f".{uuid4().hex}.part")
+    with replaced(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Give a path to write to. Once that is done the file takes its place; if it fails nothing is left of it.
+
+    Raises:
+        OSError: the disk is full; the line says where.
+    """
+    # In the same folder, since only there it can be moved at once; no name that is looked for, nor one too long. With
+    # its endings, by which some libraries choose the format.
+    part = path.with_name(f".{uuid4().hex}{''.join(path.suffixes[-2:])}")
     try:
-        with part.open("w", encoding="utf-8", newline="") as file:
-            yield file
+        with room_said(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def room_said(path: Path) -> Iterator[None]:
+    """Let the error of a full disk name the file or folder that is written inside.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:  # of HDF5 and TensorFlow too
+        if getattr(error, "errno", None) in FULL or any(words in str(error) for words in FULL_WORDS):
+            raise OSError(
+                f"{path}: expected room to write it, received a full disk ({' '.join(str(error).split()):.200}); free "
+                "some, and give the command again"
+            ) from error
+        raise
+
+
+def check_room(path: Path, size: int) -> None:
+    """Require room for a file of so many bytes, for writers that end the process where there is none.
+
+    Raises:
+        OSError: there is less.
+    """
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif shutil.disk_usage(path.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def make_new(folder: Path) -> None:
+    """Make an empty folder: files that were there are removed, not written over, and none of an earlier run stays."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -73,3 +150,14 @@ def sha256(path: Path) -> str:
     """Hex digest of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sha256(path: Path) -> str:
+    """Hex sha256 of a folder: of each file's path in it, size and bytes, in order of the paths."""
+    total = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        total.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()

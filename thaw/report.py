@@ -14,6 +14,8 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from thaw import records
+
 PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
 PHASE_NOTES = {"phase1": "head on the frozen backbone", "phase2": "top of the backbone thawed"}
 
@@ -144,8 +146,7 @@ def write_html(
         params=_flat(params),
         mixed=bool(params.get("phase2", {}).get("mixup")),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
+    records.write_text(path, text)
 
 
 def template(name: str) -> jinja2.Template:
@@ -226,5 +227,5 @@ def plain_style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
+    with records.replaced(path) as part:
+        figure.savefig(part, format="png", bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})

@@ -111,8 +111,7 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
     written = {
         "trials": made.count,
         "swept": made.swept,
-        "state": made.state,
-        "raw": str(composed.data.raw),
+        "states": made.states,
         "commit": made.commit,
         "depths": made.depths(),
         "upstreams": {},

@@ -11,13 +11,11 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from thaw import imports, layout, pipeline_run, records, schema
+from thaw import imports, layout, pipeline_run, records, schema, tracking_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,13 +25,11 @@ FAILURE = "thaw.failure"
 MIRRORED = "thaw.mirrored."
 # These stages make the data, and the data is part of what identifies a run: theirs is opened when they end.
 BEFORE_DATA = ("sample", "prepare")
-REMOTE = ("http:", "https:", "databricks")
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH, TAG_LENGTH = 100, 1000, 6000, 5000  # limits that MLflow sets
 # Without it the pages open in the view for language models, which hides curves and parameters.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # MLflow's comparison of runs opens on the metric that was logged first.
 FIRST = "/val_accuracy"
-LOCK_SECONDS = 120  # the first process creates the database in about ten
 # MLflow's own values let a stage hang for ten minutes on a dead server.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -197,18 +193,9 @@ def connect(settings: schema.Tracking) -> tuple["MlflowClient", str]:
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     uri = tracking_uri(settings)
-    with _alone(uri):
+    with tracking_store.opened_alone(uri, lambda new: MlflowClient(new, registry_uri=new).search_experiments()):
         client = MlflowClient(uri, registry_uri=uri)
         return client, _experiment(client, uri, settings.experiment)
-
-
-def _alone(uri: str) -> AbstractContextManager[Any]:
-    """Two processes that create a database at once break each other's migration. A server sees to this itself."""
-    if uri.startswith(REMOTE):
-        return nullcontext()
-    scratch = layout.main_root() / ".dvc" / "tmp"
-    folder = scratch if scratch.is_dir() else layout.main_root()
-    return FileLock(folder / "mlflow.db.lock", timeout=LOCK_SECONDS)
 
 
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
@@ -218,7 +205,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         # Without a server MLflow would put artifacts where the stage runs, which may be a copy that is deleted.
-        location = None if uri.startswith(REMOTE) else (layout.main_root() / "mlruns").as_uri()
+        location = None if uri.startswith(tracking_store.REMOTE) else (layout.main_root() / "mlruns").as_uri()
         try:
             return str(client.create_experiment(name, artifact_location=location, tags=KIND))
         except MlflowException:

@@ -7,7 +7,6 @@ decoded by training (``thaw.formats``), so that no run stops at a bad file hours
 import hashlib
 import shutil
 import stat
-import threading
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import PIL
 from PIL import Image, features
 
-from thaw import findings, formats, ingest, layout, likeness, memo, schema, threads, wholeness
+from thaw import findings, formats, ingest, layout, likeness, memo, records, schema, threads, wholeness
 from thaw.findings import Finding, Unusable
 from thaw.listing import Entry
 
@@ -243,10 +242,7 @@ def _bytes(path: Path) -> bytes:
 def _convert(pixels: Image.Image, sha256: str) -> str:
     """Write the PNG that is read in place of a file, and return its hash."""
     content, path = formats.png(pixels), layout.converted(sha256)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{threading.get_ident()}")  # files with the same bytes may be judged at the same time
-    part.write_bytes(content)
-    part.replace(path)
+    records.write_bytes(path, content)  # files with the same bytes may be judged at the same time
     return hashlib.sha256(content).hexdigest()
 
 

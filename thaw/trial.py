@@ -1,6 +1,7 @@
 """One trial of a sweep: a DVC experiment in a copy of the project, its name, its run and what is left of it.
 
-A trial that is finished, with the same configuration, code and images, is found under its name and not run again.
+A trial that is finished, with the same configuration, code, images, splits, weights and packages, is found under its
+name and not run again.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from thaw import config, layout, leash, reasons, records
+from thaw import config, environment, layout, leash, reasons, records, schema
 
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
 TARGET = "phase2_finetune"
@@ -27,7 +28,7 @@ CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where
 SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
 ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
 NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
-LASTING = 10.0  # seconds after which a change of code or images is one
+LASTING = 10.0  # seconds after which a change of what a trial is made of is one
 RERUN = "run the sweep again, which repeats no work that still holds"
 
 
@@ -45,23 +46,35 @@ def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str =
 
     Args:
         overrides: in Hydra's grammar; the readable part.
-        values: the whole configuration. The digest at the end covers it, the code and the state of the images.
-        state: of code and images, as ``fingerprint`` found it; empty: it is looked for.
+        values: the whole configuration. The digest at the end covers it and the state of all else.
+        state: as ``fingerprint`` found it; empty: it is looked for.
     """
     readable = re.sub(r"[^\w.=,+-]+", "_", ",".join(overrides))
     readable = re.sub(r"\.{2,}", ".", readable).lstrip("+-.")[:NAME_LENGTH]
     kept = {key: value for key, value in values.items() if key not in config.UNTRACKED and key != "compiled_from"}
-    return f"{readable}-{digest(kept, state or fingerprint(Path(values['data']['raw'])))}"
+    return f"{readable}-{digest(kept, state or fingerprint(values))}"
 
 
 def digest(values: Mapping[str, Any], state: str) -> str:
-    """Eight hex digits of some values and the state of code and images."""
+    """Eight hex digits of some values and the state of all else."""
     return hashlib.sha256(f"{json.dumps(values, sort_keys=True)}{state}".encode()).hexdigest()[:8]
 
 
-def fingerprint(raw: Path) -> str:
-    """A digest of the trials' code and of the state of the images."""
-    total = hashlib.sha256()
+def inputs(values: Mapping[str, Any]) -> str:
+    """Return what of a configuration names files of the user's: trials in which it is the same read the same."""
+    return json.dumps([values["data"]["raw"], values["backbone"]["weights"], values["backbone"]["builder"]])
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """Return a digest of all that determines a trial besides its values.
+
+    These are its code, the state of the images, where each of them was put, the packages, and the weights' bytes.
+    """
+    raw, total = Path(values["data"]["raw"]), hashlib.sha256()
+    around = environment.describe(schema.Backbone(**values["backbone"]))
+    total.update(json.dumps(around, sort_keys=True).encode())
+    # A trial starts with the memory of the workspace, and puts images where that has them.
+    total.update(layout.MEMORY.read_bytes() if layout.MEMORY.is_file() else b"")
     code = {name for stage in (*SHARED, TARGET) for name in stages()[stage]["deps"] if name.endswith(".py")}
     for path in sorted([Path("dvc.yaml"), *map(Path, code)]):
         total.update(path.as_posix().encode() + path.read_bytes())
@@ -77,15 +90,15 @@ def fingerprint(raw: Path) -> str:
     return total.hexdigest()
 
 
-def changed(raw: Path, state: str) -> bool:
-    """Whether code and images are no longer what ``fingerprint`` found.
+def changed(values: Mapping[str, Any], state: str) -> bool:
+    """Whether what ``fingerprint`` looks at is no longer as it found it.
 
     Not at first sight: DVC takes what is not committed out of the workspace for a moment to set an experiment up.
     """
     end = time.monotonic() + LASTING
     while True:
         with suppress(OSError):
-            if fingerprint(raw) == state:
+            if fingerprint(values) == state:
                 return False
         if time.monotonic() > end:
             return True
@@ -205,18 +218,6 @@ def head() -> str:
 def committed(path: Path) -> str:
     """What the current commit has of a file, empty if nothing."""
     return _git("show", f"HEAD:./{path.as_posix()}")
-
-
-def base(before: str) -> str:
-    """The commit whose experiments a sweep goes on with: the one that it began on, or else the current one.
-
-    Args:
-        before: the commit that it began on when it ran before; empty if it did not.
-    """
-    now = head()
-    # The splits are all that a trial takes from the commit and its name does not tell.
-    changed = before and _git("diff", "--name-only", before, now, "--", layout.MEMORY.as_posix())
-    return now if changed else before or now
 
 
 def check_images_travel(raw: Path) -> None:

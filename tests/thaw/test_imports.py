@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,31 @@ def test_who_has_turned_the_collection_off_finds_it_off() -> None:
 def test_where_nothing_is_imported_garbage_is_looked_for_as_before() -> None:
     code = "import gc\nfrom thaw import imports\nwith imports.without():\n    pass\nprint(gc.get_freeze_count())"
     assert run(code) == "0\n"
+
+
+ENGINE = """
+import numpy as np
+from thaw import extraction
+from thaw.framework import keras
+
+pixels = keras.Input((8, 8, 3))
+run, used = extraction.engine(keras.Model(pixels, keras.layers.Conv2D(2, 3)(pixels)), "onnxruntime")
+print(used, run(np.zeros((1, 8, 8, 3), np.float32))[0].shape)
+"""
+
+
+def test_onnx_runtime_leaves_nothing_in_the_home_of_who_has_it_run(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", ENGINE],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=environment | places,
+    )
+    assert done.stdout == "onnxruntime (1, 6, 6, 2)\n"
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    # Keras writes its settings where there are none, Matplotlib its list of fonts.
+    assert {name for name in left if not name.startswith((".keras/", "matplotlib/", ".cache/matplotlib/"))} == set()

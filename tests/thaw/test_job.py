@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
@@ -22,7 +23,6 @@ BEGUN = {
     "depths": [],
     "upstreams": {},
     "parent": "",
-    "raw": "data/raw",
 }
 FIGURES = {"val_loss": 0.25, "val_accuracy": 0.75, "best_epoch": 1, "layers": 20}
 
@@ -31,8 +31,9 @@ FIGURES = {"val_loss": 0.25, "val_accuracy": 0.75, "best_epoch": 1, "layers": 20
 def folder(project: Path, tiny_images: Path) -> Path:
     """The folder of a sweep that has begun."""
     folder = layout.SWEEPS / "one"
-    state = trial.fingerprint(Path("data/raw"))
-    begun = {"parent": "", "state": state, "commit": trial.head(), "owner": leash.myself()}
+    values = yaml.safe_load(config.compose(OVERRIDES))
+    states = {trial.inputs(values): trial.fingerprint(values)}
+    begun = {"parent": "", "states": states, "commit": trial.head(), "owner": leash.myself()}
     records.write_json(folder / plan.FILE, BEGUN | begun)
     return folder
 

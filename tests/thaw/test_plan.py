@@ -1,5 +1,6 @@
 """What is to run, what is there and how long it takes, from real compositions in a copy of the project."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,25 @@ def test_what_changes_phase_one_makes_another_upstream_and_what_does_not_does_no
     # An upstream of a single trial is computed by it.
     assert plan.shared(made, made.trials[:1]) == []
     assert len({each.upstream for each in make(*BASE, "phase1.seed=1,2", "phase2.unfreeze=20").trials}) == 2
+
+
+def test_each_trial_is_told_by_the_images_and_the_weights_that_it_reads_itself(make: Make, project: Path) -> None:
+    for name in ("one", "two"):
+        Path(f"{name}.weights.h5").write_bytes(name.encode())
+    shutil.copytree("data/raw", "data/more")
+    fixed = (*BASE, "phase2.learning_rate=1e-5", "phase2.unfreeze=20")
+    swept = ("backbone.weights=one.weights.h5,two.weights.h5", "data.raw=data/raw,data/more")
+    before = [each.name for each in make(*fixed, *swept).trials]
+    assert len(make(*fixed, *swept).states) == 4
+    Path("two.weights.h5").write_bytes(b"exchanged")
+    after = [each.name for each in make(*fixed, *swept).trials]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False, False]
+    next(Path("data/more").rglob("*.png")).unlink()
+    last = [each.name for each in make(*fixed, *swept).trials]
+    assert [old == new for old, new in zip(after, last, strict=True)] == [True, False, True, False]
+    # A weight more leaves the other trials their names.
+    Path("three.weights.h5").write_bytes(b"three")
+    assert [each.name for each in make(*fixed, f"{swept[0]},three.weights.h5", swept[1]).trials][:4] == last
 
 
 def test_the_same_trials_have_the_same_folder_and_others_another(make: Make) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +154,58 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "bytes"
     path.write_bytes(bytes(range(256)) * 9000)  # more than one buffer
     assert records.sha256(path) == hashlib.sha256(bytes(range(256)) * 9000).hexdigest()
+
+
+def test_texts_bytes_and_arrays_take_the_place_of_a_file_without_changing_what_is_linked_to_it(tmp_path: Path) -> None:
+    writers: dict[str, Callable[[Path, int], None]] = {
+        "page.html": lambda path, number: records.write_text(path, f"{number}\n"),
+        "model.keras": lambda path, number: records.write_bytes(path, bytes([number])),
+        "rows.npy": lambda path, number: records.write_array(path, np.full(3, number)),
+    }
+    for name, write in writers.items():
+        path, link = tmp_path / "new" / name, tmp_path / name
+        write(path, 1)
+        link.hardlink_to(path)
+        before = link.read_bytes()
+        write(path, 2)
+        assert link.read_bytes() == before != path.read_bytes()
+    assert np.load(tmp_path / "new" / "rows.npy").tolist() == [2, 2, 2]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == set(writers)
+
+
+def test_what_fails_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "model.weights.h5"
+    path.write_bytes(b"before")
+
+    def fail(part: Path) -> None:
+        assert part.name.endswith(".weights.h5")  # by which Keras chooses the format
+        part.write_bytes(b"half")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"), records.replaced(path) as part:
+        fail(part)
+    assert path.read_bytes() == b"before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_new_folder_is_empty_and_what_a_link_led_to_stays(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "models" / "folder"
+    elsewhere.mkdir()
+    (elsewhere / "kept").write_bytes(b"kept")
+    records.make_new(folder)
+    (folder / "below").mkdir()
+    records.make_new(folder)
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+    folder.symlink_to(elsewhere)
+    records.make_new(folder)
+    assert list(folder.iterdir()) == [] and not folder.is_symlink()
+    assert (elsewhere / "kept").read_bytes() == b"kept"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file that is always full")
+def test_a_full_disk_is_said_with_the_file_and_other_errors_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    with pytest.raises(OSError, match=r"rows\.csv: expected room .* \(.*No space left"), records.room_said(path):
+        Path("/dev/full").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError), records.room_said(path):
+        path.read_bytes()

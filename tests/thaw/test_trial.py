@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import psutil
 import pytest
 import yaml
 
-from thaw import config, layout, leash, records, trial
+from thaw import config, environment, layout, leash, records, trial
 
 
 def git(*words: str) -> str:
@@ -68,7 +69,27 @@ def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(
     seen.add(name())
     shutil.copyfile("data/raw/class_0/01.png", "data/raw/class_0/new.png")
     seen.add(name())
+    records.write_json(layout.MEMORY, {"images": {"train": ["a"], "val": ["b"]}})
+    seen.add(name())
+    records.write_json(layout.MEMORY, {"images": {"train": ["b"], "val": ["a"]}})
+    seen.add(name())
+    assert len(seen) == 7
+
+
+def test_a_name_changes_with_the_weights_under_one_path_and_with_the_packages_that_compute(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values["backbone"]["weights"] = "lite.weights.h5"
+    seen = set()
+    for content in (b"one", b"two"):
+        Path("lite.weights.h5").write_bytes(content)
+        seen.add(trial.trial_name(["a=1"], values))
+    for package in ("tensorflow", "keras", "onnxruntime"):
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, "version", lambda name, other=package: "0" if name == other else version(name))
+            seen.add(trial.trial_name(["a=1"], values))
     assert len(seen) == 5
+    assert trial.trial_name(["a=1"], values) in seen
 
 
 def test_a_finished_trial_is_found_on_its_sweeps_commit_under_any_name(project: Path) -> None:
@@ -89,19 +110,6 @@ def test_a_finished_trial_is_found_on_its_sweeps_commit_under_any_name(project: 
     git("update-ref", f"refs/exps/{now[:2]}/{now[2:]}/a=2-12345670", made)
     found = trial.finished("a=2-12345670", commit)
     assert found is not None and found.commit == now
-
-
-def test_a_sweep_goes_on_with_its_own_commit_while_that_has_the_same_splits(project: Path) -> None:
-    first = trial.head()
-    assert trial.base("") == first
-    Path("notes.md").write_text("seen\n")
-    git("add", ".")
-    git("commit", "--quiet", "--message=notes")
-    assert trial.base(first) == first
-    records.write_json(layout.MEMORY, {"splits": "others"})
-    git("add", "--force", layout.MEMORY.as_posix())
-    git("commit", "--quiet", "--message=splits")
-    assert trial.base(first) == trial.head() != first
 
 
 @pytest.mark.usefixtures("finished_sweep")
@@ -157,7 +165,7 @@ def test_a_label_is_short_and_says_no_two_things_alike() -> None:
 
 
 def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
-    state = trial.fingerprint(Path("data/raw"))
+    state = trial.fingerprint(values)
     first = trial.upstream(values, state)
     values["phase2"]["learning_rate"] /= 2
     values["compute"]["depths"] = ["20"]
@@ -172,21 +180,21 @@ def test_what_dvc_takes_away_and_back_is_no_change(values: dict[str, Any]) -> No
     git("add", ".")
     with Path("thaw/head.py").open("a") as file:
         file.write("# changed\n")
-    state = trial.fingerprint(Path("data/raw"))
+    state = trial.fingerprint(values)
     git("stash", "push", "--quiet")
     back = threading.Timer(1, git, ("stash", "pop", "--quiet", "--index"))
     back.start()
-    assert not trial.changed(Path("data/raw"), state)
+    assert not trial.changed(values, state)
     back.join()
-    assert not trial.changed(Path("data/raw"), state)
+    assert not trial.changed(values, state)
 
 
 def test_a_change_is_one_that_lasts(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "LASTING", 0.5)
-    state = trial.fingerprint(Path("data/raw"))
-    assert not trial.changed(Path("data/raw"), state)
+    state = trial.fingerprint(values)
+    assert not trial.changed(values, state)
     Path("data/raw/class_0/00.png").unlink()
-    assert trial.changed(Path("data/raw"), state)
+    assert trial.changed(values, state)
 
 
 def test_a_change_of_code_that_no_trial_runs_leaves_its_name(values: dict[str, Any]) -> None:

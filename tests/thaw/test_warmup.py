@@ -21,7 +21,7 @@ def test_the_depths_are_an_override_that_composes() -> None:
 
 
 def trials(*depths: str) -> list[plan.Trial]:
-    state, found = trial.fingerprint(Path("data/raw")), []
+    state, found = trial.fingerprint(yaml.safe_load(config.compose(BASE))), []
     for depth in depths:
         overrides = [*BASE, f"phase2.unfreeze={depth}"]
         values = yaml.safe_load(config.compose(overrides))
@@ -35,7 +35,7 @@ def test_what_another_sweep_has_left_meanwhile_is_not_computed_again(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (each,) = trials("20")
-    sweep = plan.Plan({}, [], [each], 1, True, "", project / ".thaw" / "sweeps" / "one", trial.head())
+    sweep = plan.Plan({}, [], [each], 1, True, {}, project / ".thaw" / "sweeps" / "one", trial.head())
     ran: list[str] = []
 
     def fail(name: str, *_: object) -> str:
@@ -67,7 +67,7 @@ def test_images_pass_once_for_all_depths_and_the_experiment_is_no_experiment_any
     for words in (("add", "."), ("commit", "--quiet", "--message=images")):
         subprocess.run(["git", *words], check=True)
     every = trials("20", "block_7a", "nonsense", "none")
-    sweep = plan.Plan({}, [], every, 4, True, "", project / ".thaw" / "sweeps" / "one", trial.head())
+    sweep = plan.Plan({}, [], every, 4, True, {}, project / ".thaw" / "sweeps" / "one", trial.head())
     sweep.folder.mkdir(parents=True)
     assert warmup.run(sweep, every[0], leash.myself()) == ""
 

@@ -1,0 +1,29 @@
+"""environment: what else determines results, the packages that compute and the bytes of the weights."""
+
+from dataclasses import dataclass
+
+from thaw import config, environment, layout, progress, records, schema
+
+STAGE = "environment"
+
+
+@dataclass
+class Config:
+    """What this stage reads of params.yaml."""
+
+    backbone: schema.Backbone
+
+
+def main() -> None:
+    """Write it down. DVC runs this each time, and what depends on it only where it is another than before."""
+    settings = config.load(Config)
+    # No run is opened in MLflow: there are no figures to show, and none should be there where nothing else has run.
+    with progress.stage(STAGE):
+        found = environment.describe(settings.backbone)
+        records.write_json(layout.ENVIRONMENT, found)
+        text = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+        progress.result(STAGE, f"{text}; weights {settings.backbone.weights} → {layout.ENVIRONMENT}")
+
+
+if __name__ == "__main__":
+    config.run(main, STAGE)
