@@ -51,7 +51,8 @@ ARROWS: dict[str, set[str]] = {
     "framework": {"imports"},
     "seeds": {"framework"},
     "mistakes": {"layout", "schema"},
-    "config": {"layout", "mistakes", "schema"},
+    "chosen": {"layout"},
+    "config": {"chosen", "layout", "mistakes", "schema"},
     "leash": set(),
     "ledger": {"layout"},
     "locks": {"layout", "leash"},
@@ -121,7 +122,7 @@ OWNERS = {
     "pyarrow": {"thaw.listing"},
     "sqlite3": {"thaw.memo"},
     "cleanlab": {"thaw.label_errors"},
-    "hydra": {"thaw.config", "thaw.job", "thaw.mistakes", "thaw.plan", "thaw.sweep"},
+    "hydra": {"thaw.chosen", "thaw.config", "thaw.job", "thaw.mistakes", "thaw.plan", "thaw.sweep"},
     "keras_hub": {"thaw.foreign"},
     "kagglehub": {"thaw.foreign"},
     "keras": {"thaw.framework"},
@@ -231,7 +232,7 @@ def test_every_option_composes(override: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(ROOT)
     # Some networks take no images as small as the digits.
     larger = ["image=px224"] if override.startswith("backbone=") else []
-    config.check(yaml.safe_load(config.compose([override, *larger])))
+    config.check(yaml.safe_load(config.compose([override, *larger], ())))
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
