@@ -1,9 +1,9 @@
 """What was chosen on the command line of ``thaw.config``, remembered in conf/chosen.yaml for all later compositions.
 
 conf/config.yaml includes it as the config ``remembered``, which ``register`` makes known to Hydra, so that the
-compositions of ``dvc exp run -S`` and of sweeps have it too. There a group whose option was chosen has one more option:
-that one with the remembered fields on it. So fields go with the option that they were chosen with: another option, on a
-later command line or by ``-S``, has its own. Fields chosen alone hold for whichever option.
+compositions of ``dvc exp run -S`` and of sweeps have it too. A group whose option was chosen has one more there: that
+one with the remembered fields on it. So fields go with the option that they were chosen with: another option, on
+a later command line or by ``-S``, has its own. Fields chosen alone hold for whichever option.
 """
 
 import re
@@ -21,10 +21,10 @@ EXPERIMENT = "experiment"
 # Free texts. Hydra's grammar would make a number of 2024_01 and a truth value of true, and refuses many signs.
 PATHS = ("data.raw", "backbone.weights", "compute.cache_dir")
 TEXTS = (*PATHS, "backbone.builder", "tracking.uri", "tracking.experiment")
-PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)/?[a-z][\w./-]*", re.ASCII | re.IGNORECASE)  # the same in Hydra
+PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)/?[a-z][\w./-]*", re.ASCII | re.IGNORECASE)  # same in Hydra
 HEAD = """\
-# What was chosen by `python -m thaw.config GROUP=OPTION GROUP.FIELD=VALUE`, one choice a line. It holds for all that is
-# composed from conf/, by `make params`, `dvc exp run -S` and sweeps. `python -m thaw.config --reset` forgets it.
+# What was chosen by `python -m thaw.config GROUP=OPTION GROUP.FIELD=VALUE`, one choice a line. It holds for all that
+# is composed from conf/, by `make params`, `dvc exp run -S` and sweeps. `python -m thaw.config --reset` forgets it.
 # Commit it together with params.yaml.
 """
 

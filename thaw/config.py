@@ -1,7 +1,7 @@
 """conf/ composed, checked and compiled to params.yaml; params.yaml read by the stages.
 
-``python -m thaw.config [group=option key=value …]`` writes params.yaml, byte for byte as ``dvc exp run -S …`` does, and
-remembers what it was told: ``thaw.chosen``.
+``python -m thaw.config [group=option key=value …]`` writes params.yaml, byte for byte as ``dvc exp run -S …`` does,
+and remembers what it was told: ``thaw.chosen``.
 Stages read that file and nothing else: ``load`` gives a stage the groups it declares. No TensorFlow here, and Hydra
 only where something is composed.
 """
@@ -51,7 +51,7 @@ python -m thaw.config [--reset] [group=option …] [group.field=value …]
 
 Composes conf/, checks it, and writes params.yaml, which the stages read. docs/configuration.md has every group
 with its options, and every field with its range. A file of conf/experiment/ is chosen with +experiment=NAME.
-What is chosen is remembered in conf/chosen.yaml, and holds from then on; --reset forgets all that was chosen before."""
+What is chosen is remembered in conf/chosen.yaml and holds from then on; --reset forgets all that was chosen before."""
 
 RESET = "--reset"
 # Where images can't lie, since stages write there.

@@ -1,4 +1,4 @@
-"""Hydra imports this module before it composes conf/, also inside DVC: it makes schema and remembered choices known."""
+"""Hydra imports this module before it composes conf/, also in DVC: it makes the schema and what was chosen known."""
 
 from pathlib import Path
 

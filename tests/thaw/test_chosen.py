@@ -12,46 +12,37 @@ import yaml
 
 from thaw import chosen, config, layout
 
+FOLDER = "data=folder data.raw=a"
 # Command lines one after the other, and the one that they come to.
-SEQUENCES: list[tuple[list[list[str]], list[str]]] = [
-    ([["data=folder", "data.raw=my_images"], []], ["data=folder", "data.raw=my_images"]),
-    ([["data=folder", "data.raw=a"], ["augment=strong"], ["phase2.epochs=5"]],
-     ["data=folder", "data.raw=a", "augment=strong", "phase2.epochs=5"]),
-    ([["phase2.epochs=5"], ["phase2.epochs=6"]], ["phase2.epochs=6"]),
-    ([["data=folder", "data.raw=a", "data.seed=3"], ["data.raw=b"]], ["data=folder", "data.raw=b", "data.seed=3"]),
+SEQUENCES = [
+    ([FOLDER, ""], FOLDER),
+    ([FOLDER, "augment=strong", "phase2.epochs=5"], f"{FOLDER} augment=strong phase2.epochs=5"),
+    (["phase2.epochs=5", "phase2.epochs=6"], "phase2.epochs=6"),
+    ([f"{FOLDER} data.seed=3", "data.raw=b"], "data=folder data.raw=b data.seed=3"),
     # An option starts its group anew, and leaves others alone.
-    ([["data=folder", "data.raw=a", "data.seed=3", "image.fit=crop"], ["data=digits"]], ["data=digits", "image.fit=crop"]),
-    ([["backbone=mobilenet_v2", "backbone.weights=random"], ["backbone=resnet50"]], ["backbone=resnet50"]),
-    ([["data=folder", "data/policy=strict", "data.policy.few=quarantine"], ["data/policy=default"]], ["data=folder"]),
+    ([f"{FOLDER} data.seed=3 image.fit=crop", "data=digits"], "data=digits image.fit=crop"),
+    (["backbone=mobilenet_v2 backbone.weights=random", "backbone=resnet50"], "backbone=resnet50"),
+    (["data=folder data/policy=strict data.policy.few=quarantine", "data/policy=default"], "data=folder"),
     # What is chosen alone holds for whichever option.
-    ([["image.fit=crop"], ["data=folder"]], ["image.fit=crop", "data=folder"]),
-    ([["data=folder", "image=px96", "image.fit=crop"], ["image.antialias=false"]],
-     ["data=folder", "image=px96", "image.fit=crop", "image.antialias=false"]),
+    (["image.fit=crop", "data=folder"], "image.fit=crop data=folder"),
+    (["image=px96 image.fit=crop", "image.antialias=false"], "image=px96 image.fit=crop image.antialias=false"),
     # An experiment goes before all that it sets and was chosen before; not before what is said with it or later.
-    ([["data=folder", "data.raw=a", "image=px96", "image.fit=crop", "phase2.epochs=3"], ["+experiment=article"]],
-     ["data=folder", "data.raw=a", "+experiment=article"]),
-    ([["+experiment=article", "phase2.epochs=3", "image=px96"], ["head.l2=0.1"]],
-     ["+experiment=article", "phase2.epochs=3", "image=px96", "head.l2=0.1"]),
-    ([["+experiment=article"], ["backbone=resnet50", "phase2=deep", "phase2.epochs=3"]],
-     ["+experiment=article", "backbone=resnet50", "phase2=deep", "phase2.epochs=3"]),
-    ([["+experiment=article"], ["+experiment=article", "head=linear"]], ["+experiment=article", "head=linear"]),
-    ([["head.units=[9]", "head.dropout=[0.4]"], ["++head.l2=0.5"]], ["head.units=[9]", "head.dropout=[0.4]", "head.l2=0.5"]),
-    ([["data=folder", "data.raw=a"], ["--reset", "phase2.epochs=4"]], ["phase2.epochs=4"]),
-]  # fmt: skip
+    ([f"{FOLDER} image=px96 image.fit=crop phase2.epochs=3", "+experiment=article"], f"{FOLDER} +experiment=article"),
+    (
+        ["+experiment=article phase2.epochs=3 image=px96", "head.l2=0.1"],
+        "+experiment=article phase2.epochs=3 image=px96 head.l2=0.1",
+    ),
+    (
+        ["+experiment=article", "backbone=resnet50 phase2=deep phase2.epochs=3"],
+        "+experiment=article backbone=resnet50 phase2=deep phase2.epochs=3",
+    ),
+    (["+experiment=article", "+experiment=article head=linear"], "+experiment=article head=linear"),
+    (["head.units=[9] head.dropout=[0.4]", "++head.l2=0.5"], "head.units=[9] head.dropout=[0.4] head.l2=0.5"),
+    ([FOLDER, "--reset phase2.epochs=4"], "phase2.epochs=4"),
+]
 PLACES = (
-    "2024_01",
-    "true",
-    "bilder_ä",
-    "my images",
-    "a=b",
-    "a,b",
-    "1e5",
-    "null",
-    "it's",
-    'say "so"',
-    "[a]",
-    "back\\",
-    "#1",
+    *("2024_01", "true", "bilder_ä", "my images", "a=b", "a,b", "1e5", "null"),
+    *("it's", 'say "so"', "[a]", "back\\", "#1"),
 )
 
 
@@ -77,13 +68,13 @@ def by_dvc(project: Path, *overrides: str) -> dict[str, Any]:
     return values
 
 
-@pytest.mark.parametrize(("lines", "whole"), SEQUENCES, ids=lambda each: " ".join(map(str, each)))
+@pytest.mark.parametrize(("lines", "whole"), SEQUENCES, ids=str)
 def test_choices_add_up_to_what_one_command_line_says(
-    project: Path, lines: Sequence[Sequence[str]], whole: Sequence[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, lines: Sequence[str], whole: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = yaml.safe_load(config.compose(whole, []))
+    expected = yaml.safe_load(config.compose(whole.split(), []))
     for line in lines:
-        tell(monkeypatch, *line)
+        tell(monkeypatch, *line.split())
     written = params()
     assert {**written, "compiled_from": ""} == {**expected, "compiled_from": ""}
     assert config.read() == written  # so it is not taken for older than conf/
