@@ -1,7 +1,7 @@
 """The images divided: who belongs together, where each goes, what would leak, and the memory of it.
 
-The memory is a file in git, for the reason that ``thaw.splits`` gives. It holds for one seed and one pair of shares;
-with others all is divided anew, and so it is without the file.
+The memory is a file in git, for the reason that ``thaw.splits`` gives. With another seed or other shares all is
+divided anew, and so it is without the file. Each such way has its part of it, in which images of any data set stay.
 """
 
 from collections import Counter
@@ -59,7 +59,8 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
     alike = likeness.alike([s.fingerprint for s in samples], data.near_threshold) if data.near_duplicates else []
     copies = [contents, prints] if data.near_duplicates else [contents]
     given = [sample.split for sample in samples]
-    rule: dict[str, Any] = {"val": data.val, "test": data.test, "seed": data.seed, "known": known}
+    rule: dict[str, Any] = {"val": data.val, "test": data.test, "seed": data.seed}
+    rule["known"] = {content: known[content] for content in contents if content in known}  # not other data's
     divided, sources = splits.complete(contents, labels, given, **rule, links=alike, keys=[*copies, groups])
     _check_training(samples, divided)
     whole = clusters.joined(len(samples), alike, copies)
@@ -190,7 +191,9 @@ def _remember(samples: Sequence[Sample], division: Division, data: schema.Data) 
     images: dict[str, list[str]] = {split: [] for split in layout.SPLITS}
     for content, split in sorted((places | drawn).items()):
         images[split].append(content)
-    records.write_json(layout.MEMORY, {"drawn_with": _drawn_with(data), "images": images})
+    written: dict[str, Any] = {"drawn_with": _drawn_with(data), "images": images}
+    others = [memory for memory in _memories() if memory["drawn_with"] != _drawn_with(data)]
+    records.write_json(layout.MEMORY, written | ({"others": others} if others else {}))
 
 
 def remembered(data: schema.Data) -> dict[str, str]:
@@ -199,18 +202,22 @@ def remembered(data: schema.Data) -> dict[str, str]:
     Raises:
         ValueError: the file was damaged.
     """
-    if not layout.MEMORY.exists():
-        return {}
     try:
-        record = records.read_json(layout.MEMORY)
-        if record["drawn_with"] != _drawn_with(data):
-            return {}
-        return {content: split for split, contents in record["images"].items() for content in contents}
+        found = [each["images"] for each in _memories() if each["drawn_with"] == _drawn_with(data)]
+        return {content: split for images in found for split, contents in images.items() for content in contents}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{layout.MEMORY}: expected the splits of images as prepare wrote them, received other things ({error}); "
             "take it from git, or delete it to divide all images anew"
         ) from error
+
+
+def _memories() -> list[dict[str, Any]]:
+    """Return all that is remembered, what was used last before the others: one for each way to divide."""
+    if not layout.MEMORY.exists():
+        return []
+    record = records.read_json(layout.MEMORY)
+    return [{key: record[key] for key in ("drawn_with", "images")}, *record.get("others", [])]
 
 
 def _drawn_with(data: schema.Data) -> dict[str, float]:

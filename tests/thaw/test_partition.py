@@ -1,4 +1,6 @@
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,3 +147,33 @@ def test_a_look_alike_of_a_given_test_image_is_not_trained_on(data: schema.Data)
         assert division.splits[40:] == ["test"] * 4
         assert division.leaks == []
         assert list(partition.warnings(found, division))
+
+
+def test_data_sets_are_remembered_side_by_side(data: schema.Data) -> None:
+    def place(found: list[Sample], **changes: Any) -> list[str]:
+        settings = dataclasses.replace(data, **changes)
+        division = partition.divide(found, settings, partition.remembered(settings))
+        partition.write(found, division, settings)
+        return division.splits
+
+    first, grown = samples(20), samples(60)
+    place(first)
+    old = place(grown)  # the new ones lie otherwise than if all had come at once
+    others = [sample(number, ("cow", "pig")[number % 2]) for number in range(100, 140)]
+    other = place(others, val=0.3)
+    same_shares = place(others)
+    assert place(grown, seed=1) != old
+    assert (place(grown), place(others, val=0.3), place(others)) == (old, other, same_shares)
+    assert partition.remembered(data).keys() >= {each.sha256[: partition.HEX] for each in (*grown, *others)}
+    # Without the memory they lie elsewhere, so that it is the memory that keeps them.
+    layout.MEMORY.unlink()
+    assert place(grown) != old
+
+
+def test_a_memory_of_other_images_is_not_blamed(data: schema.Data) -> None:
+    place = partition.divide(samples(20), data, {})
+    partition.write(samples(20), place, data)
+    few = [sample(number, ("cow", "pig")[number % 2]) for number in range(100, 104)]
+    with pytest.raises(ValueError, match="expected at least") as caught:
+        partition.divide(few, data, partition.remembered(data))
+    assert layout.MEMORY.name not in str(caught.value)
