@@ -6,6 +6,7 @@ one with the remembered fields on it. So fields go with the option that they wer
 a later command line or by ``-S``, has its own. Fields chosen alone hold for whichever option.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,7 +132,7 @@ def quoted(word: str) -> str:
     if PLAIN.fullmatch(value) or (len(value) > 1 and value[0] == value[-1] and value[0] in "'\""):
         return word
     if name.lstrip("+") in PATHS and value.startswith("~"):
-        value = str(Path(value).expanduser())
+        value = os.path.expanduser(value)  # noqa: PTH111 -- Path raises where there is no such user
     inside = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ("\\" + found[2] if found[2] else ""), value)
     return f'{name}{sign}"{inside}"'
 

@@ -116,8 +116,8 @@ def _check_text(name: str, values: dict[str, Any]) -> None:
 
 def _check_place(raw: str) -> None:
     """Refuse images in a folder that stages write, or around one: DVC would see a stage that depends on its result."""
-    if raw.startswith("~"):
-        raise ValueError(f"data.raw: expected the whole path, received {raw}; write {Path(raw).expanduser()}")
+    if (home := os.path.expanduser(raw)) != raw:  # noqa: PTH111 -- Path raises where there is no such user
+        raise ValueError(f"data.raw: expected the whole path, received {raw}; write {home}")
     here = Path(os.path.abspath(raw))  # noqa: PTH100 -- resolve() would follow links
     for each in OUTPUTS:
         out = Path(os.path.abspath(each))  # noqa: PTH100
