@@ -28,7 +28,7 @@ READY = $(STAMP)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-slow lint format params sweep ui lock clean distclean again
+.PHONY: .in-git help setup repro test test-slow lint format params sweep ui lock clean distclean again
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,7 +36,12 @@ help: ## list the targets
 setup: $(READY) ## make the environment, which the targets below do by themselves
 	@echo "$(VENV) is ready"
 
-repro: $(READY) ## run the pipeline: what has changed since the last run, and what depends on it
+# DVC and experiments need git. Said first, and not after minutes of set-up.
+.in-git:
+	@[ -e .git ] || git rev-parse --git-dir >/dev/null 2>&1 || { echo "make: expected a git repository, since DVC needs" \
+		"one, found none in $(CURDIR); make one: git init && git add . && git commit --message=start" >&2; exit 1; }
+
+repro: .in-git $(READY) ## run the pipeline: what has changed since the last run, and what depends on it
 	@$(IN_VENV) $(FRESH) && dvc repro $(ARGS)
 
 test: $(READY) ## run the tests, all but the slow ones
@@ -58,7 +63,7 @@ format: $(READY) ## put the code in the one style, and mend what can be mended
 params: $(READY) ## compile conf/ to params.yaml; ARGS="data=folder phase2.epochs=5" chooses and sets
 	@$(IN_VENV) python -m thaw.config $(ARGS)
 
-sweep: $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
+sweep: .in-git $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
 	@$(IN_VENV) python -m thaw.sweep $(ARGS)
 
 # MLflow ends with exit code 0 where it does not get its port.
@@ -93,7 +98,7 @@ clean: ## remove what tools cache, the activation cache and the memo of judged i
 	find conf stages tests thaw -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove the environment .venv as well
-	rm -rf .venv
+	rm -rf .venv .venv.lock
 
 # An environment that was made for another folder, or whose Python is gone, does not count.
 MADE_FOR := $(shell test -x "$(VENV)/bin/python" && cat "$(VENV)"/.installed-* 2>/dev/null)
@@ -101,23 +106,45 @@ ifneq ($(MADE_FOR),$(CURDIR))
 $(STAMP): again
 endif
 
+ifneq ($(SETTING_UP),alone)
+# One at a time, in a second make, which finds it done where another has done it meanwhile. The lock is a file's and not
+# a file: it ends with the last process of the set-up, also with one that was killed. `flock` is not on every system.
+define ALONE
+import contextlib, fcntl, os, sys
+lock, held = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o644), []
+os.set_inheritable(lock, True)
+with contextlib.suppress(OSError):
+    held.append(fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB))
+if not held:
+    print("make: another make is setting this environment up; waiting for it", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(lock, fcntl.LOCK_EX)
+os.execvp(sys.argv[2], sys.argv[2:])
+endef
+export ALONE
+
+$(STAMP): requirements/$(DEVICE).txt pyproject.toml
+	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python "$(VENV)/bin/python") ""; do \
+		"$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+			2>/dev/null && break; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "make: expected Python 3.11, 3.12 or 3.13 with its module venv, found none;" \
+			"install one, or name it: make PYTHON=PATH" >&2; \
+		exit 1; \
+	fi; \
+	mkdir -p "$(dir $(VENV))" && \
+	exec "$$python" -c "$$ALONE" "$(VENV).lock" $(MAKE) --silent SETTING_UP=alone SET_UP_WITH="$$python" "$(STAMP)"
+else
 # Only .venv is ever emptied; another folder may be somebody's environment.
 $(STAMP): requirements/$(DEVICE).txt pyproject.toml
+	@rm -f "$(VENV)"/.installed-*
 	@if [ "$(MADE_FOR)" != "$(CURDIR)" ] && { [ "$(VENV)" = .venv ] || [ ! -x "$(VENV)/bin/python" ]; }; then \
-		for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python) ""; do \
-			"$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
-				2>/dev/null && break; \
-		done; \
-		if [ -z "$$python" ]; then \
-			echo "make: expected Python 3.11, 3.12 or 3.13 with its module venv, found none;" \
-				"install one, or name it: make PYTHON=PATH" >&2; \
-			exit 1; \
-		fi; \
-		"$$python" -m venv $(if $(filter .venv,$(VENV)),--clear) "$(VENV)" || exit 1; \
+		"$(SET_UP_WITH)" -m venv $(if $(filter .venv,$(VENV)),--clear) "$(VENV)" || exit 1; \
 	fi; \
-	rm -f "$(VENV)"/.installed-*; \
 	echo "Setting up $(VENV) with $$("$(VENV)/bin/python" --version) and requirements/$(DEVICE).txt:" \
 		"a few minutes the first time"
 	@"$(VENV)/bin/python" -m pip install --quiet --require-hashes --requirement requirements/$(DEVICE).txt
 	@"$(VENV)/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" > "$(STAMP)"
+endif

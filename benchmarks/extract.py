@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    text = config.compose(["data=folder", f"data.raw={options.data.resolve()}", "augment=none"])
+    text = config.compose(["data=folder", f"data.raw={options.data.resolve()}", "augment=none"], ())
     params = config.check(yaml.safe_load(text))
     samples = triage.read(params.data).samples[: options.images]
     paths = [

@@ -23,6 +23,7 @@ def scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         for part in ("conf", "stages", "thaw"):
             shutil.copytree(ROOT / part, Path(folder) / part)
+        (Path(folder) / layout.CHOSEN).unlink(missing_ok=True)
         os.chdir(folder)
         try:
             yield Path(folder)

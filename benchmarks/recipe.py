@@ -33,7 +33,15 @@ def run(project: Path, *words: str) -> float:
 
 
 def configure(project: Path, *overrides: str) -> None:
-    run(project, "-m", "thaw.config", "tracking.enabled=false", f"compute.cache_dir={project}/cache", *overrides)
+    run(
+        project,
+        "-m",
+        "thaw.config",
+        "--reset",
+        "tracking.enabled=false",
+        f"compute.cache_dir={project}/cache",
+        *overrides,
+    )
 
 
 def pipeline(project: Path, overrides: list[str]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def cold() -> Iterator[Path]:
             (copy / part).parent.mkdir(parents=True, exist_ok=True)
             source = ROOT / part
             shutil.copytree(source, copy / part) if source.is_dir() else shutil.copyfile(source, copy / part)
-        run(copy, "python", "-m", "thaw.config")
+        run(copy, "python", "-m", "thaw.config", "--reset")
         run(copy, "git", "init", "--quiet", "--initial-branch=main")
         run(copy, "git", "add", ".")
         name = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@example.com")

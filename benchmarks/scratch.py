@@ -28,7 +28,7 @@ class Run:
 def prepare(project: Path, overrides: Sequence[str]) -> Run:
     """Compile a configuration into ``project``, an empty folder at first, and run `prepare` there."""
     with contextlib.chdir(ROOT):
-        text = config.compose(["data=folder", "tracking.enabled=false", *overrides])
+        text = config.compose(["data=folder", "tracking.enabled=false", *overrides], ())
     (project / layout.PARAMS).write_text(text, encoding="utf-8", newline="\n")
     log = project / "log.txt"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import config, layout, records
+from thaw import chosen, config, layout, records
 
 # TensorFlow reads this when it is loaded, so it is set before any test module is.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -63,6 +63,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             shutil.copyfile(source, target)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    chosen.write([], layout.CONF)  # whatever is remembered where the tests lie
     layout.PARAMS.write_text(config.compose(TINY), encoding="utf-8", newline="\n")
     for words in (
         ("init", "--quiet", "--initial-branch=main"),

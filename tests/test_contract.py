@@ -2,16 +2,21 @@
 
 import ast
 import importlib
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -47,13 +52,19 @@ ARROWS: dict[str, set[str]] = {
     "intervals": set(),
     "units": {"layout", "splits"},
     "metrics": {"intervals"},
+    "clusters": set(),
+    "splits": {"clusters"},
+    "leaks": {"clusters", "splits"},
+    "partition": {"clusters", "layout", "leaks", "likeness", "policy", "records", "schema", "splits"},
+    "metrics": set(),
     "label_errors": {"layout", "records"},
     "out_of_sample": set(),
     "imports": set(),
     "framework": {"imports", "threads"},
     "seeds": {"framework"},
     "mistakes": {"layout", "schema"},
-    "config": {"layout", "mistakes", "schema"},
+    "chosen": {"layout"},
+    "config": {"chosen", "layout", "mistakes", "schema"},
     "leash": set(),
     "ledger": {"layout"},
     "locks": {"layout", "leash"},
@@ -76,7 +87,7 @@ ARROWS: dict[str, set[str]] = {
     "formats": {"findings", "wholeness"},
     "memo": {"progress"},
     "listing": {"findings", "layout"},
-    "ingest": {"findings", "layout", "listing"},
+    "ingest": {"findings", "layout", "listing", "progress"},
     "triage": {
         *("findings", "formats", "ingest", "layout", "likeness", "listing", "memo", "records", "schema", "threads"),
         "wholeness",
@@ -126,7 +137,7 @@ OWNERS = {
     "pyarrow": {"thaw.listing"},
     "sqlite3": {"thaw.memo"},
     "cleanlab": {"thaw.label_errors"},
-    "hydra": {"thaw.config", "thaw.job", "thaw.mistakes", "thaw.plan", "thaw.sweep"},
+    "hydra": {"thaw.chosen", "thaw.config", "thaw.job", "thaw.mistakes", "thaw.plan", "thaw.sweep"},
     "keras_hub": {"thaw.foreign"},
     "kagglehub": {"thaw.foreign"},
     "keras": {"thaw.framework"},
@@ -251,7 +262,7 @@ def test_every_option_composes(override: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(ROOT)
     # Some networks take no images as small as the digits.
     larger = ["image=px224"] if override.startswith("backbone=") else []
-    config.check(yaml.safe_load(config.compose([override, *larger])))
+    config.check(yaml.safe_load(config.compose([override, *larger], ())))
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
@@ -432,6 +443,82 @@ def test_make_repro_stops_where_params_yaml_is_older_than_conf(project: Path) ->
     stopped = make("repro", "ARGS=--dry sample")
     assert stopped.returncode != 0 and stopped.stdout == ""
     assert "conf/ was edited after params.yaml was compiled from it; run `make params`" in stopped.stderr
+
+
+def test_make_repro_says_before_set_up_that_there_is_no_repository(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)}
+    for target in ("repro", "sweep"):
+        words = ["make", "PYTHON=nonesuch", target]  # set-up would say that there is no such Python
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode != 0 and "git init && git add . && git commit" in done.stderr
+        assert "nonesuch" not in done.stderr and not list(tmp_path.glob(".venv*"))
+
+
+# Takes the place of Python: notes what it is asked to do, and takes its time with it.
+STAND_IN = """\
+#!/bin/sh
+case "$*" in
+    "-m venv"*) echo "venv $$" >> log; for folder; do :; done; sleep 0.5
+        mkdir -p "$folder/bin" && cp "$0" "$folder/bin/python" ;;
+    *requirement*) echo "begins" >> log; sleep 2; echo "ends" >> log ;;
+    *editable*|--version) ;;
+    *) exec "{python}" "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def setting_up(tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
+    """What starts ``make setup`` in a project whose Python is a stand-in."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements" / "cpu.txt").touch()
+    python = tmp_path / "python"
+    python.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
+    python.chmod(0o755)
+    (tmp_path / "log").touch()
+    words = ["make", "DEVICE=cpu", f"PYTHON={python}", "setup"]
+    # As if it were no part of a make, though this test may be.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return lambda: subprocess.Popen(words, cwd=tmp_path, env=environment, start_new_session=True, **pipes)
+
+
+def test_of_two_makes_at_once_the_second_waits_and_finds_the_environment_made(
+    tmp_path: Path, setting_up: Callable[[], subprocess.Popen[str]]
+) -> None:
+    both = [setting_up(), setting_up()]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert sum("waiting for it" in each for each in said) == 1
+    assert all(each.endswith(".venv is ready\n") for each in said)
+    done = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert done == ["venv", "begins", "ends"]
+
+
+def test_a_set_up_that_was_killed_is_done_again_once_it_is_gone(
+    tmp_path: Path, setting_up: Callable[[], subprocess.Popen[str]]
+) -> None:
+    log, first = tmp_path / "log", setting_up()
+    end = time.monotonic() + 30
+    while "begins" not in log.read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+    outer = psutil.Process(first.pid)
+    for process in [*outer.children(recursive=True), outer]:
+        if process.name() == "make":
+            process.kill()  # while their pip goes on
+    first.wait()
+    assert not list((tmp_path / ".venv").glob(".installed*"))
+    again = setting_up()
+    assert again.communicate(timeout=60)[0].endswith(".venv is ready\n") and again.returncode == 0
+    first.communicate()
+    done = [line.split()[0] for line in log.read_text().splitlines()]
+    assert done == ["venv", "begins", "ends"] * 2  # never two at once
+    assert setting_up().communicate(timeout=60)[0] == ".venv is ready\n"
+    assert len(log.read_text().splitlines()) == 6
 
 
 def test_make_ui_says_that_its_port_is_taken(project: Path) -> None:

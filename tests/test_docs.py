@@ -136,7 +136,7 @@ def check_python(arguments: Sequence[str]) -> None:
     assert option == "-m"
     assert importlib.util.find_spec(module), f"no module {module}"
     if module == "thaw.config":
-        compose(rest)
+        compose([word for word in rest if word != config.RESET])
     if module == "thaw.sweep":
         from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: PLC0415 -- a second
 
@@ -166,7 +166,7 @@ def check_presets(words: Sequence[str]) -> None:
 
 
 def compose(overrides: Sequence[str]) -> None:
-    config.check(yaml.safe_load(config.compose(overrides)))
+    config.check(yaml.safe_load(config.compose(overrides, ())))
 
 
 def check_dvc(arguments: Sequence[str]) -> None:
@@ -214,7 +214,7 @@ def test_the_weights_of_an_example_can_be_had() -> None:
         program, *arguments = shlex.split(command)
         if program == "python" and arguments[:2] == ["-m", "thaw.config"]:
             with contextlib.chdir(ROOT):
-                backbone = config.check(yaml.safe_load(config.compose(arguments[2:]))).backbone
+                backbone = config.check(yaml.safe_load(config.compose(arguments[2:], ()))).backbone
             if backbone.weights == "imagenet" and not backbone.sha256:
                 chosen.add(backbone.name)
     assert chosen
@@ -266,7 +266,7 @@ def test_examples_in_python_and_json_can_be_read(document: Path) -> None:
 def project_configuration() -> schema.Project:
     """What `data=folder` compiles to."""
     with contextlib.chdir(ROOT):
-        return config.check(yaml.safe_load(config.compose(["data=folder"])))
+        return config.check(yaml.safe_load(config.compose(["data=folder"], ())))
 
 
 def field_rows() -> dict[str, list[str]]:
@@ -411,7 +411,7 @@ def test_the_table_of_kinds_is_that_of_the_code_and_of_conf() -> None:
 
 
 def test_what_the_guide_says_of_the_strict_policy_is_true() -> None:
-    strict = config.check(yaml.safe_load(config.compose(["data=folder", "data/policy=strict"]))).data.policy
+    strict = config.check(yaml.safe_load(config.compose(["data=folder", "data/policy=strict"], ()))).data.policy
     failing = [kind for kind, choice in vars(strict).items() if choice == "fail"]
     assert failing == [*list(findings.REMEDIES)[:12], "small", "animated", "misnamed"]
 

@@ -50,7 +50,7 @@ def write(found: Mapping[str, np.ndarray], split: images.Images, settings: Any, 
     right: dict[str, np.ndarray] = {}
     manifest = records.read_csv(layout.MANIFEST)
     divided = [row["split"] for row in manifest]
-    every = units.read(manifest, records.read_csv(layout.COPIES))
+    every = units.read(manifest)
     tested = np.array(divided) == "test"
     own, leaked = np.array(every)[tested], np.array(units.leaked(every, divided))[tested]
     for phase, rows in found.items():

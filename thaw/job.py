@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from thaw import config, layout, leash, ledger, locks, pipeline_run, plan, records, room, sweep_table, trial, warmup
 
-CHANGED = "code, images, splits, weights or packages changed since the sweep began; give the command again"
+CHANGED = "code, images, splits, weights, packages or conf/ changed since the sweep began; give the command again"
 console = Console(highlight=False, markup=False, soft_wrap=True)
 stopped: list[bool] = []  # filled once a trial of this process was stopped
 
@@ -63,7 +64,7 @@ def run(composed: DictConfig) -> float:
     # A launcher takes it from its worker as a result like others, and gives it the next job.
     if stopped:
         raise KeyboardInterrupt
-    config.register()  # a launcher's worker has not
+    config.register_check()  # a launcher's worker has not
     settings: Any = HydraConfig.get()
     os.chdir(settings.runtime.cwd)
     folder, overrides = Path(settings.sweep.dir), list(settings.overrides.task)
@@ -112,7 +113,7 @@ def _attempt(this: Job) -> dict[str, Any]:
     seconds: float | None = round(time.monotonic() - start, 1)
     # Looked for after a failure too: what is there, whoever has made it, is not lost for it.
     found = trial.finished(this.name, this.begun["commit"])
-    if found and not failure and _changed(this):
+    if found and not failure and (_changed(this) or not _composed(this, found)):
         # Nobody knows what it has run, and it would be found under a name that says what it has not.
         trial.forget(found.name, found.commit)
         found, failure = None, CHANGED
@@ -163,6 +164,14 @@ def _digest(this: Job) -> str:
 
 def _changed(this: Job) -> str:
     return CHANGED if trial.changed(this.values, this.state) else ""
+
+
+def _composed(this: Job, found: trial.Finished) -> bool:
+    """Return whether an experiment has the configuration of its trial: DVC composes conf/ anew when it starts."""
+    (text,) = trial.files(found.name, [layout.PARAMS.as_posix()], found.commit)
+    ran = yaml.safe_load(text) if text else {}
+    settled = [group for group in this.values if group not in (*config.UNTRACKED, "compiled_from")]
+    return all(ran.get(group) == this.values[group] for group in settled)
 
 
 def _trial(this: Job) -> str:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 CONF = Path("conf")
+CHOSEN = CONF / "chosen.yaml"  # what was chosen on the command line
 PARAMS = Path("params.yaml")
 
 SAMPLE = Path("data/sample/digits")

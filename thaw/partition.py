@@ -1,16 +1,15 @@
 """The images divided: who belongs together, where each goes, what would leak, and the memory of it.
 
-The memory is a file in git, for the reason that ``thaw.splits`` gives. It holds for one seed and one pair of shares;
-with others all is divided anew, and so it is without the file.
+The memory is a file in git, for the reason that ``thaw.splits`` gives. With another seed or other shares all is
+divided anew, and so it is without the file. Each such way has its part of it, in which images of any data set stay.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from thaw import layout, likeness, records, schema, splits
-from thaw.splits import Links
+from thaw import clusters, layout, leaks, likeness, records, schema, splits, units
 
 HEX = 16  # digits of a content in the memory: 64 bits
 
@@ -24,6 +23,8 @@ class Sample(Protocol):
     split: str  # that it came with, or empty
     fingerprint: str
     group: str  # what it shares with images that must go with it, or empty
+    weight: float
+    unit: str  # as the manifest has it: which images are one picture or of one group, by number; empty if it is alone
 
 
 @dataclass
@@ -33,7 +34,8 @@ class Division:
     splits: list[str]  # train, val or test, or splits.LEFT_OUT
     sources: dict[str, str]  # of each split: folder or drawn
     clusters: list[int]  # for each image the first one that is the same picture
-    copies: Links  # pairs that are the same picture: the same bytes, or alike
+    units: list[int]  # for each image the first one that it must go with: the same picture, or of the same group
+    leaks: list[dict[str, str]]  # pairs in two splits; none unless given splits came that way
     random_leaks: float  # held-out images that would have a copy in training if all were drawn one by one
 
     def repeated(self) -> dict[str, int]:
@@ -49,31 +51,105 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
         known: from ``remembered``.
 
     Raises:
-        ValueError: a class has too few images.
+        ValueError: a class has too few images, or none to train on.
     """
     contents = [sample.sha256[:HEX] for sample in samples]
-    labels = [sample.label for sample in samples]
+    labels, groups = [sample.label for sample in samples], [sample.group for sample in samples]
+    prints = [sample.fingerprint if sample.fingerprint.strip("0") else "" for sample in samples]
     alike = likeness.alike([s.fingerprint for s in samples], data.near_threshold) if data.near_duplicates else []
-    copies = sorted({*alike, *splits.same(contents)})
-    links = [*copies, *splits.same([sample.group for sample in samples])]
+    copies = [contents, prints] if data.near_duplicates else [contents]
     given = [sample.split for sample in samples]
-    divided, sources = splits.complete(
-        contents, labels, given, val=data.val, test=data.test, seed=data.seed, links=links, known=known
-    )
-    whole = splits.clusters(len(samples), copies)
+    rule: dict[str, Any] = {"val": data.val, "test": data.test, "seed": data.seed}
+    rule["known"] = {content: known[content] for content in contents if content in known}  # not other data's
+    divided, sources = splits.complete(contents, labels, given, **rule, links=alike, keys=[*copies, groups])
+    _check_training(samples, divided)
+    whole = clusters.joined(len(samples), alike, copies)
+    units = clusters.joined(len(samples), alike, [*copies, groups])
     shares = {split: divided.count(split) / max(len(divided), 1) for split in splits.HELD_OUT}
-    return Division(divided, sources, whole, copies, round(splits.expected_leaks(whole, **shares), 1))
+    found = _leaks(samples, divided, leaks.pairs(divided, alike, copies), leaks.pairs(divided, keys=[groups]))
+    return Division(divided, sources, whole, units, found, round(leaks.expected(whole, **shares), 1))
 
 
-def leaks(samples: Sequence[Sample], division: Division) -> list[dict[str, str]]:
-    """The pairs that are one picture in two splits; none unless folders came that way."""
-    rows = []
-    for pair in splits.across(division.copies, division.splits):
-        one, other = sorted(pair, key=lambda index: (division.splits[index], samples[index].path))
-        kind = "same bytes" if samples[one].sha256 == samples[other].sha256 else "alike"
-        row = {"split": division.splits[one], "path": samples[one].path, "kind": kind}
-        rows.append(row | {"other_split": division.splits[other], "other_path": samples[other].path})
+def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
+    """Stop where a class has nothing to learn from; given splits may come that way."""
+    sizes = Counter((sample.label, split) for sample, split in zip(samples, divided, strict=True))
+    learned = {
+        sample.label for sample, split in zip(samples, divided, strict=True) if split == "train" and sample.weight > 0
+    }
+    missing = sorted({sample.label for sample in samples} - learned)
+    if missing:
+        first = missing[0]
+        where = [f"{sizes[first, split]} in {split}" for split in layout.SPLITS if sizes[first, split]]
+        where += [f"{sizes[first, splits.LEFT_OUT]} left out"] if sizes[first, splits.LEFT_OUT] else []
+        weightless = " of weight 0" if sizes[first, "train"] else ""
+        others = f" (and {len(missing) - 1} more classes, {', '.join(missing[1:4])}…)" if len(missing) > 1 else ""
+        raise ValueError(
+            f"class {first}{others}: expected training images of every class, received {', '.join(where)}{weightless}"
+            "; give some of its images to train, or remove the class"
+        )
+
+
+def _leaks(
+    samples: Sequence[Sample], divided: Sequence[str], copies: clusters.Links, groups: clusters.Links
+) -> list[dict[str, str]]:
+    rows, pictures = [], set(copies)
+    for pair in [*copies, *(pair for pair in groups if pair not in pictures)]:
+        one, other = sorted(pair, key=lambda index: (divided[index], samples[index].path))
+        same = "same bytes" if samples[one].sha256 == samples[other].sha256 else "alike"
+        kind = same if pair in pictures else "group"
+        row = {"split": divided[one], "path": samples[one].path, "kind": kind}
+        rows.append(row | {"other_split": divided[other], "other_path": samples[other].path})
     return rows
+
+
+def warnings(samples: Sequence[Sample], division: Division) -> Iterator[str]:
+    """Yield what a person should know of the division before a result is trusted, a line each."""
+    if found := units.warning(units.leaks(division.units, division.splits), division.splits):
+        yield f"{found}; take one of each pair out of the data, or give both the same split, or figures are too good"
+    placed = list(zip(samples, division.splits, strict=True))
+    for split in splits.HELD_OUT:
+        joined = sum(not sample.split and place == split for sample, place in placed)
+        if joined and division.sources[split] == "folder":
+            yield (
+                f"{joined:,} images without a split went to {split}, since they are one picture or of one group with "
+                f"images that were given to {split}; give them a split of their own if that is wrong"
+            )
+    if left_out := division.splits.count(splits.LEFT_OUT):
+        yield (
+            f"{left_out:,} images are in no split, since they belong to images of several splits or have two labels; "
+            f"their split in {layout.MANIFEST} is empty"
+        )
+
+
+def figures(samples: Sequence[Sample], classes: Sequence[str], division: Division) -> dict[str, Any]:
+    """Return what ``prepare`` records of the division."""
+    labels, contents = [sample.label for sample in samples], [sample.sha256 for sample in samples]
+    sizes, cells = Counter(division.splits), Counter(zip(labels, division.splits, strict=True))
+    kinds = Counter(row["kind"] for row in division.leaks)
+    return {
+        "images": len(samples),
+        "classes": len(classes),
+        "duplicates": len(contents) - len(set(contents)),
+        "label_conflicts": len(clusters.conflicts(contents, labels)),
+        "near_duplicates": division.repeated(),
+        "left_out_of_splits": sizes[splits.LEFT_OUT],
+        "leaks": leaks.contents(contents, division.splits),
+        "near_leaks": kinds["same bytes"] + kinds["alike"],
+        "group_leaks": kinds["group"],
+        "leaked_images": units.leaks(division.units, division.splits),
+        "random_split_leaks": division.random_leaks,
+        "splits": {name: {"images": sizes[name], "source": division.sources[name]} for name in layout.SPLITS},
+        # A list, which DVC leaves out of its tables: a column for each class would bury the rest.
+        "per_class": [{"class": name} | {split: cells[name, split] for split in layout.SPLITS} for name in classes],
+    }
+
+
+def assign(samples: Sequence[Sample], division: Division) -> None:
+    """Set each image's split and the number of its unit, to be written to the manifest."""
+    sizes = Counter(division.units)
+    numbers = {unit: str(number) for number, unit in enumerate((u for u in sizes if sizes[u] > 1), start=1)}
+    for sample, split, unit in zip(samples, division.splits, division.units, strict=True):
+        sample.split, sample.unit = split, numbers.get(unit, "")
 
 
 def write(samples: Sequence[Sample], division: Division, data: schema.Data) -> None:
@@ -93,17 +169,26 @@ def write(samples: Sequence[Sample], division: Division, data: schema.Data) -> N
         for index in members
     )
     records.write_csv(layout.COPIES, ["cluster", "path", "label", "split", "sha256"], rows)
-    leaking = leaks(samples, division)
-    records.write_csv(layout.LEAKS, ["split", "path", "kind", "other_split", "other_path"], leaking)
-    known = remembered(data)
-    drawn: dict[str, set[str]] = {split: set() for split in layout.SPLITS}
+    records.write_csv(layout.LEAKS, ["split", "path", "kind", "other_split", "other_path"], division.leaks)
+    _remember(samples, division, data)
+
+
+def _remember(samples: Sequence[Sample], division: Division, data: schema.Data) -> None:
+    """Add to the memory where images were drawn. What is absent or left out this time keeps its place in it."""
+    places = remembered(data)
+    drawn = {}
     for sample, split in zip(samples, division.splits, strict=True):
-        # What is left out this time keeps its place in the memory, or it could be trained on the next time.
-        place = split or known.get(sample.sha256[:HEX], splits.LEFT_OUT)
-        if place != splits.LEFT_OUT and not sample.split == place != "train":
-            drawn[place].add(sample.sha256[:HEX])
-    images = {split: sorted(contents) for split, contents in drawn.items()}
-    records.write_json(layout.MEMORY, {"drawn_with": _drawn_with(data), "images": images})
+        content = sample.sha256[:HEX]
+        if split in splits.HELD_OUT and division.sources[split] == "folder":
+            places.pop(content, None)  # held out by the person who gave it, who may take that back
+        elif split != splits.LEFT_OUT:
+            drawn[content] = split
+    images: dict[str, list[str]] = {split: [] for split in layout.SPLITS}
+    for content, split in sorted((places | drawn).items()):
+        images[split].append(content)
+    written: dict[str, Any] = {"drawn_with": _drawn_with(data), "images": images}
+    others = [memory for memory in _memories() if memory["drawn_with"] != _drawn_with(data)]
+    records.write_json(layout.MEMORY, written | ({"others": others} if others else {}))
 
 
 def remembered(data: schema.Data) -> dict[str, str]:
@@ -112,18 +197,22 @@ def remembered(data: schema.Data) -> dict[str, str]:
     Raises:
         ValueError: the file was damaged.
     """
-    if not layout.MEMORY.exists():
-        return {}
     try:
-        record = records.read_json(layout.MEMORY)
-        if record["drawn_with"] != _drawn_with(data):
-            return {}
-        return {content: split for split, contents in record["images"].items() for content in contents}
+        found = [each["images"] for each in _memories() if each["drawn_with"] == _drawn_with(data)]
+        return {content: split for images in found for split, contents in images.items() for content in contents}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{layout.MEMORY}: expected the splits of images as prepare wrote them, received other things ({error}); "
             "take it from git, or delete it to divide all images anew"
         ) from error
+
+
+def _memories() -> list[dict[str, Any]]:
+    """Return all that is remembered, what was used last before the others: one for each way to divide."""
+    if not layout.MEMORY.exists():
+        return []
+    record = records.read_json(layout.MEMORY)
+    return [{key: record[key] for key in ("drawn_with", "images")}, *record.get("others", [])]
 
 
 def _drawn_with(data: schema.Data) -> dict[str, float]:

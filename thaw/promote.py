@@ -19,7 +19,7 @@ EXPERIMENTS = layout.CONF / "experiment"
 # Groups that no phase depends on: they are written where they differ from what conf/ chooses.
 LATER = ("evaluate", "export")
 # What an experiment depends on or leaves in git besides its own file.
-KEPT = (layout.MEMORY, layout.PARAMS, Path("dvc.lock"), layout.METRICS)
+KEPT = (layout.MEMORY, layout.CHOSEN, layout.PARAMS, Path("dvc.lock"), layout.METRICS)
 
 
 def add(commands: Any) -> None:
@@ -101,7 +101,7 @@ def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
     if not (params and memory):
         raise ValueError(f"{record['name']}: expected its experiment in git, found none; {trial.RERUN}")
     _check_memory(str(record["name"]), memory)
-    values, default = _tracked(params), _tracked(config.compose())
+    values, default = _tracked(params), _tracked(config.compose((), ()))
     told = {group: of for group, of in values.items() if group not in LATER or of != default[group]}
     body = yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
     text = f"# @package _global_\n{_comment(name, sweep, record)}\n{body}"
@@ -132,7 +132,7 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
     try:
-        same = _tracked(config.compose([f"+experiment={path.stem}"])) == values
+        same = _tracked(config.compose([f"+experiment={path.stem}"], ())) == values
     except ValueError:
         path.unlink()
         raise

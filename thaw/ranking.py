@@ -175,19 +175,19 @@ def _answers(record: dict[str, Any]) -> Answers | None:
     thawed = record["figures"]["layers"] > 0
     stage, folder = (trial.TARGET, layout.PHASE2) if thawed else (trial.SHARED[-1], layout.PHASE1)
     said = trial.cached(name, stage, layout.validation(folder).name, commit)
-    tables = (layout.MANIFEST, layout.COPIES, layout.CLASSES)
-    manifest, copies, classes = (trial.cached(name, "prepare", path.name, commit) for path in tables)
-    if said is None or manifest is None or copies is None or classes is None:
+    tables = (layout.MANIFEST, layout.CLASSES)
+    manifest, classes = (trial.cached(name, "prepare", path.name, commit) for path in tables)
+    if said is None or manifest is None or classes is None:
         return None
-    images, labels, own = _validation(manifest, copies, classes)
+    images, labels, own = _validation(manifest, classes)
     return Answers(images, np.load(io.BytesIO(said), allow_pickle=False).argmax(axis=1) == labels, own)
 
 
 @lru_cache(maxsize=1)  # all trials of a sweep have the same images, as a rule
-def _validation(manifest: bytes, copies: bytes, classes: bytes) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
+def _validation(manifest: bytes, classes: bytes) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
     """Return which validation images there are, their labels, and their units."""
-    rows, clusters = (list(csv.DictReader(io.StringIO(text.decode(), newline=""))) for text in (manifest, copies))
+    rows = list(csv.DictReader(io.StringIO(manifest.decode(), newline="")))
     number = {name: index for index, name in enumerate(json.loads(classes)["classes"])}
-    val = [(row, unit) for row, unit in zip(rows, units.read(rows, clusters), strict=True) if row["split"] == "val"]
+    val = [(row, unit) for row, unit in zip(rows, units.read(rows), strict=True) if row["split"] == "val"]
     labels = np.array([number[row["label"]] for row, _ in val])
     return " ".join(row["path"] for row, _ in val), labels, np.array([unit for _, unit in val])

@@ -13,6 +13,7 @@ are exact as long as enough new units come.
 
 - New images that belong to old ones of one split join them there.
 - New images that belong to old ones of several splits would leak whichever way they went: they are left out.
+- Splits that came with the images count like old ones that nothing moves.
 - Images with two labels for the same bytes go to training with all that belongs to them. If an old one of these is
   held out, they are left out instead, so that nothing is trained on that was tested on before.
 
@@ -23,11 +24,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+
+from thaw import clusters
+from thaw.clusters import Links
 
 HELD_OUT = ("test", "val")
 LEFT_OUT = ""  # instead of a split
-Links = Sequence[tuple[int, int]]  # indices of images that belong together
 
 
 @dataclass
@@ -47,6 +49,8 @@ def draw(
     test: float,
     seed: int,
     links: Links = (),
+    keys: Sequence[Sequence[str]] = (),
+    given: Sequence[str] = (),
     known: Mapping[str, str] | None = None,
 ) -> list[str]:
     """A stratified split.
@@ -57,39 +61,61 @@ def draw(
         val: share of each class's images for validation, 0 to 0.5; 0 for none.
         test: share of each class's images for the test, 0 to 0.5; 0 for none.
         seed: another one, another split.
-        links: images that belong together for another reason.
+        links: pairs of images that belong together for another reason.
+        keys: lists with a word for each image; those with the same word belong together, an empty one says nothing.
+        given: "val" or "test" for images that stay there; "train" for those that none of these takes along; else "".
         known: the split of contents that were divided before.
 
     Returns:
         "train", "val" or "test" for each image, or ``LEFT_OUT``.
 
     Raises:
-        ValueError: a class has too few units to have one in every split.
+        ValueError: a class has too few units to have one in every split that is drawn.
     """
     shares = {split: share for split, share in (("test", test), ("val", val)) if share > 0}
-    links = [*links, *same(contents)]
-    whole = clusters(len(contents), links)
-    torn = conflicts(contents, labels)
-    divided = _remembered(contents, links, whole, known or {}, ("train", *shares))
-    held_out = {cluster for cluster, split in zip(whole, divided, strict=True) if split in HELD_OUT}
+    given = given or [""] * len(contents)
+    keys = [contents, *keys]
+    whole = clusters.joined(len(contents), links, keys)
+    placed, sides = _settled(contents, whole, links, keys, given, known or {}, ("train", *shares))
+    torn = clusters.conflicts(contents, labels)
+    held_out = {cluster for cluster, split in zip(whole, placed, strict=True) if split in HELD_OUT}
     for_training = {whole[index] for index, content in enumerate(contents) if content in torn} - held_out
+    barred = set()  # they hold their cluster together, and go nowhere
     for index, (content, cluster) in enumerate(zip(contents, whole, strict=True)):
         if cluster in for_training:
-            divided[index] = "train"
-        elif content in torn and divided[index] != "train":
-            divided[index] = LEFT_OUT
-    units = _units(contents, labels, links, divided, seed)
-    tally = Counter(zip(labels, divided, strict=True))
-    totals = Counter(label for label, split in zip(labels, divided, strict=True) if split != LEFT_OUT)
+            placed[index] = "train"
+        elif content in torn and placed[index] != "train" and not given[index]:
+            barred.add(index)
+    units = _units(contents, labels, links, keys, placed, sides, barred, seed)
+    divided = [LEFT_OUT if index in barred else split for index, split in enumerate(placed)]
+    if shares:
+        _fill(units, labels, whole, divided, shares, for_training, again=bool(known))
+    else:
+        for unit in units:
+            for index in unit.images:
+                divided[index] = "train"
+    return [split or LEFT_OUT for split in divided]
+
+
+def _fill(
+    units: Sequence[Unit],
+    labels: Sequence[str],
+    whole: Sequence[int],
+    divided: list[str | None],
+    shares: Mapping[str, float],
+    for_training: set[int],
+    *,
+    again: bool,
+) -> None:
+    """Put each unit where its classes' shares have room, and one of each class into each split, in ``divided``."""
+    drawn = {index for index, split in enumerate(divided) if split in (None, "train", *shares)}
+    tally = Counter((labels[index], divided[index]) for index in drawn)
+    totals = Counter(labels[index] for index in drawn)
     by_label: dict[str, list[Unit]] = {label: [] for label in totals}
     for unit in units:
         for label in unit.labels:
             by_label[label].append(unit)
-    clean = Counter(
-        (label, split)
-        for label, split, cluster in zip(labels, divided, whole, strict=True)
-        if cluster not in for_training
-    )
+    clean = Counter((labels[index], divided[index]) for index in drawn if whole[index] not in for_training)
 
     def put(unit: Unit, split: str) -> None:
         for index in unit.images:
@@ -101,9 +127,9 @@ def draw(
         free = sorted((u for u in by_label[label] if divided[u.images[0]] is None), key=lambda unit: unit.place)
         lacking = [split for split in ("train", *shares) if not clean[label, split]]
         if len(free) < len(lacking):
-            own = {cluster for name, cluster in zip(labels, whole, strict=True) if name == label}
-            sizes = len(own - for_training), len(own & for_training)
-            raise ValueError(_too_few(label, 1 + len(shares), *sizes, again=bool(known)))
+            own = [index for index in sorted(drawn) if labels[index] == label]
+            parts = ("train", *shares)
+            raise ValueError(_too_few(label, own, whole, divided, parts, for_training, again=again))
         for split, share in shares.items():
             waiting = sum(other != split for other in lacking)
             taken: set[int] = set()
@@ -121,7 +147,6 @@ def draw(
             lacking = [other for other in lacking if other != split]
         for unit in free:
             put(unit, "train")
-    return [split or LEFT_OUT for split in divided]
 
 
 def complete(
@@ -133,13 +158,17 @@ def complete(
     test: float,
     seed: int,
     links: Links = (),
+    keys: Sequence[Sequence[str]] = (),
     known: Mapping[str, str] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
-    """Keep the splits that came with the images and draw the missing ones from train.
+    """Keep the splits that came with the images and draw the missing ones from the others.
+
+    What came without a split and belongs to a given validation or test image goes there with it. If it belongs to
+    given images of several splits, it is left out: it would be a leak whichever way it went.
 
     Args:
-        given: "train", "val" or "test" for each image, or "" for all of them.
-        contents, labels, val, test, seed, links, known: as for ``draw``.
+        given: "train", "val" or "test" for each image, or "".
+        contents, labels, val, test, seed, links, keys, known: as for ``draw``.
 
     Returns:
         The split of each image, and for "train", "val" and "test" where it comes from: "folder" or "drawn".
@@ -148,120 +177,130 @@ def complete(
         ValueError: as for ``draw``.
     """
     sources = {split: "folder" if split in given else "drawn" for split in ("train", *HELD_OUT)}
-    divided = [split or "train" for split in given]
-    drawn_from = [index for index, split in enumerate(divided) if split == "train"]
     shares = {split: {"val": val, "test": test}[split] if sources[split] == "drawn" else 0.0 for split in HELD_OUT}
-    if any(shares.values()):
-        place = {index: number for number, index in enumerate(drawn_from)}
-        drawn = draw(
-            [contents[i] for i in drawn_from],
-            [labels[i] for i in drawn_from],
-            **shares,
-            seed=seed,
-            links=[(place[one], place[other]) for one, other in links if one in place and other in place],
-            known=known,
-        )
-        for index, split in zip(drawn_from, drawn, strict=True):
-            divided[index] = split
+    divided = draw(contents, labels, **shares, seed=seed, links=links, keys=keys, given=given, known=known)
     return divided, sources
 
 
-def conflicts(contents: Sequence[str], labels: Sequence[str]) -> set[str]:
-    """The contents that carry more than one label."""
-    first: dict[str, str] = {}
-    return {
-        content for content, label in zip(contents, labels, strict=True) if first.setdefault(content, label) != label
-    }
+def _settled(
+    contents: Sequence[str],
+    whole: Sequence[int],
+    links: Links,
+    keys: Sequence[Sequence[str]],
+    given: Sequence[str],
+    known: Mapping[str, str],
+    parts: Sequence[str],
+) -> tuple[list[str | None], list[set[str]]]:
+    """Where images are before any is drawn, None if nowhere; and all splits that each one's company is in.
 
-
-def leaks(contents: Sequence[str], splits: Sequence[str]) -> dict[str, int]:
-    """How many distinct contents two splits have in common, for each two of them; 0 unless folders came that way."""
-    held: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
-    for content, split in zip(contents, splits, strict=True):
-        if split != LEFT_OUT:
-            held[split].add(content)
-    return {f"{one}_{other}": len(held[one] & held[other]) for one, other in combinations(held, 2)}
-
-
-def across(links: Links, splits: Sequence[str]) -> list[tuple[int, int]]:
-    """The links between two splits."""
-    return [link for link in links if LEFT_OUT != splits[link[0]] != splits[link[1]] != LEFT_OUT]
-
-
-def expected_leaks(whole: Sequence[int], *, val: float, test: float) -> float:
-    """How many held-out images would have a copy in training if each image were drawn by itself, on average.
-
-    Args:
-        whole: the cluster of each image.
-        val, test: shares of the images.
+    Their company are the images that they belong with by way of others that are somewhere already.
     """
-    sizes = Counter(Counter(whole).values())
-    return sum(
-        number * size * (val + test) * (1 - (val + test) ** (size - 1)) for size, number in sorted(sizes.items())
-    )
+    held_out = {cluster for cluster, split in zip(whole, given, strict=True) if split in HELD_OUT}
+    old = [split if (split := known.get(content)) in parts else None for content in contents]
+    placed, firm = list(old), [bool(split) for split in given]
+    for index, split in enumerate(given):
+        if split in HELD_OUT:
+            placed[index] = split
+        elif split and (len(parts) == 1 or whole[index] in held_out):
+            placed[index] = old[index] or split  # a leak is no smaller where it goes from one held-out split to two
+        elif split:
+            firm[index] = False
+    company = clusters.joined(len(contents), links, keys, [split is not None for split in placed])
+    sides = _sides(company, placed)
+    for index, cluster in enumerate(company):
+        if not firm[index] and len(sides.get(cluster, ())) > 1:
+            placed[index] = None  # old images that now turn out to be one
+    sides = _sides(company, placed)
+    return placed, [sides.get(cluster, set()) for cluster in company]
 
 
-def clusters(count: int, links: Links) -> list[int]:
-    """Who belongs together: for each of ``count`` images the index of the first image of its cluster."""
-    parent = list(range(count))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for one, other in links:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return [root(index) for index in range(count)]
-
-
-def same(keys: Sequence[str]) -> list[tuple[int, int]]:
-    """Links of each image with the first that has the same key; an empty key is none."""
-    first: dict[str, int] = {}
-    return [(first[key], index) for index, key in enumerate(keys) if key and first.setdefault(key, index) != index]
-
-
-def _remembered(
-    contents: Sequence[str], links: Links, whole: Sequence[int], known: Mapping[str, str], parts: Sequence[str]
-) -> list[str | None]:
-    """Where each image was put before; None if it is new, or in a cluster whose old images now turn out a leak."""
-    divided = [split if (split := known.get(content)) in parts else None for content in contents]
-    leaking = {whole[one] for one, other in links if None is not divided[one] != divided[other] is not None}
-    return [None if cluster in leaking else split for cluster, split in zip(whole, divided, strict=True)]
+def _sides(company: Sequence[int], placed: Sequence[str | None]) -> dict[int, set[str]]:
+    sides: dict[int, set[str]] = {}
+    for cluster, split in zip(company, placed, strict=True):
+        if split is not None:
+            sides.setdefault(cluster, set()).add(split)
+    return sides
 
 
 def _units(
-    contents: Sequence[str], labels: Sequence[str], links: Links, divided: list[str | None], seed: int
+    contents: Sequence[str],
+    labels: Sequence[str],
+    links: Links,
+    keys: Sequence[Sequence[str]],
+    placed: list[str | None],
+    sides: Sequence[set[str]],
+    barred: set[int],
+    seed: int,
 ) -> list[Unit]:
-    """The units that are free to go anywhere; those that belong to old images are put in ``divided``."""
-    inner = [link for link in links if divided[link[0]] is divided[link[1]] is None]
-    owner = clusters(len(contents), inner)
-    beside: dict[int, set[str]] = {}
-    for link in links:
-        for one, other in (link, link[::-1]):
-            if divided[one] is None and (split := divided[other]):
-                beside.setdefault(owner[one], set()).add(split)
+    """The units that are free to go anywhere; those that belong to images in a split are put in ``placed``."""
+    owner = clusters.joined(len(contents), links, keys, [split is None for split in placed])
+    beside = _beside(owner, links, keys, placed, sides)
     members: dict[int, list[int]] = {}
-    for index, split in enumerate(divided):
+    for index, split in enumerate(placed):
         if split is None:
             members.setdefault(owner[index], []).append(index)
     units = []
     for number, images in members.items():
-        if sides := beside.get(number):
-            for index in images:
-                divided[index] = min(sides) if len(sides) == 1 else LEFT_OUT
-        else:
-            place = min(hashlib.sha256(f"{seed} {contents[index]}".encode()).digest() for index in images)
-            units.append(Unit(place, images, Counter(labels[index] for index in images)))
+        able = [index for index in images if index not in barred]
+        if found := beside.get(number):
+            for index in able:
+                placed[index] = min(found) if len(found) == 1 else LEFT_OUT
+        elif able:
+            place = min(hashlib.sha256(f"{seed} {contents[index]}".encode()).digest() for index in able)
+            units.append(Unit(place, able, Counter(labels[index] for index in able)))
     return units
 
 
-def _too_few(label: str, parts: int, distinct: int, torn: int, *, again: bool) -> str:
-    apart = f" and {torn} that other classes have too" if torn else ""
+def _beside(
+    owner: Sequence[int],
+    links: Links,
+    keys: Sequence[Sequence[str]],
+    placed: Sequence[str | None],
+    sides: Sequence[set[str]],
+) -> dict[int, set[str]]:
+    """The splits that each cluster of free images is held to by images that are in one."""
+    beside: dict[int, set[str]] = {}
+    for link in links:
+        for one, other in (link, link[::-1]):
+            if placed[one] is None and placed[other] is not None:
+                beside.setdefault(owner[one], set()).update(sides[other])
+    for words in keys:
+        held: dict[str, set[str]] = {}
+        for word, split, own in zip(words, placed, sides, strict=True):
+            if word and split is not None:
+                held.setdefault(word, set()).update(own)
+        for index, word in enumerate(words):
+            if placed[index] is None and word in held:
+                beside.setdefault(owner[index], set()).update(held[word])
+    return beside
+
+
+def _too_few(
+    label: str,
+    own: Sequence[int],
+    whole: Sequence[int],
+    divided: Sequence[str | None],
+    parts: Sequence[str],
+    for_training: set[int],
+    *,
+    again: bool,
+) -> str:
+    """What to say of a class that does not have an image for every one of ``parts``."""
+    clean = [index for index in own if whole[index] not in for_training]
+    bound = Counter(split for index in clean if (split := divided[index]))
+    free = [index for index in clean if divided[index] is None]
+    lacking = [split for split in parts if not bound[split]]
+    distinct, shared = len({whole[index] for index in free}), len({whole[index] for index in own} & for_training)
+    expected = "one for each split" if not bound else f"free to go to {' and '.join(lacking)}"
+    received = str(distinct)
+    if len(free) > distinct:
+        received += f" ({len(free)} images, of which those that are alike or of one group count once)"
+    received += f" and {shared} that other classes have too" if shared else ""
+    if bound:
+        kept = " and ".join(f"{count} in {split}" for split, count in sorted(bound.items()))
+        received += f" beside {kept}, where {'data/splits.json has' if again else 'given images keep'} them"
     anew = ", or divide anew without data/splits.json" if again else ""
     return (
-        f"class {label}: expected at least {parts} distinct images, one for each split, received {distinct}{apart}; "
+        f"class {label}: expected at least {len(lacking)} distinct images, {expected}, received {received}; "
         f"add images or remove the class{anew}"
     )

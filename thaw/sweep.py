@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from thaw import (
+    chosen,
     config,
     job,
     layout,
@@ -230,6 +231,8 @@ def main() -> None:
     if not layout.CONF.is_dir():
         sys.exit(f"thaw.sweep: expected the folder conf/ here, received {Path.cwd()}; run this in the project's root")
     config.register()
+    # Several values stand between commas, so of these Hydra's grammar alone decides.
+    sys.argv[1:] = [word if "," in word else chosen.quoted(word) for word in sys.argv[1:]]
     if RETRY in sys.argv:
         sys.argv[sys.argv.index(RETRY)] = "hydra.callbacks.trials.retry_failed=true"
     if not any(word.startswith("-") for word in sys.argv[1:]):

@@ -48,6 +48,7 @@ class Sample:
     group: str = ""  # what must stay in one split; empty for none
     weight: float = 1.0
     converted: str = ""  # sha256 of the PNG that is read in its place, ``layout.converted``; empty if there is none
+    unit: str = ""  # number of the set of images that must stay together, see ``thaw.partition``; empty if it is alone
 
 
 @dataclass

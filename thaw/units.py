@@ -6,30 +6,18 @@ What is counted by image and means independent images (intervals, tests, leaks) 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from thaw import layout, splits
+from thaw import clusters, layout
 
 LEARNT_FROM = {"val": ("train",), "test": ("train", "val")}  # what a held-out image must have nothing in common with
 
 
-def of(*keys: Sequence[str]) -> list[int]:
-    """Return the unit of each image: equal numbers for images that share a key, directly or by way of others.
+def read(manifest: Sequence[Mapping[str, str]]) -> list[int]:
+    """Return the unit of each row of the manifest, by a number.
 
     Args:
-        keys: one or more lists with a key for each image; an empty key is shared with none.
+        manifest: rows with ``unit``, which ``prepare`` leaves empty for an image that is alone.
     """
-    return splits.clusters(len(keys[0]), [link for own in keys for link in splits.same(own)])
-
-
-def read(manifest: Sequence[Mapping[str, str]], copies: Sequence[Mapping[str, str]]) -> list[int]:
-    """Return the unit of each row of the manifest.
-
-    Args:
-        manifest: rows with ``path``, ``sha256`` and ``group``.
-        copies: rows with ``path`` and ``cluster``, of the images that are there more than once.
-    """
-    cluster = {row["path"]: row["cluster"] for row in copies}
-    paths, contents, groups = ([row[name] for row in manifest] for name in ("path", "sha256", "group"))
-    return of(contents, groups, [cluster.get(path, "") for path in paths])
+    return clusters.joined(len(manifest), keys=[[row["unit"] for row in manifest]])
 
 
 def leaked(units: Sequence[int], divided: Sequence[str]) -> list[bool]:

@@ -1,5 +1,7 @@
-"""Hydra imports this module before it composes conf/, also inside DVC: it makes the schema known."""
+"""Hydra imports this module before it composes conf/, also in DVC: it makes the schema and what was chosen known."""
+
+from pathlib import Path
 
 from thaw import config
 
-config.register()
+config.register(Path(__file__).resolve().parents[1])

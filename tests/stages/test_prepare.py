@@ -42,7 +42,7 @@ def test_the_manifest_lists_every_usable_image_with_its_split(project: Path) -> 
     prepare.main()
     rows = records.read_csv(layout.MANIFEST)
     assert list(rows[0])[:6] == ["path", "sha256", "label", "split", "width", "height"]
-    assert list(rows[0])[6:] == ["fingerprint", "group", "weight", "converted"]
+    assert list(rows[0])[6:] == ["fingerprint", "group", "weight", "converted", "unit"]
     assert [row["path"] for row in rows] == sorted(f"{label}/{i}.png" for label in ("cat", "dog") for i in range(10))
     for row in rows:
         assert row["sha256"] == records.sha256(Path("data/raw") / row["path"])
@@ -154,3 +154,93 @@ def test_what_is_converted_is_part_of_what_the_stage_makes(project: Path) -> Non
     assert row["converted"] == records.sha256(layout.converted(row["sha256"]))
     assert row["converted"] != row["sha256"] == records.sha256(Path("data/raw/cat/scan.tif"))
     assert records.read_json(layout.metrics("prepare"))["converted"] == 1
+
+
+def table(rows: list[tuple[str, str, str, str]]) -> None:
+    """Let data.raw be a table of path, label, split and group."""
+    text = "path,label,split,group\n" + "".join(",".join(row) + "\n" for row in rows)
+    Path("data/raw/images.csv").write_text(text, encoding="utf-8")
+    params = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(params.replace("raw: data/raw\n", "raw: data/raw/images.csv\n"), encoding="utf-8")
+
+
+def test_a_group_goes_whole_to_the_test_that_one_of_it_was_given_to(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table(
+        [(f"{c}/{i}.png", c, "test" if i == 0 else "", f"person {i % 4}") for c in ("cat", "dog") for i in range(10)]
+    )
+    shutil.copy("data/raw/cat/0.png", "data/raw/copy.png")  # in no group, and the same bytes
+    with Path("data/raw/images.csv").open("a") as file:
+        file.write("copy.png,cat,,\n")
+    prepare.main()
+    rows = records.read_csv(layout.MANIFEST)
+    of = {group: {row["split"] for row in rows if row["group"] == group} for group in {row["group"] for row in rows}}
+    assert of["person 0"] == of[""] == {"test"}
+    assert all(len(found) == 1 for found in of.values())
+    assert len({row["unit"] for row in rows if row["split"] == "test"}) == 1
+    assert len({row["unit"] for row in rows}) == 4
+    assert records.read_csv(layout.LEAKS) == []
+    assert "5 images without a split went to test" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_group_that_the_given_splits_tear_is_listed_counted_and_said(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+    table([(f"{c}/{i}.png", c, given[i], "one" if c == "cat" else "") for c in ("cat", "dog") for i in range(10)])
+    prepare.main()
+    rows = records.read_csv(layout.LEAKS)
+    assert {row["kind"] for row in rows} == {"group"}
+    assert {row[name] for row in rows for name in ("path", "other_path")} == {f"cat/{i}.png" for i in range(10)}
+    figures = records.read_json(layout.metrics("prepare"))
+    assert (figures["near_leaks"], figures["group_leaks"]) == (0, len(rows))
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{len(rows)} pairs of one group lie in two splits" in said
+
+
+@pytest.mark.parametrize(("split", "weight"), [("test", "1"), ("train", "0")])
+def test_a_class_without_anything_to_train_on_stops_the_stage(project: Path, split: str, weight: str) -> None:
+    rows = [f"cat/{i}.png,cat,{layout.SPLITS[i % 3]},1" for i in range(10)]
+    rows += [f"dog/{i}.png,dog,{split if i < 6 else 'val'},{weight}" for i in range(10)]
+    table([])
+    Path("data/raw/images.csv").write_text("path,label,split,weight\n" + "\n".join(rows), encoding="utf-8")
+    received = "4 in val, 6 in test" if split == "test" else "6 in train, 4 in val of weight 0"
+    with pytest.raises(ValueError, match=rf"class dog: expected training images of every class, received {received};"):
+        prepare.main()
+    assert not layout.MANIFEST.exists()
+
+
+def test_a_class_with_an_empty_folder_in_train_stops_the_stage(project: Path) -> None:
+    for name, count in (("train", 10), ("test", 4)):
+        for label in ("cat", "dog"):
+            fill(Path("data/ready") / name / label, count)
+    fill(Path("data/ready/test/eel"), 4)
+    Path("data/ready/train/eel").mkdir()
+    params = Path("params.yaml").read_text(encoding="utf-8")
+    Path("params.yaml").write_text(params.replace("data/raw", "data/ready"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"class eel: expected training images of every class, received 4 in test"):
+        prepare.main()
+
+
+def test_images_that_were_away_once_are_back_in_their_splits(project: Path) -> None:
+    prepare.main()
+    first = {row["path"]: row["split"] for row in records.read_csv(layout.MANIFEST)}
+    # Of each class one image of each split, so that every split still has one.
+    away = [min(p for p in first if p.startswith(c) and first[p] == s) for c in ("cat", "dog") for s in layout.SPLITS]
+    Path("away/cat").mkdir(parents=True)
+    Path("away/dog").mkdir()
+    for path in away:
+        shutil.move(Path("data/raw") / path, Path("away") / path)
+    prepare.main()
+    for path in away:
+        shutil.move(Path("away") / path, Path("data/raw") / path)
+        fill(Path("data/more") / Path(path).with_suffix(""), 2)  # and new ones come, among which they would be drawn
+        for index in range(2):
+            shutil.move(
+                Path("data/more") / Path(path).with_suffix("") / f"{index}.png",
+                Path("data/raw") / f"{path}{index}.png",
+            )
+    prepare.main()
+    last = {row["path"]: row["split"] for row in records.read_csv(layout.MANIFEST)}
+    assert {path: last[path] for path in first} == first

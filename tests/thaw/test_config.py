@@ -154,7 +154,7 @@ def test_every_file_of_a_group_counts_for_the_digest_and_no_other_does(project: 
     for file in files:
         text = file.read_text(encoding="utf-8")
         file.write_text(text + "# changed\n", encoding="utf-8")
-        on_demand = file.relative_to(layout.CONF).parts[0] in ("experiment", "hydra", "sweep.yaml")
+        on_demand = file.relative_to(layout.CONF).parts[0] in ("experiment", "hydra", "sweep.yaml", "chosen.yaml")
         assert (config.digest(layout.CONF) == start) == on_demand, file
         file.write_text(text, encoding="utf-8")
     (layout.CONF / "phase2" / "mine.yaml").write_text("epochs: 1\n")
@@ -224,7 +224,7 @@ def test_the_command_says_what_it_is_for(project: Path) -> None:
     before = layout.PARAMS.read_bytes()
     done = command("-m", "thaw.config", "--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("python -m thaw.config [group=option …]")
+    assert done.stdout.startswith("python -m thaw.config [--reset] [group=option …]")
     assert layout.PARAMS.read_bytes() == before
 
 

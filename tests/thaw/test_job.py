@@ -146,6 +146,22 @@ def test_code_that_changes_while_a_trial_runs_fails_it_and_the_next_and_leaves_n
     assert trial.finished(ran[0], trial.head()) is None
 
 
+def test_a_trial_that_dvc_composed_otherwise_fails_and_leaves_no_experiment(
+    composed: DictConfig, folder: Path, leave_experiment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def run(name: str, *_: Any, **__: Any) -> str:
+        ran.append(name)
+        leave_experiment(name, [*OVERRIDES, "phase1.epochs=7"], FIGURES, 30)  # conf/ was edited meanwhile
+        return ""
+
+    monkeypatch.setattr(trial, "run", run)
+    assert job.run(composed) == math.inf
+    assert record(folder)["failure"] == job.CHANGED
+    assert trial.finished(ran[0], trial.head()) is None
+
+
 def test_two_jobs_at_once_with_the_same_trial_run_it_once(
     composed: DictConfig, folder: Path, succeed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from thaw import likeness, splits
+from thaw import clusters, likeness
 
 THRESHOLD = 0.85
 
@@ -101,7 +101,7 @@ def test_of_very_many_equal_ones_not_all_pairs_are_named_but_all_are_held_togeth
     monkeypatch.setattr(likeness, "MANY", 2)
     found = likeness.alike(prints, THRESHOLD)
     assert len(found) < 15
-    assert splits.clusters(7, found) == [0, 0, 0, 0, 0, 0, 6]
+    assert clusters.joined(7, found) == [0, 0, 0, 0, 0, 0, 6]
 
 
 def test_a_text_that_is_no_fingerprint_is_an_error() -> None:

@@ -1,4 +1,6 @@
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def test_images_that_look_alike_and_groups_go_together(data: schema.Data) -> Non
         assert division.splits[20:30] == division.splits[:10]
         assert len(set(division.splits[30:])) == 1
         assert division.repeated() == {"clusters": 10, "images": 20, "largest": 2}
-        assert partition.leaks(found, division) == []
+        assert division.leaks == []
         assert division.random_leaks > 0
 
 
@@ -54,7 +56,7 @@ def test_likeness_can_be_left_aside_but_equal_bytes_cannot(data: schema.Data) ->
     data.near_duplicates = False
     found = [*samples(), sample(0, "cat"), sample(80, "cat", like=1)]
     division = partition.divide(found, data, {})
-    assert division.copies == [(0, 20)]
+    assert division.clusters == [*range(20), 0, 21]
     assert division.splits[0] == division.splits[20]
 
 
@@ -118,3 +120,60 @@ def test_the_copies_are_listed_by_cluster(data: schema.Data) -> None:
         ("1", "cat/81.png"),
     ]
     assert len({row["split"] for row in rows}) == 1
+
+
+def test_the_memory_keeps_images_that_are_absent_and_forgets_those_that_were_given_a_split(data: schema.Data) -> None:
+    found = samples(40)
+    partition.write(found, first := partition.divide(found, data, {}), data)
+    known = partition.remembered(data)
+    assert len(known) == 40
+    some = found[:30]
+    partition.write(some, partition.divide(some, data, partition.remembered(data)), data)
+    assert partition.remembered(data) == known
+    assert partition.divide(found, data, partition.remembered(data)).splits == first.splits
+    found[first.splits.index("train")].split = "test"
+    partition.write(found, partition.divide(found, data, partition.remembered(data)), data)
+    assert found[first.splits.index("train")].sha256[:16] not in partition.remembered(data)
+
+
+def test_a_look_alike_of_a_given_test_image_is_not_trained_on(data: schema.Data) -> None:
+    found = samples(40)
+    found += [sample(number, "cat", like=number - 80) for number in range(80, 84)]  # like the images 0 to 3
+    for index in range(4):
+        found[index].split = "test"
+    for seed in range(5):
+        data.seed = seed
+        division = partition.divide(found, data, {})
+        assert division.splits[40:] == ["test"] * 4
+        assert division.leaks == []
+        assert list(partition.warnings(found, division))
+
+
+def test_data_sets_are_remembered_side_by_side(data: schema.Data) -> None:
+    def place(found: list[Sample], **changes: Any) -> list[str]:
+        settings = dataclasses.replace(data, **changes)
+        division = partition.divide(found, settings, partition.remembered(settings))
+        partition.write(found, division, settings)
+        return division.splits
+
+    first, grown = samples(20), samples(60)
+    place(first)
+    old = place(grown)  # the new ones lie otherwise than if all had come at once
+    others = [sample(number, ("cow", "pig")[number % 2]) for number in range(100, 140)]
+    other = place(others, val=0.3)
+    same_shares = place(others)
+    assert place(grown, seed=1) != old
+    assert (place(grown), place(others, val=0.3), place(others)) == (old, other, same_shares)
+    assert partition.remembered(data).keys() >= {each.sha256[: partition.HEX] for each in (*grown, *others)}
+    # Without the memory they lie elsewhere, so that it is the memory that keeps them.
+    layout.MEMORY.unlink()
+    assert place(grown) != old
+
+
+def test_a_memory_of_other_images_is_not_blamed(data: schema.Data) -> None:
+    place = partition.divide(samples(20), data, {})
+    partition.write(samples(20), place, data)
+    few = [sample(number, ("cow", "pig")[number % 2]) for number in range(100, 104)]
+    with pytest.raises(ValueError, match="expected at least") as caught:
+        partition.divide(few, data, partition.remembered(data))
+    assert layout.MEMORY.name not in str(caught.value)

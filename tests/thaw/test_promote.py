@@ -152,5 +152,6 @@ def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pyt
     assert Path("conf/experiment/lr_0_0001_depth_20.yaml").is_file()
     steps = capsys.readouterr().out
     assert "python -m thaw.config +experiment=lr_0_0001_depth_20 && dvc repro" in steps
-    assert "git add conf/experiment/lr_0_0001_depth_20.yaml data/splits.json params.yaml dvc.lock metrics" in steps
+    kept = "data/splits.json conf/chosen.yaml params.yaml dvc.lock metrics"
+    assert f"git add conf/experiment/lr_0_0001_depth_20.yaml {kept}" in steps
     assert sweep_table.read(finished_sweep)

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from thaw import splits
+from thaw import clusters, leaks, splits
 
 
 def contents_of(name: str, count: int) -> list[str]:
@@ -49,7 +49,7 @@ def test_equal_bytes_stay_together_and_their_copies_count() -> None:
     contents, labels = data_set(cat=100, dog=100)
     contents, labels = contents + contents[:30] * 2, labels + labels[:30] * 2
     divided = splits.draw(contents, labels, val=0.2, test=0.2, seed=3)
-    assert splits.leaks(contents, divided) == {"train_val": 0, "train_test": 0, "val_test": 0}
+    assert leaks.contents(contents, divided) == {"train_val": 0, "train_test": 0, "val_test": 0}
     cells = Counter(zip(labels, divided, strict=True))
     assert abs(cells["cat", "test"] - 0.2 * 160) <= 1.5
     assert abs(cells["cat", "val"] - 0.2 * 160) <= 1.5
@@ -65,7 +65,7 @@ def test_one_content_with_many_copies_does_not_overfill_a_split() -> None:
 def test_a_content_with_two_labels_goes_to_train() -> None:
     contents, labels = data_set(cat=20, dog=20)
     contents[20:26] = contents[:6]
-    assert splits.conflicts(contents, labels) == set(contents[:6])
+    assert clusters.conflicts(contents, labels) == set(contents[:6])
     for seed in range(5):
         divided = splits.draw(contents, labels, val=0.3, test=0.3, seed=seed)
         assert set(divided[:6]) == set(divided[20:26]) == {"train"}
@@ -86,7 +86,7 @@ def test_100_times_500_images_added_to_2000_move_no_old_one_and_keep_the_shares(
         known = dict(zip(shuffled[:2000], old, strict=True))
         new = draw(shuffled, own, links=links, known=known)
         assert [after for before, after in zip(old, new, strict=False) if before] == [split for split in old if split]
-        assert splits.across(links, new) == []
+        assert leaks.pairs(new, links) == []
         for divided in (old, new):
             cells = Counter(zip(own, divided, strict=False))
             for label in sizes:
@@ -116,7 +116,7 @@ def test_what_belongs_together_goes_together_and_fills_no_split_up() -> None:
     links = [(0, 50), (50, 120), (7, 8), *((130, other) for other in range(131, 170))]
     for seed in range(10):
         divided = splits.draw(contents, labels, val=0.15, test=0.15, seed=seed, links=links)
-        assert splits.across(links, divided) == []
+        assert leaks.pairs(divided, links) == []
         cells = Counter(zip(labels, divided, strict=True))
         for label in ("cat", "dog"):
             assert abs(cells[label, "val"] - 15) <= 0.5
@@ -135,8 +135,8 @@ def test_new_images_join_the_old_ones_they_belong_to_and_stay_out_between_two_sp
     assert divided[:80] == old
     assert divided[80:85] == ["test", "test", "", "", "train"]
     assert divided[85] == divided[86] != ""
-    assert splits.across(links, divided) == []
-    assert splits.leaks(more, divided) == {"train_val": 0, "train_test": 0, "val_test": 0}
+    assert leaks.pairs(divided, links) == []
+    assert leaks.contents(more, divided) == {"train_val": 0, "train_test": 0, "val_test": 0}
 
 
 def test_links_between_old_images_that_were_not_known_move_them_rather_than_leak() -> None:
@@ -168,35 +168,30 @@ def test_a_second_label_for_the_same_bytes_leaves_an_old_test_image_out_and_neve
     assert divided == [*old, "train"]
 
 
-def test_a_group_is_a_key_and_an_empty_key_is_none() -> None:
-    assert splits.same(["a", "", "b", "a", "", "a"]) == [(0, 3), (0, 5)]
-
-
-def test_clusters_join_links_that_share_an_image() -> None:
-    assert splits.clusters(6, [(0, 3), (3, 5), (1, 2)]) == [0, 1, 1, 0, 4, 0]
-
-
-def test_the_leaks_of_a_random_split_are_those_of_drawing_each_image_by_itself() -> None:
-    whole = [0] * 3 + [3] * 2 + [5]
-    chance = np.random.default_rng(0)
-    counts = []
-    for _ in range(4000):
-        drawn = chance.choice(["train", "val", "test"], size=6, p=[0.6, 0.3, 0.1])
-        trained = {cluster for cluster, split in zip(whole, drawn, strict=True) if split == "train"}
-        counts.append(
-            sum(cluster in trained and split != "train" for cluster, split in zip(whole, drawn, strict=True))
-        )
-    assert splits.expected_leaks(whole, val=0.3, test=0.1) == pytest.approx(np.mean(counts), abs=0.1)
-
-
 def test_a_class_with_too_few_distinct_images_is_an_error_that_names_it() -> None:
     contents, labels = data_set(cat=5, dog=2)
-    with pytest.raises(ValueError, match=r"class dog: expected at least 3 distinct images.*received 2;"):
+    with pytest.raises(ValueError, match=r"class dog: expected at least 3 distinct images.*received 2 \(3 images"):
         splits.draw([*contents, contents[-1]], [*labels, "dog"], val=0.2, test=0.2, seed=0)
     contents, labels = data_set(cat=5, dog=4)
     contents[5:7] = contents[:2]
     with pytest.raises(ValueError, match=r"class dog.*received 2 and 2 that other classes have too"):
         splits.draw(contents, labels, val=0.2, test=0.2, seed=0)
+
+
+def test_an_error_does_not_count_images_that_are_alike_as_many() -> None:
+    contents, labels = data_set(cat=9, dog=4)
+    with pytest.raises(ValueError, match=r"class dog.* 3 distinct images, one for each split, received 1 \(4 images"):
+        splits.draw(contents, labels, val=0.2, test=0.2, seed=0, links=[(9, 10), (10, 11), (11, 12)])
+
+
+def test_an_error_says_where_the_memory_keeps_the_images_of_a_class() -> None:
+    contents, labels = data_set(cat=9, dog=6)
+    known = dict.fromkeys(contents[9:], "train")
+    message = (
+        r"class dog: expected at least 2 distinct images, free to go to test and val, received 0 beside 6 in train"
+    )
+    with pytest.raises(ValueError, match=message + r", where data/splits\.json has them"):
+        splits.draw(contents, labels, val=0.2, test=0.2, seed=0, known=known)
 
 
 def test_splits_that_came_as_folders_are_kept() -> None:
@@ -225,7 +220,93 @@ def test_nothing_given_means_all_is_drawn() -> None:
     assert sources == {"train": "drawn", "val": "drawn", "test": "drawn"}
 
 
-def test_leaks_count_the_contents_that_two_splits_share() -> None:
-    contents = ["a", "a", "a", "b", "c", "c"]
-    divided = ["train", "val", "val", "val", "train", "test"]
-    assert splits.leaks(contents, divided) == {"train_val": 1, "train_test": 1, "val_test": 0}
+def test_what_belongs_to_a_given_test_image_goes_there_with_it_and_all_else_is_drawn() -> None:
+    contents, labels = data_set(cat=40, dog=40)
+    groups = [f"person {index % 8}" for index in range(80)]
+    given = ["test" if index in (0, 1) else "" for index in range(80)]
+    divided, sources = splits.complete(contents, labels, given, val=0.25, test=0.2, seed=0, keys=[groups])
+    assert sources == {"train": "drawn", "val": "drawn", "test": "folder"}
+    of = {group: {divided[index] for index in range(80) if groups[index] == group} for group in groups}
+    assert of["person 0"] == of["person 1"] == {"test"}
+    assert all(len(found) == 1 for found in of.values())
+    assert sum(split == "test" for split in divided) == 20
+    assert 0 < sum(split == "val" for split in divided) < 30
+
+
+def test_what_hangs_on_a_given_test_image_by_way_of_others_goes_there_too() -> None:
+    contents, labels = data_set(cat=40, dog=40)
+    given = ["val" if index == 7 else "" for index in range(80)]
+    chain = [(7, 8), (8, 9), (9, 60)]
+    divided, _ = splits.complete(
+        [*contents, contents[60]], [*labels, "dog"], [*given, ""], val=0.2, test=0.2, seed=0, links=chain
+    )
+    assert {divided[index] for index in (7, 8, 9, 60, 80)} == {"val"}
+    assert divided.count("val") == 5
+
+
+def test_where_given_splits_tear_a_group_they_are_kept_and_what_else_belongs_to_it_is_left_out() -> None:
+    contents, labels = data_set(cat=40, dog=40)
+    groups = ["torn" if index in (0, 1, 2, 3) else "" for index in range(80)]
+    for split in ("train", "val"):
+        given = ["test", split, *[""] * 78]
+        divided, _ = splits.complete(contents, labels, given, val=0.2, test=0.2, seed=0, keys=[groups])
+        assert divided[:4] == ["test", split, "", ""]
+        assert splits.LEFT_OUT not in divided[4:]
+
+
+def test_training_images_that_hang_on_given_test_images_are_not_drawn_for_validation() -> None:
+    contents, labels = data_set(cat=40)
+    given = ["train"] * 30 + ["test"] * 10
+    links = [(index, 30) for index in range(10)]
+    for seed in range(5):
+        divided, _ = splits.complete(contents, labels, given, val=0.3, test=0.3, seed=seed, links=links)
+        assert set(divided[:10]) == {"train"}
+        assert divided[10:30].count("val") == 9
+        assert divided[30:] == ["test"] * 10
+
+
+def test_a_group_holds_together_where_its_first_image_is_left_out_or_new() -> None:
+    contents, labels = data_set(cat=40, dog=40)
+    old = splits.draw(contents, labels, val=0.2, test=0.2, seed=0)
+    known = dict(zip(contents, old, strict=True))
+    tested = old.index("test")
+    # The first of the group has two labels, so it is left out; the others must not be parted by that.
+    assert labels[tested] == "cat"
+    groups = ["one" if index == tested or index >= 80 else "" for index in range(87)]
+    more, own = [*contents, contents[tested], *contents_of("new", 6)], [*labels, *["dog"] * 7]
+    divided = splits.draw(more, own, val=0.2, test=0.2, seed=0, keys=[groups], known=known)
+    assert divided[tested] == divided[80] == splits.LEFT_OUT
+    assert divided[81:] == ["test"] * 6
+    # A new image comes first: the old ones of its group, which was not known, still are one unit.
+    trained = old.index("train")
+    groups = ["one", *["one" if index in (trained, tested) else "" for index in range(80)]]
+    divided = splits.draw(
+        ["f" * 64, *contents], ["cat", *labels], val=0.2, test=0.2, seed=0, keys=[groups], known=known
+    )
+    assert len({divided[0], divided[trained + 1], divided[tested + 1]}) == 1
+    assert divided[0] != splits.LEFT_OUT
+
+
+@pytest.mark.parametrize("trial", range(30))
+def test_no_two_images_that_belong_together_are_drawn_into_two_splits(trial: int) -> None:
+    chance = np.random.default_rng(trial)
+    contents, labels = data_set(cat=150, dog=100, owl=50)
+    order = chance.permutation(300)
+    contents, labels = [contents[i] for i in order], [labels[i] for i in order]
+    contents[:20] = contents[100:120]  # with another label, some of them
+    groups = [f"{number}" if number < 40 else "" for number in chance.integers(150, size=300)]
+    links = [(int(one), int(other)) for one, other in chance.integers(300, size=(30, 2)) if one != other]
+    given = [("test", "val", "train")[number] if number < 3 else "" for number in chance.integers(60, size=300)]
+    if trial % 2:
+        given = ["" if split == "val" else split for split in given]
+    known = dict(
+        zip(contents, chance.choice(["train", "val", "test", ""], size=300, p=[0.2, 0.05, 0.05, 0.7]), strict=True)
+    )
+    divided, _ = splits.complete(
+        contents, labels, given, val=0.2, test=0.2, seed=trial, keys=[groups], links=links, known=known
+    )
+    assert all(split == own or own in ("train", "") for own, split in zip(given, divided, strict=True))
+    assert all(split != splits.LEFT_OUT for own, split in zip(given, divided, strict=True) if own)
+    for one, other in leaks.pairs(divided, links, [contents, groups]):
+        assert given[one] != "" != given[other], "only what was given may be torn"
+    assert divided.count(splits.LEFT_OUT) < 100

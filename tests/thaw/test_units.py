@@ -5,22 +5,8 @@ import pytest
 from thaw import layout, units
 
 
-def test_groups_copies_and_the_same_bytes_link_transitively() -> None:
-    names = ("path", "sha256", "group")
-    rows = [
-        ("a", "1", ""),
-        ("b", "2", "x"),
-        ("c", "1", "x"),
-        ("d", "3", ""),
-        ("e", "4", "y"),
-        ("f", "5", ""),
-        ("g", "6", ""),
-    ]
-    copies = [{"path": "b", "cluster": "1"}, {"path": "d", "cluster": "1"}, {"path": "e", "cluster": "2"}]
-    found = units.read([dict(zip(names, row, strict=True)) for row in rows], copies)
-    # a and c have the same bytes, b and c the group, b and d are alike; a keyless image is alone
-    assert [found.index(unit) for unit in found] == [0, 0, 0, 0, 4, 5, 6]
-    assert units.of(["", "", ""]) == [0, 1, 2]
+def test_images_are_of_one_unit_by_the_number_in_the_manifest_and_alone_without() -> None:
+    assert units.read([{"unit": unit} for unit in ("", "2", "1", "2", "", "1")]) == [0, 1, 2, 1, 4, 2]
 
 
 def test_an_image_is_leaked_if_its_unit_was_learnt_from_or_chosen_by() -> None:
