@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thaw import config, layout, promote, records, sweep_table, threads, trial
+from thaw import chosen, config, layout, promote, records, sweep_table, threads, trial
 
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "phase2.epochs=1", "tracking.enabled=false")
 NAME = "rate=0.0001,depth=20-00000002"
@@ -155,3 +155,15 @@ def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pyt
     kept = "data/splits.json conf/chosen.yaml params.yaml dvc.lock metrics"
     assert f"git add conf/experiment/lr_0_0001_depth_20.yaml {kept}" in steps
     assert sweep_table.read(finished_sweep)
+
+
+def test_what_is_remembered_neither_hinders_a_promotion_nor_gets_into_what_is_promoted(finished_sweep: Path) -> None:
+    remembered = ["image=px96", "phase2.epochs=9", "evaluate.suspects=5"]
+    chosen.write(remembered, layout.CONF)
+    promote.write("chosen", *promote.find(NAME))
+    (params,) = trial.files(NAME, [layout.PARAMS.as_posix()])
+    now = chosen.add(remembered, ["+experiment=chosen"], layout.CONF)
+    assert now == ["image=px96", "evaluate.suspects=5", "+experiment=chosen"]
+    composed, ran = yaml.safe_load(config.compose((), now)), yaml.safe_load(params)
+    for group in ("data", "image", "augment", "backbone", "head", "phase1", "phase2"):
+        assert composed[group] == ran[group]
