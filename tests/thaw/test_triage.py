@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from thaw import config, formats, layout, likeness, memo, schema, splits, triage
+from thaw import clusters, config, formats, layout, likeness, memo, schema, triage
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 24, 18
@@ -387,7 +387,7 @@ def test_real_photographs_are_all_taken_and_their_conflicts_found() -> None:
     outcome = read(shared("trashnet"))
     assert (len(outcome.samples), outcome.findings, len(outcome.classes)) == (2527, [], 6)
     contents = [sample.sha256 for sample in outcome.samples]
-    assert len(splits.conflicts(contents, [sample.label for sample in outcome.samples])) == 3
+    assert len(clusters.conflicts(contents, [sample.label for sample in outcome.samples])) == 3
 
 
 def test_a_real_data_set_with_its_own_splits_is_recognised() -> None:
