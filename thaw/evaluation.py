@@ -112,11 +112,8 @@ def _write_report(
     }
     kept = _kept_start(records.read_json(layout.metrics("phase2_finetune")))
     report.curves_picture(histories, layout.CURVES, kept=kept)
-    rows = records.read_csv(layout.MANIFEST)
-    counts = {
-        split: {name: sum(row["split"] == split and row["label"] == name for row in rows) for name in classes}
-        for split in layout.SPLITS
-    }
+    per_class = records.read_json(layout.metrics("prepare"))["per_class"]
+    counts = {split: {row["class"]: row[split] for row in per_class} for split in layout.SPLITS}
     report.write_html(
         layout.REPORT,
         classes=classes,

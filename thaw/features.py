@@ -105,7 +105,8 @@ def leave(inputs: Inputs, classifier: model.Classifier, train: images.Images, va
         seed: of the division of the training images into parts that are left out in turn.
     """
     rows, count = clean(inputs.train), len(classifier.card.classes)
-    np.save(layout.out_of_sample("train"), out_of_sample.probabilities(rows, train.labels, count, seed))
+    unseen = out_of_sample.probabilities(rows, train.labels, count, seed, train.units)
+    np.save(layout.out_of_sample("train"), unseen)
     np.save(layout.out_of_sample("val"), out_of_sample.trained(clean(inputs.val), len(val), classifier.head))
     some = depth.sample(train.labels, images.clusters(train))
     # The head learns from the same images that are neighbours, or it would win by their number.

@@ -4,7 +4,7 @@ The model is a ridge regression of the classes on phase 1's pooled features. All
 them, so one pass adds up the sums of each fold, and a fold's model is solved from those of the others.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ CHUNK = 1024  # images in memory at once
 SHARPNESS = np.geomspace(0.5, 50, 100)
 
 
-def probabilities(rows: Rows, labels: Labels, classes: int, seed: int) -> NDArray[np.float32]:
+def probabilities(
+    rows: Rows, labels: Labels, classes: int, seed: int, units: Sequence[str] = ()
+) -> NDArray[np.float32]:
     """Cross-validated probabilities.
 
     Args:
@@ -28,14 +30,15 @@ def probabilities(rows: Rows, labels: Labels, classes: int, seed: int) -> NDArra
         labels: (n,) indices of classes.
         classes: how many there are.
         seed: of the division into ``FOLDS`` parts, each of which is left out once.
+        units: a word for each image; those with the same word are left out together, an empty one is alone. A copy in
+            another part would know the label, also where it is wrong.
 
     Returns:
-        (n, classes), rows that sum to 1.
+        (n, classes), rows that sum to 1. Where all images of a class are left out together, they are equal: of a class
+        that a model has not seen it can say nothing.
     """
     count = len(labels)
-    shuffled = np.random.default_rng(seed).permutation(count)
-    fold = np.empty(count, np.int64)
-    fold[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(count) % FOLDS  # stratified
+    fold = _folds(labels, units, seed)
     models = _models(rows, labels, classes, fold)
     scores = np.zeros((count, classes))
     for chunk in _chunks(count):
@@ -43,8 +46,31 @@ def probabilities(rows: Rows, labels: Labels, classes: int, seed: int) -> NDArra
         for number, (weights, offset) in enumerate(models):
             out = fold[chunk] == number
             scores[chunk[out]] = features[out] @ weights + offset
-    losses = [-np.log(softmax(scores * scale)[np.arange(count), labels] + 1e-12).mean() for scale in SHARPNESS]
-    return softmax(scores * SHARPNESS[int(np.argmin(losses))]).astype(np.float32)
+    _, each, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    together = np.unique(each * FOLDS + fold, return_counts=True)
+    unseen = np.isin(each * FOLDS + fold, together[0][together[1] == sizes[together[0] // FOLDS]])
+    if unseen.all():
+        return np.full((count, classes), 1 / classes, np.float32)
+    losses = [
+        -np.log(softmax(scores * scale)[np.arange(count), labels] + 1e-12)[~unseen].mean() for scale in SHARPNESS
+    ]
+    found = softmax(scores * SHARPNESS[int(np.argmin(losses))]).astype(np.float32)
+    found[unseen] = 1 / classes
+    return found
+
+
+def _folds(labels: Labels, units: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """The part that each image is in, (n,): units whole, every class spread evenly, the largest units first."""
+    count = len(labels)
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(units), start=count) if word}
+    unit = np.array([numbers.get(word, index) for index, word in enumerate(units or [""] * count)], np.int64)
+    _, unit, sizes = np.unique(unit, return_inverse=True, return_counts=True)
+    shuffled = np.random.default_rng(seed).permutation(count)
+    first = shuffled[np.sort(np.unique(unit[shuffled], return_index=True)[1])]  # of each unit one, in a drawn order
+    ordered = first[np.lexsort((-sizes[unit[first]], labels[first]))]
+    fold = np.empty(len(first), np.int64)
+    fold[unit[ordered]] = np.arange(len(first)) % FOLDS
+    return fold[unit]
 
 
 def _models(

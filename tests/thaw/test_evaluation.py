@@ -79,6 +79,8 @@ def written(split: images.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     rows = [{"path": name, "label": name.split("/")[0], "split": "test"} for name in split.names]
     records.write_csv(layout.MANIFEST, ["path", "label", "split"], rows)
+    per_class = [{"class": name, "train": 2, "val": 1, "test": 4} for name in CLASSES]
+    records.write_json(layout.metrics("prepare"), {"per_class": per_class})
     for stage, folder in (("phase1_head", layout.PHASE1), ("phase2_finetune", layout.PHASE2)):
         folder.mkdir(parents=True)
         (folder / model.WEIGHTS).write_bytes(stage.encode())
