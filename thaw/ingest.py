@@ -20,6 +20,7 @@ DROPPINGS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "i
 # Hidden folders that may hold pictures, and are no classes.
 HIDDEN = {".cache", ".git", ".dvc", ".ipynb_checkpoints", ".thumbnails", ".thumbs", ".trash", ".trashes"}
 ENDINGS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+NAMED = 5  # pairs of labels in a line
 SEPARATORS = ",;|"  # between several labels, as tables write them
 
 
@@ -64,10 +65,9 @@ def find(raw: str, nested: bool) -> Found:
     found.classes = _classes(root, depth, nested, folders, files)
     check_labels(raw, found.classes)
     if found.linked:
-        first, others = min(found.linked), f" and {len(found.linked) - 1:,} more" if len(found.linked) > 1 else ""
         progress.warn(
-            f"{root}: {first}{others} is a link to a folder; DVC does not look behind it, so run "
-            "`dvc repro --force prepare` when images change there"
+            f"{root}: expected folders, received links to folders ({len(found.linked):,}, first {min(found.linked)}); they "
+            "are followed, but DVC does not look behind them: run `dvc repro --force prepare` when images change there"
         )
     for path in files:
         name = printable(path)
@@ -201,7 +201,7 @@ def check_labels(raw: str, labels: Sequence[str]) -> None:
     Raises:
         ValueError: two differ by what nobody sees, or they are lists of several labels.
     """
-    unseen, spelt = dict[str, str](), dict[str, str]()
+    unseen, spelt, doubtful = dict[str, str](), dict[str, str](), list[str]()
     for label in sorted(labels):
         plain = " ".join(unicodedata.normalize("NFC", label).split())
         if (other := unseen.setdefault(plain, label)) != label:
@@ -211,10 +211,13 @@ def check_labels(raw: str, labels: Sequence[str]) -> None:
             )
         word = " ".join(plain.casefold().replace("_", " ").replace("-", " ").split())
         if word and (other := spelt.setdefault(word, label)) != label:
-            progress.warn(
-                f"{raw}: the labels {other!r} and {label!r} differ only by case, blanks, hyphens or underscores; they "
-                "are two classes: spell them alike if they mean the same"
-            )
+            doubtful.append(f"{other!r} and {label!r}")
+    if doubtful:
+        shown = ", ".join(doubtful[:NAMED]) + f" and {len(doubtful) - NAMED:,} more" * (len(doubtful) > NAMED)
+        progress.warn(
+            f"{raw}: labels differ only by case, blanks, hyphens or underscores: {shown}; each is a class of its own: "
+            "spell them alike if they mean the same"
+        )
     words = Counter(word for label in labels for word in _words(label))
     lists = {label: found for label in labels if len(found := _words(label)) > 1}
     # A name may hold a comma; words that come again, alone or in other lists, are labels.

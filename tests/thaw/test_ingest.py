@@ -103,7 +103,7 @@ def test_links_are_followed_wherever_they_lead_and_loops_are_refused(
     listed = findings(found)
     assert listed["cat/gone.png"] == listed["cat/self.png"] == ("link", "a broken link")
     assert listed["cat/up"] == listed["cow/back"] == ("link", "a link to a folder that it lies in")
-    assert "is a link to a folder" in " ".join(capsys.readouterr().err.split())
+    assert "links to folders (2, first cow)" in " ".join(capsys.readouterr().err.split())
 
 
 def test_all_folders_of_classes_may_be_links_and_so_may_those_of_splits(root: Path, tmp_path: Path) -> None:
