@@ -66,8 +66,8 @@ def find(raw: str, nested: bool) -> Found:
     check_labels(raw, found.classes)
     if found.linked:
         progress.warn(
-            f"{root}: expected folders, received links to folders ({len(found.linked):,}, first {min(found.linked)}); they "
-            "are followed, but DVC does not look behind them: run `dvc repro --force prepare` when images change there"
+            f"{root}: expected folders, received links to folders ({len(found.linked):,}, first {min(found.linked)}); "
+            "they are followed, but DVC does not look behind them: run `dvc repro --force prepare` when images change there"
         )
     for path in files:
         name = printable(path)
