@@ -67,7 +67,7 @@ def find(raw: str, nested: bool) -> Found:
     if found.linked:
         progress.warn(
             f"{root}: expected folders, received links to folders ({len(found.linked):,}, first {min(found.linked)}); "
-            "they are followed, but DVC does not look behind them: run `dvc repro --force prepare` when images change there"
+            "they are followed, but DVC does not look there: run `dvc repro --force prepare` when they change"
         )
     for path in files:
         name = printable(path)

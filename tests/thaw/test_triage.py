@@ -394,3 +394,12 @@ def test_a_real_data_set_with_its_own_splits_is_recognised() -> None:
     outcome = read(shared("hymenoptera"))
     counts = {split: sum(sample.split == split for sample in outcome.samples) for split in ("train", "val", "test")}
     assert counts == {"train": 244, "val": 153, "test": 0}
+
+
+def test_a_class_the_folder_of_which_cannot_be_entered_stops_the_stage(root: Path) -> None:
+    (root / "cow").symlink_to("nowhere")
+    data = settings(root)
+    outcome = triage.read(data)
+    assert listed(outcome)["cow"] == ["few quarantined", "link quarantined"]
+    with pytest.raises(ValueError, match=r"^cow: a class of 0 usable images, .* \(a broken link\)"):
+        triage.check(outcome, replace(data, max_bad_share=1))
