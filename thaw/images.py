@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +52,8 @@ def read(raw: str, split: str) -> Images:
     root = layout.images_root(raw)
     if not root.is_dir():
         raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
-    return _splits(root, records.sha256(layout.MANIFEST), tuple(classes()))[split]
+    found = _splits(root, records.sha256(layout.MANIFEST), tuple(classes()))[split]
+    return Images(**{name: copy(value) for name, value in vars(found).items()})  # who changes it changes the own one
 
 
 @lru_cache(maxsize=1)

@@ -57,6 +57,8 @@ def test_the_manifest_is_read_once_for_all_splits_until_it_changes(raw: Path, mo
     assert [len(images.read(str(raw), split)) for split in ("train", "val", "test")] == [5, 2, 0]
     assert times == [layout.MANIFEST]
     assert train.units == ["1", "", "", "", "1"]
+    train.labels[:] = 0
+    assert images.read(str(raw), "train").labels.tolist() == [0, 1, 2, 0, 1]
     text = layout.MANIFEST.read_text()
     layout.MANIFEST.write_text(text.replace(",train,", ",tests,", 1).replace("tests", "test", 1))
     assert [len(images.read(str(raw), split)) for split in ("train", "val", "test")] == [4, 2, 1]
