@@ -146,17 +146,16 @@ def _leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, An
     """Write an experiment of the current commit into git, and into DVC's cache what the commit does not hold."""
     labels = np.arange(40) % 2
     rows = [
-        {"path": f"{i}.png", "sha256": f"{i:064}", "label": "ab"[label], "split": "val", "group": ""}
+        {"path": f"{i}.png", "sha256": f"{i:064}", "label": "ab"[label], "split": "val", "unit": ""}
         for i, label in enumerate(labels)
     ]
     answers = np.where(np.arange(40) < right, labels, 1 - labels)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
         records.write_csv(made / layout.MANIFEST.name, list(rows[0]), rows)
-        records.write_csv(made / layout.COPIES.name, ["path", "cluster"], [])
         records.write_json(made / layout.CLASSES.name, {"classes": ["a", "b"]})
         np.save(made / layout.validation(made).name, np.eye(2, dtype=np.float32)[answers])
-        prepared = keep_in_cache([made / path.name for path in (layout.MANIFEST, layout.COPIES, layout.CLASSES)])
+        prepared = keep_in_cache([made / path.name for path in (layout.MANIFEST, layout.CLASSES)])
         trained = keep_in_cache([made / layout.validation(made).name])
         committed = made / "committed"
         lock = {"prepare": {"outs": [{"md5": prepared}]}, "phase2_finetune": {"outs": [{"md5": trained}]}}

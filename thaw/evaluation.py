@@ -1,6 +1,5 @@
 """The test: what the models of both phases say of every test image, once, and what that is worth."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -163,8 +162,8 @@ def _write_report(
     }
     kept = _kept_start(records.read_json(layout.metrics("phase2_finetune")))
     report.curves_picture(histories, layout.CURVES, kept=kept)
-    cells = Counter((row["split"], row["label"]) for row in manifest)
-    counts = {split: {name: cells[split, name] for name in classes} for split in layout.SPLITS}
+    per_class = records.read_json(layout.metrics("prepare"))["per_class"]
+    counts = {split: {row["class"]: row[split] for row in per_class} for split in layout.SPLITS}
     report.write_html(
         layout.REPORT,
         classes=classes,

@@ -106,7 +106,7 @@ def leave(inputs: Inputs, classifier: model.Classifier, train: images.Images, va
         seed: of the division of the training images into parts that are left out in turn.
     """
     rows, count = clean(inputs.train), len(classifier.card.classes)
-    unfitted = out_of_sample.probabilities(rows, train.labels, count, seed)
+    unfitted = out_of_sample.probabilities(rows, train.labels, count, seed, train.units)
     out_of_sample.save(layout.out_of_sample("train"), unfitted, len(train), count)
     by_head = out_of_sample.trained(clean(inputs.val), len(val), classifier.head)
     out_of_sample.save(layout.out_of_sample("val"), by_head, len(val), count)

@@ -12,7 +12,7 @@ REMEDIES = {
     "too_large": "make it smaller, or raise data.max_pixels if it is what it should be",
     "unreadable": "see to it that it can be read, or remove it",
     "missing": "put the file there, or remove its row",
-    "link": "put a copy in place of the link",
+    "link": "put what it should lead to in place of the link, or remove it",
     "misplaced": "move it into its class folder if it is an image; data.nested=true takes folders in class folders",
     "name": "rename it",
     "few": "add images, remove the class, or set data.min_per_class",

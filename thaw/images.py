@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -25,6 +28,7 @@ class Images:
     hashes: list[str]  # hex sha256 of the files that are read
     labels: np.ndarray  # (n,) int64, indices into the class list
     weights: np.ndarray | None = None  # (n,) float32, in the loss, as a table of images may give them; None: all one
+    units: list[str] = field(default_factory=list)  # of each image what it must stay with, by number; empty if alone
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -48,16 +52,30 @@ def read(raw: str, split: str) -> Images:
     root = layout.images_root(raw)
     if not root.is_dir():
         raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
-    number = {name: index for index, name in enumerate(classes())}
-    rows = [row for row in records.read_csv(layout.MANIFEST) if row["split"] == split]
-    weights = np.array([row["weight"] for row in rows], np.float32)
-    return Images(
-        paths=[str(layout.converted(row["sha256"]) if row["converted"] else root / row["path"]) for row in rows],
-        names=[row["path"] for row in rows],
-        hashes=[row["converted"] or row["sha256"] for row in rows],
-        labels=np.array([number[row["label"]] for row in rows], np.int64),
-        weights=None if (weights == 1).all() else weights,
-    )
+    found = _splits(root, records.sha256(layout.MANIFEST), tuple(classes()))[split]
+    return Images(**{name: copy(value) for name, value in vars(found).items()})  # who changes it changes the own one
+
+
+@lru_cache(maxsize=1)
+def _splits(root: Path, _manifest: str, names: tuple[str, ...]) -> dict[str, Images]:
+    """All splits in one reading; the manifest's hash tells whether it is still the same."""
+    number = {name: index for index, name in enumerate(names)}
+    of: dict[str, list[dict[str, str]]] = {split: [] for split in layout.SPLITS}
+    for row in records.read_csv(layout.MANIFEST):
+        if row["split"]:
+            of[row["split"]].append(row)
+    found = {}
+    for split, rows in of.items():
+        weights = np.array([row["weight"] for row in rows], np.float32)
+        found[split] = Images(
+            paths=[str(layout.converted(row["sha256"]) if row["converted"] else root / row["path"]) for row in rows],
+            names=[row["path"] for row in rows],
+            hashes=[row["converted"] or row["sha256"] for row in rows],
+            labels=np.array([number[row["label"]] for row in rows], np.int64),
+            weights=None if (weights == 1).all() else weights,
+            units=[row["unit"] for row in rows],
+        )
+    return found
 
 
 def clusters(split: Images) -> list[str]:

@@ -3,11 +3,13 @@
 Files are found here and judged by ``thaw.triage``.
 """
 
-import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from thaw import layout, listing
+from thaw import layout, listing, progress
 from thaw.findings import Finding, Unusable
 from thaw.listing import Entry
 
@@ -15,8 +17,11 @@ LAYOUT = "expected one folder per class, or train/, val/ and test/ of such folde
 OTHER_SPLIT_NAMES = {"valid", "validation", "dev", "eval", "testing", "training"}
 # What systems and tools leave behind. Like names that begin with a dot, these are not reported, only counted.
 DROPPINGS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"}
-# A file of DVC's cache, which checked-out files are links to when cache.type is symlink: md5, two digits apart.
-DVC_OBJECT = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}$")
+# Hidden folders that may hold pictures, and are no classes.
+HIDDEN = {".cache", ".git", ".dvc", ".ipynb_checkpoints", ".thumbnails", ".thumbs", ".trash", ".trashes"}
+ENDINGS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+NAMED = 5  # pairs of labels in a line
+SEPARATORS = ",;|"  # between several labels, as tables write them
 
 
 @dataclass
@@ -28,6 +33,8 @@ class Found:
     entries: list[Entry] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     ignored: int = 0  # hidden files and what systems leave behind
+    hidden: list[Path] = field(default_factory=list)  # these, relative to the root
+    linked: list[str] = field(default_factory=list)  # folders that are links
 
 
 def find(raw: str, nested: bool) -> Found:
@@ -46,13 +53,22 @@ def find(raw: str, nested: bool) -> Found:
         classes = sorted({entry.label for entry in entries})
         if len(classes) < 2:
             raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")
+        check_labels(raw, classes)
         return Found(root, classes, entries, findings)
     if not root.is_dir():
         received = "another file" if root.exists() else "nothing there"
         raise ValueError(f"{root}: {LAYOUT}, received {received}; put the images there or set data.raw")
     files, folders, found = _walk(root)
-    depth = _depth(root, {parts[0] for parts in folders})
+    depth = _depth(root, nested, folders, files)
+    _check_hidden(found, depth, nested)
+    folders += _not_followed(found, depth)
     found.classes = _classes(root, depth, nested, folders, files)
+    check_labels(raw, found.classes)
+    if found.linked:
+        progress.warn(
+            f"{root}: expected folders, received links to folders ({len(found.linked):,}, first {min(found.linked)}); "
+            "they are followed, but DVC does not look there: run `dvc repro --force prepare` when they change"
+        )
     for path in files:
         name = printable(path)
         *above, _ = path.parts
@@ -78,15 +94,15 @@ def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
             name, is_link = folder / path.name, path.is_symlink()
             if path.name.startswith(".") or path.name.lower() in DROPPINGS:
                 found.ignored += 1
+                found.hidden.append(name)
                 continue
             try:
                 real = path.resolve(strict=True) if is_link else chain[-1] / path.name
-                if is_link and not real.is_relative_to(chain[0]) and not DVC_OBJECT.search(real.as_posix()):
-                    raise Unusable("link", "a link that leads out of the image folder")
                 if real in chain:
                     raise Unusable("link", "a link to a folder that it lies in")
                 if path.is_dir():
                     folders.append(name.parts)
+                    found.linked += [printable(name)] if is_link else []
                     visit(name, [*chain, real])
                 else:
                     files.append(name)
@@ -112,9 +128,20 @@ def printable(name: Path) -> str:
     return name.as_posix().encode("utf-8", "replace").decode()
 
 
-def _depth(root: Path, tops: set[str]) -> int:
+def _depth(root: Path, nested: bool, folders: list[tuple[str, ...]], files: list[Path]) -> int:
     """How many folders an image lies in at least: 1 for <class>/, 2 for <split>/<class>/."""
-    if not tops or not {name.lower() for name in tops} <= OTHER_SPLIT_NAMES.union(layout.SPLITS):
+    tops = {parts[0] for parts in folders}
+    named = {name for name in tops if name.lower() in OTHER_SPLIT_NAMES.union(layout.SPLITS)}
+    if others := sorted(tops - named):
+        # A class may be called train. A folder of that name with folders of images and none of its own is a split.
+        holding = {path.parts[0] for path in files if len(path.parts) == 2 and path.suffix.lower() in ENDINGS}
+        splits = (named & {parts[0] for parts in folders if len(parts) > 1}) - holding
+        if {"train", "training"} & {name.lower() for name in splits} and (len(splits) > 1 or not nested):
+            raise ValueError(
+                f"{root}: {LAYOUT}, received {others[0]}/ beside {', '.join(sorted(splits))}; move what is no split "
+                "elsewhere"
+            )
+    if others or not named:
         return 1
     wrong = sorted(tops.difference(layout.SPLITS))
     if wrong:
@@ -122,6 +149,92 @@ def _depth(root: Path, tops: set[str]) -> int:
     if "train" not in tops:
         raise ValueError(f"{root}: {LAYOUT}, received {', '.join(sorted(tops))} without train/; add train/")
     return 2
+
+
+def _check_hidden(found: Found, depth: int, nested: bool) -> None:
+    """Stop where a class or a split would be passed over because its name begins with a dot."""
+    for path in sorted(found.hidden):
+        level, name = len(path.parts), path.name.lower()
+        is_split = level < depth and name.lstrip(".") in OTHER_SPLIT_NAMES.union(layout.SPLITS)
+        if (
+            name in HIDDEN
+            or not name.startswith(".")
+            or not (is_split or level == depth or (nested and level > depth))
+        ):
+            continue
+        try:
+            inside = [
+                each.name for each in (found.root / path).iterdir() if is_split or each.suffix.lower() in ENDINGS
+            ]
+        except OSError:  # a file, or a folder that nobody can look into
+            continue
+        if inside:
+            raise ValueError(
+                f"{found.root / path}: expected names of classes and splits that do not begin with a dot, received a "
+                f"hidden folder that holds {printable(Path(min(inside)))}; rename it, or move it elsewhere"
+            )
+
+
+def _not_followed(found: Found, depth: int) -> list[tuple[str, ...]]:
+    """The classes whose folders could not be entered: they stay classes, of no images, so that they are missed.
+
+    Raises:
+        ValueError: a split could not be entered, in the place of which another would be drawn.
+    """
+    classes = []
+    for finding in found.findings:
+        path = Path(finding.path)
+        if len(path.parts) < depth:
+            raise ValueError(f"{found.root / path}: {LAYOUT}, received {finding.reason}; {finding.remedy}")
+        if len(path.parts) == depth and path.suffix.lower() not in ENDINGS:
+            classes.append(path.parts)
+    return classes
+
+
+def check_labels(raw: str, labels: Sequence[str]) -> None:
+    """Stop where labels are surely not one class each, and warn where they may be the same.
+
+    Args:
+        raw: what the labels were read from.
+        labels: distinct, in any order.
+
+    Raises:
+        ValueError: two differ by what nobody sees, or they are lists of several labels.
+    """
+    unseen, spelt, doubtful = dict[str, str](), dict[str, str](), list[str]()
+    for label in sorted(labels):
+        plain = " ".join(unicodedata.normalize("NFC", label).split())
+        if (other := unseen.setdefault(plain, label)) != label:
+            raise ValueError(
+                f"{raw}: expected labels that can be told apart, received {other!r} and {label!r}, which differ only "
+                "by blanks or the coding of accents; spell them alike"
+            )
+        word = " ".join(plain.casefold().replace("_", " ").replace("-", " ").split())
+        if word and (other := spelt.setdefault(word, label)) != label:
+            doubtful.append(f"{other!r} and {label!r}")
+    if doubtful:
+        shown = ", ".join(doubtful[:NAMED]) + f" and {len(doubtful) - NAMED:,} more" * (len(doubtful) > NAMED)
+        progress.warn(
+            f"{raw}: labels differ only by case, blanks, hyphens or underscores: {shown}; each is a class of its own: "
+            "spell them alike if they mean the same"
+        )
+    words = Counter(word for label in labels for word in _words(label))
+    lists = {label: found for label in labels if len(found := _words(label)) > 1}
+    # A name may hold a comma; words that come again, alone or in other lists, are labels.
+    again = [label for label, found in lists.items() if all(words[word] > 1 for word in found)]
+    if again and 2 * len(again) >= len(lists):
+        first = min(again)
+        raise ValueError(
+            f"{raw}: expected one label an image, received {first!r}, which looks like {len(lists[first])} labels "
+            f"({len(again):,} such); several labels an image are not supported: keep one of them, or write the "
+            f"combination without {' '.join(SEPARATORS)} if it is a class of its own"
+        )
+
+
+def _words(label: str) -> set[str]:
+    for separator in SEPARATORS[1:]:
+        label = label.replace(separator, SEPARATORS[0])
+    return {word for part in label.split(SEPARATORS[0]) if (word := part.strip(" []()'\""))}
 
 
 def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]], files: list[Path]) -> list[str]:

@@ -68,7 +68,7 @@ def suspects(
     rows = []
     for index in found:
         own, likeliest = int(labels[index]), int(np.argmax(probabilities[index]))
-        if own != likeliest:
+        if probabilities[index, likeliest] > probabilities[index, own]:
             row = {"path": names[index], "split": split, "label": classes[own], "suggested": classes[likeliest]}
             row["label_probability"] = round(float(probabilities[index, own]), 4)
             row["suggested_probability"] = round(float(probabilities[index, likeliest]), 4)

@@ -4,7 +4,7 @@ The model is a ridge regression of the classes on phase 1's pooled features. All
 them, so one pass adds up the sums of each fold, and a fold's model is solved from those of the others.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +23,69 @@ CHUNK = 1024  # images in memory at once
 SHARPNESS = np.geomspace(0.5, 50, 100)
 
 
-def probabilities(rows: Rows, labels: Labels, classes: int, seed: int) -> Iterator[NDArray[np.float32]]:
-    """Cross-validated probabilities, a chunk of images at a time, since of all at once they may not fit the memory.
+def probabilities(
+    rows: Rows, labels: Labels, classes: int, seed: int, units: Sequence[str] = ()
+) -> Iterator[NDArray[np.float32]]:
+    """Yield cross-validated probabilities, a chunk of images at a time, since those of all may not fit the memory.
 
     Args:
         rows: gives the features of some images.
         labels: (n,) indices of classes.
         classes: how many there are.
         seed: of the division into ``FOLDS`` parts, each of which is left out once.
+        units: a word for each image; those with the same word are left out together, an empty one is alone. A copy in
+            another part would know the label, also where it is wrong.
 
     Yields:
-        (b, classes), rows that sum to 1, in the images' order.
+        (b, classes), rows that sum to 1, in the images' order. Where all images of a class are left out together, they
+        are equal: of a class that a model has not seen it can say nothing.
     """
     count = len(labels)
-    shuffled = np.random.default_rng(seed).permutation(count)
-    fold = np.empty(count, np.int64)
-    fold[shuffled[np.argsort(labels[shuffled], kind="stable")]] = np.arange(count) % FOLDS  # stratified
-    models = _models(rows, labels, classes, fold)
+    fold = _folds(labels, units, seed)
+    models, unseen = _models(rows, labels, classes, fold), _all_left_out(labels, fold)
     losses = np.zeros(len(SHARPNESS))
     for chunk in _chunks(count):
-        scores, own = _scores(rows(chunk), fold[chunk], models), (np.arange(len(chunk)), labels[chunk])
+        scores, seen = _scores(rows(chunk), fold[chunk], models), ~unseen[chunk]
+        own = np.arange(len(chunk))[seen], labels[chunk][seen]
         losses += [-np.log(softmax(scores * scale)[own] + 1e-12).sum() for scale in SHARPNESS]
     sharpest = SHARPNESS[int(np.argmin(losses))]
     for chunk in _chunks(count):
-        yield softmax(_scores(rows(chunk), fold[chunk], models) * sharpest).astype(np.float32)
+        found = softmax(_scores(rows(chunk), fold[chunk], models) * sharpest).astype(np.float32)
+        found[unseen[chunk]] = 1 / classes
+        yield found
 
 
 def _scores(
     features: Floats, fold: NDArray[np.int64], models: list[tuple[NDArray[np.float64], NDArray[np.float64]]]
 ) -> NDArray[np.float64]:
-    """What each image's model, that of its fold, says of it: (b, classes)."""
+    """Return what each image's model, that of its fold, says of it: (b, classes)."""
     scores = np.empty((len(features), len(models[0][1])))
     for number, (weights, offset) in enumerate(models):
         out = fold == number
         scores[out] = features[out] @ weights + offset
     return scores
+
+
+def _all_left_out(labels: Labels, fold: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return for each image whether all of its class are in its fold, so that the fold's model knows none."""
+    _, each, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    cells, own, counts = np.unique(each * FOLDS + fold, return_inverse=True, return_counts=True)
+    lonely: NDArray[np.bool_] = (counts == sizes[cells // FOLDS])[own]
+    return lonely
+
+
+def _folds(labels: Labels, units: Sequence[str], seed: int) -> NDArray[np.int64]:
+    """The part that each image is in, (n,): units whole, every class spread evenly, the largest units first."""
+    count = len(labels)
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(units), start=count) if word}
+    unit = np.array([numbers.get(word, index) for index, word in enumerate(units or [""] * count)], np.int64)
+    _, unit, sizes = np.unique(unit, return_inverse=True, return_counts=True)
+    shuffled = np.random.default_rng(seed).permutation(count)
+    first = shuffled[np.sort(np.unique(unit[shuffled], return_index=True)[1])]  # of each unit one, in a drawn order
+    ordered = first[np.lexsort((-sizes[unit[first]], labels[first]))]
+    fold = np.empty(len(first), np.int64)
+    fold[unit[ordered]] = np.arange(len(first)) % FOLDS
+    return fold[unit]
 
 
 def _models(

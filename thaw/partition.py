@@ -82,10 +82,10 @@ def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
         where = [f"{sizes[first, split]} in {split}" for split in layout.SPLITS if sizes[first, split]]
         where += [f"{sizes[first, splits.LEFT_OUT]} left out"] if sizes[first, splits.LEFT_OUT] else []
         weightless = " of weight 0" if sizes[first, "train"] else ""
-        others = f" (and {len(missing) - 1} more classes, {', '.join(missing[1:4])}…)" if len(missing) > 1 else ""
+        others = f" (and {', '.join(missing[1:4])}{'…' * (len(missing) > 4)} too)" if len(missing) > 1 else ""
         raise ValueError(
             f"class {first}{others}: expected training images of every class, received {', '.join(where)}{weightless}"
-            "; give some of its images to train, or remove the class"
+            f"; give some of its images to train, or remove the class; {layout.QUARANTINE} lists files left out"
         )
 
 

@@ -88,12 +88,7 @@ def draw(
             barred.add(index)
     units = _units(contents, labels, links, keys, placed, sides, barred, seed)
     divided = [LEFT_OUT if index in barred else split for index, split in enumerate(placed)]
-    if shares:
-        _fill(units, labels, whole, divided, shares, for_training, again=bool(known))
-    else:
-        for unit in units:
-            for index in unit.images:
-                divided[index] = "train"
+    _fill(units, labels, whole, divided, shares, for_training, again=bool(known))
     return [split or LEFT_OUT for split in divided]
 
 
@@ -126,10 +121,9 @@ def _fill(
     for label in sorted(by_label):
         free = sorted((u for u in by_label[label] if divided[u.images[0]] is None), key=lambda unit: unit.place)
         lacking = [split for split in ("train", *shares) if not clean[label, split]]
-        if len(free) < len(lacking):
+        if shares and len(free) < len(lacking):
             own = [index for index in sorted(drawn) if labels[index] == label]
-            parts = ("train", *shares)
-            raise ValueError(_too_few(label, own, whole, divided, parts, for_training, again=again))
+            raise ValueError(_too_few(label, own, whole, divided, lacking, for_training, again=again))
         for split, share in shares.items():
             waiting = sum(other != split for other in lacking)
             taken: set[int] = set()
@@ -280,16 +274,15 @@ def _too_few(
     own: Sequence[int],
     whole: Sequence[int],
     divided: Sequence[str | None],
-    parts: Sequence[str],
+    lacking: Sequence[str],
     for_training: set[int],
     *,
     again: bool,
 ) -> str:
-    """What to say of a class that does not have an image for every one of ``parts``."""
+    """What to say of a class that has too few images for the splits that are ``lacking`` one."""
     clean = [index for index in own if whole[index] not in for_training]
     bound = Counter(split for index in clean if (split := divided[index]))
     free = [index for index in clean if divided[index] is None]
-    lacking = [split for split in parts if not bound[split]]
     distinct, shared = len({whole[index] for index in free}), len({whole[index] for index in own} & for_training)
     expected = "one for each split" if not bound else f"free to go to {' and '.join(lacking)}"
     received = str(distinct)

@@ -251,8 +251,12 @@ def _leave_out_small_classes(outcome: Outcome, data: schema.Data) -> None:
     """Take the classes out that have too few images; where that is to fail, ``check`` does it after the list."""
     counts = Counter(sample.label for sample in outcome.samples)
     few = [label for label in outcome.classes if counts[label] < data.min_per_class]
+    # Of the class's folder, in a split or not.
+    closed = {each.path: each.reason for each in outcome.findings if each.kind in ("link", "unreadable")}
+    closed |= {path.partition("/")[2]: reason for path, reason in closed.items()}
     for label in few:
         reason = f"a class of {counts[label]} usable images, data.min_per_class is {data.min_per_class}"
+        reason += f" ({closed[label]})" if label in closed else ""
         outcome.findings.append(Finding("few", label, reason))
     outcome.classes = [label for label in outcome.classes if label not in few]
     outcome.samples = [sample for sample in outcome.samples if sample.label not in few]

@@ -75,13 +75,12 @@ SETTINGS = Settings(
 
 
 def prepared(split: images.Images, groups: dict[int, str], others: Sequence[dict[str, str]] = ()) -> None:
-    """Write the manifest of the test images, of which some have a group, and of other images."""
+    """Write the manifest of the test images, of which some have a unit, and of other images."""
     rows = [
-        {"path": name, "sha256": name, "label": name.split("/")[0], "split": "test", "group": groups.get(number, "")}
+        {"path": name, "label": name.split("/")[0], "split": "test", "unit": groups.get(number, "")}
         for number, name in enumerate(split.names)
     ]
     records.write_csv(layout.MANIFEST, list(rows[0]), [*rows, *others])
-    records.write_csv(layout.COPIES, ["path", "cluster"], [])
 
 
 @pytest.fixture
@@ -89,6 +88,8 @@ def written(split: images.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Probabilities by phase, of which figures, tables, pictures and the report have been written."""
     monkeypatch.chdir(tmp_path)
     prepared(split, {})
+    per_class = [{"class": name, "train": 2, "val": 1, "test": 4} for name in CLASSES]
+    records.write_json(layout.metrics("prepare"), {"per_class": per_class})
     for stage, folder in (("phase1_head", layout.PHASE1), ("phase2_finetune", layout.PHASE2)):
         folder.mkdir(parents=True)
         (folder / model.WEIGHTS).write_bytes(stage.encode())
@@ -176,8 +177,8 @@ def test_images_of_one_group_count_as_one_in_intervals_and_tests(
 def test_leaks_are_said_where_accuracy_is_read_with_the_accuracy_without_them(
     written: dict[str, np.ndarray], split: images.Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    learnt = {"path": "elsewhere.png", "sha256": split.names[0], "label": "a", "split": "train", "group": "x"}
-    prepared(split, {2: "x", 3: "x"}, [learnt])
+    learnt = {"path": "elsewhere.png", "label": "a", "split": "train", "unit": "x"}
+    prepared(split, {0: "x", 2: "x", 3: "x"}, [learnt])
     evaluation.write(written, split, SETTINGS, CLASSES)
     clean = records.read_json(layout.metrics("evaluate"))["without_leaks"]
     # Of the three leaked ones phase 1 has the first wrong, and it has one of the others wrong.

@@ -25,7 +25,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(pixels).save(path)
         name = path.relative_to("data/raw").as_posix()
         row = {"path": name, "sha256": records.sha256(path), "label": label, "split": split}
-        rows.append(row | {"converted": "", "weight": 1.0})
+        rows.append(row | {"converted": "", "weight": "1.0", "unit": "1" if number in (0, 4) else ""})
     records.write_csv(layout.MANIFEST, list(rows[0]), rows)
     records.write_json(layout.CLASSES, {"classes": ["cat", "dog", "eel"]})
     return Path("data/raw")
@@ -41,6 +41,27 @@ def test_a_split_is_read_in_the_manifests_order(raw: Path) -> None:
         assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
     assert images.read(str(raw), "val").names == ["eel/5.png", "cat/6.png"]
     assert len(images.read(str(raw), "test")) == 0
+
+
+def test_the_manifest_is_read_once_for_all_splits_until_it_changes(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[Path] = []
+
+    def counted(path: Path) -> list[dict[str, str]]:
+        times.append(path)
+        return read_csv(path)
+
+    read_csv = records.read_csv
+    monkeypatch.setattr(records, "read_csv", counted)
+    images._splits.cache_clear()
+    train = images.read(str(raw), "train")
+    assert [len(images.read(str(raw), split)) for split in ("train", "val", "test")] == [5, 2, 0]
+    assert times == [layout.MANIFEST]
+    assert train.units == ["1", "", "", "", "1"]
+    train.labels[:] = 0
+    assert images.read(str(raw), "train").labels.tolist() == [0, 1, 2, 0, 1]
+    text = layout.MANIFEST.read_text()
+    layout.MANIFEST.write_text(text.replace(",train,", ",tests,", 1).replace("tests", "test", 1))
+    assert [len(images.read(str(raw), split)) for split in ("train", "val", "test")] == [4, 2, 1]
 
 
 def test_weights_that_a_table_gave_are_read_and_none_where_all_are_one(raw: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from thaw import out_of_sample
+from thaw import label_errors, out_of_sample
 
 
 def blobs(count: int, classes: int = 3, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -122,3 +122,41 @@ def test_memory_does_not_grow_with_images_times_classes(tmp_path: Path, monkeypa
         tracemalloc.stop()
     assert np.load(tmp_path / "table.npy", mmap_mode="r").shape == (count, classes)
     assert peak < 10e6
+
+
+def test_copies_are_left_out_together_and_each_class_is_spread_evenly() -> None:
+    labels = np.repeat(np.arange(4), 60)
+    units = [f"{index // 6}" if index % 60 < 48 else "" for index in range(240)]
+    fold = out_of_sample._folds(labels, units, 0)
+    of = {unit: set(fold[[word == unit for word in units]]) for unit in set(units) - {""}}
+    assert all(len(parts) == 1 for parts in of.values())
+    for label in range(4):
+        sizes = np.bincount(fold[labels == label], minlength=5)
+        assert sizes.sum() == 60
+        assert sizes.max() - sizes.min() <= 6
+
+
+def test_wrong_labels_are_found_among_copies_as_among_originals() -> None:
+    features, right = blobs(200)
+    labels = right.copy()
+    labels[:20] = (labels[:20] + 1) % 3
+    copies = np.repeat(features, 8, axis=0) + np.random.default_rng(1).normal(scale=0.01, size=(1600, 20))
+    units = [str(index // 8) for index in range(1600)]
+
+    def suspected(rows: NDArray[Any], own: NDArray[Any], together: list[str]) -> int:
+        """How many of the wrong labels are named."""
+        said = out_of_sample.probabilities(lambda chunk: rows[chunk], own, 3, 0, together)
+        found = label_errors.suspects("train", [str(n) for n in range(len(own))], own, said, ["a", "b", "c"])
+        return sum(int(row["path"]) < len(own) // 10 for row in found)
+
+    assert suspected(features, labels, []) >= 18
+    assert suspected(copies, np.repeat(labels, 8), units) >= 8 * 16
+    assert suspected(copies, np.repeat(labels, 8), []) < 8 * 14, "or this test could not fail"
+
+
+def test_of_a_class_that_is_left_out_whole_nothing_is_said() -> None:
+    features, labels = blobs(60)
+    units = ["one" if label == 2 else "" for label in labels]
+    found = out_of_sample.probabilities(lambda chunk: features[chunk], labels, 3, 0, units)
+    np.testing.assert_allclose(found[labels == 2], 1 / 3, rtol=1e-6)
+    assert (found[labels != 2].argmax(axis=1) == labels[labels != 2]).mean() > 0.9

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from thaw import config, formats, layout, likeness, memo, schema, splits, triage
+from thaw import clusters, config, formats, layout, likeness, memo, schema, triage
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 24, 18
@@ -387,10 +387,19 @@ def test_real_photographs_are_all_taken_and_their_conflicts_found() -> None:
     outcome = read(shared("trashnet"))
     assert (len(outcome.samples), outcome.findings, len(outcome.classes)) == (2527, [], 6)
     contents = [sample.sha256 for sample in outcome.samples]
-    assert len(splits.conflicts(contents, [sample.label for sample in outcome.samples])) == 3
+    assert len(clusters.conflicts(contents, [sample.label for sample in outcome.samples])) == 3
 
 
 def test_a_real_data_set_with_its_own_splits_is_recognised() -> None:
     outcome = read(shared("hymenoptera"))
     counts = {split: sum(sample.split == split for sample in outcome.samples) for split in ("train", "val", "test")}
     assert counts == {"train": 244, "val": 153, "test": 0}
+
+
+def test_a_class_the_folder_of_which_cannot_be_entered_stops_the_stage(root: Path) -> None:
+    (root / "cow").symlink_to("nowhere")
+    data = settings(root)
+    outcome = triage.read(data)
+    assert listed(outcome)["cow"] == ["few quarantined", "link quarantined"]
+    with pytest.raises(ValueError, match=r"^cow: a class of 0 usable images, .* \(a broken link\)"):
+        triage.check(outcome, replace(data, max_bad_share=1))
