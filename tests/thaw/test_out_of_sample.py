@@ -1,5 +1,5 @@
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ def blobs(count: int, classes: int = 3, seed: int = 0) -> tuple[NDArray[np.float
     return (3 + centres[labels] + chance.normal(size=(count, 20))).astype(np.float32), labels
 
 
-def probabilities(features: NDArray[np.float32], labels: NDArray[np.int64], seed: int = 0) -> NDArray[np.float32]:
-    return np.concatenate(list(out_of_sample.probabilities(lambda chunk: features[chunk], labels, 3, seed)))
+def probabilities(
+    features: NDArray[np.float32], labels: NDArray[np.int64], seed: int = 0, units: Sequence[str] = ()
+) -> NDArray[np.float32]:
+    return np.concatenate(list(out_of_sample.probabilities(lambda chunk: features[chunk], labels, 3, seed, units)))
 
 
 def test_it_is_the_ridge_regression_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +147,7 @@ def test_wrong_labels_are_found_among_copies_as_among_originals() -> None:
 
     def suspected(rows: NDArray[Any], own: NDArray[Any], together: list[str]) -> int:
         """How many of the wrong labels are named."""
-        said = out_of_sample.probabilities(lambda chunk: rows[chunk], own, 3, 0, together)
+        said = probabilities(rows, own, units=together)
         found = label_errors.suspects("train", [str(n) for n in range(len(own))], own, said, ["a", "b", "c"])
         return sum(int(row["path"]) < len(own) // 10 for row in found)
 
@@ -157,6 +159,6 @@ def test_wrong_labels_are_found_among_copies_as_among_originals() -> None:
 def test_of_a_class_that_is_left_out_whole_nothing_is_said() -> None:
     features, labels = blobs(60)
     units = ["one" if label == 2 else "" for label in labels]
-    found = out_of_sample.probabilities(lambda chunk: features[chunk], labels, 3, 0, units)
+    found = probabilities(features, labels, units=units)
     np.testing.assert_allclose(found[labels == 2], 1 / 3, rtol=1e-6)
     assert (found[labels != 2].argmax(axis=1) == labels[labels != 2]).mean() > 0.9
