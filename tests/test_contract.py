@@ -62,7 +62,7 @@ ARROWS: dict[str, set[str]] = {
     "plan": {"ingest", "layout", "ledger", "mistakes", "phases", "progress", "records", "trial"},
     "warmup": {"layout", "ledger", "locks", "plan", "records", "trial"},
     "sweep_table": {"records"},
-    "ranking": {"layout", "metrics", "trial"},
+    "ranking": {"layout", "metrics", "records", "trial"},
     "sweep_report": {"layout", "progress", "ranking", "records", "report", "sweep_table"},
     "promote": {"config", "layout", "metrics", "ranking", "sweep_table", "threads", "trial"},
     "pipes": set(),

@@ -6,7 +6,6 @@ validation images cannot tell from it: the fewest thawed layers, then the least 
 clocks do, then the lowest loss.
 """
 
-import csv
 import io
 import json
 import math
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw import layout, metrics, trial
+from thaw import layout, metrics, records, trial
 
 CONFIDENCE = 0.95
 AS_CHEAP = 1.25  # times the least seconds: the same trial takes so much more or less, depending on what else runs
@@ -135,7 +134,7 @@ def _right(record: dict[str, Any]) -> Answers | None:
     if said is None or manifest is None or classes is None:
         return None
     names = json.loads(classes)["classes"]
-    rows = csv.DictReader(io.StringIO(manifest.decode("utf-8"), newline=""))
+    rows = records.rows(io.StringIO(manifest.decode("utf-8"), newline=""))
     val = [row for row in rows if row["split"] == "val"]
     labels = np.array([names.index(row["label"]) for row in val])
     return " ".join(row["path"] for row in val), np.load(io.BytesIO(said)).argmax(axis=1) == labels
