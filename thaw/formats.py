@@ -131,7 +131,10 @@ def _header(image: Image.Image, data: bytes, max_pixels: int) -> tuple[str, int,
         oddities["alpha"] = "transparency, put on white"
     if turned != 1:
         oddities["rotated"] = f"EXIF orientation {turned}, turned upright"
-    why = _conversion(kind, image, data, oddities)
+    if kind == "JPEG" and turned != wholeness.orientation(data):
+        why = "EXIF orientation in a rare form"
+    else:
+        why = _conversion(kind, image, data, oddities)
     if why:
         oddities["converted"] = f"{why}; a PNG is read in its place"
     return kind, turned, oddities
