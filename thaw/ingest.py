@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw import layout, listing
+from thaw.content import unreadable
 from thaw.findings import Finding, Unusable
 from thaw.listing import Entry
 
@@ -98,13 +99,6 @@ def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
 
     visit(Path(), [root.resolve()])
     return files, folders, found
-
-
-def unreadable(error: Exception) -> str:
-    """The reason, without the path that Python would add, which differs from machine to machine."""
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
-    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def printable(name: Path) -> str:

@@ -133,7 +133,7 @@ def test_whatever_bytes_stand_before_the_picture_files_with_another_orientation_
     for number in range(600):
         changed = bytearray(good[number % len(good)])
         for place in random.integers(2, len(changed), random.integers(0, 4)):
-            changed[place] = random.choice([0, 1, 2, 3, 4, 6, 8, 18, 255, random.integers(256)])
+            changed[place] = random.choice([0, 1, 2, 3, 4, 6, 8, 18, 255, int(random.integers(256))])
         data = jpeg(bytes(changed))
         found = int(orientation(data))
         assert wholeness.orientation(data) == found, data[:120]
