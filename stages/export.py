@@ -26,7 +26,11 @@ def main() -> None:
 
         test = images.read(settings.data.raw, "test")
         expected = np.load(layout.probabilities("phase2"), allow_pickle=False)
-        differences = parity.check(layout.EXPORTED, test.paths, expected, settings.export.tolerance)
+        try:
+            differences = parity.check(layout.EXPORTED, test.paths, expected, settings.export.tolerance)
+        except ValueError:
+            images.check(test)  # or the model would be blamed for other images
+            raise
 
         figures = {
             "largest_difference": max(differences.values()),

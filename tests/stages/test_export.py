@@ -82,3 +82,10 @@ def test_what_is_not_what_was_evaluated_is_not_exported() -> None:
     export.main()
     assert records.read_json(layout.metrics("export"))["largest_difference"] == pytest.approx(0.01, abs=1e-4)
     assert not (layout.EXPORTED / layout.SAVED_MODEL).exists()
+
+
+def test_other_images_than_were_evaluated_are_not_blamed_on_the_model(evaluated: images.Images) -> None:
+    first, *_, last = evaluated.paths
+    Path(first).write_bytes(Path(last).read_bytes())
+    with pytest.raises(ValueError, match=r"\.png: expected the image that was prepared, but it holds other bytes"):
+        export.main()
