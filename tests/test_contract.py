@@ -51,7 +51,7 @@ ARROWS: dict[str, set[str]] = {
     "framework": {"imports"},
     "seeds": {"framework"},
     "mistakes": {"layout", "schema"},
-    "config": {"layout", "mistakes", "schema"},
+    "config": {"layout", "mistakes", "pipes", "schema"},
     "leash": set(),
     "ledger": {"layout"},
     "locks": {"layout", "leash"},
@@ -115,7 +115,7 @@ ARROWS: dict[str, set[str]] = {
     "reference": {"formats", "schema"},
     "canary": {"batch_norm", "framework", "pixel_range", "progress", "wiring"},
     "provenance": {"framework", "records"},
-    "exporting": {"framework", "layout", "model", "preprocessing", "records", "schema"},
+    "exporting": {"formats", "framework", "layout", "model", "preprocessing", "records", "schema"},
 }
 # The only modules that may import a package. Where it is not needed it is not waited for, or need not be installed.
 OWNERS = {

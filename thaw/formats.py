@@ -40,6 +40,17 @@ BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 Image.MAX_IMAGE_PIXELS = None
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files are read; a model carries it, so that it reads them as training did."""
+
+    max_pixels: int = MAX_PIXELS  # width × height above which nothing is decoded
+    stretch: bool = True  # whether of 16 bits a channel the upper 8 of those in use are taken, and not of all
+
+
+USUAL = Reading()
+
+
 @dataclass
 class Picture:
     """What an image is like."""
@@ -107,6 +118,11 @@ def servable(data: bytes, max_pixels: int = MAX_PIXELS, *, stretch: bool = True)
         return data
     picture, pixels = inspect(data, max_pixels, stretch=stretch)
     return png(pixels) if "converted" in picture.oddities else data
+
+
+def may_be_image(start: bytes) -> bool:
+    """Return whether a file whose first 16 bytes or more these are may be of a format that is decoded."""
+    return start.startswith((b"BM", *BEGINNINGS)) and (start[:4] != b"RIFF" or start[8:12] == b"WEBP")
 
 
 def beyond(width: int, height: int, max_pixels: int) -> str:

@@ -68,6 +68,12 @@ def find(raw: str, nested: bool) -> Found:
     return found
 
 
+def below(root: Path) -> tuple[list[Path], list[Finding]]:
+    """Return all files in a folder, sorted, as `prepare` sees it, and what cannot be followed there."""
+    files, _, found = _walk(root)
+    return sorted(root / name for name in files), found.findings
+
+
 def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
     """All files, and the parts of all folders, relative to ``root``; what cannot be followed is a finding."""
     files: list[Path] = []
