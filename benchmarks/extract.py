@@ -37,7 +37,7 @@ def main() -> None:
     frozen_part, _ = boundaries.split(classifier.backbone, cut)
 
     size = params.compute.extract_batch_size
-    memory = list(images.pixels(params.image, paths, size))
+    memory = list(images.pixels(params.image, paths, hashes, size))
     rates: dict[str, list[float]] = {"bare engine": [], "extractor": []}
     name = ""
     for _ in range(options.rounds):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw import config, exporting, images, layout, model, parity, progress, records, schema, tracking
+from thaw import config, exporting, formats, images, layout, model, parity, policy, progress, records, schema, tracking
 
 STAGE = "export"
 
@@ -22,11 +22,18 @@ def main() -> None:
     """Write every format; fail unless a fresh process gets evaluate's probabilities from each on all test images."""
     settings = config.load(Config)
     with tracking.stage(STAGE, settings.tracking, config.read()), progress.stage(STAGE):
-        exporting.write(layout.EXPORTED, model.load(layout.PHASE2), settings.export.formats)
+        reading = formats.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
+        exporting.write(layout.EXPORTED, model.load(layout.PHASE2), settings.export.formats, reading)
 
         test = images.read(settings.data.raw, "test")
         expected = np.load(layout.probabilities("phase2"), allow_pickle=False)
-        differences = parity.check(layout.EXPORTED, test.paths, expected, images.classes(), settings.export.tolerance)
+        try:
+            differences = parity.check(
+                layout.EXPORTED, test.paths, expected, images.classes(), settings.export.tolerance
+            )
+        except ValueError:
+            images.check(test)  # or the model would be blamed for other images
+            raise
 
         figures = {
             "largest_difference": max(differences.values()),

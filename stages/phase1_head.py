@@ -33,7 +33,7 @@ def main() -> None:
         run.note("weights_sha256", sha256 := classifier.card.weights_sha256)
 
         train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-        verdict = canaries.check(classifier.backbone, images.few(card.image, train.paths), settings.phase1.canary)
+        verdict = canaries.check(classifier.backbone, images.few(card.image, train), settings.phase1.canary)
         inputs = features.pooled(classifier, settings, train, val)
         history = training.fit(
             classifier.head,

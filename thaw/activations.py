@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from filelock import Timeout
 
-from thaw import augment, cache, extraction, images, ledger, progress, records, schema
+from thaw import augment, cache, extraction, images, ledger, progress, schema
 from thaw.framework import keras
 
 Item = TypeVar("Item")
@@ -215,9 +215,8 @@ def _views(
     """Each missing view: its number, the images' hashes, their pixels (n, size, size, 3) float32 in [0, 255]."""
     make_views = augment.view(frozen.augment)
     hashes, size = list(missing), frozen.compute.extract_batch_size
-    for number, clean in enumerate(images.pixels(frozen.image, [paths[sha] for sha in hashes], size)):
+    for number, clean in enumerate(images.pixels(frozen.image, [paths[sha] for sha in hashes], hashes, size)):
         shas = hashes[number * size : (number + 1) * size]
-        _check_files({sha: paths[sha] for sha in shas})  # after they were decoded, so that no change goes unseen
         for view in sorted({view for sha in shas for view in missing[sha]}):
             chosen = [position for position, sha in enumerate(shas) if view in missing[sha]]
             picked = [shas[position] for position in chosen]
@@ -258,13 +257,3 @@ def _missing(
             if cut not in cuts:
                 cuts.append(cut)
     return paths, missing
-
-
-def _check_files(paths: dict[str, str]) -> None:
-    # The cache outlives this run, so a row must never get the name of another file's content.
-    for sha, path in paths.items():
-        if records.sha256(Path(path)) != sha:
-            raise ValueError(
-                f"{path} is no longer what it was when it was prepared; run `dvc repro`, which looks again "
-                "(`dvc repro --force prepare` where data.raw is a table)"
-            )

@@ -20,7 +20,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw import chosen, layout, mistakes, schema
+from thaw import chosen, layout, mistakes, pipes, schema
 
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
@@ -30,7 +30,6 @@ UNTRACKED = {
     "phase1_head.data": "where the images lie; what they are is in the manifest, by content hash",
     "phase1_head.phase2": "which activations to keep for phase 2 while images pass; the cache is a memo",
     "phase2_finetune.data": "where the images lie; what they are is in the manifest, by content hash",
-    "export.data": "where the images lie; what they are is in the manifest, by content hash",
 }
 
 # Modules that only look on, so that a change in them makes no stage run again.
@@ -39,6 +38,7 @@ OBSERVERS = {
     "tracking_store": "makes MLflow's database",
     "pipeline_run": "finds the files that tracking copies",
     "progress": "what a person sees while a stage runs",
+    "pipes": "what a person's terminal can show of it",
     "mistakes": "refuses a wrong configuration, in words; to a right one it does nothing",
     "chosen": "remembers what was chosen on the command line; what comes of it is in params.yaml",
     "ledger": "remembers what took how long, for the plans of sweeps",
@@ -234,12 +234,13 @@ def load(config: type[ConfigT]) -> ConfigT:
 
 def run(main: Callable[[], None], name: str) -> None:
     """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
+    pipes.in_any_encoding()
     try:
         main()
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("THAW_TRACEBACK"):
             raise
-        sys.exit(f"{name}: {' '.join(str(error).split())}")
+        sys.exit(f"{name}: {pipes.shown(' '.join(str(error).split()))}")
     except KeyboardInterrupt:
         sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
     finally:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from thaw import formats, layout, records, report
+from thaw import content, formats, layout, records, report
 from thaw.findings import Unusable
 
 SIDE = 88  # pixels, height of a thumbnail
@@ -29,10 +29,11 @@ Row = Mapping[str, str]
 
 @dataclass
 class Thumbnails:
-    """Makes the pictures of a page; a file that has gone since is a grey square."""
+    """Makes the pictures of a page; a file that has gone or changed since is a grey square."""
 
     root: Path  # that the manifest's paths are relative to
     converted: Mapping[str, str]  # path → sha256 of the file that was converted, for those that were
+    hashes: Mapping[str, str]  # path → sha256 of the file that is read
 
     def __post_init__(self) -> None:
         self.of = cache(self.of)  # type: ignore[method-assign]  # a suspect may be a copy too
@@ -41,8 +42,8 @@ class Thumbnails:
         """The upright image, at most ``SIDE`` pixels high and twice as wide."""
         file = layout.converted(self.converted[path]) if path in self.converted else self.root / path
         try:
-            _, image = formats.inspect(file.read_bytes(), 10**9)
-        except (OSError, Unusable):
+            _, image = formats.inspect(content.prepared(str(file), self.hashes[path]), 10**9)
+        except (KeyError, ValueError, Unusable):
             return Image.new("RGB", (SIDE, SIDE), "#808080")
         scale = min(SIDE / image.height, 2 * SIDE / image.width)
         size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
@@ -75,7 +76,8 @@ def write(raw: str, classes: Sequence[str], shown: int) -> None:
     found = records.read_json(layout.metrics("prepare"))
     suspects = records.read_csv(layout.SUSPECTS)
     converted = {row["path"]: row["sha256"] for row in rows if row["converted"]}
-    thumbnails = Thumbnails(layout.images_root(raw), converted)
+    hashes = {row["path"]: row["converted"] or row["sha256"] for row in rows}
+    thumbnails = Thumbnails(layout.images_root(raw), converted, hashes)
     quarantine = records.read_csv(layout.QUARANTINE)
     leaks = records.read_csv(layout.LEAKS)
     cells = Counter((row["label"], row["split"]) for row in rows)

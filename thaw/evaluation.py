@@ -21,7 +21,7 @@ def probabilities(classifiers: Sequence[model.Classifier], split: images.Images,
     """
     runs = [tf.function(_softmax(model.whole(classifier)), reduce_retracing=True) for classifier in classifiers]
     found: list[list[np.ndarray]] = [[] for _ in runs]
-    batches = images.pixels(classifiers[0].card.image, split.paths, batch_size)
+    batches = images.pixels(classifiers[0].card.image, split.paths, split.hashes, batch_size)
     for pixels in progress.track(batches, "test images", -(-len(split) // batch_size), "batches"):
         for run, rows in zip(runs, found, strict=True):
             rows.append(run(pixels).numpy())

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from thaw import formats as decoding
 from thaw import layout, model, preprocessing, records
 from thaw.framework import keras, tf
 
@@ -31,20 +32,23 @@ def serving(classifier: model.Classifier) -> keras.Model:
     return keras.Model(pixels, probabilities, name="thaw")
 
 
-def write(folder: Path, classifier: model.Classifier, formats: list[str]) -> None:
+def write(
+    folder: Path, classifier: model.Classifier, formats: list[str], reading: decoding.Reading = decoding.USUAL
+) -> None:
     """Write the formats asked for, and the labels beside them.
 
     Args:
         formats: of ``thaw.schema.FORMATS``.
+        reading: how training read files; both formats carry it for ``thaw predict``.
     """
     records.make_new(folder)
     deployed = serving(classifier)
-    about = {"classes": classifier.card.classes, "image": asdict(classifier.card.image)}
+    about = {"classes": classifier.card.classes, "image": asdict(classifier.card.image), "files": asdict(reading)}
     records.write_json(folder / layout.LABELS, about)
     if "keras" in formats:
         _write_keras(folder / layout.KERAS_FILE, deployed, about)
     if "saved_model" in formats:
-        _write_saved_model(folder / layout.SAVED_MODEL, deployed, classifier)
+        _write_saved_model(folder / layout.SAVED_MODEL, deployed, classifier, reading)
 
 
 def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) -> None:
@@ -89,7 +93,9 @@ def _renumbered(graph: bytes) -> bytes:
     return re.sub(rb'("shared_object_id": )(\d+)', number, graph)
 
 
-def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Classifier) -> None:
+def _write_saved_model(
+    folder: Path, deployed: keras.Model, classifier: model.Classifier, reading: decoding.Reading
+) -> None:
     labels = tf.constant(classifier.card.classes)
     load = preprocessing.load(classifier.card.image)
     size = classifier.card.image.size
@@ -108,6 +114,9 @@ def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Cl
     def classes() -> dict[str, tf.Tensor]:
         return {"classes": labels}
 
+    def files() -> dict[str, tf.Tensor]:
+        return {"max_pixels": tf.constant(reading.max_pixels, tf.int64), "stretch": tf.constant(reading.stretch)}
+
     # Keras's own ExportArchive keeps the variables in a set, whose order differs in each process.
     exported = tf.Module()
     # Weights, not all variables: the states of Dropout are drawn anew in each process, and nothing here uses them.
@@ -116,6 +125,7 @@ def _write_saved_model(folder: Path, deployed: keras.Model, classifier: model.Cl
         "encoded": tf.function(encoded, input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")]),
         "images": tf.function(pixels, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]),
         "classes": tf.function(classes, input_signature=[]),
+        "files": tf.function(files, input_signature=[]),
     }
     # TensorFlow Serving answers with this one if none is named.
     signatures["serving_default"] = signatures["encoded"]

@@ -22,6 +22,7 @@ REMEDIES = {
     "converted": "save it again as PNG or JPEG, if the exported model is to read it without `thaw predict`",
     "cmyk": "save it as RGB, if its colours matter: they are converted without its colour profile",
     "deep": "nothing, unless the lower 8 bits matter",
+    "unused_bits": "nothing if dark is not dark by intention; else set data.policy.unused_bits=keep",
     "palette": "nothing",
     "alpha": "put it on another background, if white is not what it was made for",
     "rotated": "nothing",

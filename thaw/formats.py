@@ -10,12 +10,13 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from thaw import wholeness
+from thaw import bits, wholeness
 from thaw.findings import Unusable
 
 # By Pillow's names; MPO is a JPEG with more pictures behind the first.
@@ -32,12 +33,22 @@ TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
-MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", *DEEP)
+MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", *bits.GREY)
 BEGINNINGS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 
 # The limit is data.max_pixels, and it is looked at before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read; a model carries it, so that it reads them as training did."""
+
+    max_pixels: int = MAX_PIXELS  # width × height above which nothing is decoded
+    stretch: bool = True  # whether of 16 bits a channel the upper 8 of those in use are taken, and not of all
+
+
+USUAL = Reading()
 
 
 @dataclass
@@ -50,12 +61,13 @@ class Picture:
     oddities: dict[str, str]  # kind (a key of ``findings.REMEDIES``) → what was seen
 
 
-def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Picture, Image.Image]:
+def inspect(data: bytes, max_pixels: int = MAX_PIXELS, *, stretch: bool = True) -> tuple[Picture, Image.Image]:
     """Decode every pixel of an image.
 
     Args:
         data: the file's bytes.
         max_pixels: width × height above which nothing is decoded.
+        stretch: of 16 bits a channel take the upper 8 of those in use, and not the upper 8 of all.
 
     Returns:
         What it is like, and its pixels: upright RGB.
@@ -67,7 +79,7 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Picture, Image.I
         with Image.open(BytesIO(data)) as image:
             kind, turned, oddities = _header(image, data, max_pixels)
             image.load()
-            pixels = _rgb(image)
+            pixels = _rgb(_eight_bits(image, data, oddities, stretch) if "deep" in oddities else image)
     except (Unusable, MemoryError):
         raise
     except Exception as error:
@@ -86,8 +98,11 @@ def png(pixels: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def servable(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+def servable(data: bytes, max_pixels: int = MAX_PIXELS, *, stretch: bool = True) -> bytes:
     """What an exported model is to be given for a file: its own bytes, or the PNG that training read in its place.
+
+    Args:
+        data, max_pixels, stretch: as for ``inspect``.
 
     Raises:
         Unusable: it is not decoded by training either.
@@ -99,7 +114,15 @@ def servable(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
         raise
     except Exception as error:
         raise _unusable(error, data) from None
-    return png(inspect(data, max_pixels)[1]) if "converted" in oddities else data
+    if not oddities.keys() & {"converted", "deep"}:
+        return data
+    picture, pixels = inspect(data, max_pixels, stretch=stretch)
+    return png(pixels) if "converted" in picture.oddities else data
+
+
+def may_be_image(start: bytes) -> bool:
+    """Return whether a file whose first 16 bytes or more these are may be of a format that is decoded."""
+    return start.startswith((b"BM", *BEGINNINGS)) and (start[:4] != b"RIFF" or start[8:12] == b"WEBP")
 
 
 def beyond(width: int, height: int, max_pixels: int) -> str:
@@ -114,35 +137,37 @@ def _header(image: Image.Image, data: bytes, max_pixels: int) -> tuple[str, int,
     if image.width * image.height > max_pixels:
         raise Unusable("too_large", beyond(*image.size, max_pixels))
     wholeness.check(kind, data)
-    bits = _bits(kind, image, data)
-    if image.mode not in MODES or bits not in (1, 2, 4, 8, 16):
-        raise Unusable("unsupported", f"a {kind} with pixels of {bits} bits ({image.mode}), which have no fixed range")
+    depth = _bits(kind, image, data)
+    if image.mode not in MODES or depth not in (1, 2, 4, 8, 16):
+        raise Unusable(
+            "unsupported", f"a {kind} with pixels of {depth} bits ({image.mode}), which have no fixed range"
+        )
+    if depth == 16 and kind == "TIFF" and all(tile[0] == "raw" and ";16" not in tile[3][0] for tile in _tiles(image)):
+        raise Unusable("unsupported", "an uncompressed TIFF of 16 bits a channel in planes, which Pillow misreads")
     turned = _orientation(kind, image)
     oddities = {}
     if kind != "JPEG" and _is_animated(image):
         oddities["animated"] = f"{kind} of several {'pages' if kind == 'TIFF' else 'frames'}; the first one counts"
     if image.mode == "CMYK":
         oddities["cmyk"] = "CMYK, converted to RGB without a colour profile"
-    if bits == 16:
-        oddities["deep"] = "16 bits a channel, of which the upper 8 are used"
+    if depth == 16:
+        oddities["deep"] = "16 bits a channel, of which 8 are taken"
     if image.mode in ("P", "PA") and kind != "GIF":
         oddities["palette"] = "colours from a palette"
     if image.has_transparency_data:
         oddities["alpha"] = "transparency, put on white"
     if turned != 1:
         oddities["rotated"] = f"EXIF orientation {turned}, turned upright"
-    why = _conversion(kind, image, data, oddities)
+    why = _conversion(kind, image, data, oddities, turned)
     if why:
         oddities["converted"] = f"{why}; a PNG is read in its place"
     return kind, turned, oddities
 
 
-def _conversion(kind: str, image: Image.Image, data: bytes, oddities: dict[str, str]) -> str:
+def _conversion(kind: str, image: Image.Image, data: bytes, oddities: dict[str, str], turned: int) -> str:
     """Why TensorFlow would not decode the file, or not to the same pixels; empty if it does."""
-    if kind == "TIFF":
-        return "TIFF"
-    if kind == "WEBP" and oddities.keys() & {"animated", "alpha"}:
-        return "WebP with several frames or transparency"
+    if kind == "TIFF" or (kind == "WEBP" and oddities.keys() & {"animated", "alpha"}):
+        return "TIFF" if kind == "TIFF" else "WebP with several frames or transparency"
     if kind == "GIF" and ("alpha" in oddities or _extent(image) != (0, 0, *image.size)):
         return "GIF with transparency"
     if (
@@ -151,17 +176,38 @@ def _conversion(kind: str, image: Image.Image, data: bytes, oddities: dict[str, 
         return f"PNG with {data[24]} bits a channel and a transparent colour"
     if kind == "BMP":
         return wholeness.odd_bmp(image.mode, data)
-    return "EXIF orientation outside of a JPEG" if "rotated" in oddities and kind != "JPEG" else ""
+    if kind == "JPEG":
+        return "EXIF orientation in a rare form" if turned != wholeness.orientation(data) else ""
+    return "EXIF orientation outside of a JPEG" if turned != 1 else ""
 
 
 def _extent(image: Image.Image) -> tuple[int, ...]:
     """Left, top, right and bottom of the first frame, which need not cover the picture."""
-    return tuple(image.tile[0][1])  # type: ignore[attr-defined]  # Image.open says Image only
+    return tuple(_tiles(image)[0][1])
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    """Parts of a file that are decoded one by one: name of the decoder, extent, place in the file, arguments."""
+    return image.tile  # type: ignore[attr-defined, no-any-return]  # Image.open says Image only
+
+
+def _eight_bits(image: Image.Image, data: bytes, oddities: dict[str, str], stretch: bool) -> Image.Image:
+    """Stretch an image of 16 bits a channel by the bits in use, and note how many these are if they are fewer."""
+    used = bits.in_use(image, data)
+    if used == 16:
+        return image
+    oddities["unused_bits"] = f"16 bits a channel, of which {used} are in use"
+    if not stretch:
+        return image
+    if "transparency" in image.info:
+        raise Unusable("unsupported", f"{oddities['unused_bits']}, and a transparent colour")
+    oddities.setdefault("converted", f"{used} of 16 bits in use; a PNG is read in its place")
+    return bits.stretched(image, data)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     """The decoded pixels as 8-bit RGB: of 16 bits the upper 8, transparency on white, grey repeated."""
-    if image.mode in DEEP:
+    if image.mode in bits.GREY:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
         image = ImageChops.invert(image)  # Adobe's are stored inverted, and Pillow takes all for Adobe's
@@ -173,13 +219,24 @@ def _rgb(image: Image.Image) -> Image.Image:
     return canvas
 
 
+def _depth(kind: str, image: Image.Image, data: bytes) -> int:
+    """Bits of a channel, where these are decoded."""
+    depth = _bits(kind, image, data)
+    if image.mode not in MODES or depth not in (1, 2, 4, 8, 16):
+        raise Unusable(
+            "unsupported", f"a {kind} with pixels of {depth} bits ({image.mode}), which have no fixed range"
+        )
+    if depth == 16 and kind == "TIFF" and all(tile[0] == "raw" and ";16" not in tile[3][0] for tile in _tiles(image)):
+        raise Unusable("unsupported", "an uncompressed TIFF of 16 bits a channel in planes, which Pillow misreads")
+    return depth
+
+
 def _bits(kind: str, image: Image.Image, data: bytes) -> int:
-    """Bits of a channel."""
     if kind == "PNG":
         return data[24]
     if kind == "TIFF":
-        bits = image.tag_v2.get(BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]  # Image.open says Image only
-        return max(bits) if isinstance(bits, tuple) else int(bits)
+        found = image.tag_v2.get(BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]  # Image.open says Image only
+        return max(found) if isinstance(found, tuple) else int(found)
     return 8
 
 

@@ -1,7 +1,10 @@
 """Which images there are, from the manifest, and their pixels."""
 
 import math
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -9,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import layout, preprocessing, records, schema, threads
+from thaw import content, layout, preprocessing, records, schema, threads
 from thaw.framework import keras, tf
 
 # (indices, views), both (b,) int64 → inputs of a model, (b, ...) float32
@@ -84,32 +87,72 @@ def clusters(split: Images) -> list[str]:
     return [f"cluster {found[name]}" if name in found else name for name in split.names]
 
 
-def pixels(image: schema.Image, paths: Sequence[str], batch_size: int) -> Iterator[np.ndarray]:
+def encoded(path: tf.Tensor, sha256: tf.Tensor) -> tf.Tensor:
+    """Return the bytes of an image file, read once and checked to be those that were prepared.
+
+    Args:
+        path: () string.
+        sha256: () string, hex digest that the manifest has.
+
+    Returns:
+        () string.
+    """
+
+    def read(name: bytes, expected: bytes) -> bytes:
+        return content.prepared(os.fsdecode(name), expected.decode())
+
+    data = tf.numpy_function(read, [path, sha256], tf.string)
+    data.set_shape(())
+    return data
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise what ``encoded`` or a decoder raises within a graph as an error in one line."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        ours = re.search(r"ValueError: (.*?)\n+Traceback", error.message, re.DOTALL)
+        reason = ours[1] if ours else f"an image can't be decoded ({error.message.splitlines()[0]:.200})"
+        raise ValueError(reason) from error
+
+
+def check(split: Images) -> None:
+    """Read every image.
+
+    Raises:
+        ValueError: one is no longer what was prepared.
+    """
+    for path, sha256 in zip(split.paths, split.hashes, strict=True):
+        content.prepared(path, sha256)
+
+
+def pixels(image: schema.Image, paths: Sequence[str], hashes: Sequence[str], batch_size: int) -> Iterator[np.ndarray]:
     """The images of ``paths`` in their order, decoded and fitted beside whatever the caller does.
+
+    Args:
+        hashes: hex sha256 of each file, as the manifest has it.
 
     Yields:
         (batch, size, size, 3) float32 in [0, 255]; the last batch may be smaller.
+
+    Raises:
+        ValueError: a file has gone or holds other bytes than when it was prepared.
     """
     load = preprocessing.load(image)
-    files = tf.data.Dataset.from_tensor_slices(list(paths))
+    files = tf.data.Dataset.from_tensor_slices((list(paths), list(hashes)))
     options = tf.data.Options()
     options.deterministic = True
     options.autotune.cpu_budget = threads.used()
-    decoded = files.map(lambda path: load(tf.io.read_file(path)), num_parallel_calls=tf.data.AUTOTUNE)
+    decoded = files.map(lambda path, sha256: load(encoded(path, sha256)), num_parallel_calls=tf.data.AUTOTUNE)
     batches = decoded.batch(batch_size).prefetch(2).with_options(options)
-    try:
+    with told():
         yield from batches.as_numpy_iterator()
-    except tf.errors.OpError as error:
-        reason = error.message.splitlines()[0]
-        raise ValueError(
-            f"an image changed or went after it was prepared ({reason:.200}); run `dvc repro`, which looks again "
-            "(`dvc repro --force prepare` where data.raw is a table)"
-        ) from error
 
 
-def few(image: schema.Image, paths: Sequence[str]) -> np.ndarray:
+def few(image: schema.Image, split: Images) -> np.ndarray:
     """The first images, (n, size, size, 3) float32 in [0, 255]."""
-    return next(pixels(image, paths[:FEW], FEW))
+    return next(pixels(image, split.paths[:FEW], split.hashes[:FEW], FEW))
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stubs

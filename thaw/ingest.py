@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw import layout, listing, progress
+from thaw.content import unreadable
 from thaw.findings import Finding, Unusable
 from thaw.listing import Entry
 
@@ -83,6 +84,12 @@ def find(raw: str, nested: bool) -> Found:
     return found
 
 
+def below(root: Path) -> tuple[list[Path], list[Finding]]:
+    """Return all files in a folder, sorted, as `prepare` sees it, and what cannot be followed there."""
+    files, _, found = _walk(root)
+    return sorted(root / name for name in files), found.findings
+
+
 def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
     """All files, and the parts of all folders, relative to ``root``; what cannot be followed is a finding."""
     files: list[Path] = []
@@ -114,13 +121,6 @@ def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
 
     visit(Path(), [root.resolve()])
     return files, folders, found
-
-
-def unreadable(error: Exception) -> str:
-    """The reason, without the path that Python would add, which differs from machine to machine."""
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
-    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def printable(name: Path) -> str:

@@ -51,7 +51,7 @@ def read(path: Path) -> tuple[list[Entry], list[Finding]]:
     first: dict[str, int] = {}  # path → its row
     for row, values in _csv(path) if path.suffix.lower() == ".csv" else _parquet(path):
         try:
-            entry = _entry(values)
+            entry = _entry(values | {"path": _as_it_is_there(path.parent, values["path"])})
             before = first.setdefault(os.path.normpath(entry.path), row)
             if before != row:
                 raise ValueError(f"path: expected each file once, received {entry.path} as in row {before}")
@@ -62,9 +62,20 @@ def read(path: Path) -> tuple[list[Entry], list[Finding]]:
         else:
             findings.append(Finding("missing", entry.path, f"named in row {row}, and not there"))
     if not entries:
-        what = f"{len(findings)} rows, the files of which are not there" if findings else "no rows"
+        what = "no rows"
+        if findings:
+            where = (path.parent / findings[0].path).resolve()
+            what = f"{len(findings)} rows, the files of which are not there (the first was looked for at {where})"
         raise ValueError(f"{path}: expected images, received {what}; paths are relative to the table's folder")
     return entries, findings
+
+
+def _as_it_is_there(root: Path, name: str) -> str:
+    """Return a path as written, or, where nothing lies there, without blanks around it or with / for Windows's \\."""
+    for each in (name, name.strip(), name.replace("\\", "/"), name.strip().replace("\\", "/")):
+        if each and os.path.lexists(root / each):
+            return each
+    return name
 
 
 def _entry(values: dict[str, str]) -> Entry:
@@ -87,8 +98,13 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows as text, with the number of their line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            _check_columns(path, rows.fieldnames or [])
+            heads = next(csv.reader(file, strict=True), [])
+            # A blank after each comma belongs to the comma, in the rows as in the heads; quotes may follow it.
+            spaced = any(head.startswith(" ") for head in heads[1:])
+            file.seek(0)
+            rows = csv.DictReader(file, strict=True, skipinitialspace=spaced)
+            rows.fieldnames = [head.strip() for head in rows.fieldnames or []]
+            _check_columns(path, rows.fieldnames)
             for values in rows:
                 if None in values or None in values.values():
                     raise ValueError(

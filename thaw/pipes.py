@@ -1,10 +1,37 @@
-"""Commands whose reader may leave early, as ``head`` does."""
+"""What is written to whoever reads a command's output: who may leave early, as ``head`` does, or take no Unicode."""
 
+import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# What a line cannot hold as it is: ends of lines, signs of control that a terminal would obey, and the backslash.
+CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def on_one_line(text: str) -> str:
+    """Tabs, ends of lines, other signs of control and backslashes as Python writes them: \\t, \\n, \\x1b, \\\\."""
+    return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def shown(text: str) -> str:
+    """Return text for people without what a name could do to a terminal; backslashes and ends of lines stay."""
+    return "".join(sign if sign in "\\\n" else on_one_line(sign) for sign in text)
+
+
+def in_any_encoding() -> None:
+    """Let output that takes ASCII or the like only hold the rest as Python writes it (\\xe9), where it would raise."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def takes_unicode() -> bool:
+    """Return whether standard output can hold every character."""
+    return "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from dataclasses import dataclass, fields
 
 REFUSALS = ("quarantine", "fail")  # what is done about a file that nothing can be learnt from
 POLICIES = (*REFUSALS, "keep")  # what is done about a file that is only odd
-ODD = ("small", "animated", "misnamed", "converted", "cmyk", "deep", "palette", "alpha", "rotated")
+STRETCH = "stretch"  # what may be done about unused bits besides
+ODD = ("small", "animated", "misnamed", "converted", "cmyk", "deep", "unused_bits", "palette", "alpha", "rotated")
 
 
 @dataclass
@@ -12,7 +13,7 @@ class Policy:
     """What is done about each kind of bad or odd file; what the kinds are is said in ``thaw.findings``.
 
     quarantine: the file is left out and listed. fail: the stage stops, after the list was written. keep: the file is
-    used, and listed with what was done to it.
+    used, and listed with what was done to it. stretch: used, by the bits that are in use.
     """
 
     empty: str  # quarantine or fail
@@ -33,12 +34,15 @@ class Policy:
     converted: str  # quarantine, fail or keep (a PNG copy is read in its place)
     cmyk: str  # quarantine, fail or keep
     deep: str  # quarantine, fail or keep
+    unused_bits: str  # quarantine, fail, keep (they look black) or stretch (each file by the bits that it uses)
     palette: str  # quarantine, fail or keep
     alpha: str  # quarantine, fail or keep
     rotated: str  # quarantine, fail or keep
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, choices = getattr(self, field.name), POLICIES if field.name in ODD else REFUSALS
+            value = getattr(self, field.name)
+            choices = [*POLICIES] if field.name in ODD else [*REFUSALS]
+            choices += [STRETCH] if field.name == "unused_bits" else []
             if value not in choices:
                 raise ValueError(f"data.policy.{field.name}: expected one of {', '.join(choices)}, received {value!r}")

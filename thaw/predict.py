@@ -2,23 +2,23 @@
 
 import argparse
 import json
-import re
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thaw import formats, layout
+from thaw import content, formats, ingest, layout, pipes
 from thaw.findings import Unusable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 BATCH = 32  # files read and answered at once
-CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")  # what a line of the output cannot hold as it is
+UNSAID = formats.Reading(stretch=False)  # how files are read for a model of an earlier version, which does not say it
 
 
 class ForeignError(ValueError):
@@ -33,6 +33,7 @@ class Exported:
     answer: Callable[[Sequence[bytes]], np.ndarray]  # n encoded images → (n, classes) float32 probabilities
     # The same with the label that the model itself gives each image; None where it gives none.
     labelled: Callable[[Sequence[bytes]], tuple[np.ndarray, list[str]]] | None = None
+    reading: formats.Reading = UNSAID  # as training read files
 
 
 def load(path: Path) -> Exported:
@@ -86,7 +87,11 @@ def _saved_model(path: Path) -> Exported:
         said = loaded.signatures["encoded"](encoded=tf.constant(list(files)))
         return said["probabilities"].numpy(), [name.decode() for name in said["label"].numpy()]
 
-    return Exported([name.decode() for name in names], lambda files: labelled(files)[0], labelled)
+    reading = UNSAID
+    if "files" in loaded.signatures:
+        said = loaded.signatures["files"]()
+        reading = formats.Reading(int(said["max_pixels"]), bool(said["stretch"]))
+    return Exported([name.decode() for name in names], lambda files: labelled(files)[0], labelled, reading)
 
 
 def _keras(path: Path) -> Exported:
@@ -104,35 +109,72 @@ def _keras(path: Path) -> Exported:
         decoded = (preprocessing.decode(tf.constant(file), image)[None] for file in files)
         return np.concatenate([deployed(pixels).numpy() for pixels in decoded])
 
-    return Exported(about["classes"], answer)
+    return Exported(about["classes"], answer, reading=formats.Reading(**about["files"]) if "files" in about else UNSAID)
 
 
-def find(paths: Sequence[str]) -> tuple[list[Path], dict[Path, str]]:
-    """The files that are meant: each file named, and the images below each folder named.
+@dataclass
+class Meant:
+    """The files that the arguments of a command mean."""
 
-    Returns:
-        These files; among them each path that is neither, or a folder without an image. And what is wrong with those.
+    files: list[Path] = field(default_factory=list)  # in order; among them what is in ``wrong``
+    wrong: dict[Path, str] = field(default_factory=dict)  # what cannot be read, a folder without an image, and why
+    skipped: dict[Path, str] = field(default_factory=dict)  # what lies in a folder and is passed over, and why
+
+
+def find(paths: Sequence[str]) -> Meant:
+    """Find the files that are meant: each file named, and in each folder named what `prepare` would find there.
+
+    What neither its name nor its bytes call an image is passed over in a folder, and so are links that lead nowhere.
     """
-    found: list[Path] = []
-    wrong: dict[Path, str] = {}
+    meant = Meant()
     for path in map(Path, paths):
         if path.is_dir():
-            below = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            found += below
-            if not below:
-                wrong[path] = f"expected images ({', '.join(SUFFIXES)}) in the folder, found none"
-        elif not path.is_file():
-            wrong[path] = "expected an image or a folder of images, found nothing there"
-        if path.is_file() or path in wrong:
-            found.append(path)
-    return found, wrong
+            _in_folder(path, meant)
+        else:
+            meant.files.append(path)
+            if not path.is_file():
+                meant.wrong[path] = "expected an image or a folder of images, found nothing there"
+    return meant
+
+
+def _in_folder(folder: Path, meant: Meant) -> None:
+    files, findings = ingest.below(folder)
+    for finding in findings:
+        path = folder / finding.path
+        if finding.kind == "link":
+            meant.skipped[path] = finding.reason
+        else:
+            meant.files.append(path)
+            meant.wrong[path] = f"can't be used: {finding.kind}, {finding.reason}"
+    found = len(meant.files)
+    for path in files:
+        if reason := _no_image(path):
+            meant.skipped[path] = reason
+        else:
+            meant.files.append(path)
+    if len(meant.files) == found and folder not in meant.wrong:
+        meant.files.append(folder)
+        meant.wrong[folder] = f"expected images ({', '.join(SUFFIXES)}) in the folder, found none"
+
+
+def _no_image(path: Path) -> str:
+    """Why a file in a folder is not meant; empty if it is."""
+    if not path.is_file():
+        return "not a file"
+    if path.suffix.lower() in SUFFIXES:
+        return ""
+    try:
+        with path.open("rb") as file:
+            return "" if formats.may_be_image(file.read(16)) else "no image by its name and its bytes"
+    except OSError:  # which is said when it is read
+        return ""
 
 
 def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | str]]:
     """The probabilities for each file, (classes,) float32, or what is wrong with it."""
     waiting = iter(files)
     while batch := list(islice(waiting, BATCH)):
-        contents = [_read(path) for path in batch]
+        contents = [_read(path, exported.reading) for path in batch]
         try:
             rows: list[Any] = list(exported.answer([data for data in contents if isinstance(data, bytes)]))
         except Exception:  # one of them is no image; TensorFlow says so with several classes of errors
@@ -142,13 +184,10 @@ def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, n
             yield path, next(good) if isinstance(data, bytes) else data
 
 
-def _read(path: Path) -> bytes | str:
+def _read(path: Path, reading: formats.Reading) -> bytes | str:
     """What the model is given for a file, which is what training was given; or what is wrong with the file."""
     try:
-        data = path.read_bytes()
-        return formats.servable(data) if data else "can't be used: empty, a file of no bytes"
-    except OSError as error:
-        return f"can't be read: {error.strerror}"
+        return formats.servable(content.read(path), reading.max_pixels, stretch=reading.stretch)
     except Unusable as refused:
         return f"can't be used: {refused.kind.replace('_', ' ')}, {refused.reason}"
 
@@ -171,24 +210,27 @@ def add(commands: Any) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    files, wrong = find(options.images)
+    warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
+    meant = find(options.images)
+    for file, reason in meant.skipped.items():
+        print(f"{pipes.on_one_line(_printable(file))}: passed over: {reason}", file=sys.stderr)
     results: list[dict[str, Any]] = []
     failed = 0
-    for file, answer in _all(options.model, files, wrong):
-        path = str(file).encode("utf-8", "replace").decode()  # a name need not be Unicode, what is printed must
+    for file, answer in _all(options.model, meant.files, meant.wrong):
+        path = _printable(file)
         if isinstance(answer, str):
             failed += 1
-            print(f"{_on_one_line(path)}: {answer}", file=sys.stderr)
+            print(f"{pipes.on_one_line(path)}: {answer}", file=sys.stderr)
             results.append({"path": path, "error": answer})
             continue
         label, probability = max(answer.items(), key=lambda item: item[1])
         results.append({"path": path, "label": label, "probability": probability, "probabilities": answer})
         if not options.json:
-            print(f"{_on_one_line(path)}\t{_on_one_line(label)}\t{probability:.1%}")
+            print(f"{pipes.on_one_line(path)}\t{pipes.on_one_line(label)}\t{probability:.1%}")
     if options.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+        print(json.dumps(results, indent=2, ensure_ascii=not pipes.takes_unicode()))
     if failed:
-        raise ValueError(f"{failed} of {len(files)} files could not be used")
+        raise ValueError(f"{failed} of {len(meant.files)} files could not be used")
 
 
 def _all(
@@ -206,6 +248,6 @@ def _all(
             yield file, {name: float(value) for name, value in zip(exported.classes, answer, strict=True)}
 
 
-def _on_one_line(text: str) -> str:
-    """Tabs, ends of lines, other signs of control and backslashes as Python writes them: \\t, \\n, \\x1b, \\\\."""
-    return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode("ascii"), text)
+def _printable(path: Path) -> str:
+    """A name need not be Unicode, what is printed must."""
+    return str(path).encode("utf-8", "replace").decode()

@@ -99,7 +99,9 @@ def on_white(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """The EXIF orientation of a JPEG (TIFF 6.0 tag 274, in the first APP1 segment that is Exif).
+    """The EXIF orientation of a JPEG (TIFF 6.0 tag 274, SHORT or LONG, in the first APP1 segment that is Exif).
+
+    ``thaw.wholeness.orientation`` takes the same steps, so that a file in which Pillow finds another is converted.
 
     Args:
         encoded: () string; bytes of a JPEG file.
@@ -137,7 +139,8 @@ def _walk(data: tf.Tensor) -> tf.Tensor:
         return in_header & ~is_exif(position)
 
     def step(position: tf.Tensor) -> tf.Tensor:
-        return (position + 2 + at(position + 2) * 256 + at(position + 3),)
+        is_filling = at(position + 1) == 0xFF
+        return (position + tf.where(is_filling, 1, 2 + at(position + 2) * 256 + at(position + 3)),)
 
     (segment,) = tf.while_loop(more, step, (tf.constant(2),))
     tiff = segment + 10
@@ -148,11 +151,16 @@ def _walk(data: tf.Tensor) -> tf.Tensor:
         return tf.where(little, first + second * 256, first * 256 + second)
 
     def directory() -> tf.Tensor:
+        low, high = tf.where(little, 0, 2), tf.where(little, 2, 0)  # where the halves of four bytes are
         # The offset's upper half is 0 in any file that is right: the segment is smaller than 64 KB.
-        offset = tf.where(little, short(tiff + 4), short(tiff + 6))
+        offset = short(tiff + 4 + low)
         first = tiff + offset + 2
         entries = first + 12 * tf.range(tf.minimum(short(tiff + offset), 512))
-        values = tf.boolean_mask(short(entries + 8), (short(entries) == 274) & (entries + 12 <= size))
+        kind = short(entries + 2)
+        is_one = (short(entries + 4 + low) == 1) & (short(entries + 4 + high) == 0)
+        long = tf.where((kind == 4) & (short(entries + 8 + high) == 0), short(entries + 8 + low), 0)
+        found = tf.where(is_one, tf.where(kind == 3, short(entries + 8), long), 0)
+        values = tf.boolean_mask(found, (short(entries) == 274) & (entries + 12 <= size))
         value = tf.reduce_max(tf.concat([values[:1], [0]], axis=0))
         return tf.where((value >= 1) & (value <= 8), value, 1)
 

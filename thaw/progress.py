@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from thaw import pipes
+
 Item = TypeVar("Item")
 
 console = Console(highlight=False)
@@ -32,12 +34,12 @@ def say(text: str) -> None:
 
 def result(name: str, text: str) -> None:
     """What came of a stage and where it lies; also written when nobody watches."""
-    console.print(f"{name}: {text}", markup=False, soft_wrap=True)
+    console.print(pipes.shown(f"{name}: {text}"), markup=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Something that a person should know, on stderr; also written when nobody watches."""
-    Console(stderr=True, highlight=False).print(f"warning: {text}", markup=False, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(pipes.shown(f"warning: {text}"), markup=False, soft_wrap=True)
 
 
 def bar(unit: str) -> Progress:

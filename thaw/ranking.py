@@ -12,7 +12,6 @@ differs by more than clocks do, then the lowest loss. Where the images cannot sh
 report says so.
 """
 
-import csv
 import io
 import json
 import math
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw import intervals, layout, trial, units
+from thaw import intervals, layout, records, trial, units
 
 CONFIDENCE = 0.95
 MARGIN = 0.01  # of accuracy, that a simpler trial may lose; `thaw sweep-report --margin` takes another
@@ -186,7 +185,7 @@ def _answers(record: dict[str, Any]) -> Answers | None:
 @lru_cache(maxsize=1)  # all trials of a sweep have the same images, as a rule
 def _validation(manifest: bytes, classes: bytes) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
     """Return which validation images there are, their labels, and their units."""
-    rows = list(csv.DictReader(io.StringIO(manifest.decode(), newline="")))
+    rows = records.rows(io.StringIO(manifest.decode(), newline=""))
     number = {name: index for index, name in enumerate(json.loads(classes)["classes"])}
     val = [(row, unit) for row, unit in zip(rows, units.read(rows), strict=True) if row["split"] == "val"]
     labels = np.array([number[row["label"]] for row, _ in val])

@@ -2,6 +2,10 @@
 
 A file is there as a whole or not at all, also if the process is killed or the disk is full while it is written. It is
 never written over: it may be a hard link, one file with an entry of DVC's cache, which must keep its bytes.
+
+People open the CSV files in spreadsheets, which run a cell that begins like a formula, and names of files and classes
+are anybody's. So text that begins like one is written with an apostrophe in front, which spreadsheets take for "this
+is text"; ``read_csv`` takes it off again.
 """
 
 import csv
@@ -9,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +26,9 @@ import numpy as np
 # A disk, a quota or a file takes no more; and what HDF5, TensorFlow and NumPy say of it, whose errors have no number.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_WORDS = (*map(os.strerror, FULL), *(f"errno = {number}," for number in FULL), " requested and ")
+# Text that a spreadsheet would run, and text that reading would take for such text with its apostrophe.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -49,9 +57,25 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write ``rows`` under ``columns``; floats in their shortest exact form, so that reading gives the same bits."""
     with _whole(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="raise")
+        # It quotes only those ends of lines that are its own, and a reader takes either for one.
+        writer = csv.DictWriter(_LineFeeds(file), columns, lineterminator="\r\n", extrasaction="raise")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _guarded(value) for name, value in row.items()} for row in rows)
+
+
+class _LineFeeds:
+    """Ends with LF each row that a csv writer ends with CRLF."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, row: str) -> int:
+        return self.file.write(row.removesuffix("\r\n") + "\n")
+
+
+def _guarded(value: Any) -> Any:
+    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 def write_text(path: Path, text: str) -> None:
@@ -137,8 +161,18 @@ def make_new(folder: Path) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
+    """Return the rows that ``write_csv`` has written."""
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+        return rows(file)
+
+
+def rows(lines: Iterable[str]) -> list[dict[str, str]]:
+    """Return the rows of an opened CSV file that ``write_csv`` has written."""
+    return [{name: _text(cell) for name, cell in row.items()} for row in csv.DictReader(lines)]
+
+
+def _text(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 def made_from(paths: Iterable[Path]) -> list[dict[str, str]]:

@@ -12,17 +12,18 @@ def source(frozen: Frozen, split: images.Images) -> images.Source:
     run, _ = extraction.engine(frozen.model, frozen.compute.extractor)
     load = preprocessing.load(frozen.image)
     make_views = augment.view(frozen.augment)
-    paths = np.array(split.paths)
+    paths, hashes = np.array(split.paths), np.array(split.hashes)
     shape = (frozen.image.size, frozen.image.size, 3)
 
-    def decode_all(files: tf.Tensor) -> tf.Tensor:
+    def decode_all(files: tf.Tensor, expected: tf.Tensor) -> tf.Tensor:
         spec = tf.TensorSpec(shape, tf.float32)
-        return tf.map_fn(lambda file: load(tf.io.read_file(file)), files, fn_output_signature=spec)
+        return tf.map_fn(lambda file: load(images.encoded(*file)), (files, expected), fn_output_signature=spec)
 
-    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), tf.string)])
+    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), tf.string)] * 2)
 
     def activations(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
-        pixels = decode(paths[indices])
+        with images.told():
+            pixels = decode(paths[indices], hashes[indices])
         if views.any():
             seeds = augment.view_seeds(frozen.augment, [split.hashes[index] for index in indices], views.tolist())
             pixels = tf.where((views == 0)[:, None, None, None], pixels, make_views(pixels, seeds))

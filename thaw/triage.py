@@ -6,7 +6,6 @@ decoded by training (``thaw.formats``), so that no run stops at a bad file hours
 
 import hashlib
 import shutil
-import stat
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,12 +17,25 @@ from typing import Any
 import PIL
 from PIL import Image, features
 
-from thaw import findings, formats, ingest, layout, likeness, memo, records, schema, threads, wholeness
+from thaw import (
+    bits,
+    content,
+    findings,
+    formats,
+    ingest,
+    layout,
+    likeness,
+    memo,
+    policy,
+    progress,
+    records,
+    schema,
+    threads,
+    wholeness,
+)
 from thaw.findings import Finding, Unusable
 from thaw.listing import Entry
 
-# A file is held in memory while it is judged; nothing that large is a photograph.
-MAX_BYTES = 512 * 2**20
 COLUMNS = ("path", "kind", "action", "reason", "remedy")
 LISTED = 100  # findings of a kind that the figures list; a folder may hold nothing but palettes
 BATCH = 16  # files that a thread judges before it reports: reporting costs as much as decoding a small image
@@ -84,7 +96,7 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
     outcome = Outcome(found.classes, findings=found.findings, ignored=found.ignored)
     shutil.rmtree(layout.CONVERTED, ignore_errors=True)
     Image.init()  # Pillow's plugins are loaded once, before threads would each try
-    known = memo.Memo(layout.main_root() / ".thaw" / "triage" / "judgements.sqlite", version())
+    known = memo.Memo(layout.main_root() / ".thaw" / "triage" / "judgements.sqlite", version(_stretch(data)))
     with known, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
         verdicts = _parallel(lambda entry: _judge(found.root, entry, data, known), entries)
@@ -92,6 +104,7 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
             outcome.samples += [sample] if sample else []
             outcome.findings += odd
     _leave_out_small_classes(outcome, data)
+    _tell_of_unused_bits(outcome, data)
     outcome.findings.sort(key=lambda finding: (finding.path, finding.kind))
     return outcome
 
@@ -153,10 +166,10 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def version() -> str:
+def version(stretch: bool) -> str:
     """Changes whenever a file might be judged otherwise: with the code that judges and the decoders it calls."""
-    total = hashlib.sha256(PIL.__version__.encode())
-    for module in (formats, wholeness, findings, likeness):
+    total = hashlib.sha256(f"{PIL.__version__} {stretch}".encode())
+    for module in (formats, bits, wholeness, findings, likeness):
         total.update(Path(str(module.__file__)).read_bytes())
     for name in ("libjpeg_turbo", "libtiff", "webp", "zlib"):
         total.update(f"{name} {features.version(name)}".encode())
@@ -181,9 +194,9 @@ def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterato
 
 def _judge(root: Path, entry: Entry, data: schema.Data, known: memo.Memo) -> Verdict:
     try:
-        content = _bytes(root / entry.path)
-        sha256 = hashlib.sha256(content).hexdigest()
-        record, pixels = _look(content, sha256, data.max_pixels, known)
+        held = content.read(root / entry.path)
+        sha256 = hashlib.sha256(held).hexdigest()
+        record, pixels = _look(held, sha256, data, known)
     except Unusable as refused:
         return None, [Finding(refused.kind, entry.path, refused.reason)]
     oddities = dict(record["oddities"])
@@ -192,26 +205,25 @@ def _judge(root: Path, entry: Entry, data: schema.Data, known: memo.Memo) -> Ver
         oddities["misnamed"] = f"a {record['format']} by its bytes"
     if min(record["width"], record["height"]) < data.min_side:
         oddities["small"] = f"{record['width']} × {record['height']}, below {data.min_side} pixels"
-    refused_for = [kind for kind in oddities if getattr(data.policy, kind) != "keep"]
+    used = ("keep", policy.STRETCH)
+    refused_for = [kind for kind in oddities if getattr(data.policy, kind) not in used]
     if refused_for:
         return None, [Finding(kind, entry.path, oddities[kind]) for kind in refused_for]
-    odd = [
-        Finding(kind, entry.path, reason, "converted" if kind == "converted" else "kept")
-        for kind, reason in oddities.items()
-    ]
+    actions = {"converted": "converted"} | ({"unused_bits": "stretched"} if _stretch(data) else {})
+    odd = [Finding(kind, entry.path, reason, actions.get(kind, "kept")) for kind, reason in oddities.items()]
     place = (entry.path, sha256, entry.label, entry.split, record["width"], record["height"], record["fingerprint"])
     sample = Sample(*place, entry.group, entry.weight)
     if "converted" in oddities:
-        sample.converted = _convert(pixels or formats.inspect(content, data.max_pixels)[1], sha256)
+        sample.converted = _convert(pixels or _inspect(held, data)[1], sha256)
     return sample, odd
 
 
-def _look(content: bytes, sha256: str, max_pixels: int, known: memo.Memo) -> tuple[dict[str, Any], Image.Image | None]:
+def _look(held: bytes, sha256: str, data: schema.Data, known: memo.Memo) -> tuple[dict[str, Any], Image.Image | None]:
     """What the content is, from the memo or by decoding it; the pixels too if it was decoded."""
     record, pixels = known.get(sha256), None
     if record is None:
         try:
-            picture, pixels = formats.inspect(content, max_pixels)
+            picture, pixels = _inspect(held, data)
             record = vars(picture) | {"fingerprint": likeness.fingerprint(pixels)}
         except Unusable as refused:
             if refused.kind == "too_large":  # which the settings decide, not the content
@@ -220,31 +232,31 @@ def _look(content: bytes, sha256: str, max_pixels: int, known: memo.Memo) -> tup
         known.put(sha256, record)
     if "kind" in record:
         raise Unusable(record["kind"], record["reason"])
-    if record["width"] * record["height"] > max_pixels:
-        raise Unusable("too_large", formats.beyond(record["width"], record["height"], max_pixels))
+    if record["width"] * record["height"] > data.max_pixels:
+        raise Unusable("too_large", formats.beyond(record["width"], record["height"], data.max_pixels))
     return record, pixels
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise Unusable("unreadable", "not a file")
-        if status.st_size > MAX_BYTES:
-            raise Unusable("too_large", f"larger than {MAX_BYTES // 2**20} MiB")
-        content = path.read_bytes()
-    except (OSError, RuntimeError) as error:
-        raise Unusable("unreadable", ingest.unreadable(error)) from None
-    if not content:
-        raise Unusable("empty", "an empty file")
-    return content
+def _inspect(held: bytes, data: schema.Data) -> tuple[formats.Picture, Image.Image]:
+    return formats.inspect(held, data.max_pixels, stretch=_stretch(data))
+
+
+def _stretch(data: schema.Data) -> bool:
+    return data.policy.unused_bits == policy.STRETCH
+
+
+def _tell_of_unused_bits(outcome: Outcome, data: schema.Data) -> None:
+    used = Counter(each.reason for each in outcome.findings if each.kind == "unused_bits")
+    if used:
+        deep = sum(each.kind == "deep" for each in outcome.findings)
+        progress.warn(bits.told(used, deep, data.policy.unused_bits))
 
 
 def _convert(pixels: Image.Image, sha256: str) -> str:
     """Write the PNG that is read in place of a file, and return its hash."""
-    content, path = formats.png(pixels), layout.converted(sha256)
-    records.write_bytes(path, content)  # files with the same bytes may be judged at the same time
-    return hashlib.sha256(content).hexdigest()
+    made, path = formats.png(pixels), layout.converted(sha256)
+    records.write_bytes(path, made)  # files with the same bytes may be judged at the same time
+    return hashlib.sha256(made).hexdigest()
 
 
 def _leave_out_small_classes(outcome: Outcome, data: schema.Data) -> None:

@@ -1,4 +1,4 @@
-"""Whether a file's bytes are all there: what Pillow passes over and TensorFlow would stop at."""
+"""What Pillow passes over in a file's bytes and TensorFlow would not: missing parts, and forms it does not know."""
 
 import struct
 import zlib
@@ -6,6 +6,7 @@ import zlib
 from thaw.findings import Unusable
 
 RARE_JPEG = {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}  # marks of frames; C0 to C2 are common
+SEARCHED_BYTES = 1 << 17  # of a JPEG, in which thaw.preprocessing looks for EXIF
 BITFIELDS = struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)  # the one order of colours that TensorFlow knows
 
 
@@ -39,6 +40,46 @@ def ends_early(data: bytes) -> bool:
     return (data.startswith(b"\xff\xd8\xff") and b"\xff\xd9" not in data) or (
         data.startswith(b"\x89PNG") and b"IEND" not in data
     )
+
+
+def orientation(data: bytes) -> int:
+    """Return the EXIF orientation, 1 to 8, that ``thaw.preprocessing`` finds in a JPEG, by the same steps."""
+    start = data[:SEARCHED_BYTES]
+    if b"Exif" not in start:
+        return 1
+
+    def at(place: int) -> int:
+        return start[min(place, len(start) - 1)]
+
+    def is_exif(place: int) -> bool:
+        return at(place + 1) == 0xE1 and bytes(at(place + 4 + number) for number in range(6)) == b"Exif\0\0"
+
+    segment = 2
+    while (
+        segment + 10 < len(start)
+        and at(segment) == 0xFF
+        and at(segment + 1) not in (0xD9, 0xDA)
+        and not is_exif(segment)
+    ):
+        is_filling = at(segment + 1) == 0xFF
+        segment += 1 if is_filling else 2 + at(segment + 2) * 256 + at(segment + 3)
+    if not is_exif(segment) or segment + 18 >= len(start):
+        return 1
+    tiff = segment + 10
+    low, high = (0, 2) if at(tiff) == ord("I") else (2, 0)  # where the halves of four bytes are
+
+    def short(place: int) -> int:
+        first, second = at(place), at(place + 1)
+        return first + second * 256 if low == 0 else first * 256 + second
+
+    directory = tiff + short(tiff + 4 + low)
+    for entry in range(directory + 2, directory + 2 + 12 * min(short(directory), 512), 12):
+        if short(entry) == 274 and entry + 12 <= len(start):
+            is_one = (short(entry + 4 + low), short(entry + 4 + high)) == (1, 0)
+            is_long = short(entry + 2) == 4 and short(entry + 8 + high) == 0
+            value = short(entry + 8) if short(entry + 2) == 3 else short(entry + 8 + low) if is_long else 1
+            return value if is_one and 1 <= value <= 8 else 1
+    return 1
 
 
 def _jpeg(data: bytes) -> None:

@@ -108,3 +108,14 @@ def test_without_a_model_it_says_what_to_run() -> None:
         config.run(evaluate.main, "evaluate")
     assert str(left.value.code).startswith(f"evaluate: {layout.PHASE2}: expected model.json and model.weights.h5")
     assert not layout.metrics("evaluate").exists()
+
+
+@pytest.mark.usefixtures("ready")
+def test_pictures_that_were_exchanged_are_not_tested_on() -> None:
+    first, *_, last = images.read("data/raw", "test").paths
+    whole = Path(first).read_bytes()
+    Path(first).write_bytes(Path(last).read_bytes())
+    Path(last).write_bytes(whole)
+    with pytest.raises(ValueError, match=r"\.png: expected the image that was prepared, but it holds other bytes"):
+        evaluate.main()
+    assert not layout.metrics("evaluate").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages import export, prepare
-from thaw import config, evaluation, images, layout, model, predict, records, schema
+from thaw import config, evaluation, formats, images, layout, model, predict, records, schema
 from thaw.framework import keras
 
 CLASSES = ["class_0", "class_1", "class_2"]
@@ -82,3 +82,21 @@ def test_what_is_not_what_was_evaluated_is_not_exported() -> None:
     export.main()
     assert records.read_json(layout.metrics("export"))["largest_difference"] == pytest.approx(0.01, abs=1e-4)
     assert not (layout.EXPORTED / layout.SAVED_MODEL).exists()
+
+
+def test_other_images_than_were_evaluated_are_not_blamed_on_the_model(evaluated: images.Images) -> None:
+    first, *_, last = evaluated.paths
+    Path(first).write_bytes(Path(last).read_bytes())
+    with pytest.raises(ValueError, match=r"\.png: expected the image that was prepared, but it holds other bytes"):
+        export.main()
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_the_model_carries_the_limit_and_the_policy_by_which_training_read_files() -> None:
+    configure("export.formats=[keras]", "data.max_pixels=200000000", "data.policy.unused_bits=keep")
+    export.main()
+    assert predict.load(layout.EXPORTED).reading == formats.Reading(max_pixels=200_000_000, stretch=False)
+    # The gate reads by the model's limit, too: by one that is below the images' 1600 pixels it finds none to compare.
+    configure("export.formats=[keras]", "data.max_pixels=1599")
+    with pytest.raises(ValueError, match=r"the exported model \(keras\) differs"):
+        export.main()

@@ -62,7 +62,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     pin = backbone.TABLE["efficientnet_lite0"].sources["package"].sha256
     assert classifier.card.weights_sha256 == figures["weights_sha256"] == pin
     val = images.read("data/raw", "val")
-    (pixels,) = images.pixels(classifier.card.image, val.paths, len(val))
+    (pixels,) = images.pixels(classifier.card.image, val.paths, val.hashes, len(val))
     logits = np.asarray(model.whole(classifier)(pixels, training=False), np.float64)
     likelihood = logits[np.arange(len(val)), val.labels] - np.log(np.exp(logits).sum(axis=1))
     assert -likelihood.mean() == pytest.approx(figures["val_loss"], rel=2e-3)  # features were kept in fp16

@@ -1,3 +1,4 @@
+import csv
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -8,7 +9,7 @@ import yaml
 from PIL import Image
 
 from stages import prepare
-from thaw import layout, records
+from thaw import images, layout, records
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -244,3 +245,19 @@ def test_images_that_were_away_once_are_back_in_their_splits(project: Path) -> N
     prepare.main()
     last = {row["path"]: row["split"] for row in records.read_csv(layout.MANIFEST)}
     assert {path: last[path] for path in first} == first
+
+
+def test_no_name_of_a_file_or_a_class_changes_what_the_manifest_says(project: Path, tiny_images: Path) -> None:
+    (tiny_images / "class_0").rename(tiny_images / "=cmd|' C calc'!A0")
+    (tiny_images / "class_1").rename(tiny_images / "'-x")
+    odd = ("a\rb.png", "a\nb.png", '"quoted", and so on.png', "\x1b[2J.png")
+    for number, name in enumerate(odd):
+        (tiny_images / "class_2" / f"{number:02}.png").rename(tiny_images / "class_2" / name)
+    prepare.main()
+    paths = {path.relative_to(tiny_images).as_posix() for path in tiny_images.rglob("*.png")}
+    rows = records.read_csv(layout.MANIFEST)
+    assert {row["path"] for row in rows} == paths
+    assert all(row["path"].startswith(f"{row['label']}/") for row in rows)
+    assert {path for split in layout.SPLITS for path in images.read("data/raw", split).names} == paths
+    with (project / layout.MANIFEST).open(encoding="utf-8", newline="") as file:
+        assert not [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "-", "+", "@"))]

@@ -72,17 +72,23 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     assert page() == page()
 
 
-def test_an_image_that_went_is_a_grey_square(project: Path) -> None:
-    (project / "data" / "raw" / "class_0" / "02.png").unlink()
-    thumbnails = data_report.Thumbnails(project / "data" / "raw", {})
+def test_an_image_that_went_or_was_exchanged_is_a_grey_square(project: Path) -> None:
+    path = project / "data" / "raw" / "class_0" / "02.png"
+    sha256 = records.sha256(path)
+    path.write_bytes(path.with_name("03.png").read_bytes())
+    thumbnails = data_report.Thumbnails(project / "data" / "raw", {}, {"class_0/02.png": sha256})
+    assert thumbnails.pixels("class_0/02.png").getpixel((0, 0)) == (128, 128, 128)
+    path.unlink()
     assert thumbnails.pixels("class_0/02.png").getpixel((0, 0)) == (128, 128, 128)
     assert page().count("<img") == 9
 
 
 def test_a_thumbnail_keeps_the_shape_and_a_sheet_holds_them_in_a_row(project: Path) -> None:
+    hashes = {}
     for name, size in (("wide.png", (400, 100)), ("tall.png", (30, 90)), ("line.png", (900, 1))):
         Image.new("RGB", size, "red").save(project / "data" / "raw" / name)
-    thumbnails = data_report.Thumbnails(project / "data" / "raw", {})
+        hashes[name] = records.sha256(project / "data" / "raw" / name)
+    thumbnails = data_report.Thumbnails(project / "data" / "raw", {}, hashes)
     sizes = [thumbnails.pixels(name).size for name in ("wide.png", "tall.png", "line.png")]
     assert sizes == [(176, 44), (29, 88), (176, 1)]
     assert thumbnails.sheet(["wide.png", "tall.png"]).startswith("data:image/jpeg;base64,")

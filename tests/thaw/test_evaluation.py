@@ -34,7 +34,8 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> images.Images:
         pixels = random.integers(0, 256, (20 + number, 45 - number, 3)) * random.random(3)
         Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
     labels = np.array([number % 3 for number in range(NUMBER)])
-    return images.Images([str(folder / name) for name in names], names, [""] * NUMBER, labels)
+    hashes = [records.sha256(folder / name) for name in names]
+    return images.Images([str(folder / name) for name in names], names, hashes, labels)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 50])

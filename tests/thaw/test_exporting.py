@@ -87,6 +87,7 @@ def test_both_formats_name_their_classes(folder: Path) -> None:
     about = {
         "classes": CLASSES,
         "image": {"size": 32, "fit": "squash", "interpolation": "bilinear", "antialias": True},
+        "files": {"max_pixels": 89478485, "stretch": True},
     }
     with zipfile.ZipFile(folder / layout.KERAS_FILE) as archive:
         assert json.loads(archive.read(layout.LABELS)) == about

@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
 }
 
 
-def refusal(data: bytes, **limits: int) -> tuple[str, str]:
+def refusal(data: bytes, **limits: Any) -> tuple[str, str]:
     with pytest.raises(findings.Unusable) as refused:
         formats.inspect(data, **limits)
     assert refused.value.kind in findings.REMEDIES

@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_what_was_converted_is_read_in_place_of_the_file_with_its_own_hash(raw: 
     assert train.names[1] == "dog/1.png"
     assert (train.paths[1], train.hashes[1]) == (str(made), records.sha256(made))
     assert train.paths[2] == str(raw / "eel/2.png")
-    assert next(images.pixels(SQUARE, train.paths[1:2], 1)).max() == 0
+    assert next(images.pixels(SQUARE, train.paths[1:2], train.hashes[1:2], 1)).max() == 0
 
 
 def test_the_paths_of_a_table_are_relative_to_its_folder(raw: Path) -> None:
@@ -108,23 +109,55 @@ def test_a_folder_that_is_gone_is_named(raw: Path) -> None:
 
 
 def test_pixels_come_in_order_and_none_is_left_out(raw: Path) -> None:
-    paths = images.read(str(raw), "train").paths
+    train = images.read(str(raw), "train")
     load = preprocessing.load(SQUARE)
-    expected = np.stack([load(tf.io.read_file(path)) for path in paths])
+    expected = np.stack([load(tf.io.read_file(path)) for path in train.paths])
     for batch_size, sizes in ((2, [2, 2, 1]), (5, [5]), (64, [5])):
-        batches = list(images.pixels(SQUARE, paths, batch_size))
+        batches = list(images.pixels(SQUARE, train.paths, train.hashes, batch_size))
         assert [len(batch) for batch in batches] == sizes
         assert all(batch.dtype == np.float32 for batch in batches)
         np.testing.assert_array_equal(np.concatenate(batches), expected)
 
 
 def test_a_few_images_are_the_first_of_them(raw: Path) -> None:
-    paths = images.read(str(raw), "train").paths
-    (whole,) = images.pixels(SQUARE, paths, len(paths))
-    np.testing.assert_array_equal(images.few(SQUARE, paths), whole)
-    many = images.few(SQUARE, paths * 10)
+    train = images.read(str(raw), "train")
+    (whole,) = images.pixels(SQUARE, train.paths, train.hashes, len(train))
+    np.testing.assert_array_equal(images.few(SQUARE, train), whole)
+    many = images.few(SQUARE, replace(train, paths=train.paths * 10, hashes=train.hashes * 10))
     assert len(many) == images.FEW
     np.testing.assert_array_equal(many[:5], whole)
+
+
+def test_exchanged_images_are_noticed_by_whoever_reads_them(raw: Path) -> None:
+    train = images.read(str(raw), "train")
+    images.check(train)
+    first, second = (Path(path) for path in train.paths[2:4])
+    name = first.with_name("new\nline.png")
+    first.rename(name)
+    train.paths[2] = str(name)
+    assert len(list(images.pixels(SQUARE, train.paths, train.hashes, 1))) == 5
+    first.write_bytes(second.read_bytes())  # each is a whole image, and none is where it was
+    second.write_bytes(name.read_bytes())
+    name.write_bytes(first.read_bytes())
+    for read in (
+        lambda: images.check(train),
+        lambda: list(images.pixels(SQUARE, train.paths, train.hashes, 2)),
+        lambda: images.few(SQUARE, train),
+    ):
+        with pytest.raises(
+            ValueError, match=r"new\nline\.png: expected the image that was prepared, but it holds other"
+        ):
+            read()
+    name.unlink()
+    with pytest.raises(ValueError, match=r"new\nline\.png: .*, but cannot be read: No such file.*run `dvc repro`"):
+        images.few(SQUARE, train)
+
+
+def test_bytes_pass_whole_into_the_graph(tmp_path: Path) -> None:
+    for data in (b"\0\0\0", b"a\0", bytes(range(256)) + b"\0", b""):
+        path = tmp_path / "ü\r.bin"
+        path.write_bytes(data)
+        assert tf.function(images.encoded)(str(path), hashlib.sha256(data).hexdigest()).numpy() == data
 
 
 def index_and_view(indices: np.ndarray, views: np.ndarray) -> np.ndarray:

@@ -65,6 +65,27 @@ def test_a_parquet_file_gives_the_same_whatever_its_types(folder: Path) -> None:
     assert [each.label for each in listing.read(parquet(folder, path=["a.jpg"], label=[3]))[0]] == ["3"]
 
 
+def test_blanks_after_the_commas_belong_to_no_cell(folder: Path) -> None:
+    entries, findings = listing.read(csv(folder, 'path, label, split\na.jpg, cat, train\n"b, c.jpg", "dog, wild", \n'))
+    assert (entries, findings) == ([Entry("a.jpg", "cat", "train"), Entry("b, c.jpg", "dog, wild")], [])
+    entries, _ = listing.read(csv(folder, " path ,label\t,group \na.jpg, cat ,7\n"))
+    assert entries == [Entry("a.jpg", " cat ", group="7")]  # a label is taken as it is written
+
+
+def test_paths_of_windows_and_with_blanks_around_are_found_unless_they_are_there_as_written(folder: Path) -> None:
+    text = 'path,label\nsub\\ü.png,x\n a.jpg,x\n"b, c.jpg ",x\n .\\d.jpg ,x\n'
+    entries, findings = listing.read(csv(folder, text))
+    assert [entry.path for entry in entries] == ["sub/ü.png", "a.jpg", "b, c.jpg", "d.jpg"]
+    assert findings == []
+    for name in ("sub\\ü.png", " a.jpg"):
+        (folder / name).write_bytes(b"y")
+    assert [entry.path for entry in listing.read(csv(folder, text))[0]][:2] == ["sub\\ü.png", " a.jpg"]
+    with pytest.raises(ValueError, match=r"row 3: path: expected each file once, received d\.jpg as in row 2"):
+        listing.read(csv(folder, "path,label\nd.jpg,x\n.\\d.jpg,x\n"))
+    parquet(folder, path=["sub\\ü.png", "d.jpg "], label=["x", "y"])
+    assert [entry.path for entry in listing.read(folder / "images.parquet")[0]] == ["sub\\ü.png", "d.jpg"]
+
+
 def test_a_file_that_is_not_there_is_a_finding_with_its_row(folder: Path) -> None:
     entries, findings = listing.read(csv(folder, "path,label\na.jpg,cat\ngone.jpg,cat\n"))
     assert [entry.path for entry in entries] == ["a.jpg"]
@@ -80,7 +101,10 @@ def test_a_file_that_is_not_there_is_a_finding_with_its_row(folder: Path) -> Non
         ("path,class\na.jpg,cat\n", "received path, class; add label"),
         ("path,label,label\na.jpg,cat,dog\n", "expected each column once"),
         ("path,label\n", "expected images, received no rows"),
-        ("path,label\ngone.jpg,cat\n", "received 1 rows, the files of which are not there; paths are relative"),
+        (
+            "path,label\ngone.jpg,cat\n",
+            r"received 1 rows, the files of which are not there \(the first was looked for at .*gone\.jpg\)",
+        ),
         ("path,label\na.jpg,cat\n./a.jpg,dog\n", r"row 3: path: expected each file once, received a\.jpg as in row 2"),
         ("path,label\na.jpg,\n", "row 2: label: expected one in every row, received an empty cell"),
         ("path,label\n,cat\n", "row 2: path: expected one in every row, received an empty cell"),

@@ -47,3 +47,23 @@ def test_other_errors_are_what_they_were(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(ValueError, match="another"):
         main()
     assert capsys.readouterr().out == "said\n"
+
+
+def test_nothing_of_a_name_moves_the_cursor_or_ends_a_line() -> None:
+    assert pipes.on_one_line("a\tb\nc\\d\x1b[2Je\u2028é") == r"a\tb\nc\\d\x1b[2Je\u2028é"
+    assert pipes.shown("C:\\x\n\x1b[2J\r\x9bé") == "C:\\x\n" + r"\x1b[2J\r\x9b" + "é"
+
+
+@pytest.mark.parametrize("what", ["progress.result('prepare', name)", "progress.warn(name)", "print(name)"])
+def test_an_encoding_that_lacks_a_letter_ends_no_command(what: str) -> None:
+    code = f"from thaw import config, progress; name = 'é → 写'; config.run(lambda: {what}, 'test')"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert rb"\xe9 \u2192 \u5199" in done.stdout + done.stderr
+
+
+def test_a_mistake_that_quotes_a_name_shows_it_as_text() -> None:
+    code = "from thaw import config\ndef main(): raise ValueError('a\\x1b[2J\\r\\nb: wrong')\nconfig.run(main, 'test')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (1, rb"test: a\x1b[2J b: wrong" + b"\n")

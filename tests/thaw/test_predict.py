@@ -1,17 +1,19 @@
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import cli, exporting, head, layout, model, predict, schema
+from thaw import cli, exporting, formats, head, ingest, layout, model, predict, schema
 from thaw.framework import keras
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,17 +21,22 @@ CLASSES = ["grün, hell", "red"]
 GREEN, RED = np.array([40, 200, 40]), np.array([200, 40, 40])
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classifier() -> model.Classifier:
     """A real model, and small: it knows green from red, because its weights were chosen so."""
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
     pixels = keras.Input((32, 32, 3), name="pixels")
     backbone = keras.Model(pixels, keras.layers.Rescaling(1 / 255, name="range")(pixels), name="tiny")
     card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
-    classifier = model.Classifier(backbone, head.build(linear, 3, 2), card, {})
-    classifier.head.get_layer("logits").kernel.assign([[-5.0, 5.0], [5.0, -5.0], [0.0, 0.0]])
+    made = model.Classifier(backbone, head.build(linear, 3, 2), card, {})
+    made.head.get_layer("logits").kernel.assign([[-5.0, 5.0], [5.0, -5.0], [0.0, 0.0]])
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `export` writes of the classifier."""
     folder = tmp_path_factory.mktemp("project") / layout.EXPORTED
-    exporting.write(folder, classifier, ["keras", "saved_model"])
+    exporting.write(folder, classifier(), ["keras", "saved_model"])
     return folder
 
 
@@ -47,6 +54,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+NO_IMAGE = "no image by its name and its bytes"
 GOOD = {"1.png": "grün, hell", "2.JPG": "red", "deeper down/4.webp": "red"}
 
 
@@ -66,10 +74,35 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
 def test_a_folder_means_the_images_below_it_and_a_file_itself_whatever_its_name(pictures: Path) -> None:
     (pictures / "folder.png").mkdir()
     below = [pictures / name for name in ("1.png", "2.JPG", "3.jpg", "deeper down/4.webp")]
-    assert predict.find([str(pictures)]) == (below, {})
-    found, wrong = predict.find([str(pictures / "notes.txt"), "pictures"])
-    assert found == [pictures / "notes.txt", *(path.relative_to(pictures.parent) for path in below)]
-    assert wrong == {}
+    assert predict.find([str(pictures)]) == predict.Meant(below, {}, {pictures / "notes.txt": NO_IMAGE})
+    meant = predict.find([str(pictures / "notes.txt"), "pictures"])
+    assert meant.files == [pictures / "notes.txt", *(path.relative_to(pictures.parent) for path in below)]
+    assert (meant.wrong, meant.skipped) == ({}, {Path("pictures/notes.txt"): NO_IMAGE})
+
+
+def test_a_folder_means_what_prepare_would_find_there(pictures: Path, tmp_path: Path) -> None:
+    jpeg = (pictures / "2.JPG").read_bytes()
+    taken = ("a.jfif", "a.pjpeg", "b", "c.jpg_large", "d.mpo")
+    for name in taken:
+        (pictures / name).write_bytes(jpeg)
+    ignored = ("._1.png", ".hidden/1.png", "__MACOSX/1.png", "Thumbs.db", "@eaDir/1.png")
+    for name in ignored:
+        (pictures / name).parent.mkdir(exist_ok=True)
+        (pictures / name).write_bytes(jpeg)
+    (pictures / "sound").write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
+    (pictures / "empty.jpg").touch()
+    (pictures / "dangling.png").symlink_to("nowhere.png")
+    (pictures / "again").symlink_to(pictures)
+    os.mkfifo(pictures / "pipe")
+    meant = predict.find([str(pictures)])
+    good = {*taken, "1.png", "2.JPG", "3.jpg", "deeper down/4.webp", "empty.jpg"}
+    assert {path.relative_to(pictures).as_posix() for path in meant.files} == good
+    assert meant.files == sorted(meant.files)
+    skipped = {path.name: reason for path, reason in meant.skipped.items()}
+    assert skipped.keys() == {"notes.txt", "sound", "dangling.png", "again", "pipe"}
+    assert all(skipped.values()) and not meant.wrong
+    entries = ingest.below(pictures)[0]
+    assert set(meant.files) | {pictures / name for name in ("notes.txt", "sound", "pipe")} == set(entries)
 
 
 @pytest.mark.usefixtures("pictures")
@@ -77,7 +110,8 @@ def test_a_path_that_means_nothing_keeps_its_place_and_is_told() -> None:
     Path("empty").mkdir()
     os.mkfifo("pipe.png")  # whoever reads it waits for ever
     names = ["gone.png", "pictures/1.png", "empty", "pipe.png"]
-    found, wrong = predict.find(names)
+    meant = predict.find(names)
+    found, wrong = meant.files, meant.wrong
     assert found == [Path(name) for name in names]
     nothing = "expected an image or a folder of images, found nothing there"
     assert wrong.pop(Path("gone.png")) == wrong.pop(Path("pipe.png")) == nothing
@@ -187,12 +221,12 @@ def test_what_cannot_be_used_takes_nothing_from_the_others(
     said = {path.name: answer if isinstance(answer, str) else CLASSES[int(answer.argmax())] for path, answer in found}
     assert said == {
         "1.png": "grün, hell",
-        "empty.png": "can't be used: empty, a file of no bytes",
+        "empty.png": "can't be used: empty, an empty file",
         "3.jpg": "can't be used: truncated, it ends early",
-        "gone.png": "can't be read: No such file or directory",
+        "gone.png": "can't be used: unreadable, cannot be read: No such file or directory",
         "2.JPG": "red",
-        "gone too.png": "can't be read: No such file or directory",
-        "pictures": "can't be read: Is a directory",
+        "gone too.png": "can't be used: unreadable, cannot be read: No such file or directory",
+        "pictures": "can't be used: unreadable, not a file",
     }
 
 
@@ -227,9 +261,10 @@ def test_the_command_answers_line_by_line_and_fails_if_a_file_could_not_be_used(
     assert all(50 < float(probability.removesuffix("%")) <= 100 for *_, probability in rows)
     # TensorFlow's decoder has its own word to say of a broken file, which depends on the machine.
     said = [line for line in done.stderr.splitlines() if line.startswith((str(pictures), "thaw", "Traceback"))]
-    assert len(said) == 2
-    assert said[0].startswith(f"{pictures / '3.jpg'}: can't be used: truncated, ")
-    assert said[1] == "thaw predict: 1 of 4 files could not be used"
+    assert len(said) == 3
+    assert said[0] == f"{pictures / 'notes.txt'}: passed over: {NO_IMAGE}"
+    assert said[1].startswith(f"{pictures / '3.jpg'}: can't be used: truncated, ")
+    assert said[2] == "thaw predict: 1 of 4 files could not be used"
     assert done.returncode == 1
 
 
@@ -277,6 +312,45 @@ def test_a_name_with_a_tab_or_an_end_of_line_stays_on_its_line(
     assert said.err.startswith(r"go\nne: ")
     command(monkeypatch, f"pictures/{odd}", "--json", "--model", str(exported))
     assert json.loads(capsys.readouterr().out)[0]["path"] == f"pictures/{odd}"
+
+
+@pytest.mark.parametrize("form", ["--json", ""])
+def test_an_encoding_without_the_letters_of_a_name_ends_no_answer(exported: Path, pictures: Path, form: str) -> None:
+    (pictures / "1.png").rename(pictures / "写真\x1b[31m.png")
+    words = ["predict", "写真\x1b[31m.png", "2.JPG", "--model", str(exported), *filter(None, [form])]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "thaw.cli", *words]
+    done = subprocess.run(command, cwd=pictures, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    out = done.stdout.decode("ascii")
+    if form:
+        rows = [(each["path"], each["label"]) for each in json.loads(out)]
+        assert rows == [("写真\x1b[31m.png", "grün, hell"), ("2.JPG", "red")]
+    else:
+        lines = [line.split("\t") for line in out.splitlines()]
+        assert [line[:2] for line in lines] == [[r"\u5199\u771f\x1b[31m.png", r"gr\xfcn, hell"], ["2.JPG", "red"]]
+
+
+@pytest.mark.parametrize("inside", [layout.KERAS_FILE, layout.SAVED_MODEL])
+def test_a_model_carries_how_training_read_files(exported: Path, pictures: Path, tmp_path: Path, inside: str) -> None:
+    assert predict.load(exported / inside).reading == formats.USUAL
+    reading = formats.Reading(max_pixels=20 * 30, stretch=False)
+    exporting.write(tmp_path / "other", classifier(), ["keras", "saved_model"], reading)
+    other = predict.load(tmp_path / "other" / inside)
+    assert other.reading == reading
+    Image.fromarray(np.full((20, 30), 4095, np.uint16)).save(pictures / "scan.png")
+    files, given = [pictures / "scan.png", pictures / "2.JPG"], list[bytes]()
+
+    def answer(contents: Sequence[bytes]) -> np.ndarray:
+        given.extend(contents)
+        return np.zeros((len(contents), 2), np.float32)
+
+    for each, last in ((predict.load(exported / inside), ""), (other, "too large, 30 × 27, more than 600 pixels")):
+        *_, (_, said) = predict.answers(replace(each, answer=answer), files)
+        assert (f"can't be used: {last}" == said) if last else not isinstance(said, str)
+    stretched, jpeg, kept = given
+    assert Image.open(io.BytesIO(stretched)).getpixel((0, 0)) == (255, 255, 255)
+    assert (jpeg, kept) == (files[1].read_bytes(), files[0].read_bytes())
 
 
 @pytest.mark.usefixtures("pictures")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from thaw import preprocessing, schema
+from thaw import formats, preprocessing, schema, wholeness
+from thaw.findings import Unusable
 from thaw.framework import tf
 
 RANDOM = np.random.default_rng(0)
@@ -29,14 +30,22 @@ def segment(marker: int, payload: bytes) -> bytes:
     return bytes((0xFF, marker)) + struct.pack(">H", len(payload) + 2) + payload
 
 
-def exif(order: str, turned: int, before: int = 0, offset: int = 8) -> bytes:
-    """An APP1 segment by the book (TIFF 6.0): header, ``before`` other tags, then the orientation."""
+def exif(order: str, turned: int, before: int = 0, offset: int = 8, kind: str = "H", count: int = 1) -> bytes:
+    """An APP1 segment by the book (TIFF 6.0): header, ``before`` other tags, then the orientation.
+
+    Args:
+        kind: how the orientation is written: B for BYTE, H for SHORT, I for LONG.
+    """
     end = {"II": "<", "MM": ">"}[order]
     entries = [struct.pack(end + "HHI4s", 256 + number, 3, 1, b"\6\0\6\0") for number in range(before)]
-    entries.append(struct.pack(end + "HHIHH", 274, 3, 1, turned, 0))
+    value = struct.pack(end + kind, turned).ljust(4, b"\0")
+    entries.append(struct.pack(end + "HHI4s", 274, {"B": 1, "H": 3, "I": 4}[kind], count, value))
     directory = struct.pack(end + "H", len(entries)) + b"".join(entries) + bytes(4)
     header = order.encode() + struct.pack(end + "HI", 42, offset) + bytes(offset - 8)
     return segment(0xE1, b"Exif\0\0" + header + directory)
+
+
+TWICE = struct.pack("<HHIHHHHIHH", 274, 3, 1, 3, 0, 274, 3, 1, 6, 0)  # the tag, as 3 and as 6
 
 
 def jpeg(*segments: bytes) -> bytes:
@@ -65,6 +74,9 @@ def test_a_jpeg_is_turned_as_its_exif_says(order: str, turned: int) -> None:
         (exif("MM", 6, before=7),),
         (exif("II", 6, before=3, offset=300),),
         (exif("II", 6), exif("II", 3)),
+        (exif("II", 6, kind="I"),),
+        (exif("MM", 6, kind="I"),),
+        (b"\xff", segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0"), b"\xff\xff\xff", exif("MM", 6)),
     ],
     ids=[
         "after JFIF",
@@ -73,6 +85,9 @@ def test_a_jpeg_is_turned_as_its_exif_says(order: str, turned: int) -> None:
         "eighth tag",
         "directory elsewhere",
         "two, the first counts",
+        "LONG, little",
+        "LONG, big",
+        "fill bytes",
     ],
 )
 def test_the_orientation_is_found_wherever_it_may_stand(segments: tuple[bytes, ...]) -> None:
@@ -84,6 +99,54 @@ def test_the_orientation_is_found_wherever_it_may_stand(segments: tuple[bytes, .
 @pytest.mark.parametrize("turned", [0, 9, 65535])
 def test_an_orientation_that_makes_no_sense_counts_as_none(turned: int) -> None:
     np.testing.assert_array_equal(decode(jpeg(exif("II", turned))).numpy(), by_pillow(jpeg()))
+
+
+RARE = {
+    "BYTE": (exif("II", 6, kind="B"),),
+    "a value too large for a SHORT": (exif("MM", 6 << 16 | 6, kind="I"),),
+    "two values": (exif("II", 6, count=2),),
+    "behind 180 KB of a profile": (*[segment(0xE2, b"ICC_PROFILE\0\1\3" + bytes(60000))] * 3, exif("MM", 6)),
+    "after bytes of no segment": (segment(0xFE, b"x"), bytes(7), exif("II", 6)),
+    "in two parts": (exif("II", 1, before=1)[:-30], exif("II", 6)),
+    "twice in a directory": (segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + TWICE + bytes(4)),),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("name", RARE)
+def test_an_orientation_in_a_rare_form_is_the_same_to_both_or_the_file_is_converted(name: str) -> None:
+    data = jpeg(*RARE[name])
+    _, pixels = formats.inspect(data)
+    np.testing.assert_array_equal(decode(formats.servable(data)).numpy(), np.asarray(pixels))
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow says of some that their EXIF is corrupt
+def test_whatever_bytes_stand_before_the_picture_files_with_another_orientation_are_converted() -> None:
+    random = np.random.default_rng(3)
+    good = [exif(order, 6, before=2, kind=kind) for order in ("II", "MM") for kind in "BHI"]
+    good += [
+        b"\xff\xff" + good[0] + good[1],
+        segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0") + good[5],
+        *RARE["in two parts"],
+    ]
+    seen, decoded = set(), 0
+    for number in range(600):
+        changed = bytearray(good[number % len(good)])
+        for place in random.integers(2, len(changed), random.integers(0, 4)):
+            changed[place] = random.choice([0, 1, 2, 3, 4, 6, 8, 18, 255, int(random.integers(256))])
+        data = jpeg(bytes(changed))
+        found = int(orientation(data))
+        assert wholeness.orientation(data) == found, data[:120]
+        try:
+            picture, pixels = formats.inspect(data)
+        except Unusable:
+            continue
+        seen.add((found, "converted" in picture.oddities))
+        if number % 10 == 0:
+            decoded += 1
+            np.testing.assert_array_equal(decode(formats.servable(data)).numpy(), np.asarray(pixels))
+    assert {(1, False), (6, False), (1, True), (6, True)} <= seen
+    assert decoded > 30
 
 
 def test_no_exif_means_as_it_is() -> None:

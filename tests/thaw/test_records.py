@@ -1,5 +1,6 @@
 """Records are the same bytes on every machine, and give back what was put in."""
 
+import csv
 import hashlib
 import math
 import threading
@@ -88,6 +89,50 @@ def test_unicode_commas_quotes_and_line_breaks_come_back(tmp_path: Path) -> None
     assert records.read_json(record) == {"paths": names, "ключ": "значение"}
     assert "写真" in table.read_text(encoding="utf-8")
     assert "写真" in record.read_text(encoding="utf-8")
+
+
+ENDS = ["a\rb.png", "\r", "\n", "a\r", "\r\n\r", "a\u2028b\x85c", "a\tb", "\x1b[31mred", '"', "'", ""]
+
+
+def test_no_end_of_line_in_a_name_ends_a_row(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    rows = [{"path": name, "label": f"{number}"} for number, name in enumerate(ENDS)]
+    records.write_csv(table, ["path", "label"], rows)
+    assert records.read_csv(table) == rows
+    with table.open(encoding="utf-8", newline="") as file:  # others find the same rows
+        assert [row["label"] for row in csv.DictReader(file)] == [row["label"] for row in rows]
+
+
+FORMULAS = [
+    "=cmd|' /C calc'!A0",
+    "@SUM(1)",
+    "+cmd",
+    "-x",
+    "\t=1+1",
+    "\r=1+1",
+    "\n=1",
+    "'=1",
+    "''-1",
+    "'-1",
+    "\uff1d1",
+    "-1+2",
+]
+
+
+def test_no_name_is_a_formula_to_a_spreadsheet_and_each_comes_back(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    names = [*FORMULAS, "cat", "'quoted'", "-1", "-0.5", "1e-05", "+1.5e+20"]
+    records.write_csv(table, ["path"], ({"path": name} for name in names))
+    with table.open(encoding="utf-8", newline="") as file:
+        cells = [row["path"] for row in csv.DictReader(file)]
+    assert cells == [f"'{name}" for name in FORMULAS] + names[len(FORMULAS) :]
+    assert [row["path"] for row in records.read_csv(table)] == names
+
+
+def test_numbers_stay_numbers(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    records.write_csv(table, ["a", "b"], [{"a": -0.5, "b": -math.inf}, {"a": np.float32(-1), "b": -3}])
+    assert table.read_bytes() == b"a,b\n-0.5,-inf\n-1.0,-3\n"
 
 
 def test_csv_refuses_a_column_it_was_not_told_of(tmp_path: Path) -> None:

@@ -51,3 +51,13 @@ def test_a_stream_gives_the_views_of_the_images_asked_for(split: images.Images, 
 def test_nothing_of_a_stream_is_kept(split: images.Images, frozen: activations.Frozen) -> None:
     streaming.source(frozen, split)(np.arange(8), np.zeros(8, np.int64))
     assert not Path(frozen.compute.cache_dir).exists()
+
+
+def test_images_that_were_exchanged_stop_a_stream(split: images.Images, frozen: activations.Frozen) -> None:
+    source, (third, fourth) = streaming.source(frozen, split), (Path(path) for path in split.paths[3:5])
+    third.write_bytes(fourth.read_bytes())
+    source(np.array([0, 1, 2, 4]), np.zeros(4, np.int64))
+    with pytest.raises(
+        ValueError, match=r"^\S+/3\.png: expected the image that was prepared, but it holds other bytes"
+    ):
+        source(np.array([2, 3]), np.array([0, 7]))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from thaw import clusters, config, formats, layout, likeness, memo, schema, triage
+from thaw import clusters, config, content, formats, layout, likeness, memo, schema, triage
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 24, 18
@@ -181,7 +181,7 @@ def test_small_and_large_images_are_told_by_the_settings_also_from_the_memo(root
 
 
 def test_a_file_beyond_the_size_limit_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triage, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(content, "MAX_BYTES", 2**20)
     with (root / "cat" / "film.mp4").open("wb") as file:
         file.truncate(2**20 + 1)
     assert listed(read(root)) == {"cat/film.mp4": ["too_large quarantined"]}
@@ -308,6 +308,30 @@ def test_of_what_is_kept_the_figures_list_no_more_than_a_few_and_count_all(
     assert len(list(triage.rows(outcome))) == 3
 
 
+def test_files_of_16_bits_that_use_12_are_stretched_counted_and_said(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    numbers = np.random.default_rng(5).integers(0, 4096, (HEIGHT, WIDTH), dtype=np.uint16)
+    Image.fromarray(numbers).save(root / "cat" / "scan.png")
+    outcome = read(root)
+    (sample,) = [each for each in outcome.samples if each.path == "cat/scan.png"]
+    assert listed(outcome) == {"cat/scan.png": ["converted converted", "deep kept", "unused_bits stretched"]}
+    with Image.open(layout.converted(sample.sha256)) as made:
+        np.testing.assert_array_equal(np.asarray(made)[..., 0], numbers >> 4)
+    assert triage.figures(outcome)["kinds"]["unused_bits"] == 1
+    said = capfd.readouterr().err
+    assert "1 of 1 images of 16 bits a channel use fewer" in said
+    assert "12 are in use" in said
+    # The memo holds what was found under each policy.
+    kept = read(root, {"unused_bits": "keep"})
+    (sample,) = [each for each in kept.samples if each.path == "cat/scan.png"]
+    assert (sample.converted, listed(kept)) == ("", {"cat/scan.png": ["deep kept", "unused_bits kept"]})
+    assert listed(read(root)) == listed(outcome)
+    for word in ("quarantine", "fail"):
+        left_out = read(root, {"unused_bits": word})
+        assert listed(left_out)["cat/scan.png"][-1] == "unused_bits quarantined"
+
+
 # The memo
 
 
@@ -318,9 +342,9 @@ class Decoded:
         self.count = 0
         inspect = formats.inspect
 
-        def counted(*arguments: Any) -> Any:
+        def counted(*arguments: Any, **options: Any) -> Any:
             self.count += 1
-            return inspect(*arguments)
+            return inspect(*arguments, **options)
 
         monkeypatch.setattr(formats, "inspect", counted)
 
@@ -359,7 +383,7 @@ def test_only_what_is_converted_is_decoded_again_as_its_png_is_made_anew(
 def test_other_code_judges_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = Decoded(monkeypatch)
     decoded.by(root)
-    monkeypatch.setattr(triage, "version", lambda: "another")
+    monkeypatch.setattr(triage, "version", lambda stretch: f"another {stretch}")
     assert decoded.by(root)[0] >= 1
 
 
@@ -371,7 +395,7 @@ def test_the_memo_lies_in_the_main_repository_and_a_damaged_one_is_no_harm(
     (path,) = (tmp_path / "main" / ".thaw" / "triage").iterdir()
     path.write_bytes(b"nonsense" * 1000)
     assert read(root) == first
-    with memo.Memo(path, triage.version()) as table:
+    with memo.Memo(path, triage.version(stretch=True)) as table:
         assert table.get(first.samples[0].sha256) is None  # removed, and made by the run after this one
     assert read(root) == first
 
