@@ -137,6 +137,15 @@ def quoted(word: str) -> str:
     return f'{name}{sign}"{inside}"'
 
 
+def blamed(said: str, words: Sequence[str]) -> str:
+    """Return what is to be added to the message of a mistake that is a remembered choice; else nothing."""
+    for word in words:
+        name = key(word)
+        if said.startswith((f"{name}:", f"{name}.", f"{word}:")) or f"{name}/{OPTION}'" in said:
+            return f" ({word} is remembered in {layout.CHOSEN}; choose otherwise, or python -m thaw.config --reset)"
+    return ""
+
+
 def register(words: Sequence[str], conf: Path) -> None:
     """Make the choices known to Hydra, as the config ``remembered`` and an option of each group that was chosen.
 

@@ -188,13 +188,15 @@ def compose(overrides: Sequence[str] = (), remembered: Sequence[str] | None = No
 
     if not layout.CONF.is_dir():
         raise ValueError(f"expected the folder conf/ here, received {Path.cwd()}; run this in the project's root")
+    memory = chosen.read(layout.CONF) if remembered is None else remembered
     try:
-        register(remembered=remembered)
+        register(remembered=memory)
         with initialize_config_dir(str(layout.CONF.resolve()), version_base=None):
             composed = hydra_compose(config_name="config", overrides=[chosen.quoted(word) for word in overrides])
         OmegaConf.resolve(composed)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ValueError(mistakes.explain(error)) from None
+        said = mistakes.explain(error)
+        raise ValueError(said + chosen.blamed(said, memory)) from None
     return OmegaConf.to_yaml(composed)
 
 

@@ -151,6 +151,19 @@ def test_the_memory_can_be_edited_and_a_damaged_one_is_refused(project: Path, mo
     assert params()["data"]["raw"] == layout.SAMPLE.as_posix()
 
 
+@pytest.mark.parametrize(
+    "word", ["image=gone", "phase2.epoch=3", "phase2.epochs=many", "imag=px64", "phase1.epochs=a b=c"]
+)
+def test_a_remembered_choice_that_no_longer_holds_is_named(
+    project: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen.write([word], layout.CONF)
+    with pytest.raises(ValueError, match=r"remembered in conf/chosen\.yaml") as caught:
+        tell(monkeypatch, "head=linear")
+    assert word in str(caught.value) and "\n" not in str(caught.value)
+    tell(monkeypatch, "--reset")
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_path_reaches_the_program_as_typed(project: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tell(monkeypatch, "data=folder", f"data.raw={place}", f"tracking.experiment={place}")
