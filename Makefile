@@ -19,7 +19,7 @@ STAMP = $(VENV)/.installed-$(DEVICE)
 # With the environment first in PATH, `python` of dvc.yaml and `dvc` are its own.
 IN_VENV = bin=$$(cd "$(VENV)/bin" && pwd) && export PATH="$$bin:$$PATH" &&
 # Stops where conf/ was edited after params.yaml was compiled from it. DVC does not see that: no stage depends on conf/.
-FRESH = python -c 'from thaw import config; config.run(lambda: None if config.read() else None, "params.yaml")'
+FRESH = python -c 'from thaw.config import load; load.run(lambda: None if load.read() else None, "params.yaml")'
 
 ifeq ($(SETUP),skip)
 READY =

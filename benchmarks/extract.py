@@ -14,7 +14,13 @@ import numpy as np
 import yaml
 
 from benchmarks import record
-from thaw import activations, boundaries, config, extraction, images, layout, model, triage
+from thaw import paths as project_paths
+from thaw.classifier import model
+from thaw.config import load
+from thaw.data import validation
+from thaw.features import engines, extraction
+from thaw.images import manifest
+from thaw.networks import freeze_boundaries
 
 
 def main() -> None:
@@ -23,25 +29,26 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    text = config.compose(["data=folder", f"data.raw={options.data.resolve()}", "augment=none"], ())
-    params = config.check(yaml.safe_load(text))
-    samples = triage.read(params.data).samples[: options.images]
+    text = load.compose(["data=folder", f"data.raw={options.data.resolve()}", "augment=none"], ())
+    params = load.check(yaml.safe_load(text))
+    samples = validation.read(params.data).samples[: options.images]
     paths = [
-        str(layout.converted(sample.sha256) if sample.converted else options.data / sample.path) for sample in samples
+        str(project_paths.converted(sample.sha256) if sample.converted else options.data / sample.path)
+        for sample in samples
     ]
     hashes = [sample.converted or sample.sha256 for sample in samples]
-    split = images.Images(paths, paths, hashes, np.zeros(len(paths), np.int64))
+    split = manifest.Images(paths, paths, hashes, np.zeros(len(paths), np.int64))
     card = model.Card(params.backbone, "benchmark", params.image, params.head, ["a", "b"])
     classifier = model.build(card, weights=params.backbone.weights)
-    cut = boundaries.find(classifier.backbone, params.phase2.unfreeze)
-    frozen_part, _ = boundaries.split(classifier.backbone, cut)
+    cut = freeze_boundaries.find(classifier.backbone, params.phase2.unfreeze)
+    frozen_part, _ = freeze_boundaries.split(classifier.backbone, cut)
 
     size = params.compute.extract_batch_size
-    memory = list(images.pixels(params.image, paths, hashes, size))
+    memory = list(manifest.pixels(params.image, paths, hashes, size))
     rates: dict[str, list[float]] = {"bare engine": [], "extractor": []}
     name = ""
     for _ in range(options.rounds):
-        run, name = extraction.engine(frozen_part, params.compute.extractor)
+        run, name = engines.engine(frozen_part, params.compute.extractor)
         run(memory[0])
         start = time.monotonic()
         for batch in memory:
@@ -49,15 +56,15 @@ def main() -> None:
         rates["bare engine"].append(len(paths) / (time.monotonic() - start))
         with tempfile.TemporaryDirectory() as scratch:
             params.compute.cache_dir = scratch
-            frozen = activations.Frozen(
+            frozen = extraction.Frozen(
                 frozen_part, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute
             )
             # What is paid once a run, converting and checking the engine, is left out of the rate and shown beside it.
             start = time.monotonic()
-            extraction.engine(frozen_part, params.compute.extractor)
+            engines.engine(frozen_part, params.compute.extractor)
             begin = time.monotonic() - start
             start = time.monotonic()
-            activations.cached(frozen, [(split, 1)])
+            extraction.cached(frozen, [(split, 1)])
             rates["extractor"].append(len(paths) / (time.monotonic() - start - begin))
     bare = statistics.median(rates["bare engine"])
     rows = [

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record, trials
-from thaw import boundaries, model
-from thaw.framework import keras
+from thaw.classifier import model
+from thaw.networks import freeze_boundaries
+from thaw.runtime.framework import keras
 
 BOUNDARY = "block boundary, BatchNorm inference"
 POLICIES = {
@@ -42,9 +43,9 @@ def main() -> None:
 def _half_a_block_frozen() -> Iterator[None]:
     thaw = model.thaw
 
-    def thaw_less(classifier: model.Classifier, boundary: boundaries.Boundary, *more: Any) -> Any:
+    def thaw_less(classifier: model.Classifier, boundary: freeze_boundaries.Boundary, *more: Any) -> Any:
         frozen, trained = thaw(classifier, boundary, *more)
-        cuts = boundaries.every(classifier.backbone)
+        cuts = freeze_boundaries.every(classifier.backbone)
         following = next(cut for cut in cuts if cut.thawed_layers < boundary.thawed_layers)
         layers = classifier.backbone.layers[1 + boundary.frozen_layers : 1 + following.frozen_layers]
         weighted = [

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks import scratch
-from thaw import layout, records
+from thaw import paths, records
 
 GOOD = 200  # images without fault in each of the two classes
 WIDTH, HEIGHT = 90, 60
@@ -218,17 +218,17 @@ def state(root: Path) -> dict[str, tuple[str, int, int]]:
 def became(project: Path) -> Callable[[str], str]:
     """What `prepare` says became of a file."""
     listed: dict[str, dict[str, str]] = {}
-    for row in records.read_csv(project / layout.QUARANTINE):
+    for row in records.read_csv(project / paths.QUARANTINE):
         listed.setdefault(row["path"], {})[row["kind"]] = row["action"]
-    used = {row["path"]: row for row in records.read_csv(project / layout.MANIFEST)}
-    counted = records.read_json(project / layout.metrics("prepare"))["ignored"]
+    used = {row["path"]: row for row in records.read_csv(project / paths.MANIFEST)}
+    counted = records.read_json(project / paths.metrics("prepare"))["ignored"]
 
     def end(path: str) -> str:
         kinds = listed.get(path, {})
         if kinds:
             action = "converted" if "converted" in kinds.values() else next(iter(kinds.values()))
             consistent = (path in used) == (action != "quarantined") and (
-                action != "converted" or (project / layout.converted(used[path]["sha256"])).is_file()
+                action != "converted" or (project / paths.converted(used[path]["sha256"])).is_file()
             )
             return f"{action}: {', '.join(sorted(kinds))}" if consistent else "listed, and not so treated"
         if path in used:

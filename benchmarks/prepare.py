@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import record, scratch
-from thaw import layout, records
+from thaw import paths, records
 
 CLASSES = 5
 
@@ -26,7 +26,7 @@ CLASSES = 5
 def write(root: Path, side: int, number: int) -> None:
     """Image ``number``: noise of every octave, whose strength falls off with the frequency as in photographs.
 
-    One that all images share would make them look alike to ``thaw.likeness``, so each has its own.
+    One that all images share would make them look alike to ``thaw.data.near_duplicates``, so each has its own.
     """
     random = np.random.default_rng(number)
     slope, coarse = random.uniform(0.6, 1.4), np.zeros((32, 32, 3), np.float32)
@@ -64,7 +64,7 @@ def measure(count: int, side: int, more: int, overrides: list[str]) -> list[dict
             done = scratch.prepare(project, [f"data.raw={root}", *overrides])
             if done.code:
                 raise RuntimeError(done.said)
-            taken = records.read_json(project / layout.metrics("prepare"))["images"]
+            taken = records.read_json(project / paths.metrics("prepare"))["images"]
             rows.append(
                 {
                     "images": f"{taken:,} of {side} px",

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from thaw import config, layout, schema
+from thaw import paths
+from thaw.config import load, schema
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,7 +24,7 @@ def scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         for part in ("conf", "stages", "thaw"):
             shutil.copytree(ROOT / part, Path(folder) / part)
-        (Path(folder) / layout.CHOSEN).unlink(missing_ok=True)
+        (Path(folder) / paths.CHOSEN).unlink(missing_ok=True)
         os.chdir(folder)
         try:
             yield Path(folder)
@@ -34,8 +35,8 @@ def scratch() -> Iterator[Path]:
 def configure(overrides: Sequence[str]) -> schema.Project:
     """Compile conf/ with ``overrides``, without tracking and with an activation cache of the copy's own."""
     own = ["tracking.enabled=false", f"compute.cache_dir={Path.cwd()}/cache"]
-    layout.PARAMS.write_text(config.compose([*own, *overrides]), encoding="utf-8")
-    return config.check(yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8")))
+    paths.PARAMS.write_text(load.compose([*own, *overrides]), encoding="utf-8")
+    return load.check(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")))
 
 
 def run(stage: str) -> Any:

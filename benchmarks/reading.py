@@ -9,7 +9,12 @@ import time
 from pathlib import Path
 
 from benchmarks import project, record
-from thaw import boundaries, features, images, layout, model, tracking
+from thaw import paths
+from thaw.classifier import model
+from thaw.features import inputs as feature_inputs
+from thaw.images import manifest
+from thaw.networks import freeze_boundaries
+from thaw.tracking import mlflow_mirror
 
 
 def main() -> None:
@@ -24,15 +29,15 @@ def main() -> None:
         project.run("prepare")
         project.run("phase1_head")
         # The stage tells MLflow of each epoch with its seconds; tracking is off here, so they are taken on the way.
-        tracking.Run.epoch = lambda _run, _phase, _epoch, values: epochs.append(values["seconds"])  # type: ignore[method-assign,misc]
+        mlflow_mirror.Run.epoch = lambda _run, _phase, _epoch, values: epochs.append(values["seconds"])  # type: ignore[method-assign,misc]
         project.run("phase2_finetune")
-        classifier = model.load(layout.PHASE1)
-        boundary = boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+        classifier = model.load(paths.PHASE1)
+        boundary = freeze_boundaries.find(classifier.backbone, settings.phase2.unfreeze)
         frozen_part, _ = model.thaw(classifier, boundary)
-        train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-        inputs = features.at_boundary(frozen_part, boundary, classifier, settings, train, val)
+        train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
+        inputs = feature_inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
         read: list[float] = []
-        for batches in [features.batches(inputs, train, val, settings.phase2, len(images.classes()))] * 3:
+        for batches in [feature_inputs.batches(inputs, train, val, settings.phase2, len(manifest.classes()))] * 3:
             start = time.monotonic()
             for part in batches:
                 for number in range(len(part)):

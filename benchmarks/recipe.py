@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record
-from thaw import config, intervals
+from thaw.config import load
+from thaw.evaluation import intervals
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("prepare", "phase1_head", "phase2_finetune")
@@ -54,7 +55,7 @@ def pipeline(project: Path, overrides: list[str]) -> dict[str, Any]:
         parts[stage] = json.loads((project / "times.json").read_text(encoding="utf-8"))
     run(project, "-m", "stages.evaluate")
     evaluation = json.loads((project / "metrics/evaluate.json").read_text(encoding="utf-8"))
-    rate = config.check(json.loads(json.dumps(_params(project)))).phase2.learning_rate
+    rate = load.check(json.loads(json.dumps(_params(project)))).phase2.learning_rate
     configure(project, *overrides, f"phase2.learning_rate={rate / 2}")
     marginal = run(project, "-m", "stages.phase2_finetune")
     training = {stage: parts[stage].get("training", 0.0) for stage in STAGES}

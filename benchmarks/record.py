@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from thaw import threads
+from thaw.runtime import threads
 
 FOLDER = Path("benchmarks/results")
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw import config, layout
+from thaw import paths
+from thaw.config import load
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,8 +29,8 @@ class Run:
 def prepare(project: Path, overrides: Sequence[str]) -> Run:
     """Compile a configuration into ``project``, an empty folder at first, and run `prepare` there."""
     with contextlib.chdir(ROOT):
-        text = config.compose(["data=folder", "tracking.enabled=false", *overrides], ())
-    (project / layout.PARAMS).write_text(text, encoding="utf-8", newline="\n")
+        text = load.compose(["data=folder", "tracking.enabled=false", *overrides], ())
+    (project / paths.PARAMS).write_text(text, encoding="utf-8", newline="\n")
     log = project / "log.txt"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("DVC_ROOT", None)

@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 import psutil
 
-from thaw import boundaries, config, images, model
-from thaw.framework import keras, tf
+from thaw.classifier import model
+from thaw.config import load as config
+from thaw.images import manifest
+from thaw.networks import freeze_boundaries
+from thaw.runtime.framework import keras, tf
 
 EPOCHS, PATIENCE, RATES = (10, 20), (3, 5), (1e-3, 1e-4)
 BATCH = 32
 
 
-def load(split: images.Images, size: int, *, shuffle: bool) -> Any:
+def load(split: manifest.Images, size: int, *, shuffle: bool) -> Any:
     """As ``image_dataset_from_directory`` does it: decode, resize, batch, prefetch; every epoch anew."""
 
     def read(path: Any, label: Any) -> tuple[Any, Any]:
@@ -41,10 +44,10 @@ def main() -> None:
     os.chdir(project)
     params = config.check(config.read())
     keras.utils.set_random_seed(0)
-    train, val, test = (images.read(params.data.raw, split) for split in ("train", "val", "test"))
-    card = model.Card(params.backbone, "", params.image, params.head, images.classes())
+    train, val, test = (manifest.read(params.data.raw, split) for split in ("train", "val", "test"))
+    card = model.Card(params.backbone, "", params.image, params.head, manifest.classes())
     classifier = model.build(card, weights=params.backbone.weights)
-    boundary = boundaries.find(classifier.backbone, "40")
+    boundary = freeze_boundaries.find(classifier.backbone, "40")
 
     augment = keras.Sequential(
         [
@@ -65,7 +68,7 @@ def main() -> None:
     times, epochs = [], []
     for phase in (0, 1):
         begin = time.monotonic()
-        thawed = set(boundaries.split(classifier.backbone, boundary)[1].layers) if phase else set()
+        thawed = set(freeze_boundaries.split(classifier.backbone, boundary)[1].layers) if phase else set()
         for layer in classifier.backbone.layers:
             layer.trainable = layer in thawed and not isinstance(layer, keras.layers.BatchNormalization)
         whole.compile(

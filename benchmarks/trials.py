@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import project
-from thaw import activations, features, images, intervals, layout, model, out_of_sample, records, schema
+from thaw import paths, records
+from thaw.classifier import model
+from thaw.config import schema
+from thaw.evaluation import intervals
+from thaw.features import extraction, inputs, out_of_fold
+from thaw.images import manifest
 
 
 def run(
@@ -37,16 +42,16 @@ def run(
 
 
 def _trial(settings: schema.Project) -> dict[str, Any]:
-    if not layout.MANIFEST.exists():
+    if not paths.MANIFEST.exists():
         project.run("prepare")
     begin = time.monotonic()
     project.run("phase1_head")
     start = time.monotonic()
     project.run("phase2_finetune")
     end = time.monotonic()
-    epochs = sum(1 for _ in layout.history("phase2_finetune").open(encoding="utf-8")) - 1
-    boundary = str(records.read_json(layout.metrics("phase2_finetune"))["boundary"])
-    before, after = (_tested(settings, folder) for folder in (layout.PHASE1, layout.PHASE2))
+    epochs = sum(1 for _ in paths.history("phase2_finetune").open(encoding="utf-8")) - 1
+    boundary = str(records.read_json(paths.metrics("phase2_finetune"))["boundary"])
+    before, after = (_tested(settings, folder) for folder in (paths.PHASE1, paths.PHASE2))
     return {
         "right": after,
         "right before": before,
@@ -59,13 +64,13 @@ def _trial(settings: schema.Project) -> dict[str, Any]:
 
 def _tested(settings: schema.Project, folder: Path) -> np.ndarray:
     """Whether a phase's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
-    test, classifier = images.read(settings.data.raw, "test"), model.load(folder)
-    boundary = features.boundary(classifier, settings.phase2.unfreeze)
+    test, classifier = manifest.read(settings.data.raw, "test"), model.load(folder)
+    boundary = inputs.boundary(classifier, settings.phase2.unfreeze)
     frozen_part, thawed = model.thaw(classifier, boundary)
     card, cut = classifier.card, [boundary.tensor_layer]
-    frozen = activations.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)
-    ((reader,),) = activations.cached(frozen, [(test, 1)])
-    said = out_of_sample.trained(features.clean(reader), len(test), lambda rows: thawed(rows, training=False))
+    frozen = extraction.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)
+    ((reader,),) = extraction.cached(frozen, [(test, 1)])
+    said = out_of_fold.trained(inputs.clean(reader), len(test), lambda rows: thawed(rows, training=False))
     found = np.concatenate(list(said))
     right: np.ndarray = found.argmax(axis=1) == test.labels
     return right

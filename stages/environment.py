@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from thaw import config, environment, layout, progress, records, schema
+from thaw import console, paths, records
+from thaw.config import load, schema
+from thaw.networks import environment
 
 STAGE = "environment"
 
@@ -16,14 +18,14 @@ class Config:
 
 def main() -> None:
     """Write it down. DVC runs this each time, and what depends on it only where it is another than before."""
-    settings = config.load(Config)
+    settings = load.load(Config)
     # No run is opened in MLflow: there are no figures to show, and none should be there where nothing else has run.
-    with progress.stage(STAGE):
+    with console.stage(STAGE):
         found = environment.describe(settings.backbone)
-        records.write_json(layout.ENVIRONMENT, found)
+        records.write_json(paths.ENVIRONMENT, found)
         text = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-        progress.result(STAGE, f"{text}; weights {settings.backbone.weights} → {layout.ENVIRONMENT}")
+        console.result(STAGE, f"{text}; weights {settings.backbone.weights} → {paths.ENVIRONMENT}")
 
 
 if __name__ == "__main__":
-    config.run(main, STAGE)
+    load.run(main, STAGE)

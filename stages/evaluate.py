@@ -2,19 +2,13 @@
 
 from dataclasses import dataclass
 
-from thaw import (
-    config,
-    data_report,
-    evaluation,
-    images,
-    label_errors,
-    layout,
-    model,
-    progress,
-    schema,
-    seeds,
-    tracking,
-)
+from thaw import console, paths
+from thaw.classifier import model
+from thaw.config import load, schema
+from thaw.evaluation import data_report, evaluate, label_errors
+from thaw.images import manifest
+from thaw.runtime import seeds
+from thaw.tracking import mlflow_mirror
 
 STAGE = "evaluate"
 
@@ -36,19 +30,19 @@ class Config:
 
 def main() -> None:
     """Run both models over every test image once; write figures, tables, pictures and the report."""
-    settings = config.load(Config)
-    with tracking.stage(STAGE, settings.tracking, config.read()), progress.stage(STAGE):
+    settings = load.load(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()), console.stage(STAGE):
         seeds.fix(0)
-        test = images.read(settings.data.raw, "test")
-        classifiers = [model.load(folder) for folder in evaluation.PHASES.values()]
-        found = evaluation.probabilities(classifiers, test, settings.evaluate.batch_size)
-        by_phase = dict(zip(evaluation.PHASES, found, strict=True))
-        text = evaluation.write(by_phase, test, settings, images.classes())
-        learned = {split: images.read(settings.data.raw, split) for split in ("train", "val")}
-        label_errors.record(images.classes(), learned)
-        data_report.write(settings.data.raw, images.classes(), settings.evaluate.suspects)
-        progress.result(STAGE, f"{text} → {layout.REPORT}")
+        test = manifest.read(settings.data.raw, "test")
+        classifiers = [model.load(folder) for folder in evaluate.PHASES.values()]
+        found = evaluate.probabilities(classifiers, test, settings.evaluate.batch_size)
+        by_phase = dict(zip(evaluate.PHASES, found, strict=True))
+        text = evaluate.write(by_phase, test, settings, manifest.classes())
+        learned = {split: manifest.read(settings.data.raw, split) for split in ("train", "val")}
+        label_errors.record(manifest.classes(), learned)
+        data_report.write(settings.data.raw, manifest.classes(), settings.evaluate.suspects)
+        console.result(STAGE, f"{text} → {paths.REPORT}")
 
 
 if __name__ == "__main__":
-    config.run(main, STAGE)
+    load.run(main, STAGE)

@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw import config, exporting, formats, images, layout, model, parity, policy, progress, records, schema, tracking
+from thaw import console, paths, records
+from thaw.classifier import model
+from thaw.config import load, policy, schema
+from thaw.exports import parity, write
+from thaw.images import decoding, manifest
+from thaw.tracking import mlflow_mirror
 
 STAGE = "export"
 
@@ -20,30 +25,30 @@ class Config:
 
 def main() -> None:
     """Write every format; fail unless a fresh process gets evaluate's probabilities from each on all test images."""
-    settings = config.load(Config)
-    with tracking.stage(STAGE, settings.tracking, config.read()), progress.stage(STAGE):
-        reading = formats.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
-        exporting.write(layout.EXPORTED, model.load(layout.PHASE2), settings.export.formats, reading)
+    settings = load.load(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()), console.stage(STAGE):
+        reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
+        write.write(paths.EXPORTED, model.load(paths.PHASE2), settings.export.formats, reading)
 
-        test = images.read(settings.data.raw, "test")
-        expected = np.load(layout.probabilities("phase2"), allow_pickle=False)
+        test = manifest.read(settings.data.raw, "test")
+        expected = np.load(paths.probabilities("phase2"), allow_pickle=False)
         try:
             differences = parity.check(
-                layout.EXPORTED, test.paths, expected, images.classes(), settings.export.tolerance
+                paths.EXPORTED, test.paths, expected, manifest.classes(), settings.export.tolerance
             )
         except ValueError:
-            images.check(test)  # or the model would be blamed for other images
+            manifest.check(test)  # or the model would be blamed for other images
             raise
 
         figures = {
             "largest_difference": max(differences.values()),
             "compared_images": len(test),
-            "made_from": records.made_from([layout.PHASE2 / model.WEIGHTS, layout.probabilities("phase2")]),
+            "made_from": records.made_from([paths.PHASE2 / model.WEIGHTS, paths.probabilities("phase2")]),
         }
-        records.write_json(layout.metrics(STAGE), figures)
+        records.write_json(paths.metrics(STAGE), figures)
         text = f"{', '.join(differences)} say what evaluate said, within {figures['largest_difference']:.0e}"
-        progress.result(STAGE, f"{text} on {len(test):,} images → {layout.EXPORTED}")
+        console.result(STAGE, f"{text} on {len(test):,} images → {paths.EXPORTED}")
 
 
 if __name__ == "__main__":
-    config.run(main, STAGE)
+    load.run(main, STAGE)

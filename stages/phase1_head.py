@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass
 
-from thaw import canary as canaries
-from thaw import config, features, images, layout, model, progress, schema, seeds, tracking, training
+from thaw import console, paths
+from thaw.classifier import model
+from thaw.config import load, schema
+from thaw.features import inputs as feature_inputs
+from thaw.images import manifest
+from thaw.networks import range_check as canaries
+from thaw.runtime import seeds
+from thaw.tracking import mlflow_mirror
+from thaw.training import fit
 
 STAGE = "phase1_head"
 
@@ -25,30 +32,30 @@ class Config:
 
 def main() -> None:
     """Build the classifier, train its head on pooled features, write it."""
-    settings = config.load(Config)
-    with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
+    settings = load.load(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()) as run, console.stage(STAGE):
         seeds.fix(settings.phase1.seed)
-        card = model.Card(settings.backbone, "", settings.image, settings.head, images.classes())
+        card = model.Card(settings.backbone, "", settings.image, settings.head, manifest.classes())
         classifier = model.build(card, weights=settings.backbone.weights)
         run.note("weights_sha256", sha256 := classifier.card.weights_sha256)
 
-        train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-        verdict = canaries.check(classifier.backbone, images.few(card.image, train), settings.phase1.canary)
-        inputs = features.pooled(classifier, settings, train, val)
-        history = training.fit(
+        train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
+        verdict = canaries.check(classifier.backbone, manifest.few(card.image, train), settings.phase1.canary)
+        inputs = feature_inputs.pooled(classifier, settings, train, val)
+        history = fit.fit(
             classifier.head,
-            *features.batches(inputs, train, val, settings.phase1, len(card.classes)),
+            *feature_inputs.batches(inputs, train, val, settings.phase1, len(card.classes)),
             settings.phase1,
             lambda epoch, values: run.epoch("phase1", epoch, values),
             "phase 1",
         )
 
         model.check(classifier, classifier.pretrained)
-        model.save(layout.PHASE1, classifier)
-        features.leave(inputs, classifier, train, val, settings.phase1.seed)
-        training.record(STAGE, history, [layout.MANIFEST], weights_sha256=sha256, canary=verdict.text)
-        progress.result(STAGE, f"{history.summary()} → {layout.PHASE1}")
+        model.save(paths.PHASE1, classifier)
+        feature_inputs.leave(inputs, classifier, train, val, settings.phase1.seed)
+        fit.record(STAGE, history, [paths.MANIFEST], weights_sha256=sha256, canary=verdict.text)
+        console.result(STAGE, f"{history.summary()} → {paths.PHASE1}")
 
 
 if __name__ == "__main__":
-    config.run(main, STAGE)
+    load.run(main, STAGE)

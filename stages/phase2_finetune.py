@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from thaw import config, features, images, layout, model, progress, records, schema, seeds, tracking, training
+from thaw import console, paths, records
+from thaw.classifier import model
+from thaw.config import load, schema
+from thaw.features import inputs as feature_inputs
+from thaw.images import manifest
+from thaw.runtime import seeds
+from thaw.tracking import mlflow_mirror
+from thaw.training import fit
 
 STAGE = "phase2_finetune"
 
@@ -20,25 +27,25 @@ class Config:
 
 def main() -> None:
     """Cut phase 1's classifier at the boundary, train what lies behind it, prove that the rest is untouched."""
-    settings = config.load(Config)
-    with tracking.stage(STAGE, settings.tracking, config.read()) as run, progress.stage(STAGE):
+    settings = load.load(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()) as run, console.stage(STAGE):
         seeds.fix(settings.phase2.seed)
-        classifier = model.load_untrained(layout.PHASE1)
-        train, val = images.read(settings.data.raw, "train"), images.read(settings.data.raw, "val")
-        boundary = features.boundary(classifier, settings.phase2.unfreeze)
-        progress.say(boundary.describe())
-        history, trained = training.History([], 0, {}), classifier.head
+        classifier = model.load_untrained(paths.PHASE1)
+        train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
+        boundary = feature_inputs.boundary(classifier, settings.phase2.unfreeze)
+        console.say(boundary.describe())
+        history, trained = fit.History([], 0, {}), classifier.head
         figures = {"boundary": boundary.describe(), "layers": boundary.thawed_layers}
         if boundary.thawed_layers:
             frozen_part, trained = model.thaw(classifier, boundary, settings.phase2.batch_norm)
             witness = model.witness(classifier, trained, settings.phase2.batch_norm)
-            inputs = features.at_boundary(frozen_part, boundary, classifier, settings, train, val)
-            progress.result(STAGE, inputs.reason)
+            inputs = feature_inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
+            console.result(STAGE, inputs.reason)
             figures["activations"] = inputs.kind
             run.note("activations", inputs.reason)
-            history = training.fit(
+            history = fit.fit(
                 trained,
-                *features.batches(inputs, train, val, settings.phase2, len(classifier.card.classes)),
+                *feature_inputs.batches(inputs, train, val, settings.phase2, len(classifier.card.classes)),
                 settings.phase2,
                 lambda epoch, values: run.epoch("phase2", epoch, values),
                 "phase 2",
@@ -46,13 +53,13 @@ def main() -> None:
             )
             model.check(classifier, witness | model.waiting(classifier, history.moved))
 
-        model.save(layout.PHASE2, classifier)
+        model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:
-            features.unseen(inputs, len(val), trained, layout.validation(layout.PHASE2))
-        records.write_csv(layout.BLOCKS, model.BLOCKS, model.blocks(classifier, trained, history.moved))
-        training.record(STAGE, history, [layout.MANIFEST, layout.PHASE1 / model.WEIGHTS], **figures)
-        progress.result(STAGE, f"{boundary.describe()}; {history.summary()} → {layout.PHASE2}")
+            feature_inputs.unseen(inputs, len(val), trained, paths.validation(paths.PHASE2))
+        records.write_csv(paths.BLOCKS, model.BLOCKS, model.blocks(classifier, trained, history.moved))
+        fit.record(STAGE, history, [paths.MANIFEST, paths.PHASE1 / model.WEIGHTS], **figures)
+        console.result(STAGE, f"{boundary.describe()}; {history.summary()} → {paths.PHASE2}")
 
 
 if __name__ == "__main__":
-    config.run(main, STAGE)
+    load.run(main, STAGE)

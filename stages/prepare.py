@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, fields
 
-from thaw import config, layout, partition, progress, records, schema, tracking, triage
+from thaw import console, paths, records
+from thaw.config import load, schema
+from thaw.data import splits, validation
+from thaw.tracking import mlflow_mirror
 
 
 @dataclass
@@ -14,34 +17,34 @@ class Config:
 
 
 def main() -> None:
-    settings = config.load(Config)
-    with tracking.stage("prepare", settings.tracking, config.read()), progress.stage("prepare"):
+    settings = load.load(Config)
+    with mlflow_mirror.stage("prepare", settings.tracking, load.read()), console.stage("prepare"):
         data = settings.data
-        found = triage.read(data, progress.track)
-        records.write_csv(layout.QUARANTINE, triage.COLUMNS, triage.rows(found))
-        triage.check(found, data)
+        found = validation.read(data, console.track)
+        records.write_csv(paths.QUARANTINE, validation.COLUMNS, validation.rows(found))
+        validation.check(found, data)
 
-        division = partition.divide(found.samples, data, partition.remembered(data))
-        partition.write(found.samples, division, data)
-        for warning in partition.warnings(found.samples, division):
-            progress.warn(warning)
-        partition.assign(found.samples, division)
-        columns = [field.name for field in fields(triage.Sample)]
+        division = splits.divide(found.samples, data, splits.remembered(data))
+        splits.write(found.samples, division, data)
+        for warning in splits.warnings(found.samples, division):
+            console.warn(warning)
+        splits.assign(found.samples, division)
+        columns = [field.name for field in fields(validation.Sample)]
         rows = ({column: getattr(sample, column) for column in columns} for sample in found.samples)
-        records.write_csv(layout.MANIFEST, columns, rows)
-        records.write_json(layout.CLASSES, {"classes": found.classes})
+        records.write_csv(paths.MANIFEST, columns, rows)
+        records.write_json(paths.CLASSES, {"classes": found.classes})
 
-        figures = partition.figures(found.samples, found.classes, division) | triage.figures(found)
-        records.write_json(layout.metrics("prepare"), figures)
-        progress.result(
+        figures = splits.figures(found.samples, found.classes, division) | validation.figures(found)
+        records.write_json(paths.metrics("prepare"), figures)
+        console.result(
             "prepare",
             f"{len(found.samples):,} images of {len(found.classes)} classes, "
             + ", ".join(
-                f"{figures['splits'][name]['images']:,} {name} ({division.sources[name]})" for name in layout.SPLITS
+                f"{figures['splits'][name]['images']:,} {name} ({division.sources[name]})" for name in paths.SPLITS
             )
-            + f"; {figures['refused']:,} files left out → {layout.PREPARED}",
+            + f"; {figures['refused']:,} files left out → {paths.PREPARED}",
         )
 
 
 if __name__ == "__main__":
-    config.run(main, "prepare")
+    load.run(main, "prepare")

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from thaw import config, layout, progress, records, schema, tracking
+from thaw import console, paths, records
+from thaw.config import load, schema
+from thaw.tracking import mlflow_mirror
 
 SIDE = 28  # pixels
 
@@ -35,19 +37,19 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    settings = config.load(Config)
-    with tracking.stage("sample", settings.tracking, config.read()), progress.stage("sample"):
+    settings = load.load(Config)
+    with mlflow_mirror.stage("sample", settings.tracking, load.read()), console.stage("sample"):
         images, labels = digits()
-        records.make_new(layout.SAMPLE)
+        records.make_new(paths.SAMPLE)
         for label in range(10):
-            (layout.SAMPLE / str(label)).mkdir()
+            (paths.SAMPLE / str(label)).mkdir()
         pairs = zip(images, labels, strict=True)
-        for index, (pixels, label) in enumerate(progress.track(pairs, "images", len(images))):
+        for index, (pixels, label) in enumerate(console.track(pairs, "images", len(images))):
             # Stored, not compressed: the bytes are the same with every version of zlib.
-            with records.replaced(layout.SAMPLE / str(label) / f"{index:04}.png") as part:
+            with records.replaced(paths.SAMPLE / str(label) / f"{index:04}.png") as part:
                 Image.fromarray(pixels).save(part, compress_level=0)
-        progress.result("sample", f"{len(images):,} images of 10 classes → {layout.SAMPLE}")
+        console.result("sample", f"{len(images):,} images of 10 classes → {paths.SAMPLE}")
 
 
 if __name__ == "__main__":
-    config.run(main, "sample")
+    load.run(main, "sample")

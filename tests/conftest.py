@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw import chosen, config, layout, records
+from thaw import paths, records
+from thaw.config import chosen, load
 
 # TensorFlow reads this when it is loaded, so it is set before any test module is.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -63,8 +64,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             shutil.copyfile(source, target)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    chosen.write([], layout.CONF)  # whatever is remembered where the tests lie
-    layout.PARAMS.write_text(config.compose(TINY), encoding="utf-8", newline="\n")
+    chosen.write([], paths.CONF)  # whatever is remembered where the tests lie
+    paths.PARAMS.write_text(load.compose(TINY), encoding="utf-8", newline="\n")
     for words in (
         ("init", "--quiet", "--initial-branch=main"),
         ("config", "user.name", "test"),
@@ -112,7 +113,7 @@ def finished_sweep(project: Path) -> Path:
     Each is an experiment in git, and what it made is in DVC's cache. Of 40 validation images the two that thaw 20
     layers get 30 and 37 right, those that thaw 40 get 31 and 38; the last has the lowest loss.
     """
-    folder = project / layout.SWEEPS / "learning_rate-unfreeze-12345678"
+    folder = project / paths.SWEEPS / "learning_rate-unfreeze-12345678"
     swept = {
         "phase2.learning_rate": ["phase2.learning_rate=1e-05", "phase2.learning_rate=0.0001"],
         "phase2.unfreeze": ["phase2.unfreeze=20", "phase2.unfreeze=40"],
@@ -152,21 +153,21 @@ def _leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, An
     answers = np.where(np.arange(40) < right, labels, 1 - labels)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
-        records.write_csv(made / layout.MANIFEST.name, list(rows[0]), rows)
-        records.write_json(made / layout.CLASSES.name, {"classes": ["a", "b"]})
-        np.save(made / layout.validation(made).name, np.eye(2, dtype=np.float32)[answers])
-        prepared = keep_in_cache([made / path.name for path in (layout.MANIFEST, layout.CLASSES)])
-        trained = keep_in_cache([made / layout.validation(made).name])
+        records.write_csv(made / paths.MANIFEST.name, list(rows[0]), rows)
+        records.write_json(made / paths.CLASSES.name, {"classes": ["a", "b"]})
+        np.save(made / paths.validation(made).name, np.eye(2, dtype=np.float32)[answers])
+        prepared = keep_in_cache([made / path.name for path in (paths.MANIFEST, paths.CLASSES)])
+        trained = keep_in_cache([made / paths.validation(made).name])
         committed = made / "committed"
         lock = {"prepare": {"outs": [{"md5": prepared}]}, "phase2_finetune": {"outs": [{"md5": trained}]}}
         records.write_json(committed / "dvc.lock", {"stages": lock})
-        (committed / layout.PARAMS).write_text(config.compose(overrides), encoding="utf-8")
+        (committed / paths.PARAMS).write_text(load.compose(overrides), encoding="utf-8")
         images = {"train": [], "val": [f"{index:016}" for index in range(40)], "test": []}
         drawn_with = {"seed": 0, "val": 0.15, "test": 0.15}
-        records.write_json(committed / layout.MEMORY, {"drawn_with": drawn_with, "images": images})
-        records.write_json(committed / layout.metrics("prepare"), {"splits": {"val": {"images": 40}}})
-        records.write_json(committed / layout.metrics("phase1_head"), {})
-        records.write_json(committed / layout.metrics("phase2_finetune"), figures)
+        records.write_json(committed / paths.MEMORY, {"drawn_with": drawn_with, "images": images})
+        records.write_json(committed / paths.metrics("prepare"), {"splits": {"val": {"images": 40}}})
+        records.write_json(committed / paths.metrics("phase1_head"), {})
+        records.write_json(committed / paths.metrics("phase2_finetune"), figures)
         where = {"GIT_INDEX_FILE": str(made / "index"), "GIT_WORK_TREE": str(committed), "GIT_DIR": ".git"}
 
         def git(*words: str) -> str:

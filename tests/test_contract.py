@@ -20,7 +20,10 @@ import psutil
 import pytest
 import yaml
 
-from thaw import config, layout, pipeline_run, sweep
+from thaw import paths
+from thaw.config import load
+from thaw.sweep import multirun
+from thaw.tracking import run
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -131,17 +134,24 @@ ARROWS: dict[str, set[str]] = {
 }
 # The only modules that may import a package. Where it is not needed it is not waited for, or need not be installed.
 OWNERS = {
-    "mlflow": {"thaw.tracking"},
+    "mlflow": {"thaw.tracking.mlflow_mirror"},
     "mlxtend": {"stages.sample"},
-    "pyarrow": {"thaw.listing"},
-    "sqlite3": {"thaw.memo"},
-    "cleanlab": {"thaw.label_errors"},
-    "hydra": {"thaw.chosen", "thaw.config", "thaw.job", "thaw.mistakes", "thaw.plan", "thaw.sweep"},
-    "keras_hub": {"thaw.foreign"},
-    "kagglehub": {"thaw.foreign"},
-    "keras": {"thaw.framework"},
+    "pyarrow": {"thaw.data.table"},
+    "sqlite3": {"thaw.data.validation_cache"},
+    "cleanlab": {"thaw.evaluation.label_errors"},
+    "hydra": {
+        "thaw.config.chosen",
+        "thaw.config",
+        "thaw.sweep.job",
+        "thaw.config.errors",
+        "thaw.sweep.plan",
+        "thaw.sweep",
+    },
+    "keras_hub": {"thaw.networks.external"},
+    "kagglehub": {"thaw.networks.external"},
+    "keras": {"thaw.runtime.framework"},
     # extraction and exporting each take something of it that has no public name.
-    "tensorflow": {"thaw.framework", "thaw.extraction", "thaw.exporting"},
+    "tensorflow": {"thaw.runtime.framework", "thaw.features.engines", "thaw.exports.write"},
 }
 WITHOUT_TENSORFLOW = (
     *(
@@ -225,7 +235,7 @@ def files(module: str) -> set[str]:
 
 def reached(*modules: str) -> set[str]:
     """The modules, and all of ours that can change what they make."""
-    observers = {f"thaw.{name}" for name in config.OBSERVERS}
+    observers = {f"thaw.{name}" for name in load.OBSERVERS}
     found, waiting = set[str](), set(modules)
     while waiting:
         module = waiting.pop()
@@ -255,7 +265,7 @@ def tracked_files() -> list[Path]:
 
 def test_params_yaml_is_what_conf_compiles_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert layout.PARAMS.read_text(encoding="utf-8") == config.compose(), "run `make params`"
+    assert paths.PARAMS.read_text(encoding="utf-8") == load.compose(), "run `make params`"
 
 
 @pytest.mark.parametrize("override", [*OPTIONS, *(f"+experiment={path.stem}" for path in EXPERIMENTS)])
@@ -263,7 +273,7 @@ def test_every_option_composes(override: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(ROOT)
     # Some networks take no images as small as the digits.
     larger = ["image=px224"] if override.startswith("backbone=") else []
-    config.check(yaml.safe_load(config.compose([override, *larger], ())))
+    load.check(yaml.safe_load(load.compose([override, *larger], ())))
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
@@ -277,7 +287,7 @@ def test_every_experiment_carries_its_command(path: Path) -> None:
 
 def test_every_stage_of_the_pipeline_is_a_module_and_the_other_way_round() -> None:
     assert sorted(PIPELINE) == STAGES
-    assert tuple(PIPELINE) == pipeline_run.STAGES
+    assert tuple(PIPELINE) == run.STAGES
     assert {name: stage["cmd"] for name, stage in PIPELINE.items()} == {
         name: f"python -m stages.{name}" for name in PIPELINE
     }
@@ -285,14 +295,14 @@ def test_every_stage_of_the_pipeline_is_a_module_and_the_other_way_round() -> No
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_the_parameters_that_the_pipeline_tracks_for_it(stage: str) -> None:
-    read = {name for name in config_fields(stage) if not {name, f"{stage}.{name}"} & set(config.UNTRACKED)}
+    read = {name for name in config_fields(stage) if not {name, f"{stage}.{name}"} & set(load.UNTRACKED)}
     assert sorted(PIPELINE[stage].get("params", [])) == sorted(read)
 
 
 def test_everything_called_untracked_is_read_by_a_stage() -> None:
     read = {f"{stage}.{name}" for stage in STAGES for name in config_fields(stage)}
     known = read | {name.split(".")[1] for name in read}
-    assert set(config.UNTRACKED) <= known
+    assert set(load.UNTRACKED) <= known
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -318,14 +328,14 @@ def test_the_activation_cache_is_named_by_all_code_that_makes_its_numbers() -> N
         "schema",
         "threads",
     }
-    code = set(importlib.import_module("thaw.activations").CODE)
-    makers = reached("thaw.activations", "thaw.boundaries", "thaw.head")
+    code = set(importlib.import_module("thaw.features.extraction").CODE)
+    makers = reached("thaw.features.extraction", "thaw.networks.freeze_boundaries", "thaw.classifier.head")
     assert {f"thaw.{name}" for name in code | indifferent} == makers
     assert not code & indifferent
 
 
 def test_every_observer_is_a_module_of_the_library() -> None:
-    assert set(config.OBSERVERS) <= set(LIBRARY)
+    assert set(load.OBSERVERS) <= set(LIBRARY)
 
 
 def test_a_file_of_the_library_that_is_no_code_bears_the_name_of_the_module_it_belongs_to() -> None:
@@ -543,5 +553,5 @@ def test_continuous_integration_runs_the_targets_that_people_run() -> None:
 def test_continuous_integration_has_the_extras_of_sweeps_when_it_runs_the_slow_tests() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
     ran = [step.get("run", "") for step in workflow["jobs"]["slow"]["steps"]]
-    (place,) = [number for number, command in enumerate(ran) if command.endswith(sweep.INSTALL)]
+    (place,) = [number for number, command in enumerate(ran) if command.endswith(multirun.INSTALL)]
     assert ran.index("make setup") < place < ran.index("make test-slow")

@@ -23,21 +23,15 @@ from typing import Any
 import pytest
 import yaml
 
-from thaw import (
-    cli,
-    config,
-    depth,
-    findings,
-    layout,
-    listing,
-    phases,
-    pixel_range,
-    plan,
-    policy,
-    predict,
-    schema,
-    sweep,
-)
+from thaw import paths
+from thaw.catalog import pixel_ranges
+from thaw.commands import cli
+from thaw.config import load, phases, policy, schema
+from thaw.data import issues
+from thaw.data import table as image_table
+from thaw.features import auto_unfreeze
+from thaw.serving import predict
+from thaw.sweep import multirun, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,10 +70,10 @@ SPECIAL = {
 # Fields whose range no check of the schema settles alone, so that the table describes it in words.
 IN_WORDS = {
     "data.raw": "a folder is looked for when the stage runs",
-    "backbone.name": "the choices are those of thaw.backbone.TABLE, which are compared with them below",
+    "backbone.name": "the choices are those of thaw.networks.pretrained.TABLE, which are compared with them below",
     "backbone.weights": "a word, a file or a folder, depending on the name",
     "backbone.builder": "only a custom backbone has one",
-    "backbone.pixels": "a word of thaw.pixels, which the guide to backbones is compared with below",
+    "backbone.pixels": "a word of thaw.networks.scaling, which the guide to backbones is compared with below",
     "backbone.sha256": "any hash",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
@@ -136,12 +130,12 @@ def check_python(arguments: Sequence[str]) -> None:
     assert option == "-m"
     assert importlib.util.find_spec(module), f"no module {module}"
     if module == "thaw.config":
-        compose([word for word in rest if word != config.RESET])
+        compose([word for word in rest if word != load.RESET])
     if module == "thaw.sweep":
         from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: PLC0415 -- a second
 
         check_presets([word for word in rest if word.lstrip("+").startswith("hydra")])
-        own = ("-m", "--multirun", sweep.RETRY)
+        own = ("-m", "--multirun", multirun.RETRY)
         words = [word for word in rest if word not in own and not word.lstrip("+").startswith("hydra")]
         given = OverridesParser.create().parse_overrides(words)
         values = (plan.choices(item) if item.is_sweep_override() else [str(item.input_line)] for item in given)
@@ -160,13 +154,13 @@ def check_presets(words: Sequence[str]) -> None:
         assert (ROOT / "conf" / group / f"{name}.yaml").is_file()
     found = {each.__name__ for kind in (Launcher, Sweeper) for each in Plugins.instance().discover(kind)}
     if {"JoblibLauncher", "OptunaSweeper", "RayLauncher", "SlurmLauncher"} <= found:
-        config.register()
+        load.register()
         with initialize_config_dir(str(ROOT / "conf"), version_base=None):
             compose("sweep", list(words), return_hydra_config=True)
 
 
 def compose(overrides: Sequence[str]) -> None:
-    config.check(yaml.safe_load(config.compose(overrides, ())))
+    load.check(yaml.safe_load(load.compose(overrides, ())))
 
 
 def check_dvc(arguments: Sequence[str]) -> None:
@@ -207,21 +201,21 @@ def test_a_command_is_one_that_the_project_understands(
 
 
 def test_the_weights_of_an_example_can_be_had() -> None:
-    from thaw import applications, provenance  # noqa: PLC0415 -- TensorFlow
+    from thaw.networks import applications, downloads  # noqa: PLC0415 -- TensorFlow
 
     chosen = set()
     for command in itertools.chain.from_iterable(map(commands, DOCUMENTS)):
         program, *arguments = shlex.split(command)
         if program == "python" and arguments[:2] == ["-m", "thaw.config"]:
             with contextlib.chdir(ROOT):
-                backbone = config.check(yaml.safe_load(config.compose(arguments[2:], ()))).backbone
+                backbone = load.check(yaml.safe_load(load.compose(arguments[2:], ()))).backbone
             if backbone.weights == "imagenet" and not backbone.sha256:
                 chosen.add(backbone.name)
     assert chosen
     for name in chosen:
         row = applications.ROWS[name]
         shape = (row.size, row.size, 3)
-        assert provenance.wanted(partial(applications.network, row, "imagenet", input_shape=shape)).pinned, name
+        assert downloads.wanted(partial(applications.network, row, "imagenet", input_shape=shape)).pinned, name
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -266,7 +260,7 @@ def test_examples_in_python_and_json_can_be_read(document: Path) -> None:
 def project_configuration() -> schema.Project:
     """What `data=folder` compiles to."""
     with contextlib.chdir(ROOT):
-        return config.check(yaml.safe_load(config.compose(["data=folder"], ())))
+        return load.check(yaml.safe_load(load.compose(["data=folder"], ())))
 
 
 def field_rows() -> dict[str, list[str]]:
@@ -328,13 +322,13 @@ def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configu
 
 
 def test_the_networks_in_the_table_are_those_that_there_are() -> None:
-    from thaw import backbone  # noqa: PLC0415 -- TensorFlow
+    from thaw.networks import pretrained  # noqa: PLC0415 -- TensorFlow
 
-    assert words(FIELDS["backbone.name"][1]) == [*backbone.TABLE, *schema.FOREIGN]
+    assert words(FIELDS["backbone.name"][1]) == [*pretrained.TABLE, *schema.FOREIGN]
 
 
 def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> None:
-    from thaw import backbone, pixels  # noqa: PLC0415 -- TensorFlow
+    from thaw.networks import pretrained, scaling  # noqa: PLC0415 -- TensorFlow
 
     rows = table(BACKBONES, "`backbone.name`", "size", "smallest", "parameters", "pixels", "weights")
     stated = {words(name)[0]: (*cells[:3], words(cells[3]), words(cells[4])) for name, *cells in rows}
@@ -346,11 +340,16 @@ def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> No
             [row.pixels],
             list(row.sources),
         )
-        for name, row in backbone.TABLE.items()
+        for name, row in pretrained.TABLE.items()
     }
     contracts = {words(name)[0]: text for name, text in table(BACKBONES, "contract", "what becomes of a pixel")}
-    assert contracts == {name: contract.description for name, contract in pixels.CONTRACTS.items()}
-    for said in (f"**`{depth.NEAR}`**", f"**`{depth.FAR}`**", f"{depth.TIMES:g} times", f"{depth.NEIGHBOURS} nearest"):
+    assert contracts == {name: contract.description for name, contract in scaling.CONTRACTS.items()}
+    for said in (
+        f"**`{auto_unfreeze.NEAR}`**",
+        f"**`{auto_unfreeze.FAR}`**",
+        f"{auto_unfreeze.TIMES:g} times",
+        f"{auto_unfreeze.NEIGHBOURS} nearest",
+    ):
         assert said in BACKBONES.read_text(encoding="utf-8"), said
 
 
@@ -404,22 +403,22 @@ def test_the_table_of_what_runs_again_is_that_of_the_pipeline() -> None:
 
 def test_the_table_of_kinds_is_that_of_the_code_and_of_conf() -> None:
     rows = table(DATA, "kind", "default", "what it is", "what to do")
-    assert {words(kind)[0]: remedy for kind, _, _, remedy in rows} == findings.REMEDIES
+    assert {words(kind)[0]: remedy for kind, _, _, remedy in rows} == issues.REMEDIES
     defaults = yaml.safe_load((ROOT / "conf/data/policy/default.yaml").read_text(encoding="utf-8"))
     assert {words(kind)[0]: words(default)[0] for kind, default, *_ in rows} == defaults
-    assert [words(row[0])[0] for row in rows] == list(findings.REMEDIES)
+    assert [words(row[0])[0] for row in rows] == list(issues.REMEDIES)
 
 
 def test_what_the_guide_says_of_the_strict_policy_is_true() -> None:
-    strict = config.check(yaml.safe_load(config.compose(["data=folder", "data/policy=strict"], ()))).data.policy
+    strict = load.check(yaml.safe_load(load.compose(["data=folder", "data/policy=strict"], ()))).data.policy
     failing = [kind for kind, choice in vars(strict).items() if choice == "fail"]
-    assert failing == [*list(findings.REMEDIES)[:12], "small", "animated", "misnamed"]
+    assert failing == [*list(issues.REMEDIES)[:12], "small", "animated", "misnamed"]
 
 
 def test_the_table_of_columns_is_that_of_the_code() -> None:
     rows = table(DATA, "column", "needed", "holds")
-    assert tuple(words(name)[0] for name, needed, _ in rows if needed == "yes") == listing.NEEDED
-    assert tuple(words(name)[0] for name, needed, _ in rows if needed == "no") == listing.OPTIONAL
+    assert tuple(words(name)[0] for name, needed, _ in rows if needed == "yes") == image_table.NEEDED
+    assert tuple(words(name)[0] for name, needed, _ in rows if needed == "no") == image_table.OPTIONAL
 
 
 @pytest.mark.usefixtures("project", "tiny_images")
@@ -428,11 +427,11 @@ def test_the_table_of_results_has_the_columns_and_figures_that_are_written() -> 
 
     prepare.main()
     stated = {words(file)[0]: words(holds) for file, holds in table(DATA, "file", "holds")}
-    for path in (layout.MANIFEST, layout.QUARANTINE):
+    for path in (paths.MANIFEST, paths.QUARANTINE):
         assert stated[path.as_posix()] == path.read_text(encoding="utf-8").splitlines()[0].split(",")
-    figures = json.loads(layout.metrics("prepare").read_text(encoding="utf-8"))
-    assert sorted(stated[layout.metrics("prepare").as_posix()]) == sorted(figures)
-    assert {layout.CLASSES.as_posix(), f"{layout.CONVERTED.as_posix()}/"} <= set(stated)
+    figures = json.loads(paths.metrics("prepare").read_text(encoding="utf-8"))
+    assert sorted(stated[paths.metrics("prepare").as_posix()]) == sorted(figures)
+    assert {paths.CLASSES.as_posix(), f"{paths.CONVERTED.as_posix()}/"} <= set(stated)
 
 
 # docs/training.md
@@ -448,7 +447,7 @@ def test_the_guide_has_each_policy_of_batch_norm() -> None:
 
 def test_the_table_of_ranges_is_that_of_the_code() -> None:
     rows = table(PREPROCESSING, "range", "what is done to a pixel")
-    assert [words(name)[0] for name, *_ in rows] == list(pixel_range.RANGES)
+    assert [words(name)[0] for name, *_ in rows] == list(pixel_ranges.RANGES)
 
 
 def test_the_table_of_sources_has_every_word_of_the_setting() -> None:
@@ -458,7 +457,7 @@ def test_the_table_of_sources_has_every_word_of_the_setting() -> None:
 
 
 def test_the_tolerances_in_the_guide_are_those_of_the_tests() -> None:
-    text = (ROOT / "tests" / "thaw" / "test_reference.py").read_text(encoding="utf-8")
+    text = (ROOT / "tests" / "images" / "test_reference.py").read_text(encoding="utf-8")
     held = re.findall(r"^(?:EXACT|REDUCED_MEAN), \w+ = ([\d.]+), ([\d.]+)$", text, re.MULTILINE)
     (exact, by_table), reduced = held
     stated = [difference for _, difference, _ in table(PREPROCESSING, "where", "largest difference", "why")]
@@ -474,7 +473,7 @@ def test_the_guide_names_the_files_that_are_exported_and_all_that_thaw_predict_t
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = SERVING.read_text(encoding="utf-8")
-    for name in (layout.KERAS_FILE, layout.SAVED_MODEL, layout.LABELS, *predict.SUFFIXES, layout.EXPORTED.as_posix()):
+    for name in (paths.KERAS_FILE, paths.SAVED_MODEL, paths.LABELS, *predict.SUFFIXES, paths.EXPORTED.as_posix()):
         assert f"`{name}" in text
     monkeypatch.setattr(sys, "argv", ["thaw", "predict", "--help"])
     with pytest.raises(SystemExit):
@@ -505,7 +504,7 @@ def short_copy(project: Path) -> None:
             text, count = re.subn(rf"^( *{field}): .*", rf"\1: {value}", path.read_text(), flags=re.MULTILINE)
             assert count == 1
             path.write_text(text, encoding="utf-8")
-    layout.PARAMS.write_text(config.compose(), encoding="utf-8", newline="\n")
+    paths.PARAMS.write_text(load.compose(), encoding="utf-8", newline="\n")
     for line in ("git add .", "git commit --quiet --message=short"):
         subprocess.run(line.split(), check=True)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from thaw import config, layout, records
+from thaw import paths, records
+from thaw.config import load
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ def ran(output: str) -> list[str]:
 
 
 def configure(*more: str) -> None:
-    layout.PARAMS.write_text(config.compose([*OPTIONS, *more]), encoding="utf-8", newline="\n")
+    paths.PARAMS.write_text(load.compose([*OPTIONS, *more]), encoding="utf-8", newline="\n")
 
 
 def test_the_whole_way(project: Path, tiny_images: Path) -> None:
@@ -42,22 +43,22 @@ def test_the_whole_way(project: Path, tiny_images: Path) -> None:
 
     stages = ["prepare", "phase1_head", "phase2_finetune", "evaluate", "export"]
     assert ran(run("dvc", "repro", "export")) == stages
-    evaluation = records.read_json(layout.metrics("evaluate"))
-    tested = [row for row in records.read_csv(layout.MANIFEST) if row["split"] == "test"]
+    evaluation = records.read_json(paths.metrics("evaluate"))
+    tested = [row for row in records.read_csv(paths.MANIFEST) if row["split"] == "test"]
     assert evaluation["phase2"]["images"] == len(tested) > 0
-    bytes_before = (layout.PHASE2 / "model.weights.h5").read_bytes()
+    bytes_before = (paths.PHASE2 / "model.weights.h5").read_bytes()
 
     # Twice is once.
     assert ran(run("dvc", "repro", "export")) == []
 
     # The same from nothing gives the same bytes, with the activation cache and without.
     run("dvc", "repro", "--force", "--no-run-cache", "phase2_finetune")
-    assert (layout.PHASE2 / "model.weights.h5").read_bytes() == bytes_before
+    assert (paths.PHASE2 / "model.weights.h5").read_bytes() == bytes_before
 
     # A parameter of phase 2 concerns phase 2 and what follows.
     configure("phase2.learning_rate=0.0002")
     assert ran(run("dvc", "repro", "export")) == ["phase2_finetune", "evaluate", "export"]
-    assert (layout.PHASE2 / "model.weights.h5").read_bytes() != bytes_before
+    assert (paths.PHASE2 / "model.weights.h5").read_bytes() != bytes_before
 
     # How the work is done, and where runs are mirrored, concern no stage.
     configure("phase2.learning_rate=0.0002", "compute.cache_gb=7", "tracking.experiment=other")
@@ -66,17 +67,17 @@ def test_the_whole_way(project: Path, tiny_images: Path) -> None:
     # What was computed before comes back without a run.
     configure()
     assert ran(run("dvc", "repro", "export")) == []
-    assert (layout.PHASE2 / "model.weights.h5").read_bytes() == bytes_before
+    assert (paths.PHASE2 / "model.weights.h5").read_bytes() == bytes_before
 
     # An isolated experiment leaves the workspace alone, and its run is in the same MLflow database.
     run("git", "add", ".")
     run("git", "commit", "-qm", "first result")
-    before = layout.metrics("evaluate").read_bytes()
+    before = paths.metrics("evaluate").read_bytes()
     # It composes conf/ anew, so what params.yaml was compiled with is said again.
     options = [word for option in (*OPTIONS, "phase2.learning_rate=0.0004") for word in ("-S", option)]
     output = run("dvc", "exp", "run", "--temp", "--name", "faster", *options, "export")
     assert ran(output) == ["phase2_finetune", "evaluate", "export"]
-    assert layout.metrics("evaluate").read_bytes() == before
+    assert paths.metrics("evaluate").read_bytes() == before
     assert run("git", "status", "--porcelain", "params.yaml") == ""
     shown = json.loads(run("dvc", "exp", "show", "--json"))
     experiments = [each for state in shown for each in state.get("experiments") or []]

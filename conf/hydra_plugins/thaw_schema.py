@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from thaw import config
+from thaw.config import load
 
-config.register(Path(__file__).resolve().parents[1])
+load.register(Path(__file__).resolve().parents[1])

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from stages import evaluate, export, phase1_head, phase2_finetune, prepare, sample
-from thaw import config, layout, records
+from thaw import paths, records
+from thaw.config import load
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "augment=none", "head=linear")
@@ -18,7 +19,7 @@ STAGES = (prepare, phase1_head, phase2_finetune, evaluate, export)
 
 
 def configure(*more: str) -> None:
-    layout.PARAMS.write_text(config.compose([*OPTIONS, *MORE, *more]), encoding="utf-8", newline="\n")
+    paths.PARAMS.write_text(load.compose([*OPTIONS, *MORE, *more]), encoding="utf-8", newline="\n")
 
 
 def kept_by_dvc() -> list[Path]:
@@ -42,7 +43,7 @@ def test_a_stage_run_by_hand_leaves_dvcs_cache_as_it_was(
     configure("export.formats=[keras,saved_model]")
     for stage in STAGES:
         stage.main()
-    stale = layout.EXPORTED / layout.KERAS_FILE
+    stale = paths.EXPORTED / paths.KERAS_FILE
     cache, links = tmp_path_factory.mktemp("cache"), dict[Path, str]()
     for number, folder in enumerate(kept_by_dvc()):
         (cache / str(number)).mkdir()
@@ -50,7 +51,7 @@ def test_a_stage_run_by_hand_leaves_dvcs_cache_as_it_was(
     assert len(links) > 25
 
     # Other images in each split, another head, another training and one format less.
-    layout.MEMORY.unlink()
+    paths.MEMORY.unlink()
     configure("export.formats=[saved_model]", "data.seed=1", "head.pooling=max", "phase1.seed=1", "phase2.seed=1")
     for stage in STAGES:
         stage.main()
@@ -63,13 +64,13 @@ def test_the_sample_is_written_anew(project: Path, monkeypatch: pytest.MonkeyPat
     configure()
     monkeypatch.setattr(sample, "digits", lambda: (pixels[:20], labels[:20]))
     sample.main()
-    before = {path: path.read_bytes() for path in layout.SAMPLE.rglob("*.png")}
+    before = {path: path.read_bytes() for path in paths.SAMPLE.rglob("*.png")}
     for number, path in enumerate(before):
         os.link(path, project / f"{number}.png")
     monkeypatch.setattr(sample, "digits", lambda: (255 - pixels[:15], labels[:15]))
     sample.main()
     assert [(project / f"{number}.png").read_bytes() for number in range(20)] == list(before.values())
-    assert len(list(layout.SAMPLE.rglob("*.png"))) == 15
+    assert len(list(paths.SAMPLE.rglob("*.png"))) == 15
 
 
 # A file can grow to this size and no further, which is what a full disk is to a writer, and takes no disk to try.
@@ -81,7 +82,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from thaw import cache, config, exporting, layout, model, records, report, schema
+from thaw.features import cache
+from thaw.config import load, schema
+from thaw.exports import write as exports
+from thaw import paths, records
+from thaw.classifier import model
+from thaw.evaluation import report
 
 head = schema.Head("avg", [], [], 0.0)
 image = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -95,8 +101,8 @@ many = [f"{number:064}" for number in range(1, 2001)]
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
 WRITERS = {
     "weights": lambda: model.save(Path("models/phase1_head"), classifier),
-    "keras": lambda: exporting.write(Path("models/export"), classifier, ["keras"]),
-    "saved_model": lambda: exporting.write(Path("models/export"), classifier, ["saved_model"]),
+    "keras": lambda: exports.write(Path("models/export"), classifier, ["keras"]),
+    "saved_model": lambda: exports.write(Path("models/export"), classifier, ["saved_model"]),
     "array": lambda: records.write_array(Path("models/rows.npy"), np.zeros(100_000)),
     "table": lambda: records.write_csv(Path("models/rows.csv"), ["a"], [{"a": "x" * 99}] * 2000),
     "picture": lambda: report.save(figure, Path("models/picture.png")),
@@ -104,7 +110,7 @@ WRITERS = {
 }
 for name, write in WRITERS.items():
     try:
-        config.run(write, name)
+        load.run(write, name)
     except SystemExit as ended:
         print(ended)
 """

@@ -8,33 +8,34 @@ import pytest
 import yaml
 
 from stages import environment
-from thaw import config, layout, records
+from thaw import paths, records
+from thaw.config import load
 
 
 def configure(*more: str) -> None:
-    layout.PARAMS.write_text(config.compose(["data=folder", "image=px64", *more]), encoding="utf-8", newline="\n")
+    paths.PARAMS.write_text(load.compose(["data=folder", "image=px64", *more]), encoding="utf-8", newline="\n")
 
 
 @pytest.mark.usefixtures("project")
 def test_the_same_packages_and_weights_give_the_same_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     environment.main()
-    first = layout.ENVIRONMENT.read_bytes()
+    first = paths.ENVIRONMENT.read_bytes()
     assert f"tensorflow {version('tensorflow')}" in capsys.readouterr().out
     configure("phase2.epochs=3")
     environment.main()
-    assert layout.ENVIRONMENT.read_bytes() == first
-    assert set(records.read_json(layout.ENVIRONMENT)) == {"packages", "sha256"}
+    assert paths.ENVIRONMENT.read_bytes() == first
+    assert set(records.read_json(paths.ENVIRONMENT)) == {"packages", "sha256"}
 
 
 @pytest.mark.usefixtures("project")
 def test_what_depends_on_it_runs_again_where_weights_were_exchanged_under_one_path_and_only_there() -> None:
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))
-    depending = [name for name, stage in pipeline["stages"].items() if layout.ENVIRONMENT.as_posix() in stage["deps"]]
+    depending = [name for name, stage in pipeline["stages"].items() if paths.ENVIRONMENT.as_posix() in stage["deps"]]
     assert depending == ["phase1_head", "phase2_finetune", "evaluate", "export"]
     # The stage itself as it is; of those that depend on it one, which only copies.
     after = {
-        "cmd": f"cp {layout.ENVIRONMENT} after.json",
-        "deps": [layout.ENVIRONMENT.as_posix()],
+        "cmd": f"cp {paths.ENVIRONMENT} after.json",
+        "deps": [paths.ENVIRONMENT.as_posix()],
         "outs": ["after.json"],
     }
     stages = {"environment": pipeline["stages"]["environment"], "after": after}

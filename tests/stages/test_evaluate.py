@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 
 from stages import evaluate, prepare
-from thaw import config, images, layout, model, preprocessing, records, schema
-from thaw.framework import keras, tf
+from thaw import paths as project_paths
+from thaw import records
+from thaw.classifier import model
+from thaw.config import load, schema
+from thaw.images import manifest, preprocessing
+from thaw.runtime.framework import keras, tf
 
 CLASSES = ["class_0", "class_1", "class_2"]
 OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
@@ -22,14 +26,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
     card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
-    for seed, (stage, where) in enumerate({"phase1_head": layout.PHASE1, "phase2_finetune": layout.PHASE2}.items()):
+    for seed, (stage, where) in enumerate(
+        {"phase1_head": project_paths.PHASE1, "phase2_finetune": project_paths.PHASE2}.items()
+    ):
         keras.utils.set_random_seed(seed)
         model.save(folder / where, model.build(card, weights="random"))
         rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
-        records.write_csv(folder / layout.history(stage), COLUMNS, rows)
-    records.write_json(folder / layout.metrics("phase2_finetune"), {"layers": 1, "epochs": 2, "best_epoch": 2})
+        records.write_csv(folder / project_paths.history(stage), COLUMNS, rows)
+    records.write_json(folder / project_paths.metrics("phase2_finetune"), {"layers": 1, "epochs": 2, "best_epoch": 2})
     classifier = model.build(card, weights="random")
-    records.write_csv(folder / layout.BLOCKS, model.BLOCKS, model.blocks(classifier, classifier.head))
+    records.write_csv(folder / project_paths.BLOCKS, model.BLOCKS, model.blocks(classifier, classifier.head))
     return folder
 
 
@@ -37,20 +43,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ready(project: Path, tiny_images: Path, trained: Path) -> Path:
     """The project when it is the turn of evaluate."""
     assert tiny_images.is_dir()
-    text = config.compose([*OPTIONS, f"evaluate.batch_size={BATCH}"])
-    layout.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    text = load.compose([*OPTIONS, f"evaluate.batch_size={BATCH}"])
+    project_paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
     prepare.main()
     shutil.copytree(trained, project, dirs_exist_ok=True)
     for split in ("train", "val"):
-        labels = images.read("data/raw", split).labels
+        labels = manifest.read("data/raw", split).labels
         labels[:1] = 2  # the first image, of class 0, is said to be of class 2
-        np.save(layout.out_of_sample(split), np.eye(3, dtype=np.float32)[labels] * 0.85 + 0.05)
+        np.save(project_paths.out_of_sample(split), np.eye(3, dtype=np.float32)[labels] * 0.85 + 0.05)
     return project
 
 
 def made(project: Path) -> dict[str, bytes]:
     """All that evaluate writes."""
-    folders = [project / layout.EVALUATION, project / layout.METRICS]
+    folders = [project / project_paths.EVALUATION, project / project_paths.METRICS]
     paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     others = ("prepare", "phase1_head", "phase2_finetune")
     return {path.name: path.read_bytes() for path in paths if not path.name.startswith(others)}
@@ -59,27 +65,27 @@ def made(project: Path) -> dict[str, bytes]:
 @pytest.mark.usefixtures("ready")
 def test_every_test_image_is_answered_once_in_the_manifests_order() -> None:
     evaluate.main()
-    test = [row for row in records.read_csv(layout.MANIFEST) if row["split"] == "test"]
+    test = [row for row in records.read_csv(project_paths.MANIFEST) if row["split"] == "test"]
     assert len(test) % BATCH, "a batch size that divides the images could not show a lost remainder"
-    load = preprocessing.load(model.load(layout.PHASE1).card.image)
+    load = preprocessing.load(model.load(project_paths.PHASE1).card.image)
     answers = []
-    for phase, folder in (("phase1", layout.PHASE1), ("phase2", layout.PHASE2)):
+    for phase, folder in (("phase1", project_paths.PHASE1), ("phase2", project_paths.PHASE2)):
         whole = model.whole(model.load(folder))
-        rows = records.read_csv(layout.predictions(phase))
+        rows = records.read_csv(project_paths.predictions(phase))
         assert [(row["path"], row["label"]) for row in rows] == [(row["path"], row["label"]) for row in test]
         assert all(row["path"].startswith(row["label"]) for row in rows)
-        probabilities = np.load(layout.probabilities(phase), allow_pickle=False)
+        probabilities = np.load(project_paths.probabilities(phase), allow_pickle=False)
         for row, received in zip(rows, probabilities, strict=True):
             pixels = load(tf.io.read_file(f"data/raw/{row['path']}"))
             wanted = np.asarray(keras.ops.softmax(whole(pixels[None], training=False)))[0]
             np.testing.assert_allclose(received, wanted, atol=1e-5)
             assert row["predicted"] == CLASSES[wanted.argmax()]
-        figures = records.read_json(layout.metrics("evaluate"))[phase]
+        figures = records.read_json(project_paths.metrics("evaluate"))[phase]
         assert figures["images"] == len(test)
         assert figures["accuracy"] == np.mean([row["predicted"] == row["label"] for row in rows])
         answers.append(probabilities)
     assert np.abs(answers[0] - answers[1]).max() > 1e-3
-    suspects = records.read_csv(layout.SUSPECTS)
+    suspects = records.read_csv(project_paths.SUSPECTS)
     assert {row["split"] for row in suspects} == {"train", "val"}
     assert all((row["label"], row["suggested"]) == ("class_0", "class_2") for row in suspects)
 
@@ -92,7 +98,7 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
         *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html", "data.html"),
         *("evaluate.json", "per_class.csv", "suspects.csv"),
     }
-    shutil.rmtree(layout.EVALUATION)
+    shutil.rmtree(project_paths.EVALUATION)
     done = subprocess.run(
         [sys.executable, "-m", "stages.evaluate"], capture_output=True, encoding="utf-8", check=False
     )
@@ -103,19 +109,21 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
 
 @pytest.mark.usefixtures("ready")
 def test_without_a_model_it_says_what_to_run() -> None:
-    shutil.rmtree(layout.PHASE2)
+    shutil.rmtree(project_paths.PHASE2)
     with pytest.raises(SystemExit) as left:
-        config.run(evaluate.main, "evaluate")
-    assert str(left.value.code).startswith(f"evaluate: {layout.PHASE2}: expected model.json and model.weights.h5")
-    assert not layout.metrics("evaluate").exists()
+        load.run(evaluate.main, "evaluate")
+    assert str(left.value.code).startswith(
+        f"evaluate: {project_paths.PHASE2}: expected model.json and model.weights.h5"
+    )
+    assert not project_paths.metrics("evaluate").exists()
 
 
 @pytest.mark.usefixtures("ready")
 def test_pictures_that_were_exchanged_are_not_tested_on() -> None:
-    first, *_, last = images.read("data/raw", "test").paths
+    first, *_, last = manifest.read("data/raw", "test").paths
     whole = Path(first).read_bytes()
     Path(first).write_bytes(Path(last).read_bytes())
     Path(last).write_bytes(whole)
     with pytest.raises(ValueError, match=r"\.png: expected the image that was prepared, but it holds other bytes"):
         evaluate.main()
-    assert not layout.metrics("evaluate").exists()
+    assert not project_paths.metrics("evaluate").exists()

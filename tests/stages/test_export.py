@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from stages import export, prepare
-from thaw import config, evaluation, formats, images, layout, model, predict, records, schema
-from thaw.framework import keras
+from thaw import paths, records
+from thaw.classifier import model
+from thaw.config import load, schema
+from thaw.evaluation import evaluate
+from thaw.images import decoding, manifest
+from thaw.runtime.framework import keras
+from thaw.serving import predict
 
 CLASSES = ["class_0", "class_1", "class_2"]
 OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
@@ -22,42 +27,42 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [8], [0.5], 0.0)
     card = model.Card(schema.Backbone("mobilenet_v2", "random", "", "", ""), "", image, linear, CLASSES)
     keras.utils.set_random_seed(0)
-    model.save(folder / layout.PHASE2, model.build(card, weights="random"))
+    model.save(folder / paths.PHASE2, model.build(card, weights="random"))
     return folder
 
 
 @pytest.fixture
-def evaluated(project: Path, tiny_images: Path, trained: Path) -> images.Images:
+def evaluated(project: Path, tiny_images: Path, trained: Path) -> manifest.Images:
     """The images that were evaluated, in the project when it is the turn of export."""
     configure("export.formats=[keras,saved_model]")
     prepare.main()
     shutil.copytree(trained, project, dirs_exist_ok=True)
-    test = images.read(str(tiny_images.relative_to(project)), "test")
-    layout.EVALUATION.mkdir(parents=True)
-    (rows,) = evaluation.probabilities([model.load(layout.PHASE2)], test, batch_size=4)
-    np.save(layout.probabilities("phase2"), rows, allow_pickle=False)
+    test = manifest.read(str(tiny_images.relative_to(project)), "test")
+    paths.EVALUATION.mkdir(parents=True)
+    (rows,) = evaluate.probabilities([model.load(paths.PHASE2)], test, batch_size=4)
+    np.save(paths.probabilities("phase2"), rows, allow_pickle=False)
     return test
 
 
 def configure(*more: str) -> None:
-    layout.PARAMS.write_text(config.compose([*OPTIONS, *more]), encoding="utf-8", newline="\n")
+    paths.PARAMS.write_text(load.compose([*OPTIONS, *more]), encoding="utf-8", newline="\n")
 
 
 def test_all_formats_are_written_and_proven_equal_to_what_was_evaluated(
-    evaluated: images.Images, capsys: pytest.CaptureFixture[str]
+    evaluated: manifest.Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
     export.main()
     assert capsys.readouterr().out.splitlines()[-1].startswith("export: keras, saved_model, saved_model_images ")
-    figures = records.read_json(layout.metrics("export"))
+    figures = records.read_json(paths.metrics("export"))
     assert figures["compared_images"] == len(evaluated) > 0
     assert 0 <= figures["largest_difference"] < 1e-5
-    inputs = [layout.PHASE2 / model.WEIGHTS, layout.probabilities("phase2")]
+    inputs = [paths.PHASE2 / model.WEIGHTS, paths.probabilities("phase2")]
     assert figures["made_from"] == records.made_from(inputs)
 
-    exported = predict.load(layout.EXPORTED)
+    exported = predict.load(paths.EXPORTED)
     assert exported.classes == CLASSES
     answers = exported.answer([Path(path).read_bytes() for path in evaluated.paths])
-    np.testing.assert_allclose(answers, np.load(layout.probabilities("phase2")), atol=1e-5)
+    np.testing.assert_allclose(answers, np.load(paths.probabilities("phase2")), atol=1e-5)
 
 
 def test_tensorflow_does_not_greet() -> None:
@@ -72,19 +77,19 @@ def test_tensorflow_does_not_greet() -> None:
 @pytest.mark.usefixtures("evaluated")
 def test_what_is_not_what_was_evaluated_is_not_exported() -> None:
     configure("export.formats=[keras]")
-    rows = np.load(layout.probabilities("phase2"))
+    rows = np.load(paths.probabilities("phase2"))
     rows[-1, :2] += np.array([0.01, -0.01], np.float32)
-    np.save(layout.probabilities("phase2"), rows)
+    np.save(paths.probabilities("phase2"), rows)
     with pytest.raises(ValueError, match=r"the exported model \(keras\) differs from the evaluated one by 1\.0e-02"):
         export.main()
-    assert not layout.metrics("export").exists()
+    assert not paths.metrics("export").exists()
     configure("export.formats=[keras]", "export.tolerance=0.02")
     export.main()
-    assert records.read_json(layout.metrics("export"))["largest_difference"] == pytest.approx(0.01, abs=1e-4)
-    assert not (layout.EXPORTED / layout.SAVED_MODEL).exists()
+    assert records.read_json(paths.metrics("export"))["largest_difference"] == pytest.approx(0.01, abs=1e-4)
+    assert not (paths.EXPORTED / paths.SAVED_MODEL).exists()
 
 
-def test_other_images_than_were_evaluated_are_not_blamed_on_the_model(evaluated: images.Images) -> None:
+def test_other_images_than_were_evaluated_are_not_blamed_on_the_model(evaluated: manifest.Images) -> None:
     first, *_, last = evaluated.paths
     Path(first).write_bytes(Path(last).read_bytes())
     with pytest.raises(ValueError, match=r"\.png: expected the image that was prepared, but it holds other bytes"):
@@ -95,7 +100,7 @@ def test_other_images_than_were_evaluated_are_not_blamed_on_the_model(evaluated:
 def test_the_model_carries_the_limit_and_the_policy_by_which_training_read_files() -> None:
     configure("export.formats=[keras]", "data.max_pixels=200000000", "data.policy.unused_bits=keep")
     export.main()
-    assert predict.load(layout.EXPORTED).reading == formats.Reading(max_pixels=200_000_000, stretch=False)
+    assert predict.load(paths.EXPORTED).reading == decoding.Reading(max_pixels=200_000_000, stretch=False)
     # The gate reads by the model's limit, too: by one that is below the images' 1600 pixels it finds none to compare.
     configure("export.formats=[keras]", "data.max_pixels=1599")
     with pytest.raises(ValueError, match=r"the exported model \(keras\) differs"):

@@ -8,21 +8,24 @@ import pytest
 import yaml
 
 from stages import phase1_head, prepare
-from thaw import backbone, images, layout, model, records
+from thaw import paths, records
+from thaw.classifier import model
+from thaw.images import manifest
+from thaw.networks import pretrained as pretrained_networks
 
 MADE = (
-    layout.PHASE1 / model.WEIGHTS,
-    layout.PHASE1 / model.CARD,
-    layout.metrics("phase1_head"),
-    layout.history("phase1_head"),
+    paths.PHASE1 / model.WEIGHTS,
+    paths.PHASE1 / model.CARD,
+    paths.metrics("phase1_head"),
+    paths.history("phase1_head"),
 )
 
 
 def set_params(**groups: dict[str, object]) -> None:
-    values = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
+    values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
     for group, changes in groups.items():
         values[group].update(changes)
-    layout.PARAMS.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    paths.PARAMS.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def made() -> dict[Path, bytes]:
@@ -37,11 +40,11 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     phase1_head.main()
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("phase1_head: epoch ")
-    assert line.endswith(f"→ {layout.PHASE1}")
+    assert line.endswith(f"→ {paths.PHASE1}")
 
-    unseen = {"out_of_sample_train.npy", "out_of_sample_val.npy", layout.AUTO_DEPTH.name}
-    assert {path.name for path in layout.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, model.PRETRAINED, *unseen}
-    figures = records.read_json(layout.metrics("phase1_head"))
+    unseen = {"out_of_sample_train.npy", "out_of_sample_val.npy", paths.AUTO_DEPTH.name}
+    assert {path.name for path in paths.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, model.PRETRAINED, *unseen}
+    figures = records.read_json(paths.metrics("phase1_head"))
     about = {"canary", "weights_sha256"}
     assert set(figures) == about | {
         "best_epoch",
@@ -53,23 +56,23 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
         "val_loss",
     }
     assert figures["canary"].startswith("pixel range as pretrained: lite (0.0")
-    assert figures["made_from"] == records.made_from([layout.MANIFEST])
-    assert len(records.read_csv(layout.history("phase1_head"))) == figures["epochs"]
+    assert figures["made_from"] == records.made_from([paths.MANIFEST])
+    assert len(records.read_csv(paths.history("phase1_head"))) == figures["epochs"]
 
     # What the figures say of the classifier is true of the one on disk.
-    classifier = model.load(layout.PHASE1)
-    assert classifier.card.classes == images.classes() == ["class_0", "class_1", "class_2"]
-    pin = backbone.TABLE["efficientnet_lite0"].sources["package"].sha256
+    classifier = model.load(paths.PHASE1)
+    assert classifier.card.classes == manifest.classes() == ["class_0", "class_1", "class_2"]
+    pin = pretrained_networks.TABLE["efficientnet_lite0"].sources["package"].sha256
     assert classifier.card.weights_sha256 == figures["weights_sha256"] == pin
-    val = images.read("data/raw", "val")
-    (pixels,) = images.pixels(classifier.card.image, val.paths, val.hashes, len(val))
+    val = manifest.read("data/raw", "val")
+    (pixels,) = manifest.pixels(classifier.card.image, val.paths, val.hashes, len(val))
     logits = np.asarray(model.whole(classifier)(pixels, training=False), np.float64)
     likelihood = logits[np.arange(len(val)), val.labels] - np.log(np.exp(logits).sum(axis=1))
     assert -likelihood.mean() == pytest.approx(figures["val_loss"], rel=2e-3)  # features were kept in fp16
     assert (logits.argmax(axis=1) == val.labels).mean() == pytest.approx(figures["val_accuracy"])
     assert figures["val_accuracy"] > 0.6
 
-    pretrained = backbone.build("efficientnet_lite0", "package", 64)
+    pretrained = pretrained_networks.build("efficientnet_lite0", "package", 64)
     for weight, kept in zip(classifier.backbone.get_weights(), pretrained.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, kept)
 
@@ -79,7 +82,7 @@ def test_the_same_run_in_another_process_and_with_an_empty_cache_gives_the_same_
     prepare.main()
     phase1_head.main()
     first = made()
-    shutil.rmtree(layout.PHASE1)
+    shutil.rmtree(paths.PHASE1)
     shutil.rmtree(".thaw")
     command = [sys.executable, "-m", "stages.phase1_head"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -93,4 +96,4 @@ def test_images_that_have_gone_are_said_in_one_line() -> None:
     shutil.move("data/raw", "data/moved")
     with pytest.raises(ValueError, match=r"^data\.raw: expected the folder of images data/raw, found none"):
         phase1_head.main()
-    assert not layout.PHASE1.exists()
+    assert not paths.PHASE1.exists()

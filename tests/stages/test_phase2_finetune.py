@@ -9,14 +9,18 @@ import pytest
 import yaml
 
 from stages import phase1_head, phase2_finetune, prepare
-from thaw import boundaries, extraction, images, layout, model, records
-from thaw.framework import keras
+from thaw import paths, records
+from thaw.classifier import model
+from thaw.features import engines
+from thaw.images import manifest
+from thaw.networks import freeze_boundaries
+from thaw.runtime.framework import keras
 
 MADE = (
-    layout.PHASE2 / model.WEIGHTS,
-    layout.PHASE2 / model.CARD,
-    layout.metrics("phase2_finetune"),
-    layout.history("phase2_finetune"),
+    paths.PHASE2 / model.WEIGHTS,
+    paths.PHASE2 / model.CARD,
+    paths.metrics("phase2_finetune"),
+    paths.history("phase2_finetune"),
 )
 
 
@@ -35,16 +39,16 @@ def phase1(project: Path, tiny_images: Path, kept: Path) -> Path:
         shutil.copytree(kept, project, dirs_exist_ok=True)
         return project
     phase1_head.main()
-    for name in (layout.PHASE1, layout.METRICS, Path(".thaw")):
+    for name in (paths.PHASE1, paths.METRICS, Path(".thaw")):
         shutil.copytree(name, kept / name)
     return project
 
 
 def set_params(**groups: dict[str, object]) -> None:
-    values = yaml.safe_load(layout.PARAMS.read_text(encoding="utf-8"))
+    values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
     for group, changes in groups.items():
         values[group].update(changes)
-    layout.PARAMS.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    paths.PARAMS.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def made() -> dict[Path, bytes]:
@@ -58,23 +62,23 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     def refuse(_model: keras.Model, _extractor: str) -> None:
         pytest.fail("phase 1 has kept the activations, nothing is to pass the frozen layers again")
 
-    monkeypatch.setattr(extraction, "engine", refuse)
+    monkeypatch.setattr(engines, "engine", refuse)
     capsys.readouterr()
     phase2_finetune.main()
     reason, line = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"phase2_finetune: activations cached: 0\.00 GB of \d+ GB in compute\.cache_gb", reason)
     assert line.startswith("phase2_finetune: 40 layers asked, ")
-    assert line.endswith(f"→ {layout.PHASE2}")
+    assert line.endswith(f"→ {paths.PHASE2}")
 
-    unseen = layout.validation(layout.PHASE2)
-    assert {path.name for path in layout.PHASE2.iterdir()} == {
+    unseen = paths.validation(paths.PHASE2)
+    assert {path.name for path in paths.PHASE2.iterdir()} == {
         model.WEIGHTS,
         model.CARD,
         model.PRETRAINED,
-        layout.BLOCKS.name,
+        paths.BLOCKS.name,
         unseen.name,
     }
-    rows = records.read_csv(layout.BLOCKS)
+    rows = records.read_csv(paths.BLOCKS)
     assert [row["block"] for row in rows if int(row["trained"])] == [
         "block_6b",
         "block_6c",
@@ -84,18 +88,18 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     ]
     answers = np.load(unseen)
     assert answers.shape == (6, 3) and answers.dtype == np.float32
-    right = (answers.argmax(axis=1) == images.read("data/raw", "val").labels).mean()
-    assert right == pytest.approx(records.read_json(layout.metrics("phase2_finetune"))["val_accuracy"])
-    assert (layout.PHASE2 / model.CARD).read_bytes() == (layout.PHASE1 / model.CARD).read_bytes()
-    before, after = model.load(layout.PHASE1), model.load(layout.PHASE2)
-    cut = boundaries.find(before.backbone, "40")
-    figures = records.read_json(layout.metrics("phase2_finetune"))
+    right = (answers.argmax(axis=1) == manifest.read("data/raw", "val").labels).mean()
+    assert right == pytest.approx(records.read_json(paths.metrics("phase2_finetune"))["val_accuracy"])
+    assert (paths.PHASE2 / model.CARD).read_bytes() == (paths.PHASE1 / model.CARD).read_bytes()
+    before, after = model.load(paths.PHASE1), model.load(paths.PHASE2)
+    cut = freeze_boundaries.find(before.backbone, "40")
+    figures = records.read_json(paths.metrics("phase2_finetune"))
     expected = {"activations", "best_epoch", "boundary", "epochs", "layers", "made_from", "precision"}
     expected |= {"threads", "val_accuracy", "val_loss"}
     assert set(figures) == expected
     assert (figures["boundary"], figures["layers"]) == (cut.describe(), cut.thawed_layers)
-    assert figures["made_from"] == records.made_from([layout.MANIFEST, layout.PHASE1 / model.WEIGHTS])
-    assert len(records.read_csv(layout.history("phase2_finetune"))) == figures["epochs"] == 2
+    assert figures["made_from"] == records.made_from([paths.MANIFEST, paths.PHASE1 / model.WEIGHTS])
+    assert len(records.read_csv(paths.history("phase2_finetune"))) == figures["epochs"] == 2
 
     assert figures["best_epoch"] > 0
     for number, (old, new) in enumerate(zip(before.backbone.layers, after.backbone.layers, strict=True)):
@@ -108,7 +112,7 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
 def test_the_same_run_in_another_process_and_with_an_empty_cache_gives_the_same_bytes() -> None:
     phase2_finetune.main()
     first = made()
-    shutil.rmtree(layout.PHASE2)
+    shutil.rmtree(paths.PHASE2)
     shutil.rmtree(".thaw")
     command = [sys.executable, "-m", "stages.phase2_finetune"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -123,21 +127,21 @@ def test_none_is_phase_one_alone_and_an_unknown_block_is_said_in_one_line(capsys
     phase2_finetune.main()
     assert "the backbone stays frozen; nothing to train, the model stays as it was" in capsys.readouterr().out
     for name in (model.WEIGHTS, model.CARD, model.PRETRAINED):
-        assert (layout.PHASE2 / name).read_bytes() == (layout.PHASE1 / name).read_bytes()
-    figures = records.read_json(layout.metrics("phase2_finetune"))
+        assert (paths.PHASE2 / name).read_bytes() == (paths.PHASE1 / name).read_bytes()
+    figures = records.read_json(paths.metrics("phase2_finetune"))
     assert (figures["epochs"], figures["best_epoch"], figures["layers"]) == (0, 0, 0)
-    assert records.read_csv(layout.history("phase2_finetune")) == []
+    assert records.read_csv(paths.history("phase2_finetune")) == []
 
     # Also where nothing is trained, what was pretrained must be there as it was.
-    classifier = model.load(layout.PHASE1)
-    whole = (layout.PHASE1 / model.WEIGHTS).read_bytes()
+    classifier = model.load(paths.PHASE1)
+    whole = (paths.PHASE1 / model.WEIGHTS).read_bytes()
     classifier.backbone.weights[0].assign(classifier.backbone.weights[0] * 1.001)
-    model.whole(classifier).save_weights(layout.PHASE1 / model.WEIGHTS)
+    model.whole(classifier).save_weights(paths.PHASE1 / model.WEIGHTS)
     with pytest.raises(ValueError, match=r"phase1_head: expected the backbone's pretrained weights, received 1"):
         phase2_finetune.main()
-    (layout.PHASE1 / model.WEIGHTS).write_bytes(whole)
+    (paths.PHASE1 / model.WEIGHTS).write_bytes(whole)
 
-    shutil.rmtree(layout.PHASE2)
+    shutil.rmtree(paths.PHASE2)
     set_params(phase2={"unfreeze": "block_99"})
     command = [sys.executable, "-m", "stages.phase2_finetune"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -145,7 +149,7 @@ def test_none_is_phase_one_alone_and_an_unknown_block_is_said_in_one_line(capsys
     (line,) = done.stderr.splitlines()
     assert line.startswith("phase2_finetune: phase2.unfreeze: expected 1 to 141 layers, 1blocks to 18blocks, ")
     assert line.endswith("received 'block_99'")
-    assert not layout.PHASE2.exists()
+    assert not paths.PHASE2.exists()
 
 
 @pytest.mark.usefixtures("project", "tiny_images")
@@ -161,9 +165,9 @@ def test_options_by_depth_and_of_batch_norm_reach_the_model_that_is_written(acti
     wanted = {"batch_norm": "trainable_affine", "layer_decay": 0.5, "weight_decay": 0.01, "activations": activations}
     set_params(phase2=wanted)
     phase2_finetune.main()
-    before, after = model.load(layout.PHASE1), model.load(layout.PHASE2)
-    cut = boundaries.find(before.backbone, "40")
-    assert records.read_json(layout.metrics("phase2_finetune"))["best_epoch"] > 0
+    before, after = model.load(paths.PHASE1), model.load(paths.PHASE2)
+    cut = freeze_boundaries.find(before.backbone, "40")
+    assert records.read_json(paths.metrics("phase2_finetune"))["best_epoch"] > 0
     for number, (old, new) in enumerate(zip(before.backbone.layers, after.backbone.layers, strict=True)):
         for one, two in zip(old.variables, new.variables, strict=True):
             is_kept = number <= cut.frozen_layers or one.name in {"moving_mean", "moving_variance"}

@@ -1,0 +1,113 @@
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+
+from thaw.data import clusters, near_duplicates
+
+THRESHOLD = 0.85
+
+
+def scene(seed: int, size: tuple[int, int] = (256, 192)) -> Image.Image:
+    """A picture of some overlapping shapes on a background of one colour, white for all seeds."""
+    chance = np.random.default_rng(seed)
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    for _ in range(12):
+        x, y = chance.uniform(0.1, 0.7, 2) * size
+        w, h = chance.uniform(0.05, 0.3, 2) * size
+        colour = tuple(chance.integers(0, 230, 3).tolist())
+        (draw.ellipse if chance.random() < 0.5 else draw.rectangle)((x, y, x + w, y + h), fill=colour)
+    return image
+
+
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
+
+
+def cut(image: Image.Image, share: float) -> Image.Image:
+    width, height = image.size
+    return image.crop((round(share * width), round(share * height), round((1 - share) * width), height))
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "recompressed": lambda image: jpeg(image, 40),
+    "smaller": lambda image: image.resize((image.width // 2, image.height // 2)),
+    "larger": lambda image: image.resize((image.width * 2, image.height * 2)),
+    "another shape": lambda image: image.resize((image.width, image.width)),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
+    "less contrast": lambda image: ImageEnhance.Contrast(image).enhance(0.7),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "mirrored": ImageOps.mirror,
+    "upside down": ImageOps.flip,
+    "turned by a quarter": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "turned, mirrored, smaller and recompressed": lambda image: jpeg(
+        ImageOps.mirror(image.transpose(Image.Transpose.ROTATE_270)).resize((100, 100)), 60
+    ),
+    "cut": lambda image: cut(image, 0.02),
+}
+
+
+def alike(*images: Image.Image) -> list[tuple[int, int]]:
+    return near_duplicates.alike([near_duplicates.fingerprint(image) for image in images], THRESHOLD)
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_is_found(name: str) -> None:
+    for seed in range(5):
+        image = scene(seed)
+        assert alike(scene(seed + 100), image, COPIES[name](image)) == [(1, 2)]
+
+
+def test_pictures_that_share_only_the_background_are_not_alike() -> None:
+    assert alike(*(scene(seed) for seed in range(60))) == []
+
+
+def test_pictures_without_structure_are_not_alike() -> None:
+    blank = [Image.new("RGB", (64, 64), colour) for colour in ("white", "white", "black")]
+    assert set(near_duplicates.fingerprint(blank[0])) == {"0"}
+    assert alike(*blank, scene(0)) == []
+
+
+def test_more_images_than_one_block_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [scene(seed) for seed in range(8)]
+    prints = [near_duplicates.fingerprint(image) for image in (*images, *map(ImageOps.mirror, images), images[0])]
+    expected = near_duplicates.alike(prints, THRESHOLD)
+    assert expected == sorted([*((index, index + 8) for index in range(8)), (0, 16), (8, 16)])
+    monkeypatch.setattr(near_duplicates, "BLOCK", 3)
+    assert near_duplicates.alike(prints, THRESHOLD) == expected
+
+
+def test_two_images_are_alike_whatever_else_there_is() -> None:
+    prints = [near_duplicates.fingerprint(scene(seed)) for seed in (0, 1, 2)] + [
+        near_duplicates.fingerprint(jpeg(scene(1), 50))
+    ]
+    assert near_duplicates.alike(prints, THRESHOLD) == [(1, 3)]
+    assert near_duplicates.alike([prints[1], prints[3]], THRESHOLD) == [(0, 1)]
+
+
+def test_a_tiny_image_has_a_fingerprint_too() -> None:
+    for size in ((1, 1), (3, 200), (28, 28)):
+        assert len(near_duplicates.fingerprint(scene(0).resize(size))) == len(near_duplicates.fingerprint(scene(0)))
+
+
+def test_of_very_many_equal_ones_not_all_pairs_are_named_but_all_are_held_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prints = [near_duplicates.fingerprint(image) for image in [scene(0)] * 3 + [jpeg(scene(0), 40)] * 3 + [scene(1)]]
+    assert near_duplicates.alike(prints, THRESHOLD) == [
+        (one, other) for one in range(6) for other in range(one + 1, 6)
+    ]
+    monkeypatch.setattr(near_duplicates, "MANY", 2)
+    found = near_duplicates.alike(prints, THRESHOLD)
+    assert len(found) < 15
+    assert clusters.joined(7, found) == [0, 0, 0, 0, 0, 0, 6]
+
+
+def test_a_text_that_is_no_fingerprint_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"fingerprint: expected 240 hexadecimal digits, received 'abc'"):
+        near_duplicates.alike(["abc", "abd"], THRESHOLD)

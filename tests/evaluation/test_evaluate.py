@@ -1,0 +1,234 @@
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw import paths, records
+from thaw.classifier import head, model
+from thaw.config import schema
+from thaw.evaluation import evaluate, intervals, metrics
+from thaw.images import manifest, preprocessing
+from thaw.runtime.framework import keras, tf
+
+CLASSES = ["a", "b, c", "d"]
+NUMBER = 11  # images; no batch size below divides it
+
+
+def classifier(seed: int) -> model.Classifier:
+    """Real, and small: what a backbone is made of is not this module's matter."""
+    keras.utils.set_random_seed(seed)
+    image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
+    pixels = keras.Input((32, 32, 3), name="pixels")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels)
+    features = keras.layers.Conv2D(16, 3, strides=4, activation="relu")(scaled)
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
+    return model.Classifier(keras.Model(pixels, features, name="tiny"), head.build(linear, 16, 3), card, {})
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> manifest.Images:
+    """Images of many sizes; their names are in another order than the alphabet's."""
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    names = [f"{CLASSES[number % 3]}/{NUMBER - number:02}.png" for number in range(NUMBER)]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(exist_ok=True)
+        pixels = random.integers(0, 256, (20 + number, 45 - number, 3)) * random.random(3)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+    labels = np.array([number % 3 for number in range(NUMBER)])
+    hashes = [records.sha256(folder / name) for name in names]
+    return manifest.Images([str(folder / name) for name in names], names, hashes, labels)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_every_image_counts_once_in_its_place_whatever_the_batch_size(split: manifest.Images, batch_size: int) -> None:
+    classifiers = [classifier(1), classifier(2)]
+    found = evaluate.probabilities(classifiers, split, batch_size)
+    for each, rows in zip(classifiers, found, strict=True):
+        assert rows.shape == (NUMBER, len(CLASSES))
+        assert rows.dtype == np.float32
+        load, whole = preprocessing.load(each.card.image), model.whole(each)
+        logits = [whole(load(tf.io.read_file(path))[None], training=False)[0] for path in split.paths]
+        np.testing.assert_allclose(rows, keras.ops.softmax(np.stack(logits)), atol=1e-5)
+        assert len(np.unique(rows.round(4), axis=0)) == NUMBER, "the images must differ, or this test could not fail"
+    assert not np.allclose(found[0], found[1], atol=1e-3)
+
+
+@dataclass
+class Nested:
+    """A group with a group in it, as ``data`` has its ``policy``."""
+
+    inner: schema.Evaluate
+
+
+@dataclass
+class Settings:
+    """The groups that matter here; the stage's Config has more, for the report."""
+
+    evaluate: schema.Evaluate
+    tracking: schema.Tracking
+    nested: Nested
+
+
+SETTINGS = Settings(
+    schema.Evaluate([2], 0.9, 4, 3),
+    schema.Tracking(enabled=False, uri="secret", experiment="x"),
+    Nested(schema.Evaluate([2], 0.9, 4, 7)),
+)
+
+
+def prepared(split: manifest.Images, groups: dict[int, str], others: Sequence[dict[str, str]] = ()) -> None:
+    """Write the manifest of the test images, of which some have a unit, and of other images."""
+    rows = [
+        {"path": name, "label": name.split("/")[0], "split": "test", "unit": groups.get(number, "")}
+        for number, name in enumerate(split.names)
+    ]
+    records.write_csv(paths.MANIFEST, list(rows[0]), [*rows, *others])
+
+
+@pytest.fixture
+def written(split: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """Probabilities by phase, of which figures, tables, pictures and the report have been written."""
+    monkeypatch.chdir(tmp_path)
+    prepared(split, {})
+    per_class = [{"class": name, "train": 2, "val": 1, "test": 4} for name in CLASSES]
+    records.write_json(paths.metrics("prepare"), {"per_class": per_class})
+    for stage, folder in (("phase1_head", paths.PHASE1), ("phase2_finetune", paths.PHASE2)):
+        folder.mkdir(parents=True)
+        (folder / model.WEIGHTS).write_bytes(stage.encode())
+        columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+        records.write_csv(paths.history(stage), columns, [dict.fromkeys(columns, 0.5) | {"epoch": 1}])
+    records.write_json(paths.metrics("phase2_finetune"), {"layers": 4, "epochs": 3, "best_epoch": 0})
+    blocks = [{"block": "stem", "layers": 4, "parameters": 992, "trained": 0, "computation": 1}]
+    records.write_csv(paths.BLOCKS, model.BLOCKS, blocks)
+    right = np.full((NUMBER, 3), 0.1, np.float32)
+    right[np.arange(NUMBER), split.labels] = 0.8
+    wrong = right.copy()
+    wrong[:3] = (0.2, 0.1, 0.7)  # labels 0, 1, 2: two wrong answers, of which one is right among two
+    found = {"phase1": wrong, "phase2": right}
+    text = evaluate.write(found, split, SETTINGS, CLASSES)
+    assert text.startswith("test accuracy 81.8% (")
+    assert "after phase 1, 100.0% (" in text
+    return found
+
+
+def test_the_figures_are_those_of_the_images(written: dict[str, np.ndarray], split: manifest.Images) -> None:
+    figures = records.read_json(paths.metrics("evaluate"))
+    assert figures["phase1"] == metrics.summary(written["phase1"], split.labels, [2], 0.9)
+    assert figures["phase1"]["accuracy"] == 9 / NUMBER
+    assert figures["phase2"]["accuracy"] == 1
+    assert figures["phase1"]["images"] == figures["phase2"]["images"] == NUMBER
+    assert figures["made_from"] == records.made_from(
+        [paths.MANIFEST, paths.PHASE1 / model.WEIGHTS, paths.PHASE2 / model.WEIGHTS]
+    )
+    rows = records.read_csv(paths.PER_CLASS)
+    assert [(row["phase"], row["class"]) for row in rows] == [
+        (p, name) for p in ("phase1", "phase2") for name in CLASSES
+    ]
+    assert {row["recall"] for row in rows[3:]} == {"1.0"}
+    assert sum(int(row["support"]) for row in rows[:3]) == NUMBER
+
+
+def test_the_difference_is_that_of_the_same_images(written: dict[str, np.ndarray]) -> None:
+    difference = records.read_json(paths.metrics("evaluate"))["difference"]
+    first, second = np.ones(NUMBER, bool), np.ones(NUMBER, bool)
+    first[:2] = False
+    assert difference == {**intervals.difference(first, second, 0.9), **intervals.mcnemar(first, second)}
+
+
+def test_each_prediction_is_in_the_splits_order(written: dict[str, np.ndarray], split: manifest.Images) -> None:
+    for phase, probabilities in written.items():
+        np.testing.assert_array_equal(np.load(paths.probabilities(phase)), probabilities)
+        rows = records.read_csv(paths.predictions(phase))
+        assert [row["path"] for row in rows] == split.names
+        assert [row["label"] for row in rows] == [CLASSES[label] for label in split.labels]
+        assert [row["predicted"] for row in rows] == [CLASSES[row.argmax()] for row in probabilities]
+        assert [np.float32(row["probability"]) for row in rows] == list(probabilities.max(axis=1))
+
+
+@pytest.mark.usefixtures("written")
+def test_pictures_and_report_are_written_and_where_runs_are_mirrored_stays_out_of_it() -> None:
+    for phase in ("phase1", "phase2"):
+        with Image.open(paths.confusion_picture(phase)) as picture:
+            assert min(picture.size) > 100
+    assert paths.CURVES.is_file()
+    report = paths.REPORT.read_text(encoding="utf-8")
+    assert "b, c" in report
+    assert "secret" not in report
+    assert "<td><code>nested.inner.suspects</code></td><td><code>7</code></td>" in report
+    assert "Evaluate(" not in report
+
+
+def test_images_of_one_group_count_as_one_in_intervals_and_tests(
+    written: dict[str, np.ndarray], split: manifest.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = {number: f"person {number // 4}" for number in range(8)}
+    prepared(split, groups)
+    text = evaluate.write(written, split, SETTINGS, CLASSES)
+    assert text.endswith(", on 5 independent units")
+    figures, own = records.read_json(paths.metrics("evaluate")), np.array([0] * 4 + [4] * 4 + [8, 9, 10])
+    assert figures["phase1"] == metrics.summary(written["phase1"], split.labels, [2], 0.9, own)
+    assert (figures["phase1"]["units"], figures["phase1"]["images"]) == (5, NUMBER)
+    first, second = np.ones(NUMBER, bool), np.ones(NUMBER, bool)
+    first[:2] = False
+    expected = {**intervals.difference(first, second, 0.9, own), **intervals.mcnemar(first, second, own)}
+    assert figures["difference"] == expected
+    assert "11 test images, which are 5 independent units" in paths.REPORT.read_text(encoding="utf-8")
+    assert "warning" not in capsys.readouterr().err and "without_leaks" not in figures
+
+
+def test_leaks_are_said_where_accuracy_is_read_with_the_accuracy_without_them(
+    written: dict[str, np.ndarray], split: manifest.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt = {"path": "elsewhere.png", "label": "a", "split": "train", "unit": "x"}
+    prepared(split, {0: "x", 2: "x", 3: "x"}, [learnt])
+    evaluate.write(written, split, SETTINGS, CLASSES)
+    clean = records.read_json(paths.metrics("evaluate"))["without_leaks"]
+    # Of the three leaked ones phase 1 has the first wrong, and it has one of the others wrong.
+    assert clean["images"] == 8 and clean["phase1"]["accuracy"] == 7 / 8 and clean["phase2"]["accuracy"] == 1
+    assert clean["phase1"]["accuracy_low"] == intervals.wilson(7, 8, 0.9)[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "3 of 11 test images" in line and "87.5%" in line and "100.0%" in line
+    page = paths.REPORT.read_text(encoding="utf-8")
+    assert "3 of 11 test images" in page[: page.index('<section class="cards">')]
+    prepared(split, dict.fromkeys(range(NUMBER), "x"), [learnt])
+    evaluate.write(written, split, SETTINGS, CLASSES)
+    assert records.read_json(paths.metrics("evaluate"))["without_leaks"] == {"images": 0}
+    assert "no test image is left" in capsys.readouterr().err
+
+
+def test_a_class_without_test_images_is_named_and_in_no_mean(
+    written: dict[str, np.ndarray], split: manifest.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {phase: np.pad(rows, ((0, 0), (0, 1))) for phase, rows in written.items()}
+    evaluate.write(found, split, SETTINGS, [*CLASSES, "elk"])
+    figures = records.read_json(paths.metrics("evaluate"))
+    assert figures["untested"] == ["elk"] and figures["phase2"]["macro_f1"] == figures["phase2"]["macro_recall"] == 1
+    rows = [row for row in records.read_csv(paths.PER_CLASS) if row["class"] == "elk"]
+    assert [(row["precision"], row["recall"], row["f1"], row["support"]) for row in rows] == [("", "", "", "0")] * 2
+    assert "elk" in capsys.readouterr().err
+    page = paths.REPORT.read_text(encoding="utf-8")
+    assert "elk" in page[: page.index('<section class="cards">')]
+
+
+@pytest.mark.usefixtures("written")
+def test_the_report_says_that_phase_2_kept_its_start() -> None:
+    told = "none of its 3 epochs had a lower validation loss than its start, so its model is phase 1"
+    assert paths.REPORT.read_text(encoding="utf-8").count(told) == 3
+
+
+@pytest.mark.parametrize(
+    ("layers", "epochs", "best", "told"),
+    [
+        (4, 3, 1, ""),
+        (4, 1, 0, "Phase 2 did not help: its only epoch had no lower validation loss than its start, so "),
+        (0, 0, 0, "Phase 2 thawed nothing, so its model is phase 1's."),
+    ],
+)
+def test_whether_phase_2_kept_its_start_is_read_from_its_figures(
+    layers: int, epochs: int, best: int, told: str
+) -> None:
+    said = evaluate._kept_start({"layers": layers, "epochs": epochs, "best_epoch": best})
+    assert said.startswith(told) and bool(said) is bool(told)

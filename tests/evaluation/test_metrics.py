@@ -1,0 +1,194 @@
+"""The figures of the test, checked against scikit-learn and SciPy and at the edges."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+from thaw.evaluation import intervals, metrics
+
+
+def answers(images: int, classes: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Random probabilities that lean towards their random labels."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, classes, images)
+    logits = random.normal(size=(images, classes)) + 2 * np.eye(classes)[labels]
+    exponentials = np.exp(logits)
+    return exponentials / exponentials.sum(axis=1, keepdims=True), labels
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_loss_brier_and_top_k_agree_with_scikit_learn(classes: int) -> None:
+    probabilities, labels = answers(500, classes, seed=classes)
+    every = list(range(classes))
+    assert metrics.cross_entropy(probabilities, labels) == pytest.approx(
+        sk.log_loss(labels, probabilities, labels=every)
+    )
+    expected = sk.brier_score_loss(labels, probabilities, labels=every, scale_by_half=False)
+    assert metrics.brier(probabilities, labels) == pytest.approx(expected)
+    for k in range(1, classes):
+        scores = probabilities if classes > 2 else probabilities[:, 1]
+        expected = sk.top_k_accuracy_score(labels, scores, k=k, labels=every)
+        assert metrics.top_k_accuracy(probabilities, labels, k) == pytest.approx(expected)
+
+
+def test_a_probability_of_zero_costs_the_floor_and_no_more() -> None:
+    loss = metrics.cross_entropy(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([1, 0]))
+    assert loss == pytest.approx(-math.log(metrics.FLOOR) / 2)
+    small = np.array([[1 - 1e-30, 1e-30]])
+    assert metrics.cross_entropy(small, np.array([1])) == pytest.approx(30 * math.log(10))
+
+
+def test_ties_go_to_the_lower_class_and_top_1_is_the_accuracy_of_argmax() -> None:
+    probabilities = np.full((4, 4), 0.25)
+    labels = np.array([0, 1, 2, 3])
+    assert [metrics.top_k_accuracy(probabilities, labels, k) for k in (1, 2, 3, 4, 9)] == [0.25, 0.5, 0.75, 1, 1]
+    assert metrics.top_k_accuracy(probabilities, np.array([3, 3, 3, 3]), 3) == 0
+    coarse, labels = answers(300, 5, seed=1)
+    coarse = np.round(coarse * 4 + 0.01)
+    coarse = (coarse + 1) / (coarse + 1).sum(axis=1, keepdims=True)
+    right = (coarse.argmax(axis=1) == labels).mean()
+    assert metrics.top_k_accuracy(coarse, labels, 1) == pytest.approx(right)
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "classes"),
+    [
+        (np.random.default_rng(0).integers(0, 5, 400), np.random.default_rng(1).integers(0, 5, 400), 5),
+        (np.array([0, 1, 2, 2]), np.array([0, 1, 1, 1]), 3),  # a class that is never predicted
+        (np.array([0, 0, 1]), np.array([0, 2, 1]), 3),  # a class without images
+        (np.array([1, 0, 1]), np.array([1, 0, 1]), 2),  # all right
+        (np.array([1, 0, 1]), np.array([0, 1, 0]), 2),  # all wrong
+        (np.array([1]), np.array([1]), 4),  # one image
+    ],
+)
+def test_confusion_and_the_figures_per_class_agree_with_scikit_learn(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> None:
+    every = list(range(classes))
+    counts = metrics.confusion(labels, predicted, classes)
+    assert counts.dtype == np.int64
+    np.testing.assert_array_equal(counts, sk.confusion_matrix(labels, predicted, labels=every))
+
+    tested = sorted(set(labels.tolist()))
+    rows = metrics.per_class(counts)
+    expected = sk.precision_recall_fscore_support(labels, predicted, labels=tested, zero_division=0)
+    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        np.testing.assert_allclose([rows[label][name] for label in tested], values, atol=1e-15)
+
+    means = metrics.averages(counts)
+    for kind in ("macro", "weighted"):
+        scores = sk.precision_recall_fscore_support(labels, predicted, labels=tested, average=kind, zero_division=0)
+        for name, value in zip(("precision", "recall", "f1"), scores[:3], strict=True):
+            assert means[f"{kind}_{name}"] == pytest.approx(value)
+
+
+def test_a_class_that_was_not_tested_has_no_figures_and_counts_in_no_mean() -> None:
+    counts = metrics.confusion(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), 3)
+    assert metrics.per_class(counts)[2] == {"precision": None, "recall": None, "f1": None, "support": 0}
+    assert set(metrics.averages(counts).values()) == {1.0}
+    mistaken = metrics.confusion(np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1]), 3)  # also when it is answered
+    assert metrics.per_class(mistaken)[2]["precision"] is None
+    assert metrics.averages(mistaken)["macro_recall"] == 0.75
+
+
+def test_rows_of_the_confusion_are_the_actual_class() -> None:
+    counts = metrics.confusion(np.array([0, 0, 0]), np.array([1, 1, 0]), 2)
+    assert counts.tolist() == [[1, 2], [0, 0]]
+
+
+def test_calibration_is_the_gap_between_confidence_and_accuracy() -> None:
+    # 0.9 sure and right three times of four; 0.6 sure and right once of two.
+    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 2)
+    labels = np.array([0, 0, 0, 1, 1, 0])
+    result = metrics.calibration(probabilities, labels, bins=10)
+    assert result["ece"] == pytest.approx((4 * 0.15 + 2 * 0.1) / 6)
+    assert [(bin_["images"], bin_["accuracy"]) for bin_ in result["bins"]] == [(2, 0.5), (4, 0.75)]
+    assert sum(bin_["images"] for bin_ in result["bins"]) == 6
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
+    result = metrics.calibration(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 0]), bins=4)
+    assert [(bin_["low"], bin_["high"], bin_["images"]) for bin_ in result["bins"]] == [(0.25, 0.5, 1), (0.5, 0.75, 1)]
+
+
+def test_calibration_is_zero_for_answers_that_are_sure_and_right_and_counts_every_image() -> None:
+    certain = np.eye(3)[[0, 1, 2]]
+    assert metrics.calibration(certain, np.array([0, 1, 2]))["ece"] == 0
+    assert metrics.calibration(certain, np.array([1, 2, 0]))["ece"] == 1
+    probabilities, labels = answers(400, 4, seed=3)
+    result = metrics.calibration(probabilities, labels)
+    assert sum(bin_["images"] for bin_ in result["bins"]) == 400
+    assert all(bin_["low"] < bin_["confidence"] <= bin_["high"] for bin_ in result["bins"])
+
+
+def test_summary_is_flat_plain_and_says_what_the_parts_say() -> None:
+    probabilities, labels = answers(200, 4, seed=5)
+    result = metrics.summary(probabilities.astype(np.float32), labels, [1, 2, 9], 0.95)
+    assert list(result) == [
+        "images", "units", "loss", "accuracy", "accuracy_low", "accuracy_high", "top_2_accuracy", "top_9_accuracy",
+        "macro_precision", "macro_recall", "macro_f1", "ece", "brier",
+    ]  # fmt: skip
+    assert {type(value) for value in result.values()} == {int, float}
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    predicted = probabilities.argmax(axis=1)
+    assert result["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert result["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    assert result["top_9_accuracy"] == 1
+    assert (result["accuracy_low"], result["accuracy_high"]) == intervals.wilson(
+        int((predicted == labels).sum()), 200, 0.95
+    )
+
+
+def test_summary_of_one_image_is_finite() -> None:
+    for label in (0, 1):
+        result = metrics.summary(np.array([[1.0, 0.0]]), np.array([label]), [], 0.95)
+        assert result["accuracy"] == 1 - label
+        assert all(math.isfinite(value) for value in result.values())
+
+
+EVEN = np.full((2, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        (np.array([[2.0, -1.0]]), np.array([0]), "softmax"),
+        (np.array([[0.5, 0.6]]), np.array([0]), "sum to 1"),
+        (np.array([[np.nan, 1.0]]), np.array([0]), "finite"),
+        (np.array([0.5, 0.5]), np.array([0]), r"shape \(images, classes\)"),
+        (np.empty((0, 2)), np.empty(0, int), r"shape \(images, classes\)"),
+        (np.array([[1, 0]]), np.array([0]), "expected float"),
+        (EVEN, np.array([0, 2]), "expected 0 to 1, received 0 to 2"),
+        (EVEN, np.array([0, -1]), "received -1 to 0"),
+        (EVEN, np.array([0.0, 1.0]), "one integer per image"),
+        (EVEN, np.array([0, 1, 0]), "each of the 2 images, received 3"),
+    ],
+)
+def test_probabilities_and_labels_that_cannot_be_are_refused(
+    probabilities: NDArray[Any], labels: NDArray[Any], message: str
+) -> None:
+    for figure in (metrics.cross_entropy, metrics.brier, metrics.calibration):
+        with pytest.raises(ValueError, match=message):
+            figure(probabilities, labels)
+    with pytest.raises(ValueError, match=message):
+        metrics.top_k_accuracy(probabilities, labels, 1)
+    with pytest.raises(ValueError, match=message):
+        metrics.summary(probabilities, labels, [], 0.95)
+
+
+def test_other_arguments_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="k of 1 or more, received 0"):
+        metrics.top_k_accuracy(EVEN, np.array([0, 1]), 0)
+    with pytest.raises(ValueError, match="bins"):
+        metrics.calibration(EVEN, np.array([0, 1]), bins=0)
+    with pytest.raises(ValueError, match="as many as the 2 labels, received 1"):
+        metrics.confusion(np.array([0, 1]), np.array([0]), 2)
+    with pytest.raises(ValueError, match="square"):
+        metrics.per_class(np.zeros((2, 3), np.int64))
+    with pytest.raises(ValueError, match="at least one image"):
+        metrics.averages(np.zeros((2, 2), np.int64))

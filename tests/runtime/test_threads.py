@@ -1,0 +1,80 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thaw.runtime import threads
+
+
+@pytest.mark.parametrize(("value", "expected"), [("", None), ("0", None), ("3", 3)])
+def test_threads_are_tensorflows_own_setting_or_all_cores(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: int | None
+) -> None:
+    monkeypatch.setenv(threads.VARIABLE, value)
+    assert threads.used() == (expected or threads.cores()) > 0
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/", {"cpu.max": "200000 100000"}, 2),  # version 2, in a container that has a tree of its own
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/", {}, 8),
+        ("0::/", {"cpu.max": "250000 100000"}, 3),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "1600000 100000"}, 8),  # more than there are
+        ("0::/a/b", {"cpu.max": "max 100000", "a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/a/b", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "40000 20000"}, 2),
+        ("0::/../../a", {"cpu.max": "300000 100000"}, 3),  # paths of the host, files of the container
+        ("4:cpu,cpuacct:/docker/x\n3:memory:/", {"cpu,cpuacct/cpu.cfs_quota_us": "400000"}, 4),
+        ("4:cpu,cpuacct:/x\n0::/", {"cpu,cpuacct/x/cpu.cfs_quota_us": "150000"}, 2),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1"}, 8),
+        ("1:cpuset:/", {"cpuset/cpu.cfs_quota_us": "100000"}, 8),  # not the one that counts time
+        (None, {"cpu.max": "100000 100000"}, 8),  # not Linux
+    ],
+)
+def test_cpu_quotas_of_containers_count_as_cores_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None, files: dict[str, str], expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: range(8), raising=False)
+    monkeypatch.setattr(threads, "OWN_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(threads, "GROUPS", tmp_path / "groups")
+    if own is not None:
+        (tmp_path / "cgroup").write_text(own + "\n")
+    for name, text in files.items():
+        file = tmp_path / "groups" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+        if file.name == "cpu.cfs_quota_us":
+            file.with_name("cpu.cfs_period_us").write_text("100000\n")
+    monkeypatch.setenv(threads.VARIABLE, "")
+    assert threads.cores() == threads.used() == expected
+    threads.keep_to_quota()
+    assert os.environ[threads.VARIABLE] == (str(expected) if expected < 8 else "")
+    monkeypatch.setenv(threads.VARIABLE, "5")
+    threads.keep_to_quota()
+    assert os.environ[threads.VARIABLE] == "5"
+
+
+def test_tensorflow_is_told_of_the_quota_before_it_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    code = (
+        "import os, pathlib, sys\n"
+        "os.sched_getaffinity = lambda _process: range(8)\n"
+        "from thaw.runtime import threads\n"
+        "threads.GROUPS = pathlib.Path(sys.argv[1])\n"
+        "threads.OWN_GROUPS = threads.GROUPS / 'cgroup'\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *_more):\n"
+        "        if name == 'tensorflow':\n"
+        "            print(os.environ.get(threads.VARIABLE))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "from thaw.runtime import framework"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != threads.VARIABLE}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"1"}

@@ -1,0 +1,219 @@
+"""Names, results and ends of single trials, with the real git; tests/sweep/test_multirun.py runs whole ones."""
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from thaw import paths, records
+from thaw.config import load
+from thaw.networks import environment
+from thaw.sweep import supervisor, trial
+
+
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture
+def values(project: Path, tiny_images: Path) -> dict[str, Any]:
+    """What a trial is configured with."""
+    composed = yaml.safe_load(load.compose(["data=folder"]))
+    assert isinstance(composed, dict)
+    return composed
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["phase2.learning_rate=3e-05", "phase2.unfreeze=block_6a"],
+        ["+experiment=article", "data.raw='my images/ä:b~1^2?.lock'"],
+        ["head.units=[256,128]", "~phase1", "a..b@{0}\\.lock"],
+        ["head.units=[" + ",".join(["256"] * 100) + "]"],
+    ],
+)
+def test_a_name_is_one_that_git_takes(values: dict[str, Any], overrides: list[str]) -> None:
+    name = trial.trial_name(overrides, values)
+    git("check-ref-format", f"refs/exps/ab/cd/{name}")
+    assert len(name.encode()) < 250 and "/" not in name and not name.startswith("-")
+
+
+def test_a_name_can_be_read(values: dict[str, Any]) -> None:
+    name = trial.trial_name(["phase2.learning_rate=3e-05", "phase2.unfreeze=40"], values)
+    assert re.fullmatch(r"phase2\.learning_rate=3e-05,phase2\.unfreeze=40-[0-9a-f]{8}", name)
+
+
+def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(values: dict[str, Any]) -> None:
+    def name() -> str:
+        return trial.trial_name(["phase2.unfreeze=40"], values)
+
+    start = name()
+    values["compute"]["cache_gb"] += 1
+    values["tracking"]["enabled"] = not values["tracking"]["enabled"]
+    values["compiled_from"] = "another"
+    shutil.rmtree(paths.METRICS, ignore_errors=True)
+    assert name() == start
+
+    seen = {start}
+    values["phase1"]["seed"] += 1
+    seen.add(name())
+    with Path("thaw/classifier/head.py").open("a") as file:
+        file.write("# changed\n")
+    seen.add(name())
+    next(Path("data/raw").rglob("*.png")).write_bytes(b"")
+    seen.add(name())
+    shutil.copyfile("data/raw/class_0/01.png", "data/raw/class_0/new.png")
+    seen.add(name())
+    records.write_json(paths.MEMORY, {"images": {"train": ["a"], "val": ["b"]}})
+    seen.add(name())
+    records.write_json(paths.MEMORY, {"images": {"train": ["b"], "val": ["a"]}})
+    seen.add(name())
+    assert len(seen) == 7
+
+
+def test_a_name_changes_with_the_weights_under_one_path_and_with_the_packages_that_compute(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values["backbone"]["weights"] = "lite.weights.h5"
+    seen = set()
+    for content in (b"one", b"two"):
+        Path("lite.weights.h5").write_bytes(content)
+        seen.add(trial.trial_name(["a=1"], values))
+    for package in ("tensorflow", "keras", "onnxruntime"):
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, "version", lambda name, other=package: "0" if name == other else version(name))
+            seen.add(trial.trial_name(["a=1"], values))
+    assert len(seen) == 5
+    assert trial.trial_name(["a=1"], values) in seen
+
+
+def test_a_finished_trial_is_found_on_its_sweeps_commit_under_any_name(project: Path) -> None:
+    records.write_json(paths.metrics("phase1_head"), {"val_loss": 0.5, "val_accuracy": 0.75})
+    records.write_json(paths.metrics(trial.TARGET), {"val_loss": 0.25})
+    git("add", "-f", paths.METRICS.as_posix())
+    tree, commit = git("write-tree").strip(), trial.head()
+    made = git("commit-tree", tree, "-m", "experiment").strip()
+    git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/a=1,b=2-12345678", made)
+    expected = trial.Finished("a=1,b=2-12345678", commit, {"val_loss": 0.25, "val_accuracy": 0.75})
+    assert trial.finished("a=1-12345678", commit) == expected
+    assert trial.finished("a=1-12345679", commit) is None
+    git("commit", "--quiet", "--message=next")
+    assert trial.finished("a=1-12345678", commit) == expected
+    now = trial.head()
+    assert trial.finished("a=1-12345678", now) is None
+    # A trial that has run after the commit is tied to that one.
+    git("update-ref", f"refs/exps/{now[:2]}/{now[2:]}/a=2-12345670", made)
+    found = trial.finished("a=2-12345670", commit)
+    assert found is not None and found.commit == now
+
+
+@pytest.mark.usefixtures("finished_sweep")
+def test_what_has_no_experiment_any_more_is_said_and_has_nothing_in_the_cache() -> None:
+    with pytest.raises(ValueError, match="gone-00000000: expected its experiment in git, found none; run the sweep"):
+        trial.counted("gone-00000000")
+    assert trial.cached("gone-00000000", "prepare", "classes.json") is None
+
+
+def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
+    # Ctrl-C means something to them also where these tests run in the background of a shell that has it ignored.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    inner = heard + "import time; print('started', flush=True); time.sleep(60)"
+    code = heard + f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"started"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert family
+        supervisor.stop(process)
+        assert process.poll() is not None
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+
+
+@pytest.mark.usefixtures("project", "tiny_images")
+def test_images_that_do_not_travel_are_refused_with_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = Path("data/raw")
+    with pytest.raises(
+        ValueError, match=r"known to DVC or git.*; run `dvc add data/raw`, .* or give it as an absolute"
+    ):
+        trial.check_images_travel(raw)
+    trial.check_images_travel(raw.absolute())
+    git("add", "data/raw")
+    trial.check_images_travel(raw)
+    # DVC takes nothing from outside of its project.
+    monkeypatch.chdir(tmp_path / "conf")
+    for outside in ("../data/raw", "../data/../data/raw/class_0"):
+        with pytest.raises(
+            ValueError, match=r"expected a path in the project or an absolute one.*; write data\.raw=/"
+        ):
+            trial.check_images_travel(Path(outside))
+
+
+def test_a_label_is_short_and_says_no_two_things_alike() -> None:
+    assert trial.label(["phase2.learning_rate=3e-05", "phase2.unfreeze=block_13"]) == "lr=3e-05 depth=block_13"
+    assert trial.label(["phase1.seed=1", "phase2.seed=2", "head=linear"]) == "phase1.seed=1 phase2.seed=2 head=linear"
+    assert trial.label(["+experiment=article"]) == "experiment=article"
+    assert trial.label([]) == ""
+    assert trial.label(["~phase1", "head=linear"]) == "~phase1 head=linear"
+
+
+def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
+    state = trial.fingerprint(values)
+    first = trial.upstream(values, state)
+    values["phase2"]["learning_rate"] /= 2
+    values["compute"]["depths"] = ["20"]
+    assert trial.upstream(values, state) == first
+    values["head"]["l2"] += 0.1
+    assert trial.upstream(values, state) != first
+    assert trial.upstream(values, "another state") != trial.upstream(values, state)
+
+
+def test_what_dvc_takes_away_and_back_is_no_change(values: dict[str, Any]) -> None:
+    # As for an experiment, of a workspace that is not committed.
+    git("add", ".")
+    with Path("thaw/classifier/head.py").open("a") as file:
+        file.write("# changed\n")
+    state = trial.fingerprint(values)
+    git("stash", "push", "--quiet")
+    back = threading.Timer(1, git, ("stash", "pop", "--quiet", "--index"))
+    back.start()
+    assert not trial.changed(values, state)
+    back.join()
+    assert not trial.changed(values, state)
+
+
+def test_a_change_is_one_that_lasts(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "LASTING", 0.5)
+    state = trial.fingerprint(values)
+    assert not trial.changed(values, state)
+    Path("data/raw/class_0/00.png").unlink()
+    assert trial.changed(values, state)
+
+
+def test_a_change_of_code_that_no_trial_runs_leaves_its_name(values: dict[str, Any]) -> None:
+    before = trial.trial_name(["a=1"], values)
+    with Path("thaw/sweep/multirun.py").open("a") as file:
+        file.write("# changed\n")
+    assert trial.trial_name(["a=1"], values) == before
+
+
+@pytest.mark.usefixtures("finished_sweep")
+def test_what_an_experiment_has_made_is_found_in_dvcs_cache() -> None:
+    name = "rate=0.0001,depth=20-00000002"
+    assert trial.counted(name) == 40
+    classes = trial.cached(name, "prepare", "classes.json")
+    assert classes is not None and b'"a"' in classes
+    assert trial.cached(name, "prepare", "nonesuch") is None
+    assert trial.files("nonesuch-00000000", ["params.yaml"]) == [""]
+    trial.forget(name)
+    assert trial.finished(name, trial.head()) is None

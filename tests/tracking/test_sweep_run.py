@@ -1,0 +1,73 @@
+"""A sweep's run in a real MLflow, and those of its trials under it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from thaw.config import schema
+from thaw.tracking import mlflow_mirror, sweep_run
+from thaw.tracking import run as pipeline_run
+
+pytestmark = pytest.mark.filterwarnings("default")
+SETTINGS = schema.Tracking(enabled=True, uri="", experiment="thaw")
+PARAMS = {"phase2": {"learning_rate": 3e-05, "unfreeze": "block_13"}, "backbone": {"name": "x"}}
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    monkeypatch.chdir(tmp_path)
+    return MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+def test_a_sweep_that_goes_on_has_the_run_that_it_began_with(client: MlflowClient) -> None:
+    parent = sweep_run.begin(SETTINGS, "rate-12345678", "phase2.learning_rate")
+    assert client.get_run(parent).info.status == "RUNNING"
+    sweep_run.end(SETTINGS, parent, [], "KILLED")
+    assert client.get_run(parent).info.status == "KILLED"
+    assert sweep_run.begin(SETTINGS, "rate-12345678", "phase2.learning_rate") == parent
+    assert sweep_run.begin(SETTINGS, "rate-87654321", "phase2.learning_rate") != parent
+    Path("table.csv").write_text("a\n")
+    sweep_run.end(SETTINGS, parent, [Path("table.csv"), Path("not there")])
+    run = client.get_run(parent)
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "sweep rate-12345678")
+    assert [file.path for file in client.list_artifacts(parent)] == ["table.csv"]
+
+
+def test_a_trials_run_hangs_under_it_with_a_name_and_what_was_swept(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = sweep_run.begin(SETTINGS, "rate-12345678", "phase2.learning_rate")
+    told = {
+        "sweep": "rate-12345678",
+        "parent": parent,
+        "label": "lr=3e-05 depth=block_13",
+        "swept": {"phase2.learning_rate": "3e-05", "+experiment": "article"},
+    }
+    monkeypatch.setenv(pipeline_run.TRIAL, json.dumps(told))
+    with mlflow_mirror.stage("phase1_head", SETTINGS, PARAMS):
+        pass
+    run = next(
+        each for each in client.search_runs([client.get_run(parent).info.experiment_id]) if each.info.run_id != parent
+    )
+    assert run.info.run_name == "lr=3e-05 depth=block_13"
+    assert run.data.tags["mlflow.parentRunId"] == parent
+    assert run.data.tags["phase2.learning_rate"] == "3e-05"
+    assert run.data.tags["_experiment"] == "article"
+    assert run.data.tags["thaw.sweep"] == "rate-12345678"
+    assert float(run.data.params["phase2.learning_rate"]) == 3e-05  # a number, which MLflow's charts draw as one
+
+
+def test_without_tracking_or_without_a_server_there_is_none_and_nothing_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    off = schema.Tracking(enabled=False, uri="", experiment="thaw")
+    assert sweep_run.begin(off, "rate-12345678", "") == ""
+    sweep_run.end(off, "", [])
+    assert list(tmp_path.iterdir()) == []
+    dead = schema.Tracking(enabled=True, uri="http://127.0.0.1:9", experiment="thaw")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert sweep_run.begin(dead, "rate-12345678", "") == ""
+    assert "sweep goes on without tracking" in capsys.readouterr().err

@@ -1,0 +1,357 @@
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thaw import paths, records
+from thaw.config import schema
+from thaw.images import manifest
+from thaw.runtime import seeds, threads
+from thaw.runtime.framework import keras, tf
+from thaw.training import fit as fit_loop
+from thaw.training import mixing
+
+PHASE1 = schema.Phase1(
+    epochs=10,
+    batch_size=8,
+    learning_rate=0.01,
+    patience=1000,
+    plateau_patience=2,
+    plateau_factor=0.5,
+    class_weight="none",
+    sampler="shuffle",
+    canary="stop",
+    seed=0,
+)
+PHASE2 = schema.Phase2(
+    unfreeze="40",
+    batch_norm="inference",
+    epochs=10,
+    batch_size=8,
+    learning_rate=0.01,
+    allow_high_rate=True,
+    patience=1000,
+    weight_decay=0,
+    layer_decay=1,
+    thaw_every=0,
+    schedule="constant",
+    warmup=0,
+    mixup=0,
+    class_weight="none",
+    sampler="shuffle",
+    activations="auto",
+    precision="float32",
+    seed=0,
+)
+RANDOM = np.random.default_rng(0)
+LABELS = np.arange(30) % 3
+# Points around three corners, which a linear model can tell apart.
+POINTS = (np.eye(3)[LABELS] * 3 + RANDOM.normal(size=(30, 3))).astype(np.float32)
+
+
+def batches(points: np.ndarray, labels: np.ndarray, size: int = 8, seed: int | None = None) -> manifest.Batches:
+    return mixing.Mixed(lambda indices, _views: points[indices], labels, size, seed=seed, classes=3, alpha=0)
+
+
+def network(*, zero: bool = False, dropout: float = 0) -> keras.Model:
+    seeds.fix(0)
+    inputs = keras.Input((3,), name="points")
+    values = keras.layers.Dropout(dropout, name="dropout")(inputs)
+    start = "zeros" if zero else "glorot_uniform"
+    return keras.Model(inputs, keras.layers.Dense(3, kernel_initializer=start, name="logits")(values), name="head")
+
+
+def fit(
+    model: keras.Model,
+    settings: schema.Phase1 | schema.Phase2,
+    *,
+    train: tuple[np.ndarray, np.ndarray] = (POINTS, LABELS),
+    val: tuple[np.ndarray, np.ndarray] = (POINTS, LABELS),
+    size: int = 8,
+) -> fit_loop.History:
+    check = batches(*val)
+    return fit_loop.fit(model, batches(*train, size, seed=0), check, settings, lambda _epoch, _values: None, "test")
+
+
+def loss(model: keras.Model, points: np.ndarray, labels: np.ndarray) -> float:
+    """Mean cross-entropy by its definition."""
+    logits = np.asarray(model(points, training=False), np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return float(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
+
+
+def rates(history: fit_loop.History) -> list[float]:
+    return [row["learning_rate"] for row in history.rows]
+
+
+def test_training_learns_and_its_history_has_a_row_an_epoch() -> None:
+    model = network()
+    before = loss(model, POINTS, LABELS)
+    history = fit(model, replace(PHASE1, learning_rate=0.1))
+    assert [set(row) for row in history.rows] == [set(fit_loop.COLUMNS)] * 10
+    assert [row["epoch"] for row in history.rows] == list(range(1, 11))
+    assert history.start["val_loss"] == pytest.approx(before, rel=1e-5)
+    assert history.rows[-1]["loss"] < history.rows[0]["loss"] < before
+    assert history.at_best()["val_accuracy"] > 0.9
+
+
+def test_figures_of_validation_count_every_image_once() -> None:
+    model = network()
+    # 30 images in batches of 8: the last has 6.
+    history = fit(model, replace(PHASE1, epochs=1))
+    assert history.rows[0]["val_loss"] == pytest.approx(loss(model, POINTS, LABELS), rel=1e-5)
+    right = (np.asarray(model(POINTS)).argmax(axis=1) == LABELS).mean()
+    assert history.rows[0]["val_accuracy"] == pytest.approx(right)
+
+
+# Few points of noise are learned by heart, and validation on others gets worse from some epoch on.
+NOISE = RANDOM.normal(size=(12, 3)).astype(np.float32)
+OTHERS = (RANDOM.normal(size=(300, 3)) + 0.35 * np.eye(3)[np.arange(300) % 3]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "patience"),
+    [(replace(PHASE1, plateau_factor=0.99), 3), (PHASE2, 3), (PHASE2, 1000)],
+    ids=["phase 1", "phase 2", "phase 2 to the end"],
+)
+def test_the_weights_of_the_best_epoch_are_kept(settings: schema.Phase1 | schema.Phase2, patience: int) -> None:
+    model = network()
+    model.layers[-1].kernel.assign(-3 * np.eye(3))  # so that there is something to win at first
+    settings = replace(settings, epochs=30, patience=patience, learning_rate=0.3)
+    train, val = (NOISE + np.eye(3)[np.arange(12) % 3], np.arange(12) % 3), (OTHERS, np.arange(300) % 3)
+    history = fit(model, settings, train=train, val=val)
+    losses = [row["val_loss"] for row in history.rows]
+    assert 0 < history.best < len(losses)
+    assert history.best == int(np.argmin(losses)) + 1
+    assert len(losses) == (history.best + 3 if patience == 3 else 30)
+    assert loss(model, *val) == pytest.approx(min(losses), rel=1e-5)
+    assert loss(model, *val) < losses[-1]
+    assert history.at_best() is history.rows[history.best - 1]
+    assert history.summary().startswith(f"epoch {history.best} of {len(losses)} is best, validation accuracy ")
+
+
+@pytest.mark.parametrize("settings", [PHASE1, PHASE2], ids=["phase 1", "phase 2"])
+def test_if_nothing_is_better_than_the_start_the_start_is_kept(settings: schema.Phase1 | schema.Phase2) -> None:
+    model = network(zero=True)
+    before = [weight.copy() for weight in model.get_weights()]
+    wrong = (LABELS + 1) % 3  # what is learned from it is wrong in validation from the first step on
+    history = fit(model, replace(settings, patience=2), train=(POINTS, wrong))
+    assert history.best == 0
+    assert len(history.rows) == 3
+    for weight, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, kept)
+    assert history.at_best() == history.start
+    assert history.start["val_loss"] == pytest.approx(math.log(3))
+    assert "the start, none of 3 epochs, is best" in history.summary()
+
+
+def test_the_rate_is_cut_on_each_plateau() -> None:
+    wrong = (LABELS + 1) % 3
+    history = fit(network(zero=True), replace(PHASE1, epochs=8), train=(POINTS, wrong))
+    # The first epoch is the best there is. Two without a better one, then half the rate, and so on.
+    expected = [0.01, 0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025, 0.00125]
+    np.testing.assert_allclose(rates(history), expected, rtol=1e-6)
+
+
+def test_the_rate_stays_while_validation_gets_better() -> None:
+    history = fit(network(), PHASE1)
+    losses = [row["val_loss"] for row in history.rows]
+    assert losses == sorted(losses, reverse=True)
+    np.testing.assert_allclose(rates(history), [0.01] * 10, rtol=1e-6)
+
+
+def test_a_plateau_factor_of_one_never_cuts_the_rate() -> None:
+    wrong = (LABELS + 1) % 3
+    history = fit(network(zero=True), replace(PHASE1, epochs=6, plateau_factor=1), train=(POINTS, wrong))
+    np.testing.assert_allclose(rates(history), [0.01] * 6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "expected"),
+    [
+        ("constant", 0, [0.01] * 10),
+        ("cosine", 0, [0.005 * (1 + math.cos(math.pi * step / 10)) for step in range(10)]),
+        ("constant", 0.4, [0, 0.0025, 0.005, 0.0075, *[0.01] * 6]),
+        (
+            "cosine",
+            0.4,
+            [0, 0.0025, 0.005, 0.0075, *(0.005 * (1 + math.cos(math.pi * step / 6)) for step in range(6))],
+        ),
+        ("constant", 0.04, [0.01] * 10),  # less than half a step is none
+    ],
+)
+def test_the_rate_follows_the_schedule(schedule: str, warmup: float, expected: list[float]) -> None:
+    # One step an epoch, so that the history has the rate of every step.
+    history = fit(network(), replace(PHASE2, schedule=schedule, warmup=warmup), size=30)
+    np.testing.assert_allclose(rates(history), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_schedule_is_over_all_steps_of_all_epochs() -> None:
+    history = fit(network(), replace(PHASE2, epochs=5, schedule="cosine"), size=8)  # 4 steps an epoch
+    expected = [0.005 * (1 + math.cos(math.pi * epoch / 5)) for epoch in range(5)]
+    np.testing.assert_allclose(rates(history), expected, rtol=1e-5)
+
+
+def test_at_a_rate_of_zero_nothing_moves() -> None:
+    model = network()
+    before = model.get_weights()
+    fit(model, replace(PHASE2, epochs=1, warmup=0.5), size=15)  # two steps, the first of them at zero
+    moved = [np.abs(one - two).max() for one, two in zip(before, model.get_weights(), strict=True)]
+    assert max(moved) == pytest.approx(0.01, rel=0.05)  # Adam's first steps are as long as the rate, and there was one
+
+
+@pytest.mark.parametrize("settings", [PHASE1, PHASE2], ids=["phase 1", "phase 2"])
+def test_what_diverges_is_stopped_with_a_way_out(settings: schema.Phase1 | schema.Phase2) -> None:
+    bad = POINTS.copy()
+    bad[17, 1] = np.nan
+    with pytest.raises(
+        ValueError, match=r"^training diverged in epoch 1: the loss is nan; choose a lower learning rate"
+    ):
+        fit(network(), settings, train=(bad, LABELS))
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    def trained(seed: int) -> bytes:
+        model = network(dropout=0.5)
+        train = batches(POINTS, LABELS, seed=seed)
+        settings = replace(PHASE1, epochs=3)
+        fit_loop.fit(model, train, batches(POINTS, LABELS), settings, lambda _epoch, _values: None, "test")
+        return b"".join(weight.tobytes() for weight in model.get_weights())
+
+    assert trained(0) == trained(0)
+    assert trained(0) != trained(1)
+
+
+def test_what_was_trained_is_saved_as_if_it_had_been_made_so(tmp_path: Path) -> None:
+    trained, made = network(), network()
+    fit(trained, replace(PHASE1, epochs=1))
+    made.set_weights(trained.get_weights())
+    for name, model in (("trained", trained), ("made", made)):
+        # Within another model, as the head is in the classifier.
+        inputs = keras.Input((3,), name="input")
+        keras.Model(inputs, model(inputs), name="whole").save_weights(tmp_path / f"{name}.weights.h5")
+    # No optimiser and no numbered names: equal weights are equal files.
+    assert (tmp_path / "trained.weights.h5").read_bytes() == (tmp_path / "made.weights.h5").read_bytes()
+
+
+def test_every_epoch_is_reported_as_it_ends() -> None:
+    told: list[tuple[int, Mapping[str, float]]] = []
+    train, val = batches(POINTS, LABELS, seed=0), batches(POINTS, LABELS)
+    settings = replace(PHASE1, epochs=3)
+    history = fit_loop.fit(network(), train, val, settings, lambda epoch, values: told.append((epoch, values)), "test")
+    assert [epoch for epoch, _ in told] == [1, 2, 3]
+    for (_, values), row in zip(told, history.rows, strict=True):
+        assert values["seconds"] > 0
+        assert {key: value for key, value in values.items() if key != "seconds"} == row
+
+
+@pytest.mark.parametrize("wanted", ["float32", "mixed"])
+def test_phase_2_computes_as_it_is_asked_to(wanted: str) -> None:
+    inputs = keras.Input((3,), name="points")
+    values = keras.layers.Conv2D(4, 1, name="wide")(keras.layers.Reshape((1, 1, 3))(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(values)))
+    history = fit(model, replace(PHASE2, precision=wanted))
+    assert history.precision == ("mixed_bfloat16" if wanted == "mixed" else "float32")
+    assert history.rows[-1]["val_loss"] < history.start["val_loss"]
+    assert model.get_layer("wide").compute_dtype == "float32"  # whatever is tested later is exact
+
+
+def test_a_penalty_counts_in_the_objective_and_in_nothing_that_is_compared() -> None:
+    model = network()
+    model.layers[-1].kernel_regularizer = keras.regularizers.L2(0.1)
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    history = fit(copy, replace(PHASE1, epochs=1, learning_rate=1e-8))
+    penalty = 0.1 * float(np.square(copy.layers[-1].kernel).sum())
+    plain = pytest.approx(loss(copy, POINTS, LABELS), rel=1e-4)
+    assert penalty > 0.1
+    assert [history.start["val_loss"], history.rows[0]["val_loss"], history.rows[0]["loss"]] == [plain] * 3
+    assert history.rows[0]["objective"] == pytest.approx(history.rows[0]["loss"] + penalty, rel=1e-4)
+
+
+class Costly(keras.layers.Layer):  # type: ignore[misc]  # Keras has no stubs
+    """A layer of a network from outside that adds a loss of its own, here a constant."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        self.add_loss(tf.constant(7.0))
+        return inputs
+
+
+def test_losses_that_layers_add_count_in_the_objective_only() -> None:
+    inputs = keras.Input((3,), name="points")
+    model = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros")(Costly()(inputs)))
+    history = fit(model, replace(PHASE2, epochs=2))
+    assert history.start["val_loss"] == pytest.approx(math.log(3))
+    for row in history.rows:
+        assert row["objective"] == pytest.approx(row["loss"] + 7, rel=1e-5)
+        assert max(row["loss"], row["val_loss"]) < math.log(3)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1])
+def test_a_falling_penalty_is_no_better_validation(factor: float) -> None:
+    # What is learned is wrong in validation from the first step on, while the penalty falls in each epoch.
+    inputs, wrong = keras.Input((3,), name="points"), (LABELS + 1) % 3
+    strong = keras.regularizers.L2(0.9)
+    unused = keras.layers.Dense(3, kernel_initializer="ones", kernel_regularizer=strong)
+    values = keras.layers.Dense(3, kernel_initializer="zeros")(inputs)
+    model = keras.Model(inputs, keras.layers.Add()([values, 0 * unused(inputs)]))
+    settings = replace(PHASE1, patience=4, plateau_factor=factor)
+    history = fit(model, settings, train=(POINTS, wrong))
+    assert [row["objective"] for row in history.rows] == sorted((r["objective"] for r in history.rows), reverse=True)
+    assert (history.best, len(history.rows)) == (0, 5)  # of early stopping, the first epoch is the best
+    assert (rates(history)[-1] < 0.006) == (factor < 1)
+
+
+def test_the_loss_of_training_is_of_all_images_alike_and_the_objective_has_their_weights() -> None:
+    weights = np.where(LABELS == 0, 2.5, 0.25).astype(np.float32)
+    model = network()
+    train = mixing.Mixed(
+        lambda indices, _views: POINTS[indices], LABELS, 30, seed=0, weights=weights, classes=3, alpha=0
+    )
+    settings = replace(PHASE1, epochs=1, learning_rate=1e-8)
+    history = fit_loop.fit(model, train, batches(POINTS, LABELS), settings, lambda _epoch, _values: None, "test")
+    each = np.array([loss(model, POINTS[[n]], LABELS[[n]]) for n in range(30)])
+    assert history.rows[0]["loss"] == pytest.approx(each.mean(), rel=1e-4)
+    assert history.rows[0]["objective"] == pytest.approx((weights * each).mean(), rel=1e-4)
+
+
+def test_the_record_has_the_best_figures_and_what_they_were_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = Path("input.txt")
+    source.write_text("x")
+    history = fit(network(), replace(PHASE1, epochs=3))
+    fit_loop.record("phase1_head", history, [source], boundary="none")
+    rows = records.read_csv(paths.history("phase1_head"))
+    assert list(rows[0]) == list(fit_loop.COLUMNS)
+    assert [{key: float(value) for key, value in row.items()} for row in rows] == history.rows
+    figures = records.read_json(paths.metrics("phase1_head"))
+    assert figures == {
+        "best_epoch": 3,
+        "boundary": "none",
+        "epochs": 3,
+        "made_from": records.made_from([source]),
+        "precision": "float32",
+        "threads": threads.used(),
+        "val_accuracy": history.rows[2]["val_accuracy"],
+        "val_loss": history.rows[2]["val_loss"],
+    }
+
+
+def test_where_nothing_is_trained_the_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    nothing = fit_loop.History([], 0, {})
+    fit_loop.record("phase2_finetune", nothing, [])
+    assert records.read_json(paths.metrics("phase2_finetune")) == {
+        "best_epoch": 0,
+        "epochs": 0,
+        "made_from": [],
+        "precision": "float32",
+        "threads": threads.used(),
+    }
+    assert paths.history("phase2_finetune").read_text(encoding="utf-8") == ",".join(fit_loop.COLUMNS) + "\n"
+    assert nothing.summary() == "nothing to train, the model stays as it was"

@@ -1,0 +1,1 @@
+"""Pure tables: what networks expect of their pixels. No TensorFlow."""

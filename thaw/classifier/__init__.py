@@ -1,0 +1,1 @@
+"""The classifier: a pretrained network with a new head."""

@@ -1,0 +1,286 @@
+"""The classifier: backbone and head in one, written to and read from disk, and what of it is trained."""
+
+import hashlib
+import math
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import records
+from thaw.classifier import batch_norm
+from thaw.classifier import head as heads
+from thaw.config import schema
+from thaw.networks import external, freeze_boundaries
+from thaw.networks import pretrained as backbones
+from thaw.runtime.framework import keras
+
+WEIGHTS = "model.weights.h5"
+CARD = "model.json"
+PRETRAINED = "pretrained.json"
+CARRIED = "backbone"  # folder: what a network from outside the table is built from
+HDF5_BYTES = 4096  # an array's names and addresses at most; 2,000 were measured
+BLOCKS = ("block", "layers", "parameters", "trained", "computation")  # columns of ``blocks``
+
+
+@dataclass
+class Card:
+    """All that is needed, besides the weights, to build the classifier again and to feed it."""
+
+    backbone: schema.Backbone
+    weights_sha256: str  # of the pretrained weights the backbone started from
+    image: schema.Image
+    head: schema.Head
+    classes: list[str]
+
+
+@dataclass
+class Classifier:
+    """The parts of a classifier; they share their variables with whatever is composed of them."""
+
+    backbone: keras.Model  # (batch, size, size, 3) float32 in [0, 255] → (batch, height, width, channels)
+    head: keras.Model  # (batch, channels) → (batch, classes) logits
+    card: Card
+    pretrained: dict[str, str]  # the hash of each of the backbone's weights as it came from its file, by path
+    source: str = ""  # of a network from outside the table: the folder that it was built from
+
+    @property
+    def pool(self) -> keras.layers.Layer:
+        """The layer between the two; it has no weights."""
+        return heads.pool(self.card.head)
+
+
+def build(card: Card, *, weights: str) -> Classifier:
+    """A classifier with a new head.
+
+    Args:
+        card: its ``weights_sha256`` is not known before the backbone is built; the classifier's card has it.
+        weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
+    """
+    described = asdict(card.backbone) | {"weights": weights}
+    backbone = backbones.build(**described, size=card.image.size)
+    sha256 = backbones.weights_sha256(backbone, weights, sha256=card.backbone.sha256)
+    return _with_head(backbone, replace(card, weights_sha256=sha256), fingerprint(backbone), weights)
+
+
+def _with_head(backbone: keras.Model, card: Card, pretrained: dict[str, str], source: str) -> Classifier:
+    head = heads.build(card.head, backbone.output_shape[-1], len(card.classes))
+    return Classifier(backbone, head, card, pretrained, source)
+
+
+def whole(classifier: Classifier) -> keras.Model:
+    """(batch, size, size, 3) float32 in [0, 255] → (batch, classes) logits."""
+    return attach(classifier.backbone, classifier)
+
+
+def attach(part: keras.Model, classifier: Classifier) -> keras.Model:
+    """Pooling and head on the backbone or on its thawed end. How it behaves in training is
+    ``thaw.classifier.batch_norm``'s."""
+    inputs = keras.Input(part.input_shape[1:], name="input")
+    features = classifier.pool(part(inputs, training=False))
+    return keras.Model(inputs, classifier.head(features), name="classifier")
+
+
+def thaw(
+    classifier: Classifier, boundary: freeze_boundaries.Boundary, policy: str = "inference"
+) -> tuple[keras.Model, keras.Model]:
+    """Cut the classifier at a boundary and set what may be trained.
+
+    Args:
+        policy: ``phase2.batch_norm``, of the BatchNorm layers behind the cut.
+
+    Returns:
+        The frozen part, images → activations at the boundary, and the trainable rest, activations → logits.
+
+    Raises:
+        ValueError: nothing behind the boundary can be trained.
+    """
+    frozen, thawed = freeze_boundaries.split(classifier.backbone, boundary)
+    frozen.trainable = False
+    trained = batch_norm.trained_by(thawed, policy)
+    if boundary.thawed_layers and not trained.trainable_variables:
+        raise ValueError(
+            f"phase2.unfreeze: expected weights that can be trained ({boundary.describe()}), received none: of "
+            f"{classifier.backbone.name}, what is thawed was saved as not trainable; set phase2.unfreeze=none"
+        )
+    if boundary.variables:
+        _only(thawed, boundary.variables)
+    return frozen, attach(trained, classifier)
+
+
+def _only(thawed: keras.Model, pattern: str) -> None:
+    """Leave trainable, of what is, the variables whose path has the pattern in it."""
+    found = [variable for variable in thawed.trainable_variables if re.search(pattern, variable.path)]
+    if not found:
+        paths = ", ".join(variable.path for variable in thawed.trainable_variables[:5])
+        raise ValueError(f"phase2.unfreeze: expected a pattern of variables like {paths}, received {pattern!r}")
+    for variable in thawed.trainable_variables:
+        variable.trainable = any(variable is one for one in found)
+
+
+def depths(classifier: Classifier) -> dict[str, int]:
+    """How many blocks from the top each of the backbone's variables lies, by path."""
+    return freeze_boundaries.depths(classifier.backbone)
+
+
+def fingerprint(backbone: keras.Model) -> dict[str, str]:
+    """The hash of every weight of the backbone, by path.
+
+    Raises:
+        ValueError: two weights have one path, so that none could stand for the other.
+    """
+    times = Counter(variable.path for variable in backbone.weights)
+    if twice := [path for path, count in times.items() if count > 1]:
+        raise ValueError(
+            f"{backbone.name}: expected weights with a path each, received {twice[0]} {times[twice[0]]} times; give "
+            "the layers inside of other layers names of their own"
+        )
+    return {variable.path: _sha256(variable) for variable in backbone.weights}
+
+
+def witness(classifier: Classifier, trained: keras.Model, policy: str = "inference") -> dict[str, str]:
+    """The pretrained hash of every weight that training ``trained`` must not touch, by path.
+
+    These are all of the backbone that ``trained`` has no gradient for, and what the BatchNorm policy promises to keep,
+    even if something has set it trainable. Under ``train`` the statistics in ``trained`` are free to move.
+
+    Raises:
+        RuntimeError: frozen and trained weights are not all weights, each once.
+    """
+    ours = {id(variable): variable.path for variable in classifier.backbone.weights}
+    head = {id(variable) for variable in classifier.head.variables}
+    free = {id(variable) for variable in trained.trainable_variables} - head
+    if policy == "train":
+        free |= {id(variable) for variable in batch_norm.statistics(trained)}
+    free -= {id(variable) for variable in batch_norm.held(classifier.backbone, policy)}
+    kept = [path for key, path in ours.items() if key not in free]
+    known = classifier.pretrained
+    if free - ours.keys() or len(kept) + len(free) != len(known) or set(kept) - known.keys():
+        raise RuntimeError(
+            f"expected frozen and trained weights to be the {len(known)} pretrained ones, received {len(kept)} frozen "
+            f"and {len(free)} trained; please report this"
+        )
+    return {path: known[path] for path in kept}
+
+
+def check(classifier: Classifier, before: dict[str, str]) -> None:
+    """Prove that what was frozen is bit-identical to what ``witness`` was told.
+
+    Raises:
+        RuntimeError: a frozen weight has changed. This is a fault of the program, not of its user.
+    """
+    if changed := _changed(classifier, before):
+        raise RuntimeError(
+            f"{len(changed)} frozen weights changed in training, {changed[0]} first; please report this"
+        )
+
+
+def waiting(classifier: Classifier, moved: int | None) -> dict[str, str]:
+    """The pretrained hash of every weight of the blocks that did not come to their turn, by path.
+
+    Args:
+        moved: so many blocks from the top did; None: all.
+    """
+    deeper = () if moved is None else (path for path, depth in depths(classifier).items() if depth > moved)
+    return {path: classifier.pretrained[path] for path in deeper if path in classifier.pretrained}
+
+
+def _changed(classifier: Classifier, before: dict[str, str]) -> list[str]:
+    now = {variable.path: _sha256(variable) for variable in classifier.backbone.weights if variable.path in before}
+    return [path for path, sha256 in before.items() if now.get(path) != sha256]
+
+
+def blocks(classifier: Classifier, trained: keras.Model, moved: int | None = None) -> list[dict[str, Any]]:
+    """A row for each block of the backbone: its layers and parameters, and how many of them were trained.
+
+    Args:
+        trained: its trainable variables were.
+        moved: so many blocks from the top came to their turn; None: all.
+    """
+    waited = waiting(classifier, moved)
+    free = {id(variable) for variable in trained.trainable_variables if variable.path not in waited}
+    rows = []
+    for cut, following in pairwise(freeze_boundaries.every(classifier.backbone)):
+        layers = classifier.backbone.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
+        variables = [variable for layer in layers for variable in layer.weights]
+        sizes = {id(variable): math.prod(variable.shape) for variable in variables}
+        rows.append(
+            {
+                "block": cut.block,
+                "layers": len(layers),
+                "parameters": sum(sizes.values()),
+                "trained": sum(size for key, size in sizes.items() if key in free),
+                "computation": round(cut.share - following.share, 4),
+            }
+        )
+    return rows
+
+
+def _sha256(variable: keras.Variable) -> str:
+    return hashlib.sha256(np.ascontiguousarray(variable.numpy()).tobytes()).hexdigest()
+
+
+def save(folder: Path, classifier: Classifier) -> None:
+    """Write weights, card and pretrained hashes into a new folder; the same weights always give the same bytes.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    records.make_new(folder)
+    network = whole(classifier)
+    with records.replaced(folder / WEIGHTS) as part:
+        size = sum(variable.value.dtype.size * math.prod(variable.shape) for variable in network.variables)
+        # HDF5 ends the process where the disk is full. Besides the numbers it keeps some names for each array.
+        records.check_room(part, size + len(network.variables) * HDF5_BYTES)
+        network.save_weights(part)
+    records.write_json(folder / CARD, asdict(classifier.card))
+    records.write_json(folder / PRETRAINED, classifier.pretrained)
+    external.carry(classifier.card.backbone.name, classifier.source, folder / CARRIED)
+
+
+def load(folder: Path) -> Classifier:
+    """Read what ``save`` wrote.
+
+    Raises:
+        ValueError: the folder holds no classifier.
+    """
+    if not (folder / CARD).is_file():
+        raise ValueError(f"{folder}: expected {CARD} and {WEIGHTS}, found no {CARD}; run `dvc repro` first")
+    card = _card(records.read_json(folder / CARD))
+    described, size, carried = card.backbone, card.image.size, str(folder / CARRIED)
+    if described.name in external.NAMES:
+        backbone = external.build(described.name, carried, size, described.builder, described.pixels, pretrained=False)
+    else:
+        backbone = backbones.build(described.name, "random", size)
+    classifier = _with_head(backbone, card, records.read_json(folder / PRETRAINED), carried)
+    whole(classifier).load_weights(folder / WEIGHTS)
+    return classifier
+
+
+def load_untrained(folder: Path) -> Classifier:
+    """The same, of a classifier whose backbone is as it was pretrained.
+
+    Raises:
+        ValueError: a weight of the backbone is another.
+    """
+    classifier = load(folder)
+    if changed := _changed(classifier, classifier.pretrained):
+        raise ValueError(
+            f"{folder}: expected the backbone's pretrained weights, received {len(changed)} others, {changed[0]} "
+            "first; run `dvc repro --force phase1_head`"
+        )
+    return classifier
+
+
+def _card(record: dict[str, Any]) -> Card:
+    return Card(
+        backbone=schema.Backbone(**record["backbone"]),
+        weights_sha256=record["weights_sha256"],
+        image=schema.Image(**record["image"]),
+        head=schema.Head(**record["head"]),
+        classes=record["classes"],
+    )

@@ -1,0 +1,1 @@
+"""Configuration: types, units and ranges, composing with Hydra, and loading. No TensorFlow."""

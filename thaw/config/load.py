@@ -1,0 +1,271 @@
+"""conf/ composed, checked and compiled to params.yaml; params.yaml read by the stages.
+
+``python -m thaw.config [group=option key=value …]`` writes params.yaml, byte for byte as ``dvc exp run -S …`` does,
+and remembers what it was told: ``thaw.config.chosen``.
+Stages read that file and nothing else: ``load`` gives a stage the groups it declares. No TensorFlow here, and Hydra
+only where something is composed.
+"""
+
+import gc
+import hashlib
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, make_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from thaw import paths, pipes
+from thaw.config import chosen, errors, schema
+
+# Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
+UNTRACKED = {
+    "compute": "how the work is done: engines, batch sizes of inference, disk budget; whether that made phase 2 "
+    "stream is in its record, and phase2.activations settles it",
+    "tracking": "where runs are mirrored",
+    "phase1_head.data": "where the images lie; what they are is in the manifest, by content hash",
+    "phase1_head.phase2": "which activations to keep for phase 2 while images pass; the cache is a memo",
+    "phase2_finetune.data": "where the images lie; what they are is in the manifest, by content hash",
+}
+
+# Modules that only look on, so that a change in them makes no stage run again.
+OBSERVERS = {
+    "tracking": "copies files to MLflow",
+    "tracking_store": "makes MLflow's database",
+    "pipeline_run": "finds the files that tracking copies",
+    "progress": "what a person sees while a stage runs",
+    "pipes": "what a person's terminal can show of it",
+    "mistakes": "refuses a wrong configuration, in words; to a right one it does nothing",
+    "chosen": "remembers what was chosen on the command line; what comes of it is in params.yaml",
+    "ledger": "remembers what took how long, for the plans of sweeps",
+}
+
+# Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
+ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
+
+USAGE = """\
+python -m thaw.config [--reset] [group=option …] [group.field=value …]
+
+Composes conf/, checks it, and writes params.yaml, which the stages read. docs/configuration.md has every group
+with its options, and every field with its range. A file of conf/experiment/ is chosen with +experiment=NAME.
+What is chosen is remembered in conf/chosen.yaml and holds from then on; --reset forgets all that was chosen before."""
+
+RESET = "--reset"
+# Where images can't lie, since stages write there.
+OUTPUTS = (paths.PREPARED, paths.PHASE1, paths.PHASE2, paths.EVALUATION, paths.EXPORTED, paths.METRICS)
+
+ConfigT = TypeVar("ConfigT")
+
+
+def digest(conf: Path, remembered: Sequence[str] | None = None) -> str:
+    """Return sixteen hex digits that change whenever something does that params.yaml is compiled from.
+
+    Args:
+        conf: the folder.
+        remembered: the choices to count; None: those of conf/chosen.yaml.
+    """
+    total = hashlib.sha256()
+    for path in sorted(conf.rglob("*.yaml")):
+        name = path.relative_to(conf)
+        if name.parts[0] not in (*ON_DEMAND, paths.CHOSEN.name):
+            total.update(f"{name.as_posix()}\n{path.read_text(encoding='utf-8')}\0".encode())
+    for word in chosen.read(conf) if remembered is None else remembered:
+        total.update(f"{word}\0".encode())
+    return total.hexdigest()[:16]
+
+
+def check(values: dict[str, Any]) -> schema.Project:
+    """Check keys, types, ranges and what groups must agree on.
+
+    Args:
+        values: the whole of params.yaml as nested dicts.
+
+    Raises:
+        ValueError: one line that says which key, what was expected and what was received.
+    """
+    errors.check_keys(values)
+    for name in chosen.TEXTS:
+        _check_text(name, values)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema.Project), values)
+        missing = sorted(OmegaConf.missing_keys(merged))
+        if missing:
+            raise ValueError(f"{missing[0]}: expected a value, received none; set it with {missing[0]}=…")
+        project = cast("schema.Project", OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise ValueError(errors.of_value(error)) from None
+    _check_place(project.data.raw)
+    return project
+
+
+def _check_text(name: str, values: dict[str, Any]) -> None:
+    """Refuse a number or a truth value where a text is meant: what was typed is lost by then."""
+    *groups, field = name.split(".")
+    for each in groups:
+        values = values.get(each) or {}
+    value = values.get(field, "")
+    if value is not None and not isinstance(value, str):
+        raise ValueError(
+            f"{name}: expected a text, received {value!r}, which is what Hydra or YAML made of it; quote it: "
+            f'\'{name}="…"\' on a command line, "…" in a file'
+        )
+
+
+def _check_place(raw: str) -> None:
+    """Refuse images in a folder that stages write, or around one: DVC would see a stage that depends on its result."""
+    if (home := os.path.expanduser(raw)) != raw:  # noqa: PTH111 -- Path raises where there is no such user
+        raise ValueError(f"data.raw: expected the whole path, received {raw}; write {home}")
+    here = Path(os.path.abspath(raw))  # noqa: PTH100 -- resolve() would follow links
+    for each in OUTPUTS:
+        out = Path(os.path.abspath(each))  # noqa: PTH100
+        if out.is_relative_to(here) or here.is_relative_to(out):
+            raise ValueError(
+                f"data.raw: expected a folder of its own for the images, received {raw}, though stages write "
+                f"{each.as_posix()}; put them into another folder, such as data/raw"
+            )
+
+
+def register(conf: Path = paths.CONF, remembered: Sequence[str] | None = None) -> None:
+    """Make schema and remembered choices known to Hydra, as the configs ``schema`` and ``remembered``.
+
+    Args:
+        conf: the folder.
+        remembered: the choices; None: those of conf/chosen.yaml.
+    """
+    from hydra.core.config_store import ConfigStore  # noqa: PLC0415 -- stages never import Hydra
+
+    register_check(conf, remembered)
+    node = OmegaConf.structured(_with_any_text(schema.Project))
+    node.compiled_from = "${thaw.compiled_from:}"
+    ConfigStore.instance().store(name="schema", node=node)
+    chosen.register(chosen.read(conf) if remembered is None else remembered, conf)
+
+
+def register_check(conf: Path = paths.CONF, remembered: Sequence[str] | None = None) -> None:
+    """Let a composition be checked when it is resolved.
+
+    The check sits in the one field that conf/ does not set: ``compiled_from`` is an interpolation that looks at the
+    whole configuration. So it also runs inside ``dvc exp run``, before anything is started.
+    """
+
+    def compiled_from(_root_: DictConfig) -> str:
+        values = cast("dict[str, Any]", OmegaConf.to_container(_root_, throw_on_missing=False))
+        check(values | {"compiled_from": ""})
+        return digest(conf, remembered)
+
+    OmegaConf.register_new_resolver("thaw.compiled_from", compiled_from, replace=True)
+
+
+def _with_any_text(kind: type, prefix: str = "") -> type:
+    """Return the schema with free texts of any type: one that Hydra took for a number would be made a text again."""
+    types: list[tuple[str, Any]] = []
+    for field in fields(kind):
+        name = f"{prefix}{field.name}"
+        inner = isinstance(field.type, type) and is_dataclass(field.type)
+        kept = _with_any_text(cast("type", field.type), f"{name}.") if inner else field.type
+        types.append((field.name, Any if name in chosen.TEXTS else kept))
+    return make_dataclass(kind.__name__, types)
+
+
+def compose(overrides: Sequence[str] = (), remembered: Sequence[str] | None = None) -> str:
+    """The text of params.yaml for conf/ with ``overrides`` (Hydra's grammar).
+
+    Args:
+        overrides: of this composition; free texts, such as paths, need no quotes.
+        remembered: the choices that hold besides; None: those of conf/chosen.yaml.
+
+    Raises:
+        ValueError: a file that is no YAML, an unknown group, option or key, a wrong type or a value out of range; one
+            line.
+    """
+    from hydra import compose as hydra_compose  # noqa: PLC0415 -- stages never import Hydra
+    from hydra import initialize_config_dir  # noqa: PLC0415
+    from hydra.errors import HydraException  # noqa: PLC0415
+
+    if not paths.CONF.is_dir():
+        raise ValueError(f"expected the folder conf/ here, received {Path.cwd()}; run this in the project's root")
+    memory = chosen.read(paths.CONF) if remembered is None else remembered
+    try:
+        register(remembered=memory)
+        with initialize_config_dir(str(paths.CONF.resolve()), version_base=None):
+            composed = hydra_compose(config_name="config", overrides=[chosen.quoted(word) for word in overrides])
+        OmegaConf.resolve(composed)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        said = errors.explain(error)
+        raise ValueError(said + chosen.blamed(said, memory)) from None
+    return OmegaConf.to_yaml(composed)
+
+
+def read() -> dict[str, Any]:
+    """The whole of params.yaml, checked.
+
+    Raises:
+        ValueError: params.yaml is missing, wrong, or older than conf/.
+    """
+    if not paths.PARAMS.is_file():
+        raise ValueError(
+            f"expected {paths.PARAMS} in {Path.cwd()}, found none; go to the project's root and run `make params`"
+        )
+    values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{paths.PARAMS}: expected groups of keys, received {values!r}; run `make params`")
+    check(values)
+    # An experiment is composed by DVC as it starts, so it cannot be stale.
+    composed_now = "DVC_EXP_NAME" in os.environ
+    if paths.CONF.is_dir() and not composed_now and values["compiled_from"] != digest(paths.CONF):
+        raise ValueError("conf/ was edited after params.yaml was compiled from it; run `make params`, then try again")
+    return values
+
+
+def load(config: type[ConfigT]) -> ConfigT:
+    """The groups that a stage declares.
+
+    Args:
+        config: a dataclass whose fields are named like groups of params.yaml and typed by ``thaw.config.schema``.
+
+    Raises:
+        ValueError: params.yaml as a whole is wrong, not only the groups asked for.
+    """
+    project = check(read())
+    return config(**{field.name: getattr(project, field.name) for field in fields(config)})  # type: ignore[arg-type]
+
+
+def run(main: Callable[[], None], name: str) -> None:
+    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
+    pipes.in_any_encoding()
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("THAW_TRACEBACK"):
+            raise
+        sys.exit(f"{name}: {pipes.shown(' '.join(str(error).split()))}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
+    finally:
+        gc.freeze()  # or Python looks through all that is left of TensorFlow for garbage, only to end: two seconds
+
+
+def main() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(USAGE)
+        return
+    words = [word for word in sys.argv[1:] if word != RESET]
+    before = [] if RESET in sys.argv else chosen.read(paths.CONF)
+    compose(words, chosen.without(before, words, paths.CONF))  # or a mistake would be blamed on the memory
+    now = chosen.add(before, words, paths.CONF)
+    text = compose((), now)
+    if now != before or RESET in sys.argv:
+        chosen.write(now, paths.CONF)
+    paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    told = f" with {shlex.join(now)}, remembered in {paths.CHOSEN}; {RESET} forgets it" if now else ""
+    print(f"{paths.PARAMS} compiled from {paths.CONF}/{told}")
+    raw = Path(yaml.safe_load(text)["data"]["raw"])
+    if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
+        place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
+        wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"
+        print(f"thaw.config: data.raw: {wanted}: `dvc repro` needs them", file=sys.stderr)

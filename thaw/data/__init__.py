@@ -1,0 +1,1 @@
+"""From a folder or a table of image files to train, validation and test splits. No TensorFlow."""

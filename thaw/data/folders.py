@@ -1,0 +1,265 @@
+"""Where images come from: a folder per class, ready-made splits of such folders, or a table (``thaw.data.table``).
+
+Files are found here and judged by ``thaw.data.validation``.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from thaw import console, paths
+from thaw.data import table
+from thaw.data.issues import Finding, Unusable
+from thaw.data.table import Entry
+from thaw.images.content import unreadable
+
+LAYOUT = "expected one folder per class, or train/, val/ and test/ of such folders, or a .csv or .parquet file"
+OTHER_SPLIT_NAMES = {"valid", "validation", "dev", "eval", "testing", "training"}
+# What systems and tools leave behind. Like names that begin with a dot, these are not reported, only counted.
+DROPPINGS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"}
+# Hidden folders that may hold pictures, and are no classes.
+HIDDEN = {".cache", ".git", ".dvc", ".ipynb_checkpoints", ".thumbnails", ".thumbs", ".trash", ".trashes"}
+ENDINGS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+NAMED = 5  # pairs of labels in a line
+SEPARATORS = ",;|"  # between several labels, as tables write them
+
+
+@dataclass
+class Found:
+    """The files there are, in no order, and those that cannot be followed."""
+
+    root: Path  # what their paths are relative to
+    classes: list[str] = field(default_factory=list)  # sorted as text, so "10" goes before "2"
+    entries: list[Entry] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    ignored: int = 0  # hidden files and what systems leave behind
+    hidden: list[Path] = field(default_factory=list)  # these, relative to the root
+    linked: list[str] = field(default_factory=list)  # folders that are links
+
+
+def find(raw: str, nested: bool) -> Found:
+    """The images that ``data.raw`` means.
+
+    Args:
+        raw: a folder or a table.
+        nested: take folders in class folders as classes named ``a/b``. Without it, images in them are misplaced.
+
+    Raises:
+        ValueError: nothing is there, or it is not laid out as expected.
+    """
+    root = paths.images_root(raw)
+    if paths.is_listing(raw):
+        entries, findings = table.read(Path(raw))
+        classes = sorted({entry.label for entry in entries})
+        if len(classes) < 2:
+            raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")
+        check_labels(raw, classes)
+        return Found(root, classes, entries, findings)
+    if not root.is_dir():
+        received = "another file" if root.exists() else "nothing there"
+        raise ValueError(f"{root}: {LAYOUT}, received {received}; put the images there or set data.raw")
+    files, folders, found = _walk(root)
+    depth = _depth(root, nested, folders, files)
+    _check_hidden(found, depth, nested)
+    folders += _not_followed(found, depth)
+    found.classes = _classes(root, depth, nested, folders, files)
+    check_labels(raw, found.classes)
+    if found.linked:
+        console.warn(
+            f"{root}: expected folders, received links to folders ({len(found.linked):,}, first {min(found.linked)}); "
+            "they are followed, but DVC does not look there: run `dvc repro --force prepare` when they change"
+        )
+    for path in files:
+        name = printable(path)
+        *above, _ = path.parts
+        if name != path.as_posix():
+            found.findings.append(Finding("name", name, "its name is not valid Unicode"))
+        elif len(above) < depth:
+            found.findings.append(Finding("misplaced", name, "lies outside the class folders"))
+        elif len(above) > depth and not nested:
+            found.findings.append(Finding("misplaced", name, "lies deeper than one folder per class"))
+        else:
+            found.entries.append(Entry(name, "/".join(above[depth - 1 :]), above[0] if depth == 2 else ""))
+    return found
+
+
+def below(root: Path) -> tuple[list[Path], list[Finding]]:
+    """Return all files in a folder, sorted, as `prepare` sees it, and what cannot be followed there."""
+    files, _, found = _walk(root)
+    return sorted(root / name for name in files), found.findings
+
+
+def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
+    """All files, and the parts of all folders, relative to ``root``; what cannot be followed is a finding."""
+    files: list[Path] = []
+    folders: list[tuple[str, ...]] = []
+    found = Found(root)
+
+    def visit(folder: Path, chain: list[Path]) -> None:
+        for path in (root / folder).iterdir():
+            name, is_link = folder / path.name, path.is_symlink()
+            if path.name.startswith(".") or path.name.lower() in DROPPINGS:
+                found.ignored += 1
+                found.hidden.append(name)
+                continue
+            try:
+                real = path.resolve(strict=True) if is_link else chain[-1] / path.name
+                if real in chain:
+                    raise Unusable("link", "a link to a folder that it lies in")
+                if path.is_dir():
+                    folders.append(name.parts)
+                    found.linked += [printable(name)] if is_link else []
+                    visit(name, [*chain, real])
+                else:
+                    files.append(name)
+            except Unusable as refused:
+                found.findings.append(Finding(refused.kind, printable(name), refused.reason))
+            except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+                kind, reason = ("link", "a broken link") if is_link else ("unreadable", unreadable(error))
+                found.findings.append(Finding(kind, printable(name), reason))
+
+    visit(Path(), [root.resolve()])
+    return files, folders, found
+
+
+def printable(name: Path) -> str:
+    """The path as text that can be written as UTF-8, whatever bytes the name is made of."""
+    return name.as_posix().encode("utf-8", "replace").decode()
+
+
+def _depth(root: Path, nested: bool, folders: list[tuple[str, ...]], files: list[Path]) -> int:
+    """How many folders an image lies in at least: 1 for <class>/, 2 for <split>/<class>/."""
+    tops = {parts[0] for parts in folders}
+    named = {name for name in tops if name.lower() in OTHER_SPLIT_NAMES.union(paths.SPLITS)}
+    if others := sorted(tops - named):
+        # A class may be called train. A folder of that name with folders of images and none of its own is a split.
+        holding = {path.parts[0] for path in files if len(path.parts) == 2 and path.suffix.lower() in ENDINGS}
+        splits = (named & {parts[0] for parts in folders if len(parts) > 1}) - holding
+        if {"train", "training"} & {name.lower() for name in splits} and (len(splits) > 1 or not nested):
+            raise ValueError(
+                f"{root}: {LAYOUT}, received {others[0]}/ beside {', '.join(sorted(splits))}; move what is no split "
+                "elsewhere"
+            )
+    if others or not named:
+        return 1
+    wrong = sorted(tops.difference(paths.SPLITS))
+    if wrong:
+        raise ValueError(f"{root}: {LAYOUT}, received {wrong[0]}/; rename it to train/, val/ or test/")
+    if "train" not in tops:
+        raise ValueError(f"{root}: {LAYOUT}, received {', '.join(sorted(tops))} without train/; add train/")
+    return 2
+
+
+def _check_hidden(found: Found, depth: int, nested: bool) -> None:
+    """Stop where a class or a split would be passed over because its name begins with a dot."""
+    for path in sorted(found.hidden):
+        level, name = len(path.parts), path.name.lower()
+        is_split = level < depth and name.lstrip(".") in OTHER_SPLIT_NAMES.union(paths.SPLITS)
+        if (
+            name in HIDDEN
+            or not name.startswith(".")
+            or not (is_split or level == depth or (nested and level > depth))
+        ):
+            continue
+        try:
+            inside = [
+                each.name for each in (found.root / path).iterdir() if is_split or each.suffix.lower() in ENDINGS
+            ]
+        except OSError:  # a file, or a folder that nobody can look into
+            continue
+        if inside:
+            raise ValueError(
+                f"{found.root / path}: expected names of classes and splits that do not begin with a dot, received a "
+                f"hidden folder that holds {printable(Path(min(inside)))}; rename it, or move it elsewhere"
+            )
+
+
+def _not_followed(found: Found, depth: int) -> list[tuple[str, ...]]:
+    """The classes whose folders could not be entered: they stay classes, of no images, so that they are missed.
+
+    Raises:
+        ValueError: a split could not be entered, in the place of which another would be drawn.
+    """
+    classes = []
+    for finding in found.findings:
+        path = Path(finding.path)
+        if len(path.parts) < depth:
+            raise ValueError(f"{found.root / path}: {LAYOUT}, received {finding.reason}; {finding.remedy}")
+        if len(path.parts) == depth and path.suffix.lower() not in ENDINGS:
+            classes.append(path.parts)
+    return classes
+
+
+def check_labels(raw: str, labels: Sequence[str]) -> None:
+    """Stop where labels are surely not one class each, and warn where they may be the same.
+
+    Args:
+        raw: what the labels were read from.
+        labels: distinct, in any order.
+
+    Raises:
+        ValueError: two differ by what nobody sees, or they are lists of several labels.
+    """
+    unseen, spelt, doubtful = dict[str, str](), dict[str, str](), list[str]()
+    for label in sorted(labels):
+        plain = " ".join(unicodedata.normalize("NFC", label).split())
+        if (other := unseen.setdefault(plain, label)) != label:
+            raise ValueError(
+                f"{raw}: expected labels that can be told apart, received {other!r} and {label!r}, which differ only "
+                "by blanks or the coding of accents; spell them alike"
+            )
+        word = " ".join(plain.casefold().replace("_", " ").replace("-", " ").split())
+        if word and (other := spelt.setdefault(word, label)) != label:
+            doubtful.append(f"{other!r} and {label!r}")
+    if doubtful:
+        shown = ", ".join(doubtful[:NAMED]) + f" and {len(doubtful) - NAMED:,} more" * (len(doubtful) > NAMED)
+        console.warn(
+            f"{raw}: labels differ only by case, blanks, hyphens or underscores: {shown}; each is a class of its own: "
+            "spell them alike if they mean the same"
+        )
+    words = Counter(word for label in labels for word in _words(label))
+    lists = {label: found for label in labels if len(found := _words(label)) > 1}
+    # A name may hold a comma; words that come again, alone or in other lists, are labels.
+    again = [label for label, found in lists.items() if all(words[word] > 1 for word in found)]
+    if again and 2 * len(again) >= len(lists):
+        first = min(again)
+        raise ValueError(
+            f"{raw}: expected one label an image, received {first!r}, which looks like {len(lists[first])} labels "
+            f"({len(again):,} such); several labels an image are not supported: keep one of them, or write the "
+            f"combination without {' '.join(SEPARATORS)} if it is a class of its own"
+        )
+
+
+def _words(label: str) -> set[str]:
+    for separator in SEPARATORS[1:]:
+        label = label.replace(separator, SEPARATORS[0])
+    return {word for part in label.split(SEPARATORS[0]) if (word := part.strip(" []()'\""))}
+
+
+def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]], files: list[Path]) -> list[str]:
+    """The labels; where folders are nested, of those that hold files or nothing at all."""
+    if nested:
+        inner = {parts[:-1] for parts in folders}
+        holding = {path.parts[:-1] for path in files}
+        chosen = [parts for parts in folders if len(parts) >= depth and (parts in holding or parts not in inner)]
+    else:
+        chosen = [parts for parts in folders if len(parts) == depth]
+    classes = sorted({"/".join(parts[depth - 1 :]) for parts in chosen})
+    if not classes:
+        raise ValueError(
+            f"{root}: {LAYOUT}, received {len(files)} files and no class folder; "
+            "make a folder for each class and move its images there"
+        )
+    if len(classes) == 1:
+        raise ValueError(f"{root}: expected at least 2 classes, received only {classes[0]}/; add the other classes")
+    if depth == 2:
+        trained = {"/".join(parts[1:]) for parts in chosen if parts[0] == "train"}
+        strange = [name for name in classes if name not in trained]
+        if strange:
+            raise ValueError(
+                f"{root}: expected every class in train/, received {strange[0]}/ in another split only; "
+                f"add train/{strange[0]}/ or remove the class"
+            )
+    return classes

@@ -1,0 +1,153 @@
+"""Images listed in a table, CSV or Parquet: a row an image, with its path and label, and perhaps more.
+
+| column | holds |
+|---|---|
+| path | of the file, relative to the table's folder |
+| label | text; numbers are taken as they are written |
+| split | optional: train, val or test; empty where it is to be drawn |
+| group | optional: images of one group, such as a person, stay in one split; empty for none |
+| weight | optional: 0 or more; empty for 1 |
+"""
+
+import csv
+import math
+import os.path
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thaw.data.issues import Finding
+from thaw.paths import SPLITS
+
+NEEDED = ("path", "label")
+OPTIONAL = ("split", "group", "weight")
+
+
+@dataclass(slots=True)
+class Entry:
+    """A file that is meant to be an image."""
+
+    path: str  # POSIX, relative to the folder of images
+    label: str
+    split: str = ""  # train, val or test if that is settled; empty if it is to be drawn
+    group: str = ""  # what must stay in one split; empty for none
+    weight: float = 1.0
+
+
+def read(path: Path) -> tuple[list[Entry], list[Finding]]:
+    """The rows of a table, and the files that it names and that are not there.
+
+    Args:
+        path: a ``.csv`` (UTF-8, commas, a line of heads) or ``.parquet`` file.
+
+    Raises:
+        ValueError: the table cannot be read, or a row makes no sense; with the row's number.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a table of images, received no such file; set data.raw")
+    entries: list[Entry] = []
+    findings: list[Finding] = []
+    first: dict[str, int] = {}  # path → its row
+    for row, values in _csv(path) if path.suffix.lower() == ".csv" else _parquet(path):
+        try:
+            entry = _entry(values | {"path": _as_it_is_there(path.parent, values["path"])})
+            before = first.setdefault(os.path.normpath(entry.path), row)
+            if before != row:
+                raise ValueError(f"path: expected each file once, received {entry.path} as in row {before}")
+        except ValueError as error:
+            raise ValueError(f"{path}, row {row}: {error}") from None
+        if os.path.lexists(path.parent / entry.path):
+            entries.append(entry)
+        else:
+            findings.append(Finding("missing", entry.path, f"named in row {row}, and not there"))
+    if not entries:
+        what = "no rows"
+        if findings:
+            where = (path.parent / findings[0].path).resolve()
+            what = f"{len(findings)} rows, the files of which are not there (the first was looked for at {where})"
+        raise ValueError(f"{path}: expected images, received {what}; paths are relative to the table's folder")
+    return entries, findings
+
+
+def _as_it_is_there(root: Path, name: str) -> str:
+    """Return a path as written, or, where nothing lies there, without blanks around it or with / for Windows's \\."""
+    for each in (name, name.strip(), name.replace("\\", "/"), name.strip().replace("\\", "/")):
+        if each and os.path.lexists(root / each):
+            return each
+    return name
+
+
+def _entry(values: dict[str, str]) -> Entry:
+    label, split, weight = values["label"], values.get("split", ""), values.get("weight", "")
+    if not values["path"] or not label:
+        missing = "label" if values["path"] else "path"
+        raise ValueError(f"{missing}: expected one in every row, received an empty cell; fill it or remove the row")
+    if split and split not in SPLITS:
+        raise ValueError(f"split: expected {', '.join(SPLITS)} or an empty cell, received {split!r}; rename it")
+    try:
+        number = float(weight) if weight else 1.0
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"weight: expected a number from 0, received {weight!r}; leave it empty for 1")
+    return Entry(Path(values["path"]).as_posix(), label, split, values.get("group", ""), number)
+
+
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows as text, with the number of their line."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            heads = next(csv.reader(file, strict=True), [])
+            # A blank after each comma belongs to the comma, in the rows as in the heads; quotes may follow it.
+            spaced = any(head.startswith(" ") for head in heads[1:])
+            file.seek(0)
+            rows = csv.DictReader(file, strict=True, skipinitialspace=spaced)
+            rows.fieldnames = [head.strip() for head in rows.fieldnames or []]
+            _check_columns(path, rows.fieldnames)
+            for values in rows:
+                if None in values or None in values.values():
+                    raise ValueError(
+                        f"{path}, row {rows.line_num}: expected {len(rows.fieldnames or [])} cells, received another "
+                        "number; put names that hold a comma in double quotes"
+                    )
+                yield rows.line_num, values
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected UTF-8, received another encoding; save it as UTF-8") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: expected comma-separated values, received {error}; correct the quotes") from None
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows as text, counted from 1."""
+    import pyarrow  # noqa: PLC0415 -- half a second, which only those wait who have such a table
+    import pyarrow.parquet  # noqa: PLC0415
+
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+        names = table.schema_arrow.names
+        _check_columns(path, names)
+        columns = [name for name in (*NEEDED, *OPTIONAL) if name in names]
+        row = 0
+        for batch in table.iter_batches(columns=columns):
+            for values in batch.to_pylist():
+                row += 1
+                yield row, {name: _text(value) for name, value in values.items()}
+    except pyarrow.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: expected a Parquet file, received {reason}; write it again") from None
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or value != value else str(value)  # noqa: PLR0124 -- NaN, pandas's word for nothing
+
+
+def _check_columns(path: Path, names: list[str] | Any) -> None:
+    lacking = [name for name in NEEDED if name not in names]
+    if lacking:
+        raise ValueError(
+            f"{path}: expected the columns {', '.join(NEEDED)} and perhaps {', '.join(OPTIONAL)}, "
+            f"received {', '.join(names) or 'none'}; add {lacking[0]}"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: expected each column once, received {', '.join(names)}; rename one")

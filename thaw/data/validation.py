@@ -1,0 +1,269 @@
+"""Every file judged once: what can be trained on, and what cannot, why, and what to do about it.
+
+Files are opened for reading only, and read once: for the hash, the decoding and the likeness. All that is accepted is
+decoded by training (``thaw.images.decoding``), so that no run stops at a bad file hours later.
+"""
+
+import hashlib
+import shutil
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import PIL
+from PIL import Image, features
+
+from thaw import console, paths, records
+from thaw.config import policy, schema
+from thaw.data import folders, issues, near_duplicates, validation_cache
+from thaw.data.issues import Finding, Unusable
+from thaw.data.table import Entry
+from thaw.images import bit_depth, content, decoding, integrity
+from thaw.runtime import threads
+
+COLUMNS = ("path", "kind", "action", "reason", "remedy")
+LISTED = 100  # findings of a kind that the figures list; a folder may hold nothing but palettes
+BATCH = 16  # files that a thread judges before it reports: reporting costs as much as decoding a small image
+# Each holds an image in memory, of 0.3 GB at the default limit, and more of them would wait for Python.
+MOST_WORKERS = 8
+
+Verdict = tuple["Sample | None", list[Finding]]
+Track = Callable[[Iterable[Verdict], str, int], Iterator[Verdict]]
+
+
+@dataclass(slots=True)
+class Sample:
+    """A usable image."""
+
+    path: str  # POSIX, relative to the folder of images
+    sha256: str  # of the file's bytes, hex
+    label: str  # name of the class
+    split: str  # train, val or test as the folders or the table say; empty if it is to be drawn
+    width: int  # pixels, upright
+    height: int  # pixels, upright
+    fingerprint: str  # what images that look alike have in common, see ``thaw.data.near_duplicates``
+    group: str = ""  # what must stay in one split; empty for none
+    weight: float = 1.0
+    converted: str = ""  # sha256 of the PNG that is read in its place, ``paths.converted``; empty if there is none
+    unit: str = (
+        ""  # number of the set of images that must stay together, see ``thaw.data.splits``; empty if it is alone
+    )
+
+
+@dataclass
+class Outcome:
+    """All that became of the files; lists are sorted by path."""
+
+    classes: list[str]  # sorted as text, so "10" goes before "2"
+    samples: list[Sample] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    ignored: int = 0  # hidden files and what systems leave behind
+
+    def quarantined(self) -> list[Finding]:
+        """The findings for which files were left out; a file may have several."""
+        return [finding for finding in self.findings if finding.action == "quarantined"]
+
+    def bad(self) -> set[str]:
+        """The files that were left out for what they are; a class that is left out is not made of bad files."""
+        return {finding.path for finding in self.quarantined() if finding.kind != "few"}
+
+
+def read(data: schema.Data, track: Track = lambda found, _description, _total: iter(found)) -> Outcome:
+    """Find, hash and decode every file, several at a time, and write a PNG of each that training cannot decode.
+
+    Args:
+        data: where the files are, and what is done about each kind of bad or odd ones.
+        track: wraps the iterator over results, to show progress: ``(results, description, total)``.
+
+    Raises:
+        ValueError: the folder or table is missing, or is not laid out as ``thaw.data.folders`` expects.
+    """
+    found = folders.find(data.raw, data.nested)
+    entries = sorted(found.entries, key=lambda entry: entry.path)
+    outcome = Outcome(found.classes, findings=found.findings, ignored=found.ignored)
+    shutil.rmtree(paths.CONVERTED, ignore_errors=True)
+    Image.init()  # Pillow's plugins are loaded once, before threads would each try
+    known = validation_cache.Memo(
+        paths.main_root() / ".thaw" / "triage" / "judgements.sqlite", version(_stretch(data))
+    )
+    with known, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
+        verdicts = _parallel(lambda entry: _judge(found.root, entry, data, known), entries)
+        for sample, odd in track(verdicts, "images", len(entries)):
+            outcome.samples += [sample] if sample else []
+            outcome.findings += odd
+    _leave_out_small_classes(outcome, data)
+    _tell_of_unused_bits(outcome, data)
+    outcome.findings.sort(key=lambda finding: (finding.path, finding.kind))
+    return outcome
+
+
+def rows(outcome: Outcome) -> Iterator[dict[str, str]]:
+    """The findings for ``paths.QUARANTINE``, under ``COLUMNS``."""
+    return map(_row, outcome.findings)
+
+
+def _row(finding: Finding) -> dict[str, str]:
+    return {name: getattr(finding, name) for name in COLUMNS}
+
+
+def check(outcome: Outcome, data: schema.Data) -> None:
+    """Stop where the policies or the share of bad files say so; to be called after the list was written.
+
+    Raises:
+        ValueError: a kind of finding whose policy is to fail, or more bad files than ``data.max_bad_share``.
+    """
+    fatal = [each for each in outcome.quarantined() if getattr(data.policy, each.kind) == "fail"]
+    bad, total = outcome.bad(), len(outcome.samples) + len(outcome.bad())
+    if len(bad) > data.max_bad_share * total:
+        kinds = Counter(each.kind for each in outcome.quarantined() if each.kind != "few")
+        first = next(each for each in outcome.quarantined() if each.kind != "few")
+        raise ValueError(
+            f"data.max_bad_share: expected {data.max_bad_share:.1%} bad files at most, received {len(bad):,} of "
+            f"{total:,} ({', '.join(f'{count:,} {kind}' for kind, count in kinds.most_common())}; first {first.path}: "
+            f"{first.reason}); {paths.QUARANTINE} lists them, with what to do about each"
+        )
+    if fatal:
+        kind, same = fatal[0].kind, [each for each in fatal if each.kind == fatal[0].kind]
+        others = sorted({each.kind for each in fatal} - {kind})
+        raise ValueError(
+            f"{same[0].path}: {same[0].reason}; {same[0].remedy}; data.policy.{kind} is fail, and {len(same):,} such "
+            f"were found{', beside ' + ', '.join(others) if others else ''}: {paths.QUARANTINE} lists them"
+        )
+    if len(outcome.classes) < 2:
+        raise ValueError(
+            f"data.min_per_class: expected 2 classes with {data.min_per_class} images, received "
+            f"{', '.join(outcome.classes) or 'none'}; {paths.QUARANTINE} lists what was left out"
+        )
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """What was found, by kind; each file left out, and of each kind that was kept the first ``LISTED``."""
+    kept: list[Finding] = []
+    counts: Counter[str] = Counter()
+    for each in outcome.findings:
+        counts[each.kind] += 1
+        if each.action != "quarantined" and counts[each.kind] <= LISTED:
+            kept.append(each)
+    return {
+        "refused": len(outcome.bad()),
+        "ignored": outcome.ignored,
+        "kinds": {kind: counts[kind] for kind in issues.REMEDIES},
+        "converted": sum(bool(sample.converted) for sample in outcome.samples),
+        "quarantine": [_row(each) for each in outcome.quarantined()],
+        "kept": [_row(each) for each in kept],
+    }
+
+
+def version(stretch: bool) -> str:
+    """Changes whenever a file might be judged otherwise: with the code that judges and the decoders it calls."""
+    total = hashlib.sha256(f"{PIL.__version__} {stretch}".encode())
+    for module in (decoding, bit_depth, integrity, issues, near_duplicates):
+        total.update(Path(str(module.__file__)).read_bytes())
+    for name in ("libjpeg_turbo", "libtiff", "webp", "zlib"):
+        total.update(f"{name} {features.version(name)}".encode())
+    return total.hexdigest()[:16]
+
+
+def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterator[Verdict]:
+    """The results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
+    workers = min(threads.used(), MOST_WORKERS)
+    pool = ThreadPoolExecutor(workers)  # Pillow's decoders leave Python to other threads
+    waiting: deque[Future[list[Verdict]]] = deque()
+    try:
+        for first in range(0, len(entries), BATCH):
+            waiting.append(pool.submit(lambda batch: list(map(work, batch)), entries[first : first + BATCH]))
+            if len(waiting) > 4 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _judge(root: Path, entry: Entry, data: schema.Data, known: validation_cache.Memo) -> Verdict:
+    try:
+        held = content.read(root / entry.path)
+        sha256 = hashlib.sha256(held).hexdigest()
+        record, pixels = _look(held, sha256, data, known)
+    except Unusable as refused:
+        return None, [Finding(refused.kind, entry.path, refused.reason)]
+    oddities = dict(record["oddities"])
+    named = Image.EXTENSION.get(Path(entry.path).suffix.lower())
+    if named and decoding.KINDS.get(named, named) != record["format"]:
+        oddities["misnamed"] = f"a {record['format']} by its bytes"
+    if min(record["width"], record["height"]) < data.min_side:
+        oddities["small"] = f"{record['width']} × {record['height']}, below {data.min_side} pixels"
+    used = ("keep", policy.STRETCH)
+    refused_for = [kind for kind in oddities if getattr(data.policy, kind) not in used]
+    if refused_for:
+        return None, [Finding(kind, entry.path, oddities[kind]) for kind in refused_for]
+    actions = {"converted": "converted"} | ({"unused_bits": "stretched"} if _stretch(data) else {})
+    odd = [Finding(kind, entry.path, reason, actions.get(kind, "kept")) for kind, reason in oddities.items()]
+    place = (entry.path, sha256, entry.label, entry.split, record["width"], record["height"], record["fingerprint"])
+    sample = Sample(*place, entry.group, entry.weight)
+    if "converted" in oddities:
+        sample.converted = _convert(pixels or _inspect(held, data)[1], sha256)
+    return sample, odd
+
+
+def _look(
+    held: bytes, sha256: str, data: schema.Data, known: validation_cache.Memo
+) -> tuple[dict[str, Any], Image.Image | None]:
+    """What the content is, from the memo or by decoding it; the pixels too if it was decoded."""
+    record, pixels = known.get(sha256), None
+    if record is None:
+        try:
+            picture, pixels = _inspect(held, data)
+            record = vars(picture) | {"fingerprint": near_duplicates.fingerprint(pixels)}
+        except Unusable as refused:
+            if refused.kind == "too_large":  # which the settings decide, not the content
+                raise
+            record = {"kind": refused.kind, "reason": refused.reason}
+        known.put(sha256, record)
+    if "kind" in record:
+        raise Unusable(record["kind"], record["reason"])
+    if record["width"] * record["height"] > data.max_pixels:
+        raise Unusable("too_large", decoding.beyond(record["width"], record["height"], data.max_pixels))
+    return record, pixels
+
+
+def _inspect(held: bytes, data: schema.Data) -> tuple[decoding.Picture, Image.Image]:
+    return decoding.inspect(held, data.max_pixels, stretch=_stretch(data))
+
+
+def _stretch(data: schema.Data) -> bool:
+    return data.policy.unused_bits == policy.STRETCH
+
+
+def _tell_of_unused_bits(outcome: Outcome, data: schema.Data) -> None:
+    used = Counter(each.reason for each in outcome.findings if each.kind == "unused_bits")
+    if used:
+        deep = sum(each.kind == "deep" for each in outcome.findings)
+        console.warn(bit_depth.told(used, deep, data.policy.unused_bits))
+
+
+def _convert(pixels: Image.Image, sha256: str) -> str:
+    """Write the PNG that is read in place of a file, and return its hash."""
+    made, path = decoding.png(pixels), paths.converted(sha256)
+    records.write_bytes(path, made)  # files with the same bytes may be judged at the same time
+    return hashlib.sha256(made).hexdigest()
+
+
+def _leave_out_small_classes(outcome: Outcome, data: schema.Data) -> None:
+    """Take the classes out that have too few images; where that is to fail, ``check`` does it after the list."""
+    counts = Counter(sample.label for sample in outcome.samples)
+    few = [label for label in outcome.classes if counts[label] < data.min_per_class]
+    # Of the class's folder, in a split or not.
+    closed = {each.path: each.reason for each in outcome.findings if each.kind in ("link", "unreadable")}
+    closed |= {path.partition("/")[2]: reason for path, reason in closed.items()}
+    for label in few:
+        reason = f"a class of {counts[label]} usable images, data.min_per_class is {data.min_per_class}"
+        reason += f" ({closed[label]})" if label in closed else ""
+        outcome.findings.append(Finding("few", label, reason))
+    outcome.classes = [label for label in outcome.classes if label not in few]
+    outcome.samples = [sample for sample in outcome.samples if sample.label not in few]

@@ -1,0 +1,179 @@
+"""The images as one HTML page that needs nothing but itself: how many, how large, what they look like, what is odd.
+
+It stands beside the test's report and looks like it. Thumbnails are small JPEGs inside the page.
+"""
+
+import base64
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from thaw import paths, records
+from thaw.data.issues import Unusable
+from thaw.evaluation import report
+from thaw.images import content, decoding
+
+SIDE = 88  # pixels, height of a thumbnail
+QUALITY = 70  # of the JPEGs: a page of a thousand thumbnails has about 3 MB
+IN_A_SHEET, IN_ALL = 12, 1200  # images in the sheet of a class, and in all sheets
+CLUSTERS, IN_A_CLUSTER, PAIRS, FILES = 40, 6, 24, 200  # shown at most; the tables on disk have all
+Row = Mapping[str, str]
+
+
+@dataclass
+class Thumbnails:
+    """Makes the pictures of a page; a file that has gone or changed since is a grey square."""
+
+    root: Path  # that the manifest's paths are relative to
+    converted: Mapping[str, str]  # path → sha256 of the file that was converted, for those that were
+    hashes: Mapping[str, str]  # path → sha256 of the file that is read
+
+    def __post_init__(self) -> None:
+        self.of = cache(self.of)  # type: ignore[method-assign]  # a suspect may be a copy too
+
+    def pixels(self, path: str) -> Image.Image:
+        """The upright image, at most ``SIDE`` pixels high and twice as wide."""
+        file = paths.converted(self.converted[path]) if path in self.converted else self.root / path
+        try:
+            _, image = decoding.inspect(content.prepared(str(file), self.hashes[path]), 10**9)
+        except (KeyError, ValueError, Unusable):
+            return Image.new("RGB", (SIDE, SIDE), "#808080")
+        scale = min(SIDE / image.height, 2 * SIDE / image.width)
+        size = (max(round(image.width * scale), 1), max(round(image.height * scale), 1))
+        return image.resize(size, reducing_gap=2.0)
+
+    def of(self, path: str) -> str:
+        """One image as a data URI."""
+        return _jpeg(self.pixels(path))
+
+    def sheet(self, paths: Sequence[str]) -> str:
+        """Several images in a row as one data URI."""
+        pictures = [self.pixels(path) for path in paths]
+        strip = Image.new("RGB", (sum(picture.width for picture in pictures), SIDE), "#808080")
+        left = 0
+        for picture in pictures:
+            strip.paste(picture, (left, 0))
+            left += picture.width
+        return _jpeg(strip)
+
+
+def write(raw: str, classes: Sequence[str], shown: int) -> None:
+    """Write the page from what ``prepare`` and ``phase1_head`` found.
+
+    Args:
+        raw: the folder or table that the manifest was made from.
+        classes: names.
+        shown: how many suspected label errors.
+    """
+    rows = records.read_csv(paths.MANIFEST)
+    found = records.read_json(paths.metrics("prepare"))
+    suspects = records.read_csv(paths.SUSPECTS)
+    converted = {row["path"]: row["sha256"] for row in rows if row["converted"]}
+    hashes = {row["path"]: row["converted"] or row["sha256"] for row in rows}
+    thumbnails = Thumbnails(paths.images_root(raw), converted, hashes)
+    quarantine = records.read_csv(paths.QUARANTINE)
+    leaks = records.read_csv(paths.LEAKS)
+    cells = Counter((row["label"], row["split"]) for row in rows)
+    text = report.template("data_report.html").render(
+        classes=classes,
+        counts={split: {name: cells[name, split] for name in classes} for split in paths.SPLITS},
+        most=max((sum(cells[name, split] for split in paths.SPLITS) for name in classes), default=1),
+        found=found,
+        figures=_figures(found, len(suspects)),
+        sizes=_sizes(rows),
+        shapes=_shapes(rows),
+        sheets=_sheets(rows, classes, thumbnails),
+        clusters=_clusters(records.read_csv(paths.COPIES), thumbnails),
+        leaks=[
+            {**row, "pictures": [thumbnails.of(row[name]) for name in ("path", "other_path")]} for row in leaks[:PAIRS]
+        ],
+        all_leaks=len(leaks),
+        suspects=[{**row, "picture": thumbnails.of(row["path"])} for row in suspects[:shown]],
+        all_suspects=len(suspects),
+        quarantine=[row for row in quarantine if row["action"] == "quarantined"][:FILES],
+        kept=Counter(row["kind"] for row in quarantine if row["action"] != "quarantined"),
+    )
+    records.write_text(paths.DATA_REPORT, text)
+
+
+def _figures(found: Mapping[str, Any], suspects: int) -> list[tuple[str, str, str]]:
+    """The cards: name, number, what to know of it."""
+    near = found["near_duplicates"]
+    most = f"in {near['images']:,} images, the most of one: {near['largest']}"
+    chance = f"pairs in two splits; a random split would let {found['random_split_leaks']:g} images leak"
+    return [
+        ("Images", f"{found['images']:,}", f"in {found['classes']} classes"),
+        ("Left out", f"{found['refused']:,}", "files that cannot be used"),
+        ("Repeated pictures", f"{near['clusters']:,}", most),
+        ("Leaks", f"{found['near_leaks'] + found['group_leaks']:,}", chance),
+        ("Label conflicts", f"{found['label_conflicts']:,}", "same bytes, two labels; never tested on"),
+        ("Suspected labels", f"{suspects:,}", "worth a look; nothing was done about them"),
+    ]
+
+
+def _sizes(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Smallest, 5 %, middle, 95 % and largest of width, height and their ratio."""
+    width, height = (np.array([int(row[name]) for row in rows]) for name in ("width", "height"))
+    table = [("Width, pixels", width, "{:,.0f}"), ("Height, pixels", height, "{:,.0f}")]
+    table.append(("Width : height", width / np.maximum(height, 1), "{:.2f}"))
+    return [
+        (name, [form.format(value) for value in np.quantile(values, (0, 0.05, 0.5, 0.95, 1), method="nearest")])
+        for name, values, form in table
+    ]
+
+
+def _shapes(rows: Sequence[Row]) -> list[tuple[str, int, float]]:
+    """Images by their ratio of width to height: the range, how many, and their share of the largest bar."""
+    ratios = np.array([int(row["width"]) / max(int(row["height"]), 1) for row in rows])
+    edges = np.array([0, 0.4, 0.55, 0.7, 0.85, 0.98, 1.02, 1.18, 1.43, 1.8, 2.5, np.inf])
+    counts, _ = np.histogram(ratios, edges)
+    names = [f"{low:g} to {high:g}" for low, high in pairwise(edges[1:-1])]
+    names = [f"below {edges[1]:g}", *names, f"above {edges[-2]:g}"]
+    names[names.index("0.98 to 1.02")] = "square"
+    return [(name, int(n), n / max(counts.max(), 1)) for name, n in zip(names, counts, strict=True) if n]
+
+
+def _sheets(rows: Sequence[Row], classes: Sequence[str], thumbnails: Thumbnails) -> list[tuple[str, str]]:
+    """Some images of each class, chosen by their hash: the name and one picture."""
+    count = min(IN_A_SHEET, max(IN_ALL // max(len(classes), 1), 1))
+    by_class: dict[str, list[Row]] = {name: [] for name in classes}
+    for row in rows:
+        by_class[row["label"]].append(row)
+    chosen = {
+        name: sorted(own, key=lambda row: hashlib.sha256(row["sha256"].encode()).digest())[:count]
+        for name, own in list(by_class.items())[:IN_ALL]
+    }
+    return [(name, thumbnails.sheet([row["path"] for row in own])) for name, own in chosen.items() if own]
+
+
+def _clusters(rows: Sequence[Row], thumbnails: Thumbnails) -> list[dict[str, Any]]:
+    """Pictures that are there more than once, those with several labels first, then the largest."""
+    members: dict[str, list[Row]] = {}
+    for row in rows:
+        members.setdefault(row["cluster"], []).append(row)
+    ordered = sorted(members.values(), key=lambda own: (len({row["label"] for row in own}) == 1, -len(own)))
+    return [
+        {
+            "pictures": [(thumbnails.of(row["path"]), row["path"]) for row in own[:IN_A_CLUSTER]],
+            "more": len(own) - IN_A_CLUSTER,
+            "labels": sorted({row["label"] for row in own}),
+            "splits": sorted({row["split"] or "left out" for row in own}),
+            "same": len({row["sha256"] for row in own}) == 1,
+        }
+        for own in ordered[:CLUSTERS]
+    ]
+
+
+def _jpeg(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,1 @@
+"""The formats of deployment, and the check that they predict what was evaluated."""

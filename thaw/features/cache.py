@@ -1,0 +1,260 @@
+"""The activation cache's tables on disk: an entry is one view of many images at one cut, one fp16 row an image.
+
+An entry is a growing table in which rows are found by the image's sha256.
+
+    <folder>/<entry>/rows.f16     the rows, one after the other, in the order of the index
+    <folder>/<entry>/index.csv    a line a row: sha256 of the image, crc32 of the row's bytes
+    <folder>/<entry>/users/       a file for each process that reads the entry
+    <folder>/*.lock               held while rows are added, or entries removed
+
+A row is written before its line of the index, so after a crash the index names whole rows only; a row that
+does not have its checksum counts as missing.
+"""
+
+import atexit
+import errno
+import hashlib
+import json
+import mmap
+import os
+import re
+import shutil
+import socket
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from filelock import FileLock
+
+from thaw import console, paths, records
+
+FORMAT = 1  # of an entry; a new number makes old entries unknown, never wrong
+MARKER_DAYS = 7  # after which a reader on another host counts as gone
+_NAME = re.compile("[0-9a-f]{32}")  # as name() makes them
+_LINE = 64 + 1 + 8 + 1  # sha256 hex, comma, crc32 hex, newline
+
+
+def folder(cache_dir: str) -> Path:
+    """Where entries lie: the same for the workspace and for all isolated experiments of the repository."""
+    return Path(cache_dir) if cache_dir else paths.main_root() / ".thaw" / "activations"
+
+
+def name(**determinants: Any) -> str:
+    """The entry's name: a hash of all that determines its numbers, given as JSON-able values."""
+    text = json.dumps({"format": FORMAT, **determinants}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def names(entry: Path) -> set[str]:
+    """The images that an entry's index names; none where there is no entry."""
+    index = entry / "index.csv"
+    return (
+        {line[:64] for line in index.read_text(encoding="ascii", errors="replace").split()}
+        if index.exists()
+        else set()
+    )
+
+
+class TooLargeError(ValueError):
+    """fp16 can't hold a value."""
+
+
+class Entry:
+    """One view of many images at one cut, on disk.
+
+    Args:
+        path: the entry's folder, made if missing.
+        shape: of a row, an image's activations.
+    """
+
+    def __init__(self, path: Path, shape: Sequence[int]):
+        self.path, self.shape = path, tuple(shape)
+        self.row_bytes = 2 * int(np.prod(self.shape))
+        self.data, self.index, self.mark = path / "rows.f16", path / "index.csv", path / "too_large"
+        path.mkdir(parents=True, exist_ok=True)
+
+    def _lines(self) -> list[bytes]:
+        text = self.index.read_bytes() if self.index.exists() else b""
+        return [text[start : start + _LINE] for start in range(0, len(text) - _LINE + 1, _LINE)]
+
+    def find(self, hashes: Sequence[str]) -> np.ndarray:
+        """The row of each image, checked against its checksum.
+
+        Returns:
+            (n,) int64; -1 where the image is not in the entry, or its row is damaged.
+        """
+        lines = self._lines()
+        known = {line[:64].decode("ascii", "replace"): row for row, line in enumerate(lines)}
+        rows = np.array([known.get(sha, -1) for sha in hashes], np.int64)
+        if (rows >= 0).any():
+            with self.data.open("rb") if self.data.exists() else open(os.devnull, "rb") as file:  # noqa: PTH123
+                for position in np.argsort(rows):
+                    row = int(rows[position])
+                    if (
+                        row >= 0
+                        and f"{zlib.crc32(_read(file, row, self.row_bytes)):08x}".encode() != lines[row][65:73]
+                    ):
+                        rows[position] = -1
+        return rows
+
+    def append(self, hashes: Sequence[str], values: np.ndarray) -> None:
+        """Add rows. The caller holds the lock.
+
+        Args:
+            values: (n, *shape) float16.
+
+        Raises:
+            TooLargeError: fp16 can't hold a value.
+            OSError: the disk is full. What of the rows is there counts as missing.
+        """
+        if not np.isfinite(values).all():
+            raise TooLargeError(
+                "an activation at this cut is too large for the cache's fp16 (65504 at most) or not a number; "
+                "set phase2.activations=streaming, or choose another phase2.unfreeze"
+            )
+        rows = np.ascontiguousarray(values, np.float16)
+        count = self.index.stat().st_size // _LINE if self.index.exists() else 0
+        # What lies beyond the index was left by a crash; what is missing before its end is damage that find() saw.
+        for path, size in ((self.data, count * self.row_bytes), (self.index, count * _LINE)):
+            path.touch()
+            os.truncate(path, size)
+        with records.room_said(self.data), self.data.open("ab") as file:
+            file.write(rows.tobytes())
+        lines = (f"{sha},{zlib.crc32(row.tobytes()):08x}\n" for sha, row in zip(hashes, rows, strict=True))
+        with records.room_said(self.index), self.index.open("a", encoding="ascii", newline="\n") as index:
+            index.write("".join(lines))
+
+    def refuse(self) -> None:
+        """Remember that fp16 can't hold the entry's rows, and keep none."""
+        self.mark.touch()
+        for path in (self.index, self.data):
+            path.unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in (self.data, self.index) if path.exists())
+
+
+def _read(file: Any, row: int, row_bytes: int) -> bytes:
+    file.seek(row * row_bytes)
+    return bytes(file.read(row_bytes))
+
+
+class Reader:
+    """A ``thaw.images.manifest.Source`` on entries: draws the rows of some images from the entries of their views.
+
+    Args:
+        entries: one a view.
+        rows: the row of each image in each entry, as ``Entry.find`` gives them.
+
+    Raises:
+        ValueError: an image has no row.
+    """
+
+    def __init__(self, entries: Sequence[Entry], rows: Sequence[np.ndarray]):
+        if any((each < 0).any() for each in rows):
+            raise ValueError(
+                "the activation cache lost rows while they were read; give the command again. If it happens again, "
+                "the disk of compute.cache_dir is damaged, or another program changes it"
+            )
+        self.entries, self.rows = list(entries), list(rows)
+        self.maps: list[mmap.mmap] = []
+        for entry in self.entries:
+            with entry.data.open("rb") as file:
+                self.maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def __call__(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """(b,) int64 images and (b,) int64 views → (b, *shape) float32."""
+        shape = self.entries[0].shape
+        values = np.empty((len(indices), *shape), np.float32)
+        for view in np.unique(views):
+            wanted = views == view
+            # A crash may have left part of a row at the end, which no index names.
+            whole = len(self.maps[view]) // self.entries[view].row_bytes * self.entries[view].row_bytes // 2
+            table = np.frombuffer(self.maps[view], np.float16, whole).reshape(-1, *shape)
+            values[wanted] = table[self.rows[view][indices[wanted]]]
+            del table
+            # The pages stay in the system's cache, but no longer count as this process's memory.
+            if hasattr(mmap, "MADV_DONTNEED"):
+                self.maps[view].madvise(mmap.MADV_DONTNEED)
+        return values
+
+
+def lock(cache: Path, family: str) -> FileLock:
+    """Held by the one process that computes what others with the same weights and preprocessing then only read."""
+    return FileLock(_made(cache) / f"{family}.lock")
+
+
+def _made(cache: Path) -> Path:
+    """The cache's folder, made if missing.
+
+    Raises:
+        ValueError: it cannot be made, or nothing can be written into it.
+    """
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if not os.access(cache, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ValueError(
+            f"compute.cache_dir: expected a folder that can be written, received {cache} ({error.strerror}); "
+            "give another, or leave it empty for .thaw/activations"
+        ) from None
+    return cache
+
+
+def claim(cache: Path, names: Iterable[str]) -> None:
+    """Mark entries as used by this process until it ends, so that no other removes them."""
+    with FileLock(_made(cache) / "removal.lock"):
+        for each in names:
+            users = cache / each / "users"
+            users.mkdir(parents=True, exist_ok=True)
+            # With the time when it began, since the number goes to another process once this one has ended.
+            marker = users / f"{socket.gethostname()}@{os.getpid()}@{psutil.Process().create_time():.2f}"
+            marker.touch()
+            os.utime(cache / each)
+            atexit.register(_release, marker)
+
+
+def _release(marker: Path) -> None:
+    with suppress(FileNotFoundError):
+        marker.unlink()
+
+
+def make_room(cache: Path, wanted: int, budget: int) -> int:
+    """Remove the least recently used entries until ``wanted`` bytes more fit the budget; never one in use.
+
+    Returns:
+        The bytes by which the budget will be exceeded all the same, 0 if it holds.
+    """
+    with FileLock(cache / "removal.lock"):
+        # compute.cache_dir may be a folder that holds other things too.
+        found = (path for path in cache.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+        entries = sorted(found, key=lambda path: path.stat().st_mtime)
+        sizes = {path: sum(file.stat().st_size for file in path.glob("*") if file.is_file()) for path in entries}
+        total = sum(sizes.values())
+        for path in entries:
+            if total + wanted <= budget:
+                break
+            if not _in_use(path):
+                shutil.rmtree(path)
+                total -= sizes[path]
+                console.say(f"activation cache: removed {sizes[path] / 1e6:,.0f} MB that were not used for longest")
+    return max(0, total + wanted - budget)
+
+
+def _in_use(path: Path) -> bool:
+    for marker in path.glob("users/*"):
+        host, number, began = f"{marker.name}@0".split("@")[:3]  # markers had no time in earlier versions
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):  # it may end while it is looked at
+            if host == socket.gethostname():
+                if abs(psutil.Process(int(number)).create_time() - float(began)) < 1:
+                    return True
+            elif time.time() - marker.stat().st_mtime < MARKER_DAYS * 86400:
+                return True
+    return False

@@ -1,0 +1,262 @@
+"""The activation cache: what the frozen layers make of each view of each image, computed once, ever.
+
+A frozen layer is a pure function, so its output is a memo: deleting the cache changes nothing but time. An entry's
+name is the hash of all that determines its numbers: weights, cut, preprocessing, augmentation with its seed and the
+view's number, engine and versions. Which images there are is not in the name: images that are added cost
+only themselves, and a view more costs only that view.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from filelock import Timeout
+
+from thaw import console, timings
+from thaw.config import schema
+from thaw.features import cache, engines
+from thaw.images import augment, manifest
+from thaw.runtime.framework import keras
+
+Item = TypeVar("Item")
+
+# The modules whose code makes the numbers, wherever it is called from.
+CODE = (
+    "activations",
+    "applications",
+    "augment",
+    "backbone",
+    "boundaries",
+    "cache",
+    "efficientnet_lite",
+    "extraction",
+    "foreign",
+    "framework",
+    "head",
+    "images",
+    "pixels",
+    "preprocessing",
+    "saved_model",
+    "torch_checkpoint",
+    "wiring",
+)
+WAIT = 2.0  # seconds for another process before a person is told of it
+
+
+@dataclass
+class Frozen:
+    """The frozen layers and all that determines what they put out."""
+
+    model: keras.Model  # (batch, size, size, 3) float32 in [0, 255] → one output a cut
+    cuts: list[str]  # the outputs' names
+    weights_sha256: str  # of the pretrained weights
+    image: schema.Image
+    augment: schema.Augment
+    compute: schema.Compute
+    spare: Collection[str] = ()  # cuts that a later stage may ask for: computed in passing, if fp16 can hold them
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of an image's activations at each cut."""
+        return [tuple(output.shape[1:]) for output in self.model.outputs]
+
+    def row_bytes(self) -> list[int]:
+        """An image's activations at each cut in the cache, in bytes."""
+        return [2 * int(np.prod(shape)) for shape in self.shapes()]
+
+    def cache_bytes(self, train: int, val: int) -> int:
+        """What the cache needs for so many images of training and validation."""
+        return sum(self.row_bytes()) * (train * self.views() + val)
+
+    def views(self) -> int:
+        """Different views that the cache keeps of each training image."""
+        return 1 if augment.clean(self.augment) else self.augment.views
+
+
+def complete(frozen: Frozen, sets: Sequence[tuple[manifest.Images, int]]) -> bool:
+    """Whether the cache names all that is asked for. Whether it is whole is seen when it is read."""
+    folder = cache.folder(frozen.compute.cache_dir)
+    _, names = _names(frozen, max(views for _, views in sets))
+    for split, views in sets:
+        for name in (name for view in names[:views] for name in view):
+            if not cache.names(folder / name).issuperset(split.hashes):
+                return False
+    return True
+
+
+def cached(frozen: Frozen, sets: Sequence[tuple[manifest.Images, int]]) -> list[list[cache.Reader]]:
+    """Make sure that the cache holds all that is asked for, and open it.
+
+    Args:
+        sets: images, and how many views of each.
+
+    Returns:
+        For each set, a reader for each cut that is not spare.
+
+    Raises:
+        cache.TooLargeError: fp16 can't hold an activation at such a cut.
+    """
+    folder = cache.folder(frozen.compute.cache_dir)
+    family, names = _names(frozen, max(views for _, views in sets))
+    cache.claim(folder, (name for view in names for name in view))
+    entries = [
+        [cache.Entry(folder / name, shape) for name, shape in zip(view, frozen.shapes(), strict=True)]
+        for view in names
+    ]
+    # Who finds all there need not wait for those who compute something else with the same weights.
+    rows = _rows(entries, sets, range(len(frozen.cuts)))
+    asked = [cut for cut, name in enumerate(frozen.cuts) if name not in frozen.spare]
+    if _missing(frozen, entries, sets, rows)[1]:
+        lock = cache.lock(folder, family)
+        try:
+            held = lock.acquire(timeout=WAIT)
+        except Timeout:
+            console.warn("another process takes images through these frozen layers; this one waits for it")
+            held = lock.acquire()
+        with held:
+            _fill(frozen, entries, sets, folder)
+        rows = _rows(entries, sets, asked)
+    return [
+        [
+            cache.Reader([entries[view][cut] for view in range(views)], [rows[n, view, cut] for view in range(views)])
+            for cut in asked
+        ]
+        for n, (_, views) in enumerate(sets)
+    ]
+
+
+def _rows(
+    entries: list[list[cache.Entry]], sets: Sequence[tuple[manifest.Images, int]], cuts: Collection[int]
+) -> dict[tuple[int, int, int], np.ndarray]:
+    """By set, view and cut the row of each image. Every row is read for it, to see that it is whole."""
+    return {
+        (n, view, cut): entries[view][cut].find(split.hashes)
+        for n, (split, views) in enumerate(sets)
+        for view, cut in product(range(views), cuts)
+    }
+
+
+def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
+    """The lock's name, and the name of each view's entry at each cut."""
+    family: dict[str, Any] = {
+        "weights": frozen.weights_sha256,
+        "image": asdict(frozen.image),
+        "engine": engines.planned(frozen.compute.extractor),
+        "gpu": engines.on_gpu(),
+        "kernels": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
+        "versions": [version(package) for package in ("tensorflow", "keras", "onnxruntime", "tf2onnx")],
+        "code": [hashlib.sha256(_source(name)).hexdigest() for name in CODE],
+    }
+    drawn = {key: value for key, value in asdict(frozen.augment).items() if key != "views"}
+    return cache.name(**family), [
+        [cache.name(**family, cut=cut, view=view, augment=drawn if view else None) for cut in frozen.cuts]
+        for view in range(views)
+    ]
+
+
+def _source(name: str) -> bytes:
+    return Path(__file__).with_name(f"{name}.py").read_bytes()
+
+
+def _fill(
+    frozen: Frozen,
+    entries: list[list[cache.Entry]],
+    sets: Sequence[tuple[manifest.Images, int]],
+    folder: Path,
+) -> None:
+    """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once."""
+    paths, missing = _missing(frozen, entries, sets, _rows(entries, sets, range(len(frozen.cuts))))
+    if not missing:
+        return
+    sizes = frozen.row_bytes()
+    wanted = sum(sizes[cut] for views in missing.values() for cuts in views.values() for cut in cuts)
+    excess = cache.make_room(folder, wanted, round(frozen.compute.cache_gb * 1e9))
+    if excess:
+        console.warn(
+            f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all else is in use. Images that "
+            "are no longer there count too; `make clean` empties the cache"
+        )
+    run, engine = engines.engine(frozen.model, frozen.compute.extractor)
+    passes = sum(len(views) for views in missing.values())
+    console.say(
+        f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
+    )
+    start, done, left_out = time.monotonic(), 0, set[int]()
+    with console.bar("views") as bar:
+        task = bar.add_task("frozen layers", total=passes, note="")
+        for view, shas, pixels in _ahead(_views(frozen, paths, missing)):
+            for cut, values in enumerate(run(pixels)):
+                kept = [row for row, sha in enumerate(shas) if cut in missing[sha][view]]
+                if not kept or cut in left_out:
+                    continue
+                with np.errstate(over="ignore"):  # append() says it, with a way out
+                    rows = values[kept].astype(np.float16)
+                try:
+                    entries[view][cut].append([shas[row] for row in kept], rows)
+                except cache.TooLargeError:
+                    if frozen.cuts[cut] not in frozen.spare:
+                        raise
+                    left_out.add(cut)
+                    for each in entries:
+                        each[cut].refuse()
+                    console.warn(f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept")
+            done += len(shas)
+            bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
+    timings.note("extraction", count=passes, seconds=time.monotonic() - start)
+
+
+def _views(
+    frozen: Frozen, paths: Mapping[str, str], missing: Mapping[str, Mapping[int, Sequence[int]]]
+) -> Iterator[tuple[int, list[str], np.ndarray]]:
+    """Each missing view: its number, the images' hashes, their pixels (n, size, size, 3) float32 in [0, 255]."""
+    make_views = augment.view(frozen.augment)
+    hashes, size = list(missing), frozen.compute.extract_batch_size
+    for number, clean in enumerate(manifest.pixels(frozen.image, [paths[sha] for sha in hashes], hashes, size)):
+        shas = hashes[number * size : (number + 1) * size]
+        for view in sorted({view for sha in shas for view in missing[sha]}):
+            chosen = [position for position, sha in enumerate(shas) if view in missing[sha]]
+            picked = [shas[position] for position in chosen]
+            pixels = clean if len(chosen) == len(shas) else clean[chosen]
+            if view:
+                seeds = augment.view_seeds(frozen.augment, picked, [view] * len(picked))
+                pixels = make_views(pixels, seeds).numpy()
+            yield view, picked, pixels
+
+
+def _ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, the next of them made while the caller is busy with the last."""
+    end: Any = object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, end)
+        while (item := waiting.result()) is not end:
+            waiting = pool.submit(next, items, end)
+            yield item
+
+
+def _missing(
+    frozen: Frozen,
+    entries: list[list[cache.Entry]],
+    sets: Sequence[tuple[manifest.Images, int]],
+    rows: Mapping[tuple[int, int, int], np.ndarray],
+) -> tuple[dict[str, str], dict[str, dict[int, list[int]]]]:
+    """The file of each image that is not complete, and for each such image the cuts that each view lacks."""
+    paths: dict[str, str] = {}
+    missing: dict[str, dict[int, list[int]]] = {}  # image → view → cuts
+    for (n, view, cut), found in rows.items():
+        split = sets[n][0]
+        if frozen.cuts[cut] in frozen.spare and entries[view][cut].mark.exists():
+            continue
+        for position in np.flatnonzero(found < 0):
+            sha = split.hashes[position]
+            paths[sha] = split.paths[position]
+            cuts = missing.setdefault(sha, {}).setdefault(view, [])
+            if cut not in cuts:
+                cuts.append(cut)
+    return paths, missing

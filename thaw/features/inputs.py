@@ -1,0 +1,241 @@
+"""What phase 1 and phase 2 are trained on: the output of the frozen layers, cached or computed as it is needed.
+
+Both phases train only what comes after a cut. Where the inputs at the cut come from makes no difference to them: from
+the activation cache, in which every view of an image is computed once, or streaming, with a fresh view in every epoch.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import console, paths, records
+from thaw.classifier import model
+from thaw.config import schema
+from thaw.features import auto_unfreeze, cache, engines, extraction, out_of_fold, streaming
+from thaw.features.extraction import Frozen
+from thaw.images import augment, manifest
+from thaw.networks import freeze_boundaries
+from thaw.runtime.framework import keras, tf
+from thaw.training import imbalance, mixing
+
+FRESH_VIEWS = 2**31  # to draw from when views are not kept
+AT_ONCE = 64  # images that go through thawed layers when these don't train
+LITTLE = 0.5  # share of the computation that is less than what ``auto`` thaws where a task is far
+
+
+@dataclass
+class Inputs:
+    """What phase 2 is fed with."""
+
+    train: manifest.Source
+    val: manifest.Source
+    views: int  # to draw from in each epoch
+    kind: str  # cached or streaming
+    reason: str  # why
+
+
+def pooled(classifier: model.Classifier, settings: Any, train: manifest.Images, val: manifest.Images) -> Inputs:
+    """Phase 1's inputs: what comes out of the whole backbone and pooling.
+
+    Phase 2 will want the activations at its boundary, which the images pass on their way. If it will take them from
+    the cache, they are kept in passing, so that no image goes this way again.
+
+    Args:
+        settings: has the groups augment, compute and phase2.
+    """
+    cuts = _at_cuts(classifier, settings, train, val, {})
+    frozen = _frozen(classifier, settings, _pool(classifier) | cuts, classifier.backbone.input, cuts)
+    (train_reader,), (val_reader,) = extraction.cached(frozen, [(train, frozen.views()), (val, 1)])
+    return Inputs(train_reader, val_reader, frozen.views(), "cached", "pooled features cached")
+
+
+def _pool(classifier: model.Classifier) -> dict[str, Any]:
+    """The tensor that the head sees."""
+    return {f"pool:{classifier.card.head.pooling}": classifier.pool(classifier.backbone.output)}
+
+
+def _at_cuts(
+    classifier: model.Classifier, settings: Any, train: manifest.Images, val: manifest.Images, own: dict[str, Any]
+) -> dict[str, Any]:
+    """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them.
+
+    Args:
+        own: the tensor at phase 2's boundary, if that is known; before phase 1 has ended ``auto`` may be one of two.
+    """
+    backbone, outputs = classifier.backbone, dict(own)
+    for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
+        auto = unfreeze == auto_unfreeze.AUTO
+        for word in ([] if own else [auto_unfreeze.NEAR, auto_unfreeze.FAR]) if auto else [unfreeze]:
+            try:
+                cut = freeze_boundaries.find(backbone, word, told=not auto)
+            except ValueError:
+                if unfreeze == settings.phase2.unfreeze:
+                    raise
+                continue  # the trial that wants it will say so
+            if cut.thawed_layers and cut.frozen_layers:
+                frozen_part, _ = freeze_boundaries.split(backbone, cut)
+                more = outputs | {cut.tensor_layer: frozen_part.output}
+                frozen = _frozen(classifier, settings, more, backbone.input)
+                # What may never be asked for must fit, also where all else is kept whether it does or not.
+                if keep(frozen, settings, train, val)[0] and (not auto or fits(frozen, settings, train, val)):
+                    outputs = more
+    return outputs
+
+
+def leave(
+    inputs: Inputs, classifier: model.Classifier, train: manifest.Images, val: manifest.Images, seed: int
+) -> None:
+    """Write what is said of each image by a head that has not learned from it, and what ``auto`` makes of that.
+
+    Args:
+        inputs: of ``pooled``.
+        classifier: its head is trained.
+        seed: of the division of the training images into parts that are left out in turn.
+    """
+    rows, count = clean(inputs.train), len(classifier.card.classes)
+    unfitted = out_of_fold.probabilities(rows, train.labels, count, seed, train.units)
+    out_of_fold.save(paths.out_of_sample("train"), unfitted, len(train), count)
+    by_head = out_of_fold.trained(clean(inputs.val), len(val), classifier.head)
+    out_of_fold.save(paths.out_of_sample("val"), by_head, len(val), count)
+    some = auto_unfreeze.sample(train.labels, manifest.clusters(train))
+    # The head learns from the same images that are neighbours, or it would win by their number.
+    features, labels = rows(some), train.labels[some]
+    said = np.concatenate(list(out_of_fold.probabilities(lambda at: features[at], labels, count, auto_unfreeze.SEED)))
+    records.write_json(paths.AUTO_DEPTH, asdict(auto_unfreeze.choose(features, said, labels)))
+
+
+def boundary(classifier: model.Classifier, unfreeze: str) -> freeze_boundaries.Boundary:
+    """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
+
+    Who thaws little where ``auto`` would thaw most is told so.
+
+    Raises:
+        ValueError: phase 1 has left nothing.
+    """
+    if not paths.AUTO_DEPTH.is_file():
+        raise ValueError(f"{paths.AUTO_DEPTH}: expected what phase 1 leaves, found none; run `dvc repro` first")
+    auto = auto_unfreeze.Choice(**records.read_json(paths.AUTO_DEPTH))
+    if unfreeze == auto_unfreeze.AUTO:
+        return replace(freeze_boundaries.find(classifier.backbone, auto.share), reason=auto.reason)
+    cut = freeze_boundaries.find(classifier.backbone, unfreeze)
+    if auto.share == auto_unfreeze.FAR and 0 < cut.share < LITTLE:
+        console.warn(
+            f"phase2.unfreeze={unfreeze} thaws {cut.share:.0%} of the computation; this task is far from what the "
+            f"network knows, so that {auto.share}, which auto would take, may reach more"
+        )
+    return cut
+
+
+def clean(source: manifest.Source) -> Callable[[np.ndarray], np.ndarray]:
+    """Pooled features of some images as they are, without augmentation: (b,) int64 → (b, channels) float32."""
+    return lambda indices: source(indices, np.zeros_like(indices))
+
+
+def unseen(inputs: Inputs, count: int, trained: keras.Model, path: Path) -> None:
+    """Write what a trained model says of the validation images: (count, classes) float32, rows that sum to 1."""
+    signature = [tf.TensorSpec((None, *trained.input_shape[1:]), tf.float32)]
+    logits = tf.function(lambda rows: trained(rows, training=False), input_signature=signature)
+    chunks = out_of_fold.trained(clean(inputs.val), count, logits, AT_ONCE)
+    out_of_fold.save(path, chunks, count, trained.output_shape[-1])
+
+
+def at_boundary(
+    frozen_part: keras.Model,
+    boundary: freeze_boundaries.Boundary,
+    classifier: model.Classifier,
+    settings: Any,
+    train: manifest.Images,
+    val: manifest.Images,
+) -> Inputs:
+    """Phase 2's inputs, cached or streaming as ``phase2.activations`` says.
+
+    With ``auto`` they are streaming if they don't fit the budget, or if one is too large for the cache.
+
+    Args:
+        frozen_part: images → activations at ``boundary``.
+        classifier: the whole. If images must pass its frozen layers, they pass once for ``compute.depths`` too.
+        settings: has the groups augment, compute and phase2.
+    """
+    frozen = _frozen(classifier, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
+    kept, reason = keep(frozen, settings, train, val)
+    if kept:
+        sets = [(train, frozen.views()), (val, 1)]
+        try:
+            if settings.compute.depths and not extraction.complete(frozen, sets):
+                own = {boundary.tensor_layer: frozen_part.output}
+                cuts = _at_cuts(classifier, settings, train, val, own)
+                spare = cuts.keys() - own.keys()
+                extraction.cached(_frozen(classifier, settings, cuts, classifier.backbone.input, spare), sets)
+            (train_reader,), (val_reader,) = extraction.cached(frozen, sets)
+            return Inputs(train_reader, val_reader, frozen.views(), "cached", reason)
+        except cache.TooLargeError:
+            if settings.phase2.activations != "auto":
+                raise
+            reason = "activations streaming: one is too large for the cache's fp16"
+    views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
+    return Inputs(streaming.source(frozen, train), streaming.source(frozen, val), views, "streaming", reason)
+
+
+def batches(
+    inputs: Inputs, train: manifest.Images, val: manifest.Images, phase: schema.Phase1 | schema.Phase2, classes: int
+) -> tuple[manifest.Batches, manifest.Batches]:
+    """What the phase's epochs are fed with: in training seeded, balanced and mixed as it says; in validation plain."""
+    alpha = phase.mixup if isinstance(phase, schema.Phase2) else 0.0
+    given = {
+        "weights": imbalance.weights(train.labels, phase.class_weight, train.weights),
+        "chances": imbalance.chances(train.labels, phase.sampler),
+    }
+    size = phase.batch_size
+    return (
+        mixing.Mixed(
+            inputs.train, train.labels, size, inputs.views, phase.seed, classes=classes, alpha=alpha, **given
+        ),
+        mixing.Mixed(inputs.val, val.labels, size, classes=classes, alpha=0),
+    )
+
+
+def _frozen(
+    classifier: model.Classifier, settings: Any, outputs: dict[str, Any], inputs: Any, spare: Collection[str] = ()
+) -> Frozen:
+    # By the size of the whole, or phase 1 and phase 2 could take different engines for the same numbers.
+    extractor = engines.settled(settings.compute.extractor, classifier.backbone.count_params())
+    compute, image = replace(settings.compute, extractor=extractor), classifier.card.image
+    frozen = keras.Model(inputs, list(outputs.values()))
+    return Frozen(frozen, list(outputs), _weights(classifier), image, settings.augment, compute, list(spare))
+
+
+def _weights(classifier: model.Classifier) -> str:
+    """What stands for the frozen layers in the cache, wherever they are cut.
+
+    A row of the table is what its weights are. A network from outside is also what its builder and its contract make
+    of them, so it is asked what it says of an image.
+    """
+    card, backbone = classifier.card, classifier.backbone
+    if card.backbone.name not in schema.FOREIGN:
+        return card.weights_sha256
+    noise = np.random.default_rng(0).uniform(0, 255, (1, *backbone.input_shape[1:])).astype(np.float32)
+    said = backbone(noise, training=False).numpy().tobytes()
+    return hashlib.sha256(card.weights_sha256.encode() + said).hexdigest()
+
+
+def keep(frozen: Frozen, settings: Any, train: manifest.Images, val: manifest.Images) -> tuple[bool, str]:
+    """Whether phase 2's activations go to the cache, and why."""
+    wanted, needed, budget = settings.phase2.activations, _gigabytes(frozen, train, val), settings.compute.cache_gb
+    if wanted != "auto":
+        return wanted == "cached", f"activations {wanted}, as phase2.activations says ({needed:.2f} GB)"
+    if needed <= budget:
+        return True, f"activations cached: {needed:.2f} GB of {budget:g} GB in compute.cache_gb"
+    return False, f"activations streaming: cached they need {needed:.2f} GB, compute.cache_gb is {budget:g}"
+
+
+def fits(frozen: Frozen, settings: Any, train: manifest.Images, val: manifest.Images) -> bool:
+    """Whether the cache's budget has room for the activations."""
+    return bool(_gigabytes(frozen, train, val) <= settings.compute.cache_gb)
+
+
+def _gigabytes(frozen: Frozen, train: manifest.Images, val: manifest.Images) -> float:
+    return frozen.cache_bytes(len(train), len(val)) / 1e9

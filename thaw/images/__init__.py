@@ -1,0 +1,1 @@
+"""The pixels of an image: decoding, preprocessing and augmentation."""

@@ -1,0 +1,230 @@
+"""Which images there are, from the manifest, and their pixels."""
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from thaw import paths, records
+from thaw.config import schema
+from thaw.images import content, preprocessing
+from thaw.runtime import threads
+from thaw.runtime.framework import keras, tf
+
+# (indices, views), both (b,) int64 → inputs of a model, (b, ...) float32
+Source = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+FEW = 16  # images, to look at before all of them pass
+
+
+@dataclass
+class Images:
+    """The images of one split, in the manifest's order."""
+
+    paths: list[str]  # of the files that are read: the user's, or the PNG that was made of what is not decoded here
+    names: list[str]  # the user's files, as in the manifest, relative to the folder of images
+    hashes: list[str]  # hex sha256 of the files that are read
+    labels: np.ndarray  # (n,) int64, indices into the class list
+    weights: np.ndarray | None = None  # (n,) float32, in the loss, as a table of images may give them; None: all one
+    units: list[str] = field(default_factory=list)  # of each image what it must stay with, by number; empty if alone
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def classes() -> list[str]:
+    """Class names; a label is an index into this list."""
+    return list(records.read_json(paths.CLASSES)["classes"])
+
+
+def read(raw: str, split: str) -> Images:
+    """The images of a split.
+
+    Args:
+        raw: the folder or table that the manifest was made from.
+        split: train, val or test.
+
+    Raises:
+        ValueError: the folder isn't there.
+    """
+    root = paths.images_root(raw)
+    if not root.is_dir():
+        raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
+    found = _splits(root, records.sha256(paths.MANIFEST), tuple(classes()))[split]
+    return Images(**{name: copy(value) for name, value in vars(found).items()})  # who changes it changes the own one
+
+
+@lru_cache(maxsize=1)
+def _splits(root: Path, _manifest: str, names: tuple[str, ...]) -> dict[str, Images]:
+    """All splits in one reading; the manifest's hash tells whether it is still the same."""
+    number = {name: index for index, name in enumerate(names)}
+    of: dict[str, list[dict[str, str]]] = {split: [] for split in paths.SPLITS}
+    for row in records.read_csv(paths.MANIFEST):
+        if row["split"]:
+            of[row["split"]].append(row)
+    found = {}
+    for split, rows in of.items():
+        weights = np.array([row["weight"] for row in rows], np.float32)
+        found[split] = Images(
+            paths=[str(paths.converted(row["sha256"]) if row["converted"] else root / row["path"]) for row in rows],
+            names=[row["path"] for row in rows],
+            hashes=[row["converted"] or row["sha256"] for row in rows],
+            labels=np.array([number[row["label"]] for row in rows], np.int64),
+            weights=None if (weights == 1).all() else weights,
+            units=[row["unit"] for row in rows],
+        )
+    return found
+
+
+def clusters(split: Images) -> list[str]:
+    """Of each image what it is one with: the cluster of those that are alike, or itself."""
+    found = {row["path"]: row["cluster"] for row in records.read_csv(paths.COPIES)} if paths.COPIES.is_file() else {}
+    return [f"cluster {found[name]}" if name in found else name for name in split.names]
+
+
+def encoded(path: tf.Tensor, sha256: tf.Tensor) -> tf.Tensor:
+    """Return the bytes of an image file, read once and checked to be those that were prepared.
+
+    Args:
+        path: () string.
+        sha256: () string, hex digest that the manifest has.
+
+    Returns:
+        () string.
+    """
+
+    def read(name: bytes, expected: bytes) -> bytes:
+        return content.prepared(os.fsdecode(name), expected.decode())
+
+    data = tf.numpy_function(read, [path, sha256], tf.string)
+    data.set_shape(())
+    return data
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise what ``encoded`` or a decoder raises within a graph as an error in one line."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        ours = re.search(r"ValueError: (.*?)\n+Traceback", error.message, re.DOTALL)
+        reason = ours[1] if ours else f"an image can't be decoded ({error.message.splitlines()[0]:.200})"
+        raise ValueError(reason) from error
+
+
+def check(split: Images) -> None:
+    """Read every image.
+
+    Raises:
+        ValueError: one is no longer what was prepared.
+    """
+    for path, sha256 in zip(split.paths, split.hashes, strict=True):
+        content.prepared(path, sha256)
+
+
+def pixels(image: schema.Image, paths: Sequence[str], hashes: Sequence[str], batch_size: int) -> Iterator[np.ndarray]:
+    """The images of ``paths`` in their order, decoded and fitted beside whatever the caller does.
+
+    Args:
+        hashes: hex sha256 of each file, as the manifest has it.
+
+    Yields:
+        (batch, size, size, 3) float32 in [0, 255]; the last batch may be smaller.
+
+    Raises:
+        ValueError: a file has gone or holds other bytes than when it was prepared.
+    """
+    load = preprocessing.load(image)
+    files = tf.data.Dataset.from_tensor_slices((list(paths), list(hashes)))
+    options = tf.data.Options()
+    options.deterministic = True
+    options.autotune.cpu_budget = threads.used()
+    decoded = files.map(lambda path, sha256: load(encoded(path, sha256)), num_parallel_calls=tf.data.AUTOTUNE)
+    batches = decoded.batch(batch_size).prefetch(2).with_options(options)
+    with told():
+        yield from batches.as_numpy_iterator()
+
+
+def few(image: schema.Image, split: Images) -> np.ndarray:
+    """The first images, (n, size, size, 3) float32 in [0, 255]."""
+    return next(pixels(image, split.paths[:FEW], split.hashes[:FEW], FEW))
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stubs
+    """What a training epoch is fed with, in a seeded order, each image once.
+
+    Where an image begins is drawn; each time that it is drawn it goes on to its next view, so that none comes again
+    before all have come.
+
+    Args:
+        source: gives the inputs of some images: (indices, views), both (b,) int64 → (b, ...) float32.
+        labels: (n,) int64.
+        views: how many views of each image there are.
+        seed: of order and draws. None: the order of the labels and view 0, as in validation.
+        weights: (n,) float32, of each image in the loss. None: all the same.
+        chances: (n,) float64, of each image at each draw. An epoch then has n draws with replacement. None: each once.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        labels: np.ndarray,
+        batch_size: int,
+        views: int = 1,
+        seed: int | None = None,
+        weights: np.ndarray | None = None,
+        chances: np.ndarray | None = None,
+    ):
+        super().__init__(workers=1)
+        self.source, self.labels, self.batch_size = source, labels, batch_size
+        self.views, self.seed, self.epoch = views, seed, 0
+        self.weights, self.chances = weights, chances
+        chance = np.random.default_rng(seed)
+        # The view of each image that comes next.
+        self.following = np.zeros(len(labels), np.int64) if seed is None else chance.integers(views, size=len(labels))
+        self._draw()
+
+    def _draw(self) -> None:
+        count = len(self.labels)
+        self.order, self.view = np.arange(count), np.zeros(count, np.int64)  # of each draw the image, and its view
+        if self.seed is not None:
+            chance = np.random.default_rng([self.seed, self.epoch])
+            self.order = (
+                chance.permutation(count)
+                if self.chances is None
+                else chance.choice(count, count, p=self.chances / self.chances.sum())
+            )
+            self.view = (self.following[self.order] + _earlier(self.order)) % self.views
+            self.following += np.bincount(self.order, minlength=count)
+
+    def __len__(self) -> int:
+        """Steps of an epoch; the last may have fewer images."""
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
+        some = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        indices = self.order[some]
+        batch = self.source(indices, self.view[some]), self.labels[indices]
+        return batch if self.weights is None else (*batch, self.weights[indices])
+
+    def on_epoch_end(self) -> None:
+        """Draw order and views anew; Keras calls it."""
+        self.epoch += 1
+        self._draw()
+
+
+def _earlier(order: np.ndarray) -> np.ndarray:
+    """How often each image was drawn before in the same epoch: (n,) int64 images → (n,) int64."""
+    together = np.argsort(order, kind="stable")
+    images = order[together]
+    earlier = np.empty_like(order)
+    earlier[together] = np.arange(len(order)) - np.searchsorted(images, images)
+    return earlier

@@ -1,0 +1,1 @@
+"""TensorFlow and Keras imported once, seeds, threads and numerical precision."""

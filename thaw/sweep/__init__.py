@@ -1,0 +1,1 @@
+"""Hyperparameter sweeps: a Hydra multirun whose trials are DVC experiments."""

@@ -1,0 +1,241 @@
+"""A sweep is a Hydra multirun, and each of its jobs is one isolated DVC experiment over the same pipeline.
+
+``python -m thaw.sweep phase2.learning_rate=1e-5,3e-5 phase2.unfreeze=20,40`` runs every combination. DVC gives a trial
+its own copy of the project and restores every stage that an earlier run has already computed. Nothing in the
+workspace changes. What trials share is computed once, before them. The same command again goes on where the sweep was
+stopped: a trial that is finished, with the same configuration, code and images, is not run again.
+"""
+
+import os
+import shlex
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from thaw import paths, records
+from thaw.config import chosen, errors, load, schema
+from thaw.sweep import job, locks, plan, report, results, shared, supervisor, trial
+from thaw.tracking import sweep_run
+
+console = Console(highlight=False, markup=False, soft_wrap=True)
+RETRY = "--retry-failed"
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# What the presets of conf/hydra need besides what every installation has.
+EXTRAS = {
+    "hydra/launcher/joblib": "hydra-joblib-launcher",
+    "hydra/launcher/ray": "hydra-ray-launcher",
+    "hydra/launcher/submitit_slurm": "hydra-submitit-launcher",
+    "hydra/launcher/submitit_local": "hydra-submitit-launcher",
+    "hydra/sweeper/optuna": "hydra-optuna-sweeper",
+    "hydra/sweeper/sampler": "hydra-optuna-sweeper",
+}
+INSTALL = "pip install --no-deps --require-hashes -r requirements/sweeps.txt"
+
+
+class Trials(Callback):
+    """What happens once before the trials and once after them. Hydra makes it, as conf/sweep.yaml says.
+
+    Args:
+        retry_failed: run trials again that have failed when the sweep ran before.
+    """
+
+    def __init__(self, retry_failed: bool) -> None:
+        self.retry_failed = retry_failed
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Refuse what cannot run before anything does."""
+        with _through_hydra():
+            begin(config, retry=self.retry_failed)
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Show all trials and what is proposed; exit code 1 if one has failed."""
+        folder = Path(config.hydra.sweep.dir)
+        with _through_hydra():
+            failed = conclude(folder)
+            propose(folder)
+            _close("FINISHED")
+        if failed:
+            sys.exit(1)
+
+
+@contextmanager
+def _through_hydra() -> Iterator[None]:
+    """End the process by what is raised: Hydra would only warn of it, and run the trials on an older plan."""
+    try:
+        yield
+    except Exception as error:
+        _close("FAILED")
+        if isinstance(error, ValueError | OSError):
+            sys.exit(f"thaw.sweep: {error}")
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def begin(composed: DictConfig, *, retry: bool) -> None:
+    """Check all trials, write the sweep's plan into its folder and say it, compute what the trials share.
+
+    Args:
+        composed: Hydra's configuration of the whole sweep; the folder is set in it.
+
+    Raises:
+        ValueError: a trial's configuration is wrong, or no trial could run; one line.
+    """
+    trial.head()
+    made, owner = plan.make(composed), supervisor.myself()
+    plan.check_images(made)
+    settings = schema.Tracking(**OmegaConf.to_container(composed.tracking, resolve=True))  # type: ignore[arg-type]
+    written = {
+        "trials": made.count,
+        "swept": made.swept,
+        "states": made.states,
+        "commit": made.commit,
+        "depths": made.depths(),
+        "upstreams": {},
+        "owner": owner,
+        "parent": "",
+        "tracking": vars(settings),
+    }
+    _claim(made.folder, written)
+    supervisor.settle(made.folder.resolve().as_posix())  # of the same sweep, if it was killed a moment ago
+    with read_write(composed.hydra), open_dict(composed.hydra):
+        composed.hydra.sweep.dir = made.folder.as_posix()
+        composed.hydra.overrides.hydra.append(f"hydra.sweep.dir={made.folder.as_posix()}")  # each job is composed anew
+    wanted = plan.missing(made, retry=retry)
+    first = plan.shared(made, wanted)
+    for line in plan.describe(made, wanted, first):
+        console.print(line)
+    written["parent"] = sweep_run.begin(settings, made.folder.name, ", ".join(made.swept))
+    records.write_json(made.folder / plan.FILE, written)
+    failed = {}
+    for each in first:
+        console.print("what trials share …")
+        failure = shared.run(made, each, owner)
+        if failure:
+            failed[each.upstream] = failure
+        console.print(f"  failed: {failure}" if failure else "  done")
+    records.write_json(made.folder / plan.FILE, written | {"upstreams": failed})
+
+
+def _claim(folder: Path, written: dict[str, Any]) -> None:
+    """Write the plan, unless another process has written it and runs the sweep.
+
+    Raises:
+        ValueError: one does.
+    """
+    path = folder / plan.FILE
+    with locks.lock(folder.name):
+        before = records.read_json(path).get("owner", "") if path.is_file() else ""
+        if before and before != written["owner"] and (number := supervisor.number(before)):
+            raise ValueError(f"this sweep runs already, process {number}; wait for it, or stop it with Ctrl-C")
+        records.write_json(path, written)
+
+
+def conclude(folder: Path) -> bool:
+    """Print the sweep's trials, the best first, and where to look further.
+
+    Returns:
+        Whether a trial failed.
+    """
+    begun, trials = records.read_json(folder / plan.FILE), results.read(folder)
+    swept = list(begun["swept"])
+    results.write(folder, swept, trials)
+    results.show(swept, trials)
+    failed = [record for record in trials if record["failure"]]
+    for record in failed:
+        console.print(f"failed: {record['shown']}: {record['failure']}")
+    console.print(f"look: `make ui` (curves, comparison), `dvc exp show --only-changed`, {folder} (logs)")
+    return bool(failed)
+
+
+def propose(folder: Path) -> None:
+    """Write the sweep's page, and say which trial it proposes; nothing where none is finished."""
+    if any(not record["failure"] for record in results.read(folder)):
+        ranked = report.write(folder)
+        console.print(f"{report.verdict(ranked)} All of it: {folder / report.FILE}")
+        console.print(f"test it and export it: thaw promote {shlex.quote(ranked.proposed.record['name'])}")
+
+
+def _own() -> list[Path]:
+    """The folder of the sweep of this process, if it has begun."""
+    found = []
+    for path in paths.SWEEPS.glob(f"*/{plan.FILE}"):
+        with suppress(ValueError):  # another's, unreadable
+            if records.read_json(path).get("owner") == supervisor.myself():
+                found.append(path.parent)
+    return found
+
+
+def _close(status: str) -> None:
+    """End the sweep's run in MLflow."""
+    for folder in _own():
+        begun = records.read_json(folder / plan.FILE)
+        files = [folder / results.FILE, folder / report.FILE] if status != "KILLED" else []
+        sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], files, status)
+
+
+def _give_up(error: Exception) -> None:
+    """End with what is there: a launcher has lost a job, or cannot go on."""
+    known = isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError | ValueError)
+    said = (errors.explain(error) if known else str(error)).strip().partition("\n")[0]
+    folders = _own()
+    if folders:
+        supervisor.interrupt(supervisor.myself())  # what the launcher has left behind
+        with suppress(ValueError, OSError):
+            for folder in folders:
+                conclude(folder)
+                propose(folder)
+        _close("FAILED")
+        said = f"{type(error).__name__}: {said}; the same command goes on with what is missing"
+    elif not known:
+        raise error
+    if os.environ.get("THAW_TRACEBACK"):
+        raise error
+    sys.exit(f"thaw.sweep: {said}")
+
+
+def _interrupt(*_: object) -> None:
+    """Stop the trials in order, before a launcher kills its workers and all they have started."""
+    for number in STOPS:
+        signal.signal(number, signal.default_int_handler)  # again means at once
+    supervisor.interrupt(supervisor.myself())
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Hand over to Hydra, and turn what it raises into one line."""
+    if not paths.CONF.is_dir():
+        sys.exit(f"thaw.sweep: expected the folder conf/ here, received {Path.cwd()}; run this in the project's root")
+    load.register()
+    # Several values stand between commas, so of these Hydra's grammar alone decides.
+    sys.argv[1:] = [word if "," in word else chosen.quoted(word) for word in sys.argv[1:]]
+    if RETRY in sys.argv:
+        sys.argv[sys.argv.index(RETRY)] = "hydra.callbacks.trials.retry_failed=true"
+    if not any(word.startswith("-") for word in sys.argv[1:]):
+        sys.argv.append("--multirun")  # where conf/ has a mistake, Hydra does not learn from it that this is a sweep
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions come through, instead of Hydra's paragraphs
+    for number in STOPS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # which nohup sets
+            signal.signal(number, _interrupt)
+    try:
+        hydra.main(version_base=None, config_path=str(paths.CONF.resolve()), config_name="sweep")(job.run)()
+    except Exception as error:
+        lacking = [package for preset, package in EXTRAS.items() if f"'{preset}" in str(error)]
+        if lacking:
+            sys.exit(f"thaw.sweep: expected the package {lacking[0]}, found none; install it with `{INSTALL}`")
+        _give_up(error)
+    except KeyboardInterrupt:
+        _close("KILLED")
+        print("thaw.sweep: interrupted; the same command goes on with what is missing", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,166 @@
+"""``thaw promote``: a sweep's trial becomes an experiment of conf/, which ``dvc repro`` reproduces to the bit.
+
+All that its result depends on is written out, so that the file stays what it is when the defaults change. Where each
+image went, ``prepare`` remembers in a file of its own, and the workspace must have the trial's. The test set is looked
+at only when the promoted experiment is run: once, for the one trial that was chosen.
+"""
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw import paths
+from thaw.config import load
+from thaw.runtime import threads
+from thaw.sweep import ranking, results, trial
+
+EXPERIMENTS = paths.CONF / "experiment"
+# Groups that no phase depends on: they are written where they differ from what conf/ chooses.
+LATER = ("evaluate", "export")
+# What an experiment depends on or leaves in git besides its own file.
+KEPT = (paths.MEMORY, paths.CHOSEN, paths.PARAMS, Path("dvc.lock"), paths.METRICS)
+
+
+def add(commands: Any) -> None:
+    """Add ``promote`` to the command ``thaw``."""
+    command = commands.add_parser("promote", help="make a sweep's trial an experiment of conf/")
+    command.add_argument("trial", metavar="TRIAL", help="its name, the eight characters at its end, or its label")
+    command.add_argument("--name", help="of the experiment (default: made of what was swept)")
+    command.set_defaults(run=_promote)
+
+
+def _promote(options: argparse.Namespace) -> None:
+    sweep, record = find(options.trial)
+    name = options.name or re.sub(r"[^\w-]+", "_", record["label"]).strip("_-")
+    there = (EXPERIMENTS / f"{name}.yaml").exists()
+    path = write(name, sweep, record)
+    print(
+        f"{path} {'was there already, the same' if there else 'written'}. Run it, look at the test once, and export:"
+    )
+    print(f"  {command(name, record)}")
+    print("Commit what it depends on and what comes of it:")
+    print(f"  git add {path.as_posix()} {' '.join(path.as_posix() for path in KEPT)}")
+
+
+def command(name: str, record: Mapping[str, Any]) -> str:
+    """What runs the experiment, with as many threads as the trial, whose record is given."""
+    wanted = record["figures"].get("threads", threads.used())
+    with_threads = "" if wanted == threads.used() else f"{threads.VARIABLE}={wanted} "
+    return f"python -m thaw.config +experiment={name} && {with_threads}dvc repro"
+
+
+def _threads(record: Mapping[str, Any]) -> str:
+    count = record["figures"].get("threads")
+    return f" ({threads.VARIABLE}={count})" if count else ""
+
+
+def find(wanted: str) -> tuple[str, dict[str, Any]]:
+    """The finished trial that is meant, in whichever sweep.
+
+    A label repeats from sweep to sweep. Only what the current commit still has an experiment of can be promoted, so of
+    several that is meant.
+
+    Returns:
+        The sweep's name and the trial's record.
+
+    Raises:
+        ValueError: none is meant, or more than one.
+    """
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for folder in sorted(paths.SWEEPS.glob("*/")):
+        for record in results.read(folder):
+            known = (record["name"], record["name"].rsplit("-", 1)[1], record["label"])
+            if not record["failure"] and wanted in known:
+                found[record["name"]] = (folder.name, record)
+    if len(found) > 1:
+        there = {name: of for name, of in found.items() if trial.files(name, [paths.PARAMS.as_posix()]) != [""]}
+        found = there or found
+    if len(found) == 1:
+        return next(iter(found.values()))
+    names = f"several: {', '.join(sorted(found))}" if found else "none; `thaw sweep-report` lists them"
+    raise ValueError(f"{wanted}: expected one finished trial of a sweep in {paths.SWEEPS}, found {names}")
+
+
+def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
+    """Write conf/experiment/<name>.yaml, and the trial's memory of where each image went if there is none here.
+
+    Args:
+        name: of the experiment: letters, digits, - and _.
+        sweep: the trial's sweep.
+        record: the trial's.
+
+    Raises:
+        ValueError: there is another experiment of this name, the images are divided in another way here, or conf/ no
+            longer composes to what the trial was.
+    """
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise ValueError(f"--name: expected letters, digits, - and _, received {name!r}")
+    wanted = [paths.PARAMS.as_posix(), paths.MEMORY.as_posix()]
+    params, memory = trial.files(record["name"], wanted, record.get("commit", ""))
+    if not (params and memory):
+        raise ValueError(f"{record['name']}: expected its experiment in git, found none; {trial.RERUN}")
+    _check_memory(str(record["name"]), memory)
+    values, default = _tracked(params), _tracked(load.compose((), ()))
+    told = {group: of for group, of in values.items() if group not in LATER or of != default[group]}
+    body = yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+    text = f"# @package _global_\n{_comment(name, sweep, record)}\n{body}"
+    path = EXPERIMENTS / f"{name}.yaml"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{path}: expected no such file yet, found another; choose a name with --name")
+    if not path.exists():
+        _write_experiment(path, text, values, str(record["name"]))
+    paths.MEMORY.parent.mkdir(parents=True, exist_ok=True)
+    paths.MEMORY.write_text(memory, encoding="utf-8", newline="\n")
+    return path
+
+
+def _check_memory(name: str, memory: str) -> None:
+    """Refuse to write over a memory that git does not have."""
+    if not paths.MEMORY.is_file():
+        return
+    here = paths.MEMORY.read_text(encoding="utf-8")
+    if here not in (memory, trial.committed(paths.MEMORY)):
+        raise ValueError(
+            f"{paths.MEMORY}: expected each image where {name} had it, or a file that git has, found another "
+            "division; commit or copy it if you need it, delete it, and promote again, which writes the trial's"
+        )
+
+
+def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_name: str) -> None:
+    """Write the file, unless the configuration that it makes is not that of the trial."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+    try:
+        same = _tracked(load.compose([f"+experiment={path.stem}"], ())) == values
+    except ValueError:
+        path.unlink()
+        raise
+    if not same:
+        path.unlink()
+        raise ValueError(f"{trial_name}: conf/ has changed since and no longer composes to it; {trial.RERUN}")
+
+
+def _tracked(params: str) -> dict[str, Any]:
+    """The groups of the text of a params.yaml that a result depends on."""
+    values: dict[str, Any] = yaml.safe_load(params)
+    project = vars(load.check(values))
+    return {key: values[key] for key in project if key not in (*load.UNTRACKED, "compiled_from")}
+
+
+def _comment(name: str, sweep: str, record: Mapping[str, Any]) -> str:
+    figures, ranked = record["figures"], ranking.ranked(dict(record))
+    interval = f"{ranked.low:.1%} to {ranked.high:.1%}, {ranked.images} images"
+    return "\n".join(
+        (
+            f"# Promoted from the sweep {sweep}: {record['label']}",
+            f"#   python -m thaw.config +experiment={name} && dvc repro",
+            f"# Expect: validation accuracy {figures['val_accuracy']:.1%} ({interval}),",
+            f"# loss {figures['val_loss']:.6f}, best epoch {figures['best_epoch']}:",
+            f"# to the bit, with the same code, images, kind of processor and number of threads{_threads(record)}.",
+            "# It was chosen by these figures, so they look better than they are. What it is worth says the test.",
+        )
+    )

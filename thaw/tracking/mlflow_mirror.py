@@ -1,0 +1,290 @@
+"""The mirror in MLflow: one run per run of the pipeline. The only module that imports mlflow.
+
+Files are the truth. Each stage copies to MLflow every record on disk that belongs to the run, not only its own. So a
+stage that DVC restored has its figures there too, and what a dead server missed is made good by the next stage.
+"""
+
+import logging
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from thaw import paths, records
+from thaw.config import schema
+from thaw.runtime import imports
+from thaw.tracking import run as pipeline_run
+from thaw.tracking import store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DATA = "thaw.data_sha256"
+FAILURE = "thaw.failure"
+MIRRORED = "thaw.mirrored."
+# These stages make the data, and the data is part of what identifies a run: theirs is opened when they end.
+BEFORE_DATA = ("sample", "prepare")
+PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH, TAG_LENGTH = 100, 1000, 6000, 5000  # limits that MLflow sets
+# Without it the pages open in the view for language models, which hides curves and parameters.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+# MLflow's comparison of runs opens on the metric that was logged first.
+FIRST = "/val_accuracy"
+# MLflow's own values let a stage hang for ten minutes on a dead server.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+@dataclass
+class Run:
+    """The run in MLflow as one stage sees it. Without tracking, or without a server, it does nothing."""
+
+    stage: str
+    settings: schema.Tracking
+    params: Mapping[str, Any]
+    client: "MlflowClient | None" = None  # None: not opened yet, or MLflow has failed
+    id: str = ""
+    warned: bool = False
+    before: Mapping[str, float] = field(default_factory=dict)  # names that had values when the run was opened
+    points: dict[str, dict[int, float]] = field(default_factory=dict)  # by name and step: what MLflow already has
+
+    def epoch(self, phase: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Log an epoch while training goes on.
+
+        Args:
+            phase: phase1 or phase2.
+            epoch: From 1, within the phase.
+            values: By name, as in the columns of the phase's history.
+        """
+        if self.client is None:
+            return
+        step = pipeline_run.first_step(phase) + epoch
+        rows = [(f"{phase}/{name}", step, float(value)) for name, value in values.items() if name != "epoch"]
+        first = [row for row in rows if row[0].endswith(FIRST)]
+        attempt(self, lambda: _log_points(self, first))
+        attempt(self, lambda: _log_points(self, rows))
+
+    def note(self, name: str, text: str) -> None:
+        """Mark the run with how the work was done, which no file says since it changes nothing in them."""
+
+        def mark() -> None:
+            _open(self).set_tag(self.id, f"thaw.{name}", text[:TAG_LENGTH])
+
+        if self.client is not None:
+            attempt(self, mark)
+
+
+@contextmanager
+def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> Iterator[Run]:
+    """Mirror a stage of the pipeline: what came before it when it begins, what is true on disk when it ends.
+
+    The run is RUNNING inside, FINISHED after, FAILED (KILLED after Ctrl-C) with the reason as the tag ``thaw.failure``
+    if the stage raises; the exception goes on to the caller. Trouble with MLflow never stops the stage: it is said
+    once on stderr.
+
+    Args:
+        name: The stage's name in dvc.yaml.
+        settings: Whether and where to mirror.
+        params: The whole of params.yaml.
+
+    Raises:
+        ValueError: The stage is unknown.
+    """
+    if name not in pipeline_run.STAGES:
+        raise ValueError(f"tracking: expected one of the stages {', '.join(pipeline_run.STAGES)}, received {name!r}")
+    run = Run(name, settings, params)
+    if name not in BEFORE_DATA:
+        attempt(run, lambda: _begin(run))
+    try:
+        yield run
+    except BaseException as error:
+        reason = error
+        attempt(run, lambda: _fail(run, reason))
+        raise
+    if name in BEFORE_DATA and pipeline_run.of_sweep():
+        return  # a later stage of the trial copies its record too; this one need not wait for MLflow's import
+    attempt(run, lambda: _finish(run))
+
+
+def tracking_uri(settings: schema.Tracking) -> str:
+    """MLFLOW_TRACKING_URI, or else the settings', or else mlflow.db in the main repository.
+
+    A relative SQLite path is taken from there too: the folder of an isolated experiment is deleted after it.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.uri or "sqlite:///mlflow.db"
+    if not uri.startswith("sqlite:///"):
+        return uri
+    return f"sqlite:///{(paths.main_root() / uri.removeprefix('sqlite:///')).as_posix()}"
+
+
+def attempt(run: Run, action: Callable[[], None]) -> None:
+    """Do it if tracking is on. Whatever goes wrong in a mirror must not cost the hours of training it shows."""
+    if not run.settings.enabled:
+        return
+    try:
+        action()
+    except Exception as error:  # also those of an artifact store's client, which nothing here can name
+        run.client = None
+        if not run.warned:
+            text = f"MLflow at {tracking_uri(run.settings)} failed: {type(error).__name__}: {error}".splitlines()[0]
+            text = re.sub(r"//[^/@\s]*@", "//", text)  # a password
+            print(
+                f"WARNING: {text}\n"
+                f"WARNING: {run.stage} goes on without tracking. Its files are complete; what MLflow lacks is "
+                "logged when this stage ends or by the next stage, once MLflow answers.",
+                file=sys.stderr,
+                flush=True,
+            )
+        run.warned = True
+
+
+def _open(run: Run) -> "MlflowClient":
+    """Connect, then continue this pipeline's run or begin it."""
+    if run.client is not None:
+        return run.client
+    client, experiment = connect(run.settings)
+    key, since = pipeline_run.identity(run.params)
+    found = client.search_runs(
+        [experiment],
+        filter_string=f"tags.`thaw.pipeline` = '{key}' AND attributes.start_time >= {int(since * 1000)}",
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    if found:
+        run.id = found[0].info.run_id
+        client.update_run(run.id, status="RUNNING")
+    else:
+        _close_killed(client, experiment)
+        name = pipeline_run.title(run.params)
+        run.id = client.create_run(experiment, tags=pipeline_run.tags(key), run_name=name).info.run_id
+        if paths.PARAMS.exists():
+            client.log_artifact(run.id, str(paths.PARAMS))
+    data = client.get_run(run.id).data
+    _log_params(client, run, data.params)
+    if paths.MANIFEST.exists():
+        client.set_tag(run.id, DATA, records.sha256(paths.MANIFEST))
+    run.before, run.points, run.client = data.metrics, {}, client
+    return client
+
+
+def _close_killed(client: "MlflowClient", experiment: str) -> None:
+    """End this project's runs whose process could not: ``kill -9`` leaves them RUNNING."""
+    own = f"attributes.status = 'RUNNING' AND tags.`{pipeline_run.PROJECT}` = '{pipeline_run.project()}'"
+    for each in client.search_runs([experiment], filter_string=own):
+        if pipeline_run.ended(each.data.tags["thaw.pipeline"], each.info.start_time / 1000):
+            client.set_tag(each.info.run_id, FAILURE, "its process ended without a word")
+            client.set_terminated(each.info.run_id, "KILLED")
+
+
+def connect(settings: schema.Tracking) -> tuple["MlflowClient", str]:
+    """A client, and the id of the settings' experiment."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    with imports.without():
+        from mlflow import MlflowClient  # noqa: PLC0415  seconds, which a stage without tracking need not wait
+
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    uri = tracking_uri(settings)
+    with store.opened_alone(uri, lambda new: MlflowClient(new, registry_uri=new).search_experiments()):
+        client = MlflowClient(uri, registry_uri=uri)
+        return client, _experiment(client, uri, settings.experiment)
+
+
+def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
+    """The experiment's id; it is created if missing."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # Without a server MLflow would put artifacts where the stage runs, which may be a copy that is deleted.
+        location = None if uri.startswith(store.REMOTE) else (paths.main_root() / "mlruns").as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location, tags=KIND))
+        except MlflowException:
+            experiment = client.get_experiment_by_name(name)  # another client of the server was faster
+            if experiment is None:
+                raise
+    return str(experiment.experiment_id)
+
+
+def _log_params(client: "MlflowClient", run: Run, there: Mapping[str, str]) -> None:
+    """Log the parameters that are not there yet; MLflow never changes one."""
+    from mlflow.entities import Param  # noqa: PLC0415
+
+    new = [
+        Param(key, str(value)[:PARAM_LENGTH])
+        for key, value in pipeline_run.leaves(run.params, ".")
+        if key not in there
+    ]
+    for start in range(0, len(new), PARAMS_A_BATCH):
+        client.log_batch(run.id, params=new[start : start + PARAMS_A_BATCH])
+
+
+def _log_points(run: Run, rows: Iterable[tuple[str, int, float]]) -> None:
+    """Log name, step and value of what MLflow does not have yet, so that a curve is never drawn twice."""
+    from mlflow.entities import Metric  # noqa: PLC0415
+
+    client = _open(run)
+    new = []
+    for name, step, value in rows:
+        if name not in run.points:
+            past = client.get_metric_history(run.id, name) if name in run.before else []
+            run.points[name] = {point.step: point.value for point in past}
+        known = run.points[name].get(step)
+        if known is None or not (known == value or (math.isnan(known) and math.isnan(value))):
+            new.append(Metric(name, value, int(time.time() * 1000), step))
+    for start in range(0, len(new), METRICS_A_BATCH):
+        batch = new[start : start + METRICS_A_BATCH]
+        client.log_batch(run.id, metrics=batch)
+        for point in batch:
+            run.points[point.key][point.step] = point.value
+
+
+def _begin(run: Run) -> None:
+    """Show what came before; of a trial of a sweep when the stage ends, since all its trials have that in common."""
+    if pipeline_run.of_sweep():
+        _open(run)
+    else:
+        _mirror(run, finished=False)
+
+
+def _mirror(run: Run, *, finished: bool) -> None:
+    """Log each valid record once: its figures, its curves, its files."""
+    client = _open(run)
+    tags = client.get_run(run.id).data.tags
+    for name in pipeline_run.valid(run.stage, run.params, finished=finished):
+        digest = records.sha256(paths.metrics(name))
+        if tags.get(MIRRORED + name) == digest:
+            continue
+        _log_points(run, [(key, 0, value) for key, value in pipeline_run.figures(name).items()])
+        _log_points(run, pipeline_run.curves(name))
+        for path, folder in pipeline_run.files(name):
+            client.log_artifact(run.id, str(path), folder)
+        client.set_tag(run.id, MIRRORED + name, digest)  # last: what was cut short is logged again
+
+
+def _finish(run: Run) -> None:
+    _mirror(run, finished=True)
+    client = _open(run)
+    if FAILURE in client.get_run(run.id).data.tags:
+        client.delete_tag(run.id, FAILURE)
+    client.set_terminated(run.id, "FINISHED")
+
+
+def _fail(run: Run, error: BaseException) -> None:
+    client = _open(run)
+    client.set_tag(run.id, FAILURE, f"{type(error).__name__}: {error}"[:TAG_LENGTH])
+    client.set_terminated(run.id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    _mirror(run, finished=False)  # what a trial has not shown when it began; last, since it may be what fails

@@ -1,0 +1,55 @@
+"""A sweep in MLflow: one run, under which those of its trials hang. ``thaw.tracking.mlflow_mirror`` does the
+talking."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from thaw.config import schema
+from thaw.tracking import mlflow_mirror
+from thaw.tracking import run as pipeline_run
+
+KIND = "thaw.kind"  # the tag that tells the run of a sweep from those of its trials
+
+
+def begin(settings: schema.Tracking, name: str, swept: str) -> str:
+    """The run that those of a sweep's trials hang under: begun, or gone on with where the sweep ran before.
+
+    It is made before trials run at once, and so are the database and the experiment.
+
+    Returns:
+        Its id; empty without tracking, or where MLflow fails, which is said and stops nothing.
+    """
+    run = mlflow_mirror.Run("sweep", settings, {})
+
+    def open_parent() -> None:
+        client, experiment = mlflow_mirror.connect(settings)
+        own = f"tags.`{pipeline_run.SWEEP}` = '{name}' AND tags.`{KIND}` = 'sweep'"
+        found = client.search_runs([experiment], filter_string=own, max_results=1)
+        if found:
+            run.id = found[0].info.run_id
+            client.update_run(run.id, status="RUNNING")
+        else:
+            tags = {pipeline_run.SWEEP: name, KIND: "sweep", "thaw.swept": swept}
+            run.id = client.create_run(experiment, tags=tags, run_name=f"sweep {name}").info.run_id
+
+    mlflow_mirror.attempt(run, open_parent)
+    return run.id
+
+
+def end(settings: schema.Tracking, parent: str, files: Iterable[Path], status: str = "FINISHED") -> None:
+    """Copy a sweep's files to its run, and end that.
+
+    Args:
+        parent: as ``begin`` gave it; empty: there is nothing to do.
+        status: MLflow's word for how it ended.
+    """
+
+    def close() -> None:
+        client, _ = mlflow_mirror.connect(settings)
+        for path in files:
+            if path.is_file():
+                client.log_artifact(parent, str(path))
+        client.set_terminated(parent, status)
+
+    if parent:
+        mlflow_mirror.attempt(mlflow_mirror.Run("sweep", settings, {}), close)

@@ -1,0 +1,1 @@
+"""Training: the loop, the optimizer with its learning rates, and the batches."""

@@ -1,0 +1,49 @@
+"""MixUp: batches of images that are each a little of another one, and of its label.
+
+Zhang et al. (2018), arXiv:1710.09412. It is done to what the trained layers are fed with, so nothing passes the frozen
+layers for it. Keras's layer of this name draws from a generator that moves on, and takes longer for a batch than
+reading it does; here a batch depends on seed, epoch and step alone.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from thaw.images.manifest import Batches
+
+
+class Mixed(Batches):
+    """``Batches`` with one-hot labels, mixed within each batch.
+
+    An image keeps a share of itself, drawn for each from Beta(alpha, alpha), and takes the rest from another image of
+    its batch, in inputs, weights and labels alike. Each label counts by the weight of the image that it came with: of
+    shares a and b, weights v and w and labels y and z, the mixed image weighs av + bw, and its label is
+    (avy + bwz) / (av + bw). So class weights keep their effect, and what weighs nothing teaches nothing.
+
+    Args:
+        classes: how many there are.
+        alpha: near 0 most images stay as they are; at 1 every share is as likely. 0: none is mixed.
+        batches: as for ``Batches``.
+    """
+
+    def __init__(self, *batches: Any, classes: int, alpha: float, **more: Any):
+        super().__init__(*batches, **more)
+        self.classes, self.alpha = classes, alpha
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
+        inputs, labels, *weights = super().__getitem__(number)
+        targets = np.zeros((len(labels), self.classes), np.float32)
+        targets[np.arange(len(labels)), labels] = 1
+        if self.alpha and self.seed is not None:
+            chance = np.random.default_rng([self.seed, self.epoch, number])
+            others = chance.permutation(len(labels))
+            share = chance.beta(self.alpha, self.alpha, len(labels)).astype(np.float32)
+            wide = share.reshape(-1, *[1] * (inputs.ndim - 1))
+            inputs = wide * inputs + (1 - wide) * inputs[others]
+            if weights:
+                own, taken = share * weights[0], (1 - share) * weights[0][others]
+                weights = [own + taken]
+                # Where both weigh nothing any label will do.
+                share = np.divide(own, own + taken, out=share, where=own + taken > 0)
+            targets = share[:, None] * targets + (1 - share[:, None]) * targets[others]
+        return inputs, targets, *weights
