@@ -58,7 +58,10 @@ def test_nothing_of_a_name_moves_the_cursor_or_ends_a_line() -> None:
 
 @pytest.mark.parametrize("what", ["progress.result('prepare', name)", "progress.warn(name)", "print(name)"])
 def test_an_encoding_that_lacks_a_letter_ends_no_command(what: str) -> None:
-    code = f"from thaw.config import load as config; from thaw import console as progress; name = 'é → 写'; config.run(lambda: {what}, 'test')"
+    code = (
+        "from thaw.config import load as config; from thaw import console as progress; name = 'é → 写'; "
+        f"config.run(lambda: {what}, 'test')"
+    )
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -66,6 +69,7 @@ def test_an_encoding_that_lacks_a_letter_ends_no_command(what: str) -> None:
 
 
 def test_a_mistake_that_quotes_a_name_shows_it_as_text() -> None:
-    code = "from thaw.config import load as config\ndef main(): raise ValueError('a\\x1b[2J\\r\\nb: wrong')\nconfig.run(main, 'test')"
+    mistake = "def main(): raise ValueError('a\\x1b[2J\\r\\nb: wrong')"
+    code = f"from thaw.config import load as config\n{mistake}\nconfig.run(main, 'test')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (1, rb"test: a\x1b[2J b: wrong" + b"\n")

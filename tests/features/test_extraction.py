@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from thaw import records
 from thaw.config import schema
 from thaw.features import cache, engines, extraction
 from thaw.images import augment, manifest, preprocessing
+from thaw.runtime import code_version
 from thaw.runtime.framework import keras, tf
 
 SIZE = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -262,10 +264,13 @@ def test_code_that_changes_the_numbers_makes_old_entries_unknown(
 ) -> None:
     split = some_images(tmp_path / "raw", 2)
     extraction.cached(frozen(tmp_path, "pool"), [(split, 1)])
-    usual = extraction._source
-    assert usual(name) == Path(thaw.__file__).with_name(f"{name}.py").read_bytes()
-    monkeypatch.setattr(extraction, "_source", lambda each: usual(each) + (b"#" if each == name else b""))
+    library = tmp_path / "thaw"
+    shutil.copytree(code_version.LIBRARY, library, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_version, "LIBRARY", library)
     passes.clear()
+    extraction.cached(frozen(tmp_path, "pool"), [(split, 1)])
+    assert sum(passes) == 0
+    (library / name / "__init__.py").write_text("CHANGED = 1\n")
     extraction.cached(frozen(tmp_path, "pool"), [(split, 1)])
     assert sum(passes) == 2
 

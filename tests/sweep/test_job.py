@@ -136,7 +136,7 @@ def test_code_that_changes_while_a_trial_runs_fails_it_and_the_next_and_leaves_n
         ran.append(name)
         leave_experiment(name, OVERRIDES, FIGURES, 30)
         with Path("thaw/classifier/head.py").open("a") as file:
-            file.write("# changed\n")
+            file.write("CHANGED = 1\n")
         return ""
 
     monkeypatch.setattr(trial, "run", run)

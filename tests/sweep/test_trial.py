@@ -66,7 +66,7 @@ def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(
     values["phase1"]["seed"] += 1
     seen.add(name())
     with Path("thaw/classifier/head.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = 1\n")
     seen.add(name())
     next(Path("data/raw").rglob("*.png")).write_bytes(b"")
     seen.add(name())
@@ -182,7 +182,7 @@ def test_what_dvc_takes_away_and_back_is_no_change(values: dict[str, Any]) -> No
     # As for an experiment, of a workspace that is not committed.
     git("add", ".")
     with Path("thaw/classifier/head.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = 1\n")
     state = trial.fingerprint(values)
     git("stash", "push", "--quiet")
     back = threading.Timer(1, git, ("stash", "pop", "--quiet", "--index"))
@@ -203,7 +203,7 @@ def test_a_change_is_one_that_lasts(values: dict[str, Any], monkeypatch: pytest.
 def test_a_change_of_code_that_no_trial_runs_leaves_its_name(values: dict[str, Any]) -> None:
     before = trial.trial_name(["a=1"], values)
     with Path("thaw/sweep/multirun.py").open("a") as file:
-        file.write("# changed\n")
+        file.write("CHANGED = 1\n")
     assert trial.trial_name(["a=1"], values) == before
 
 

@@ -23,7 +23,7 @@ from thaw.data import folders, issues, near_duplicates, validation_cache
 from thaw.data.issues import Finding, Unusable
 from thaw.data.table import Entry
 from thaw.images import bit_depth, content, decoding, integrity
-from thaw.runtime import threads
+from thaw.runtime import code_version, threads
 
 COLUMNS = ("path", "kind", "action", "reason", "remedy")
 LISTED = 100  # findings of a kind that the figures list; a folder may hold nothing but palettes
@@ -162,8 +162,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
 def version(stretch: bool) -> str:
     """Changes whenever a file might be judged otherwise: with the code that judges and the decoders it calls."""
     total = hashlib.sha256(f"{PIL.__version__} {stretch}".encode())
-    for module in (decoding, bit_depth, integrity, issues, near_duplicates):
-        total.update(Path(str(module.__file__)).read_bytes())
+    total.update(code_version.of("data", "images").encode())
     for name in ("libjpeg_turbo", "libtiff", "webp", "zlib"):
         total.update(f"{name} {features.version(name)}".encode())
     return total.hexdigest()[:16]

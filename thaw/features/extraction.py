@@ -6,7 +6,6 @@ view's number, engine and versions. Which images there are is not in the name: i
 only themselves, and a view more costs only that view.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,30 +23,13 @@ from thaw import console, timings
 from thaw.config import schema
 from thaw.features import cache, engines
 from thaw.images import augment, manifest
+from thaw.runtime import code_version
 from thaw.runtime.framework import keras
 
 Item = TypeVar("Item")
 
-# The modules whose code makes the numbers, wherever it is called from.
-CODE = (
-    "activations",
-    "applications",
-    "augment",
-    "backbone",
-    "boundaries",
-    "cache",
-    "efficientnet_lite",
-    "extraction",
-    "foreign",
-    "framework",
-    "head",
-    "images",
-    "pixels",
-    "preprocessing",
-    "saved_model",
-    "torch_checkpoint",
-    "wiring",
-)
+# The packages whose code makes the numbers, wherever it is called from. Pooling is a part of the head.
+CODE = ("classifier", "features", "images", "networks", "runtime")
 WAIT = 2.0  # seconds for another process before a person is told of it
 
 
@@ -152,17 +134,13 @@ def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
         "gpu": engines.on_gpu(),
         "kernels": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
         "versions": [version(package) for package in ("tensorflow", "keras", "onnxruntime", "tf2onnx")],
-        "code": [hashlib.sha256(_source(name)).hexdigest() for name in CODE],
+        "code": code_version.of(*CODE),
     }
     drawn = {key: value for key, value in asdict(frozen.augment).items() if key != "views"}
     return cache.name(**family), [
         [cache.name(**family, cut=cut, view=view, augment=drawn if view else None) for cut in frozen.cuts]
         for view in range(views)
     ]
-
-
-def _source(name: str) -> bytes:
-    return Path(__file__).with_name(f"{name}.py").read_bytes()
 
 
 def _fill(

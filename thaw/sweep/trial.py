@@ -23,6 +23,7 @@ import yaml
 from thaw import paths, records
 from thaw.config import load, schema
 from thaw.networks import environment
+from thaw.runtime import code_version
 from thaw.sweep import reasons, supervisor
 
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
@@ -78,9 +79,10 @@ def fingerprint(values: Mapping[str, Any]) -> str:
     total.update(json.dumps(around, sort_keys=True).encode())
     # A trial starts with the memory of the workspace, and puts images where that has them.
     total.update(paths.MEMORY.read_bytes() if paths.MEMORY.is_file() else b"")
-    code = {name for stage in (*SHARED, TARGET) for name in stages()[stage]["deps"] if name.endswith(".py")}
-    for path in sorted([Path("dvc.yaml"), *map(Path, code)]):
-        total.update(path.as_posix().encode() + path.read_bytes())
+    pipeline = {stage: stages()[stage] for stage in (*SHARED, TARGET)}
+    code = {name for stage in pipeline.values() for name in stage["deps"] if name.startswith(("stages/", "thaw/"))}
+    total.update(json.dumps(pipeline).encode())
+    total.update(code_version.of_files(Path(), map(Path, code)).encode())
     # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes. For an
     # experiment DVC takes what git has and is not committed away and back, which changes times.
     kept = {Path(name).absolute() for name in _git("ls-files", "-z", "--", str(raw)).split("\0") if name}
