@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.data import issues
-from thaw.images import bit_depth, decoding, preprocessing
+from thaw.images import bit_depth, decoding, integrity, preprocessing
 from thaw.runtime.framework import tf
 
 HEIGHT, WIDTH = 12, 18
@@ -125,9 +124,9 @@ def test_alpha_has_a_range_of_its_own() -> None:
 
 def test_16_bits_in_a_form_that_cannot_be_stretched_are_refused_and_not_guessed() -> None:
     for used in (12, 16):  # of these Pillow makes noise
-        with pytest.raises(issues.Unusable, match="in planes"):
+        with pytest.raises(integrity.Unusable, match="in planes"):
             decoding.inspect(tiff(values(used, 3), planes=True))
-    with pytest.raises(issues.Unusable, match="a transparent colour"):
+    with pytest.raises(integrity.Unusable, match="a transparent colour"):
         decoding.inspect(png(values(12, 3), (b"tRNS", bytes(6))))
 
 

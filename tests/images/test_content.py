@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from thaw.data.issues import Unusable
 from thaw.images import content
+from thaw.images.integrity import Unusable
 
 
 def test_bytes_come_back_and_what_holds_none_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from thaw.data import issues
-from thaw.images import decoding, preprocessing
+from thaw.images import decoding, integrity, preprocessing
 from thaw.runtime.framework import tf
 
 WIDTH, HEIGHT = 37, 22
@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
 
 
 def refusal(data: bytes, **limits: Any) -> tuple[str, str]:
-    with pytest.raises(issues.Unusable) as refused:
+    with pytest.raises(integrity.Unusable) as refused:
         decoding.inspect(data, **limits)
     assert refused.value.kind in issues.REMEDIES
     return refused.value.kind, refused.value.reason
@@ -208,7 +208,7 @@ def test_what_nothing_can_be_learnt_from_is_refused_with_kind_and_reason(name: s
     data, kind, reason = REFUSED[name]
     found_kind, found_reason = refusal(data)
     assert (found_kind, found_reason.startswith(reason) or reason in found_reason) == (kind, True), found_reason
-    with pytest.raises(issues.Unusable):
+    with pytest.raises(integrity.Unusable):
         decoding.servable(data)
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.data import issues
 from thaw.images import integrity
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 18, 3), dtype=np.uint8))
@@ -24,7 +23,7 @@ def test_no_beginning_of_a_file_is_taken_for_the_whole(kind: str) -> None:
     integrity.check(kind, data)
     end = len(data) - (1 if kind == "GIF" else 0)  # the GIF's own end mark comes after the frame that counts
     for length in range(30, end):
-        with pytest.raises((issues.Unusable, IndexError, struct.error)):
+        with pytest.raises((integrity.Unusable, IndexError, struct.error)):
             integrity.check(kind, data[:length])
 
 
@@ -36,14 +35,14 @@ def test_what_follows_the_picture_does_no_harm(kind: str) -> None:
 def test_a_thumbnail_inside_does_not_hide_that_the_picture_ends_early() -> None:
     data = encoded("JPEG", exif=b"Exif\0\0" + encoded("JPEG"))
     integrity.check("JPEG", data)
-    with pytest.raises(issues.Unusable, match="the JPEG ends early"):
+    with pytest.raises(integrity.Unusable, match="the JPEG ends early"):
         integrity.check("JPEG", data[:-4] + bytes(40))
 
 
 def test_every_turned_bit_of_a_png_is_found() -> None:
     data = encoded("PNG")
     for place in range(12, len(data)):
-        with pytest.raises(issues.Unusable):
+        with pytest.raises(integrity.Unusable):
             integrity.check("PNG", data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
 
 

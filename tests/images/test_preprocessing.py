@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from thaw.config import schema
-from thaw.data.issues import Unusable
 from thaw.images import decoding, integrity, preprocessing
+from thaw.images.integrity import Unusable
 from thaw.runtime.framework import tf
 
 RANDOM = np.random.default_rng(0)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from thaw import console, paths
 from thaw.data import table
-from thaw.data.issues import Finding, Unusable
+from thaw.data.issues import Finding
 from thaw.data.table import Entry
 from thaw.images.content import unreadable
+from thaw.images.integrity import Unusable
 
 LAYOUT = "expected one folder per class, or train/, val/ and test/ of such folders, or a .csv or .parquet file"
 OTHER_SPLIT_NAMES = {"valid", "validation", "dev", "eval", "testing", "training"}

@@ -42,11 +42,3 @@ class Finding:
     def remedy(self) -> str:
         """What a person can do about it."""
         return REMEDIES[self.kind]
-
-
-class Unusable(Exception):  # noqa: N818 -- not an error of the program
-    """Carries the kind and the reason of a file that nothing can be learnt from."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(kind, reason)
-        self.kind, self.reason = kind, reason

@@ -20,9 +20,10 @@ from PIL import Image, features
 from thaw import console, paths, records
 from thaw.config import policy, schema
 from thaw.data import folders, issues, near_duplicates, validation_cache
-from thaw.data.issues import Finding, Unusable
+from thaw.data.issues import Finding
 from thaw.data.table import Entry
-from thaw.images import bit_depth, content, decoding, integrity
+from thaw.images import bit_depth, content, decoding
+from thaw.images.integrity import Unusable
 from thaw.runtime import code_version, threads
 
 COLUMNS = ("path", "kind", "action", "reason", "remedy")

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from thaw import paths, records
-from thaw.data.issues import Unusable
 from thaw.evaluation import report
 from thaw.images import content, decoding
+from thaw.images.integrity import Unusable
 
 SIDE = 88  # pixels, height of a thumbnail
 QUALITY = 70  # of the JPEGs: a page of a thousand thumbnails has about 3 MB

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from thaw.data.issues import Unusable
+from thaw.images.integrity import Unusable
 
 GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes that hold all 16 bits
 COLOUR = ("RGB", "RGBA")  # modes in which it keeps the upper 8; RGBA also of grey with alpha

@@ -4,7 +4,7 @@ import hashlib
 import stat
 from pathlib import Path
 
-from thaw.data.issues import Unusable
+from thaw.images.integrity import Unusable
 
 # A file is held in memory while it is judged; nothing that large is a photograph.
 MAX_BYTES = 512 * 2**20

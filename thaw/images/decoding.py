@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from thaw.data.issues import Unusable
 from thaw.images import bit_depth, integrity
+from thaw.images.integrity import Unusable
 
 # By Pillow's names; MPO is a JPEG with more pictures behind the first.
 KINDS = {name: name for name in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")} | {"MPO": "JPEG"}

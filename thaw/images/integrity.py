@@ -3,11 +3,17 @@
 import struct
 import zlib
 
-from thaw.data.issues import Unusable
-
 RARE_JPEG = {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}  # marks of frames; C0 to C2 are common
 SEARCHED_BYTES = 1 << 17  # of a JPEG, in which thaw.images.preprocessing looks for EXIF
 BITFIELDS = struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)  # the one order of colours that TensorFlow knows
+
+
+class Unusable(Exception):  # noqa: N818 -- not an error of the program
+    """Carries the kind and the reason of a file that nothing can be learnt from."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind, self.reason = kind, reason
 
 
 def check(kind: str, data: bytes) -> None:

@@ -17,7 +17,7 @@ def decode(data: bytes) -> np.ndarray:
     """All pixels of a file, upright: (height, width, 3) uint8 RGB.
 
     Raises:
-        thaw.data.issues.Unusable: it is no image, or a broken one.
+        thaw.images.integrity.Unusable: it is no image, or a broken one.
     """
     return np.asarray(decoding.inspect(data)[1])
 

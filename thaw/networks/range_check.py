@@ -19,7 +19,6 @@ import numpy as np
 
 from thaw import console
 from thaw.catalog.pixel_ranges import CORNERS, DEVIATION, MEAN, RANGES, Range
-from thaw.classifier import batch_norm
 from thaw.networks import graph
 from thaw.runtime.framework import keras
 
@@ -159,7 +158,7 @@ def _beginning(backbone: keras.Model) -> tuple[keras.layers.Layer, keras.Model, 
     """The first BatchNorm, the network up to what enters it, and the configured range; or why there is none."""
     norm = next((layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)), None)
     if norm is None:
-        inside = bool(batch_norm.norms(backbone))
+        inside = any(isinstance(each, keras.layers.BatchNormalization) for each in backbone._flatten_layers())
         return f"the network has no BatchNorm that keeps a record{' but inside of other layers' if inside else ''}"
     means, variances = norm.moving_mean.numpy(), norm.moving_variance.numpy()
     if not means.any() and (variances == 1).all():

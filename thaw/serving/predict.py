@@ -15,8 +15,8 @@ import numpy as np
 
 from thaw import paths, pipes
 from thaw.data import folders
-from thaw.data.issues import Unusable
 from thaw.images import content, decoding
+from thaw.images.integrity import Unusable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 BATCH = 32  # files read and answered at once
