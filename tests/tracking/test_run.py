@@ -122,6 +122,24 @@ def test_a_later_record_must_agree_with_the_code_and_parameters_that_dvc_locked(
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_later_record_must_agree_with_the_packages_that_dvc_locked() -> None:
+    write(Path("thaw/images/decoding.py"), "A = 1\n")
+    write(Path("thaw/images/__init__.py"), "")
+    lock = """\
+        stages:
+          phase2_finetune:
+            deps:
+            - {path: thaw/images, hash: md5, md5: 021374a09ce9c6ca3774f595a4265858.dir}
+        """
+    write(run.LOCK, textwrap.dedent(lock))
+    assert "phase2_finetune" in valid("phase1_head", params=PARAMS)
+    write(Path("thaw/images/__pycache__/decoding.pyc"), "what Python leaves")
+    assert "phase2_finetune" in valid("phase1_head", params=PARAMS)
+    write(Path("thaw/images/decoding.py"), "A = 2\n")
+    assert "phase2_finetune" not in valid("phase1_head", params=PARAMS)
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_parameter_that_no_longer_exists_differs_from_the_locked_one() -> None:
     lock = "stages: {phase2_finetune: {params: {params.yaml: {phase2.unfreeze: '40'}}}}"
     write(run.LOCK, lock)

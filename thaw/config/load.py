@@ -33,18 +33,6 @@ UNTRACKED = {
     "phase2_finetune.data": "where the images lie; what they are is in the manifest, by content hash",
 }
 
-# Modules that only look on, so that a change in them makes no stage run again.
-OBSERVERS = {
-    "tracking": "copies files to MLflow",
-    "tracking_store": "makes MLflow's database",
-    "pipeline_run": "finds the files that tracking copies",
-    "progress": "what a person sees while a stage runs",
-    "pipes": "what a person's terminal can show of it",
-    "mistakes": "refuses a wrong configuration, in words; to a right one it does nothing",
-    "chosen": "remembers what was chosen on the command line; what comes of it is in params.yaml",
-    "ledger": "remembers what took how long, for the plans of sweeps",
-}
-
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
 ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
 

@@ -41,6 +41,7 @@ LOCK = Path("dvc.lock")
 # What a sweep tells the stages of a trial, as JSON: label, sweep, parent (a run in MLflow, or empty) and swept.
 TRIAL = "THAW_TRIAL"
 SWEEP = "thaw.sweep"  # the tag with the sweep's name, on its parent run and on those of its trials
+CODE = "thaw"  # the folder whose folders are dependencies of code
 PROJECT = "thaw.project"  # the tag that tells the runs of a project from those of others on the same server
 CLOCK_SLACK = 2.0  # seconds: the kernel states a process's start to within about one second
 # What a run of the pipeline rewrites itself, so a change there does not make the commit a wrong answer.
@@ -190,10 +191,14 @@ def valid(stage: str, params: Mapping[str, Any], *, finished: bool) -> list[str]
 
 
 def _agrees(locked: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
-    """Whether the files and parameters a stage ran with are still the same. Folders are left to ``made_from``."""
+    """Whether code and parameters a stage ran with are still the same. Folders of data are left to ``made_from``."""
     for dependency in locked.get("deps", []):
         path, expected = Path(dependency["path"]), dependency.get("md5", "")
-        if dependency.get("hash") != "md5" or expected.endswith(".dir"):
+        if dependency.get("hash") != "md5" or (expected.endswith(".dir") and path.parts[0] != CODE):
+            continue
+        if expected.endswith(".dir"):
+            if _folder_md5(path) != expected:
+                return False
             continue
         if not path.is_file() or hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != expected:
             return False
@@ -204,6 +209,17 @@ def _agrees(locked: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
         if _plain({name: now}) != _plain({name: value}):
             return False
     return True
+
+
+def _folder_md5(folder: Path) -> str:
+    """Return the hash that DVC gives to a folder of code: of the list of its files and their hashes."""
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    listing = [
+        {"md5": hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest(), "relpath": name}
+        for name, path in sorted(files.items())
+        if "__pycache__" not in path.parts  # .dvcignore
+    ]
+    return f"{hashlib.md5(json.dumps(listing).encode(), usedforsecurity=False).hexdigest()}.dir"
 
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
