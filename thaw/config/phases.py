@@ -10,7 +10,7 @@ from thaw.config.ranges import LARGEST_SEED, between, one_of
 SCHEDULES = ("constant", "cosine")
 ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")
-PRECISIONS = ("auto", "float32", "mixed")
+PRECISIONS = ("auto", "float32", "tf32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
 CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
@@ -90,7 +90,7 @@ class Phase2:
     sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
     activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
     precision: (
-        str  # of thawed convolutions: float32; mixed: bfloat16; auto: mixed where the processor has units for it
+        str  # of training: float32; tf32: rounded in a GPU; mixed: bfloat16 convolutions; auto: mixed where it pays
     )
     seed: int  # 0 to 4294967295, of the dropout and the order of the images
 

@@ -6,6 +6,7 @@ two phases are in ``thaw.config.phases``.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from thaw.config import backbone
 
@@ -128,13 +129,15 @@ class Compute:
     cache_dir: str  # folder of the activation cache; empty: .thaw/activations in the project
     cache_gb: float  # disk budget of the activation cache in GB (10^9 bytes), 0 to 100000
     extractor: str  # engine that runs the frozen layers: auto, onnxruntime or tensorflow
-    extract_batch_size: int  # images a step through the frozen layers, 1 to 4096
+    extract_batch_size: Any  # images a step through the frozen layers, 1 to 4096, or auto: 32, 128 on a GPU
     depths: list[str]  # values of phase2.unfreeze, besides its own, whose activations are kept in the same pass
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")
         one_of(self, "extractor", EXTRACTORS)
-        between(self, "extract_batch_size", 1, 4096, "images")
+        size = self.extract_batch_size
+        if size != "auto" and not (type(size) is int and 1 <= size <= 4096):
+            raise ValueError(f"compute.extract_batch_size: expected 1 to 4096 images or auto, received {size!r}")
 
 
 @dataclass
