@@ -33,6 +33,9 @@ class Kept(Protocol):
     shape: tuple[int, ...]  # of an image's activations
     row_bytes: int  # of them as they are kept
 
+    def __call__(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """Return the same as float32."""
+
     def half(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         """Return the activations of (b,) int64 images and (b,) int64 views: (b, *shape) float16."""
 
