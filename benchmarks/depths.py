@@ -9,8 +9,8 @@ from pathlib import Path
 
 from benchmarks import record, trials
 
-DEFAULT = "40"
-DEPTHS = ("none", "10%", "20%", "30%", DEFAULT, "50%", "75%", "all", "auto")
+DEFAULT = "auto"
+DEPTHS = ("none", "10%", "20%", "30%", "40", "50%", "75%", "all", DEFAULT)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from thaw import paths
 from thaw.classifier import model
 from thaw.features import inputs as feature_inputs
 from thaw.images import manifest
-from thaw.networks import freeze_boundaries
 from thaw.tracking import mlflow_mirror
 
 
@@ -32,7 +31,7 @@ def main() -> None:
         mlflow_mirror.Run.epoch = lambda _run, _phase, _epoch, values: epochs.append(values["seconds"])  # type: ignore[method-assign,misc]
         project.run("phase2_finetune")
         classifier = model.load(paths.PHASE1)
-        boundary = freeze_boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+        boundary = feature_inputs.boundary(classifier, settings.phase2.unfreeze)
         frozen_part, _ = model.thaw(classifier, boundary)
         train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
         inputs = feature_inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)

@@ -51,7 +51,7 @@ def _trial(settings: schema.Project) -> dict[str, Any]:
     end = time.monotonic()
     epochs = sum(1 for _ in paths.history("phase2_finetune").open(encoding="utf-8")) - 1
     boundary = str(records.read_json(paths.metrics("phase2_finetune"))["boundary"])
-    before, after = (_tested(settings, folder) for folder in (paths.PHASE1, paths.PHASE2))
+    before, after = (tested(settings, folder) for folder in (paths.PHASE1, paths.PHASE2))
     return {
         "right": after,
         "right before": before,
@@ -62,8 +62,8 @@ def _trial(settings: schema.Project) -> dict[str, Any]:
     }
 
 
-def _tested(settings: schema.Project, folder: Path) -> np.ndarray:
-    """Whether a phase's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
+def tested(settings: schema.Project, folder: Path) -> np.ndarray:
+    """Return whether a phase's model is right on each test image, (n,) bool; frozen layers run once for all trials."""
     test, classifier = manifest.read(settings.data.raw, "test"), model.load(folder)
     boundary = inputs.boundary(classifier, settings.phase2.unfreeze)
     frozen_part, thawed = model.thaw(classifier, boundary)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from thaw import console, paths, records
+from thaw import console, paths
 from thaw.classifier import model
 from thaw.config import load, schema
 from thaw.features import inputs as feature_inputs
 from thaw.images import manifest
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
-from thaw.training import fit
+from thaw.training import estimate, fit
 
 STAGE = "phase2_finetune"
 
@@ -43,6 +43,7 @@ def main() -> None:
             console.result(STAGE, inputs.reason)
             figures["activations"] = inputs.kind
             run.note("activations", inputs.reason)
+            console.result(STAGE, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
             history = fit.fit(
                 trained,
                 *feature_inputs.batches(inputs, train, val, settings.phase2, len(classifier.card.classes)),
@@ -50,13 +51,14 @@ def main() -> None:
                 lambda epoch, values: run.epoch("phase2", epoch, values),
                 "phase 2",
                 model.depths(classifier),
+                manifest.independent(val),
             )
-            model.check(classifier, witness | model.waiting(classifier, history.moved))
+            model.check(classifier, witness if history.best else classifier.pretrained)
 
         model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:
             feature_inputs.unseen(inputs, len(val), trained, paths.validation(paths.PHASE2))
-        records.write_csv(paths.BLOCKS, model.BLOCKS, model.blocks(classifier, trained, history.moved))
+        model.write_blocks(paths.BLOCKS, classifier, trained, moved=history.best > 0)
         fit.record(STAGE, history, [paths.MANIFEST, paths.PHASE1 / model.WEIGHTS], **figures)
         console.result(STAGE, f"{boundary.describe()}; {history.summary()} → {paths.PHASE2}")
 

@@ -345,8 +345,9 @@ def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> No
     contracts = {words(name)[0]: text for name, text in table(BACKBONES, "contract", "what becomes of a pixel")}
     assert contracts == {name: contract.description for name, contract in scaling.CONTRACTS.items()}
     for said in (
-        f"**`{auto_unfreeze.NEAR}`**",
-        f"**`{auto_unfreeze.FAR}`**",
+        f"**`{auto_unfreeze.LITTLE}`**",
+        f"**`{auto_unfreeze.MOST}`**",
+        f"{auto_unfreeze.FEW_IMAGES:,}",
         f"{auto_unfreeze.TIMES:g} times",
         f"{auto_unfreeze.NEIGHBOURS} nearest",
     ):

@@ -27,7 +27,15 @@ def note(what: str, **facts: Any) -> None:
     """
     if paths.PARAMS.is_file():
         params = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
-        write(what, params, run=os.environ.get("DVC_EXP_NAME", ""), **facts)
+        depth = {"depth": resolved(str(params["phase2"]["unfreeze"]))} if what == "phase2" else {}
+        write(what, params, run=os.environ.get("DVC_EXP_NAME", ""), **depth, **facts)
+
+
+def resolved(unfreeze: str) -> str:
+    """Return a value of ``phase2.unfreeze``, or what ``auto`` stands for here, where phase 1 has left that."""
+    if unfreeze == "auto" and paths.AUTO_DEPTH.is_file():
+        return str(json.loads(paths.AUTO_DEPTH.read_text(encoding="utf-8")).get("unfreeze", unfreeze))
+    return unfreeze
 
 
 def write(what: str, params: Mapping[str, Any], **facts: Any) -> None:

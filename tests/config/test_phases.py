@@ -26,11 +26,3 @@ def test_balancing_twice_is_refused(sound: phases.Phase1 | phases.Phase2) -> Non
     name = type(sound).__name__.lower()
     with pytest.raises(ValueError, match=rf"{name}\.sampler: expected shuffle where {name}\.class_weight is balanced"):
         replace(sound, class_weight="balanced", sampler="balanced")
-
-
-@pytest.mark.parametrize(
-    ("wanted", "steps", "expected"),
-    [("auto", 1, 20), ("auto", 7, 19), ("auto", 9, 15), ("auto", 43, 3), ("auto", 5000, 3), (1, 9, 1), (40, 9, 40)],
-)
-def test_few_images_get_more_epochs_unless_their_number_is_given(wanted: int | str, steps: int, expected: int) -> None:
-    assert phases.epochs(wanted, steps) == expected

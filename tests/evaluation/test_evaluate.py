@@ -1,3 +1,4 @@
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,18 @@ def prepared(split: manifest.Images, groups: dict[int, str], others: Sequence[di
     records.write_csv(paths.MANIFEST, list(rows[0]), [*rows, *others])
 
 
+KEPT_START = {
+    "layers": 4,
+    "epochs": 3,
+    "best_epoch": 0,
+    "val_loss_change": 0.0512,
+    "val_loss_low": 0.0104,
+    "val_loss_high": 0.092,
+    "ended_too_early": True,
+    "advice": "set phase2.epochs above 3",
+}
+
+
 @pytest.fixture
 def written(split: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """Probabilities by phase, of which figures, tables, pictures and the report have been written."""
@@ -100,7 +113,7 @@ def written(split: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (folder / model.WEIGHTS).write_bytes(stage.encode())
         columns = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
         records.write_csv(paths.history(stage), columns, [dict.fromkeys(columns, 0.5) | {"epoch": 1}])
-    records.write_json(paths.metrics("phase2_finetune"), {"layers": 4, "epochs": 3, "best_epoch": 0})
+    records.write_json(paths.metrics("phase2_finetune"), KEPT_START)
     blocks = [{"block": "stem", "layers": 4, "parameters": 992, "trained": 0, "computation": 1}]
     records.write_csv(paths.BLOCKS, model.BLOCKS, blocks)
     right = np.full((NUMBER, 3), 0.1, np.float32)
@@ -111,6 +124,7 @@ def written(split: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     text = evaluate.write(found, split, SETTINGS, CLASSES)
     assert text.startswith("test accuracy 81.8% (")
     assert "after phase 1, 100.0% (" in text
+    assert text.endswith("; phase 2 ended too early: set phase2.epochs above 3")
     return found
 
 
@@ -215,20 +229,33 @@ def test_a_class_without_test_images_is_named_and_in_no_mean(
 
 @pytest.mark.usefixtures("written")
 def test_the_report_says_that_phase_2_kept_its_start() -> None:
-    told = "none of its 3 epochs had a lower validation loss than its start, so its model is phase 1"
-    assert paths.REPORT.read_text(encoding="utf-8").count(told) == 3
+    report = html.unescape(paths.REPORT.read_text(encoding="utf-8"))
+    told = "the best of its 3 epochs is higher than its start's by 0.051 (0.010 to 0.092), on the same images, so "
+    assert report.count(told) == 3
+    assert report.count("Phase 2 ended too early: set phase2.epochs above 3.") == 1
+
+
+def test_what_ended_too_early_is_said_and_nothing_where_it_did_not() -> None:
+    assert evaluate._early(KEPT_START) == "Phase 2 ended too early: set phase2.epochs above 3."
+    assert evaluate._early(KEPT_START | {"ended_too_early": False, "advice": ""}) == ""
+    assert evaluate._early({"layers": 0}) == ""
 
 
 @pytest.mark.parametrize(
     ("layers", "epochs", "best", "told"),
     [
         (4, 3, 1, ""),
-        (4, 1, 0, "Phase 2 did not help: its only epoch had no lower validation loss than its start, so "),
+        (
+            4,
+            1,
+            0,
+            "Phase 2 did not help: the validation loss of its only epoch is higher than its start's by 0.051 (",
+        ),
         (0, 0, 0, "Phase 2 thawed nothing, so its model is phase 1's."),
     ],
 )
 def test_whether_phase_2_kept_its_start_is_read_from_its_figures(
     layers: int, epochs: int, best: int, told: str
 ) -> None:
-    said = evaluate._kept_start({"layers": layers, "epochs": epochs, "best_epoch": best})
+    said = evaluate._kept_start(KEPT_START | {"layers": layers, "epochs": epochs, "best_epoch": best})
     assert said.startswith(told) and bool(said) is bool(told)

@@ -25,6 +25,7 @@ FLIPPED = replace(CLEAN, views=3, horizontal_flip=True, brightness=0.2)
 PHASE2 = schema.Phase2(
     unfreeze="40",
     batch_norm="inference",
+    minutes=0,
     epochs=3,
     batch_size=4,
     learning_rate=1e-3,
@@ -32,9 +33,12 @@ PHASE2 = schema.Phase2(
     patience=3,
     weight_decay=0,
     layer_decay=1,
-    thaw_every=0,
     schedule="constant",
     warmup=0,
+    flat_epochs=1,
+    min_improvement=0.03,
+    decay_share=0.5,
+    average_epochs=0,
     mixup=0,
     class_weight="none",
     sampler="shuffle",
@@ -188,7 +192,7 @@ def left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
     """Lets phase 1 have left what it would have ``auto`` thaw."""
     monkeypatch.chdir(tmp_path)
     paths.PHASE1.mkdir(parents=True)
-    return lambda share: records.write_json(paths.AUTO_DEPTH, {"share": share, "reason": "auto: this"})
+    return lambda share: records.write_json(paths.AUTO_DEPTH, {"unfreeze": share, "reason": "auto: this"})
 
 
 @pytest.mark.usefixtures("left")
@@ -200,7 +204,9 @@ def test_phase_one_leaves_what_unfitted_heads_say_and_what_auto_makes_of_it(
     feature_inputs.leave(inputs, classifier, train, val, seed=0)
     said = {split: np.load(paths.out_of_sample(split)) for split in ("train", "val")}
     assert {split: rows.shape for split, rows in said.items()} == {"train": (10, 3), "val": (5, 3)}
-    choice = auto_unfreeze.choose(all_of(inputs.train, 10), said["train"], train.labels)  # of so few the same folds
+    choice = auto_unfreeze.choose(
+        all_of(inputs.train, 10), said["train"], train.labels, 10
+    )  # of so few the same folds
     assert records.read_json(paths.AUTO_DEPTH) == asdict(choice)
 
 
@@ -213,16 +219,16 @@ def test_head_and_neighbours_learn_from_the_same_images(
     asked: list[tuple[int, ...]] = []
 
     def choose(*given: np.ndarray) -> auto_unfreeze.Choice:
-        asked.extend(each.shape for each in given)
-        return auto_unfreeze.Choice(auto_unfreeze.NEAR, "")
+        asked.extend(np.shape(each) for each in given)
+        return auto_unfreeze.Choice(auto_unfreeze.LITTLE, "")
 
     monkeypatch.setattr(auto_unfreeze, "choose", choose)
     classifier = built()
     feature_inputs.leave(feature_inputs.pooled(classifier, settings, train, val), classifier, train, val, seed=0)
-    assert asked == [(8, 1280), (8, 3), (8,)]
+    assert asked == [(8, 1280), (8, 3), (8,), ()]
 
 
-@pytest.mark.parametrize("share", [auto_unfreeze.NEAR, auto_unfreeze.FAR])
+@pytest.mark.parametrize("share", [auto_unfreeze.LITTLE, auto_unfreeze.MOST])
 def test_after_phase_one_auto_takes_no_image_through_the_frozen_layers(
     settings: Settings,
     train: manifest.Images,
@@ -247,7 +253,7 @@ def test_of_what_auto_may_choose_only_what_fits_is_kept(
     settings: Settings, train: manifest.Images, val: manifest.Images, wanted: str, room: float, kept: int
 ) -> None:
     classifier = built()
-    _, frozen, _ = parts(classifier, auto_unfreeze.NEAR)
+    _, frozen, _ = parts(classifier, auto_unfreeze.LITTLE)
     row = extraction.Frozen(frozen, ["own"], "", SIZE, FLIPPED, settings.compute)
     settings.phase2.unfreeze, settings.phase2.activations = "auto", wanted
     settings.compute.cache_gb = room * row.cache_bytes(len(train), len(val)) / 1e9
@@ -260,7 +266,7 @@ def test_once_auto_has_chosen_the_other_is_not_kept(
 ) -> None:
     classifier = built()
     settings.phase2.unfreeze, settings.compute.depths = "auto", ["auto", "40"]
-    left(auto_unfreeze.FAR)
+    left(auto_unfreeze.MOST)
     cut = feature_inputs.boundary(classifier, "auto")
     feature_inputs.at_boundary(model.thaw(classifier, cut)[0], cut, classifier, settings, train, val)
     assert rows(settings.compute.cache_dir) == 3 * 2  # its own cut and that of the other trial
@@ -276,10 +282,10 @@ def test_without_phase_one_it_is_said_what_to_run(unfreeze: str) -> None:
 @pytest.mark.parametrize(
     ("share", "unfreeze", "told"),
     [
-        (auto_unfreeze.FAR, "40", True),
-        (auto_unfreeze.FAR, "110", False),
-        (auto_unfreeze.FAR, "none", False),
-        (auto_unfreeze.NEAR, "40", False),
+        (auto_unfreeze.MOST, "40", True),
+        (auto_unfreeze.MOST, "110", False),
+        (auto_unfreeze.MOST, "none", False),
+        (auto_unfreeze.LITTLE, "40", False),
     ],
 )
 def test_who_thaws_little_where_auto_would_thaw_most_is_told(
@@ -289,8 +295,8 @@ def test_who_thaws_little_where_auto_would_thaw_most_is_told(
     left(share)
     assert feature_inputs.boundary(classifier, unfreeze) == freeze_boundaries.find(classifier.backbone, unfreeze)
     said = (
-        "warning: phase2.unfreeze=40 thaws 31% of the computation; this task is far from what the network knows, "
-        "so that 75%, which auto would take, may reach more\n"
+        "warning: phase2.unfreeze=40 thaws 31% of the computation; 75%, which auto would take, may reach more "
+        "(auto: this)\n"
     )
     assert capsys.readouterr().err == (said if told else "")
 

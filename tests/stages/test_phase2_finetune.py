@@ -34,6 +34,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def phase1(project: Path, tiny_images: Path, kept: Path) -> Path:
     """The project after phase 1."""
     assert tiny_images.is_relative_to(project)
+    set_params(phase2={"unfreeze": "40"})
     prepare.main()
     if kept.exists():
         shutil.copytree(kept, project, dirs_exist_ok=True)
@@ -65,8 +66,9 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     monkeypatch.setattr(engines, "engine", refuse)
     capsys.readouterr()
     phase2_finetune.main()
-    reason, line = capsys.readouterr().out.splitlines()
+    reason, time, line = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"phase2_finetune: activations cached: 0\.00 GB of \d+ GB in compute\.cache_gb", reason)
+    assert re.fullmatch(r"phase2_finetune: at most about .*, by what the frozen layers took here", time)
     assert line.startswith("phase2_finetune: 40 layers asked, ")
     assert line.endswith(f"→ {paths.PHASE2}")
 
@@ -95,7 +97,8 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     cut = freeze_boundaries.find(before.backbone, "40")
     figures = records.read_json(paths.metrics("phase2_finetune"))
     expected = {"activations", "best_epoch", "boundary", "epochs", "layers", "made_from", "precision"}
-    expected |= {"threads", "val_accuracy", "val_loss"}
+    expected |= {"threads", "val_accuracy", "val_loss", "stopped", "ended_too_early", "advice"}
+    expected |= {"val_loss_change", "val_loss_low", "val_loss_high", "units"}
     assert set(figures) == expected
     assert (figures["boundary"], figures["layers"]) == (cut.describe(), cut.thawed_layers)
     assert figures["made_from"] == records.made_from([paths.MANIFEST, paths.PHASE1 / model.WEIGHTS])

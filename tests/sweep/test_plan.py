@@ -148,7 +148,7 @@ def test_the_time_counts_what_a_trial_shares_with_no_other(make: Make) -> None:
 
 
 def test_the_time_is_unknown_where_no_image_is_there_yet(make: Make) -> None:
-    fixed = ("image=px64", "phase2.epochs=auto")  # of the demonstration, which a stage makes
+    fixed = ("image=px64",)  # of the demonstration, which a stage makes
     made = make(*fixed, *GRID)
     for each in made.trials:
         timings.write("phase2", each.values, count=100, seconds=5.0)
@@ -189,16 +189,17 @@ def test_the_images_of_each_trial_are_looked_at(make: Make, tiny_images: Path) -
 def test_the_plan_says_what_is_swept_though_nobody_has_asked_for_it(make: Make) -> None:
     made = make(*BASE, "phase2.learning_rate=1e-4", "head=article,linear")
     assert made.count == 2 * 3
-    line = (
-        "  hydra/sweeper=lr_depth adds phase2.unfreeze=20,40,80; phase2.unfreeze=VALUE on the command line stops that"
-    )
+    swept = "phase2.unfreeze=30%,50%,75%"
+    line = f"  hydra/sweeper=lr_depth adds {swept}; phase2.unfreeze=VALUE on the command line stops that"
     assert plan.describe(made, made.trials, [])[1] == line
     assert make(*BASE, *GRID).added == ""
     assert (
-        make(*BASE, "phase2.learning_rate=1e-4", "phase2.unfreeze=20,40,80").added == ""
+        make(*BASE, "phase2.learning_rate=1e-4", "phase2.unfreeze=30%,50%,75%").added == ""
     )  # asked for, as it is there
     both = make(*BASE).added
-    assert "phase2.learning_rate=1e-5,3e-5,1e-4 phase2.unfreeze=20,40,80; phase2.learning_rate=VALUE phase2.un" in both
+    assert (
+        "phase2.learning_rate=1e-4,3e-4,6e-4 phase2.unfreeze=30%,50%,75%; phase2.learning_rate=VALUE phase2.un" in both
+    )
 
 
 def test_a_samplers_ranges_are_checked_at_their_ends(make: Make) -> None:

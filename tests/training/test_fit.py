@@ -29,6 +29,7 @@ PHASE1 = schema.Phase1(
 PHASE2 = schema.Phase2(
     unfreeze="40",
     batch_norm="inference",
+    minutes=0,
     epochs=10,
     batch_size=8,
     learning_rate=0.01,
@@ -36,9 +37,12 @@ PHASE2 = schema.Phase2(
     patience=1000,
     weight_decay=0,
     layer_decay=1,
-    thaw_every=0,
     schedule="constant",
     warmup=0,
+    flat_epochs=1,
+    min_improvement=0.03,
+    decay_share=0.5,
+    average_epochs=0,
     mixup=0,
     class_weight="none",
     sampler="shuffle",
@@ -174,13 +178,13 @@ def test_a_plateau_factor_of_one_never_cuts_the_rate() -> None:
     [
         ("constant", 0, [0.01] * 10),
         ("cosine", 0, [0.005 * (1 + math.cos(math.pi * step / 10)) for step in range(10)]),
-        ("constant", 0.4, [0, 0.0025, 0.005, 0.0075, *[0.01] * 6]),
+        ("constant", 4, [0, 0.0025, 0.005, 0.0075, *[0.01] * 6]),
         (
             "cosine",
-            0.4,
+            4,
             [0, 0.0025, 0.005, 0.0075, *(0.005 * (1 + math.cos(math.pi * step / 6)) for step in range(6))],
         ),
-        ("constant", 0.04, [0.01] * 10),  # less than half a step is none
+        ("constant", 0.4, [0.01] * 10),  # less than half a step is none
     ],
 )
 def test_the_rate_follows_the_schedule(schedule: str, warmup: float, expected: list[float]) -> None:
@@ -355,3 +359,64 @@ def test_where_nothing_is_trained_the_record_says_so(tmp_path: Path, monkeypatch
     }
     assert paths.history("phase2_finetune").read_text(encoding="utf-8") == ",".join(fit_loop.COLUMNS) + "\n"
     assert nothing.summary() == "nothing to train, the model stays as it was"
+
+
+def test_what_is_kept_is_the_averaged_weights_of_the_best_epoch_and_what_they_say_of_validation() -> None:
+    model = network()
+    history = fit(model, replace(PHASE2, epochs=6, average_epochs=2))
+    plain = fit(network(), replace(PHASE2, epochs=6))
+    assert history.rows[0]["val_loss"] != pytest.approx(plain.rows[0]["val_loss"], rel=1e-4)
+    assert history.rows[0]["loss"] == plain.rows[0]["loss"]  # the weights that are trained are the same
+    assert loss(model, POINTS, LABELS) == pytest.approx(history.at_best()["val_loss"], rel=1e-5)
+    assert history.verdict["val_loss_change"] == pytest.approx(
+        history.at_best()["val_loss"] - history.start["val_loss"], rel=1e-3
+    )
+
+
+def test_warm_up_stable_decay_ends_when_the_loss_is_flat() -> None:
+    wrong = (LABELS + 1) % 3  # the loss of validation rises from the first epoch on
+    settings = replace(PHASE2, schedule="warmup_stable_decay", epochs=40, warmup=1)
+    history = fit(network(zero=True), settings, train=(POINTS, wrong), size=30)
+    # The first is the lowest, the second is flat, and two of decay.
+    np.testing.assert_allclose(rates(history), [0, 0.01, 0.01, 0.005], rtol=1e-5)
+    assert history.verdict["stopped"] == "flat"
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 7])
+def test_the_decay_always_fits_in(epochs: int) -> None:
+    settings = replace(PHASE2, schedule="warmup_stable_decay", epochs=epochs, warmup=1, min_improvement=0)
+    history = fit(network(), settings)
+    assert len(history.rows) == epochs
+    assert history.verdict["stopped"] == "epochs" and history.verdict["ended_too_early"]
+    assert f"set phase2.epochs above {epochs}" in history.summary()
+
+
+def test_training_is_kept_unless_the_images_show_that_it_is_worse() -> None:
+    # Ten images are a little better and one is worse by as much as all of them: nothing is shown.
+    model, few = network(), replace(PHASE2, epochs=2, learning_rate=1e-4)
+    wrong = np.where(np.arange(30) < 11, (LABELS + 1) % 3, LABELS)
+    history = fit(model, few, val=(POINTS, wrong))
+    found = history.verdict
+    assert (history.best == 0) == (found["val_loss_low"] > 0)
+    assert found["val_loss_low"] < found["val_loss_change"] < found["val_loss_high"] and found["units"] == 30
+
+
+def test_images_that_are_alike_are_one_when_the_start_is_compared() -> None:
+    train, val = batches(POINTS, LABELS, seed=0), batches(POINTS, LABELS)
+    units = [number // 3 for number in range(30)]
+    settings = replace(PHASE2, epochs=1)
+    history = fit_loop.fit(network(), train, val, settings, lambda *_: None, "test", units=units)
+    assert history.verdict["units"] == 10
+
+
+def test_statistics_that_move_are_kept_with_the_averaged_weights_that_were_validated_with_them() -> None:
+    def trained() -> tuple[keras.Model, fit_loop.History]:
+        seeds.fix(0)
+        inputs = keras.Input((3,), name="points")
+        model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.BatchNormalization(momentum=0.5)(inputs)))
+        settings = replace(PHASE2, batch_norm="train", average_epochs=1, schedule="warmup_stable_decay", warmup=1)
+        return model, fit(model, settings)
+
+    (model, history), (again, _) = trained(), trained()
+    assert loss(model, POINTS, LABELS) == pytest.approx(history.at_best()["val_loss"], rel=1e-4)
+    assert [w.tobytes() for w in model.get_weights()] == [w.tobytes() for w in again.get_weights()]

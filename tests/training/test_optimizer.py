@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import yaml
 
-from thaw.config import load, phases, schema
+from thaw.config import load, schema
 from thaw.networks import freeze_boundaries, pretrained
-from thaw.runtime.framework import keras, tf
+from thaw.runtime.framework import keras
 from thaw.training import fit as fit_loop
-from thaw.training import mixing
-from thaw.training import optimizer as optimizers
+from thaw.training import mixing, optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASE2 = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
@@ -44,7 +43,14 @@ def step(optimizer: keras.Optimizer) -> dict[str, np.ndarray]:
 
 def fit(model: keras.Model, **changes: Any) -> fit_loop.History:
     settings = replace(
-        PHASE2, learning_rate=0.01, schedule="constant", warmup=0, patience=1000, precision="float32", **changes
+        PHASE2,
+        learning_rate=0.01,
+        schedule="constant",
+        warmup=0,
+        average_epochs=0,
+        patience=1000,
+        precision="float32",
+        **changes,
     )
     train, val = (
         mixing.Mixed(lambda indices, _: POINTS[indices], LABELS, 8, classes=3, alpha=0, seed=seed)
@@ -55,7 +61,7 @@ def fit(model: keras.Model, **changes: Any) -> fit_loop.History:
 
 def test_a_block_moves_as_far_as_its_depth_says() -> None:
     plain = step(keras.optimizers.Adam(0.01))
-    by_depth = step(optimizers.ByDepth(0.01, DEPTHS, 0.5, 0, gradual=False))
+    by_depth = step(optimizer.ByDepth(0.01, DEPTHS, 0.5, 0))
     assert len(plain) == 8
     for path, moved in plain.items():
         # Adam's first step is the rate, in the direction of the gradient; what is left is the rounding of the weights.
@@ -64,15 +70,15 @@ def test_a_block_moves_as_far_as_its_depth_says() -> None:
 
 
 def test_where_nothing_is_asked_for_the_optimiser_is_keras_own() -> None:
-    asked = (replace(PHASE2, layer_decay=0.9), replace(PHASE2, thaw_every=1), replace(PHASE2, weight_decay=0.1))
-    assert [type(optimizers.optimiser(settings, 0.1, DEPTHS)) for settings in (PHASE2, *asked)] == [
+    asked = (replace(PHASE2, layer_decay=0.9), replace(PHASE2, weight_decay=0.1))
+    assert [type(optimizer.optimiser(settings, 0.1, DEPTHS, 3)) for settings in (PHASE2, *asked)] == [
         keras.optimizers.Adam,
-        *[optimizers.ByDepth] * 3,
+        *[optimizer.ByDepth] * 2,
     ]
 
 
 def test_with_all_options_at_nothing_the_steps_are_adams() -> None:
-    nothing = step(optimizers.ByDepth(0.01, DEPTHS, 1, 0, gradual=False))
+    nothing = step(optimizer.ByDepth(0.01, DEPTHS, 1, 0))
     for path, moved in step(keras.optimizers.Adam(0.01)).items():
         np.testing.assert_array_equal(nothing[path], moved)
 
@@ -81,43 +87,17 @@ def test_the_decay_of_kernels_is_adamw() -> None:
     reference = keras.optimizers.AdamW(0.01, weight_decay=0.5)
     reference.exclude_from_weight_decay(var_names=["bias"])
     expected, plain = step(reference), step(keras.optimizers.Adam(0.01))
-    ours = step(optimizers.ByDepth(0.01, DEPTHS, 1, 0.5, gradual=False))
+    ours = step(optimizer.ByDepth(0.01, DEPTHS, 1, 0.5))
     for path, moved in expected.items():
         np.testing.assert_allclose(ours[path], moved, atol=1e-7)
         assert np.array_equal(ours[path], plain[path]) == path.endswith("bias")
 
 
 def test_the_decay_of_a_block_follows_its_rate() -> None:
-    with_decay, without = (step(optimizers.ByDepth(0.01, DEPTHS, 0.5, decay, gradual=False)) for decay in (0.5, 0))
+    with_decay, without = (step(optimizer.ByDepth(0.01, DEPTHS, 0.5, decay)) for decay in (0.5, 0))
     for path, weights in arrays(network()).items():
         expected = -0.5 * 0.01 * 0.5 ** DEPTHS.get(path, 0) * weights * (weights.ndim > 1)
         np.testing.assert_allclose(with_decay[path] - without[path], expected, atol=1e-7)
-
-
-@pytest.mark.parametrize(("epochs", "every", "blocks"), [(1, 1, 1), (2, 1, 2), (2, 2, 1), (3, 2, 2), (4, 1, 3)])
-def test_one_more_block_is_thawed_every_so_many_epochs(epochs: int, every: int, blocks: int) -> None:
-    model = network()
-    before = arrays(model)
-    history = fit(model, epochs=epochs, thaw_every=every, weight_decay=0.1)
-    assert history.best == epochs  # so that the weights are the last epoch's
-    assert history.moved is not None and min(history.moved, 3) == blocks
-    moved = {path.split("/")[0] for path, array in arrays(model).items() if not np.array_equal(array, before[path])}
-    assert moved == set(NAMES[-1 - blocks :])
-
-
-def test_a_block_that_waits_is_not_moved_by_a_bit() -> None:
-    variable = keras.Variable(np.array([1e-40, -0.0, 1.5], np.float32), name="kernel")
-    before = variable.numpy().tobytes()
-    optimizer = optimizers.ByDepth(0.1, {variable.path: 2}, 1.0, 0.1, gradual=True)
-    step = tf.function(lambda: optimizer.apply([tf.constant([1.0, 0.0, -1.0])], [variable]))
-    optimizer.build([variable])
-    assert optimizer.thawed is not None
-    optimizer.thawed.assign(1)
-    step()
-    assert variable.numpy().tobytes() == before
-    optimizer.thawed.assign(2)
-    step()
-    assert abs(variable.numpy()[0]) > 0.01 and variable.numpy()[2] > 1.51
 
 
 def test_phase_2_trains_with_the_rates_that_it_is_given() -> None:
@@ -155,26 +135,13 @@ def test_the_line_for_people_says_what_the_options_come_to() -> None:
     trained = network().trainable_variables
 
     def said(**changes: Any) -> str:
-        return optimizers.describe(replace(PHASE2, learning_rate=1e-3, epochs=3, **changes), 3, DEPTHS, trained)
+        return optimizer.describe(replace(PHASE2, learning_rate=1e-3, **changes), DEPTHS, trained)
 
     assert said() == ""
     assert said(layer_decay=0.5) == "rate 1.0e-03 in the head, 1.3e-04 in the lowest of 3 blocks"
-    assert said(thaw_every=2) == "2 of 3 blocks thawed within 3 epochs"
-    assert said(thaw_every=1) == "3 of 3 blocks thawed within 3 epochs"
-    trained = [variable for variable in trained if DEPTHS.get(variable.path) == 3]
-    assert said(thaw_every=2) == "2 of 3 blocks thawed within 3 epochs, none of those that are to be trained"
 
 
 def test_phase_1_trains_by_adam() -> None:
     phase1 = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase1
     assert isinstance(phase1, schema.Phase1)
-    assert type(optimizers.optimiser(phase1, 0.1, {})) is keras.optimizers.Adam
-
-
-def test_statistics_that_move_and_blocks_that_wait_are_refused_together() -> None:
-    with pytest.raises(
-        ValueError, match=r"phase2\.thaw_every: expected 0 where phase2\.batch_norm is train, received"
-    ):
-        replace(PHASE2, batch_norm="train", thaw_every=1)
-    for policy in phases.BATCH_NORMS[:2]:
-        assert replace(PHASE2, batch_norm=policy, thaw_every=1).thaw_every == 1
+    assert type(optimizer.optimiser(phase1, 0.1, {}, 3)) is keras.optimizers.Adam

@@ -179,30 +179,19 @@ def check(classifier: Classifier, before: dict[str, str]) -> None:
         )
 
 
-def waiting(classifier: Classifier, moved: int | None) -> dict[str, str]:
-    """The pretrained hash of every weight of the blocks that did not come to their turn, by path.
-
-    Args:
-        moved: so many blocks from the top did; None: all.
-    """
-    deeper = () if moved is None else (path for path, depth in depths(classifier).items() if depth > moved)
-    return {path: classifier.pretrained[path] for path in deeper if path in classifier.pretrained}
-
-
 def _changed(classifier: Classifier, before: dict[str, str]) -> list[str]:
     now = {variable.path: _sha256(variable) for variable in classifier.backbone.weights if variable.path in before}
     return [path for path, sha256 in before.items() if now.get(path) != sha256]
 
 
-def blocks(classifier: Classifier, trained: keras.Model, moved: int | None = None) -> list[dict[str, Any]]:
+def blocks(classifier: Classifier, trained: keras.Model, *, moved: bool = True) -> list[dict[str, Any]]:
     """A row for each block of the backbone: its layers and parameters, and how many of them were trained.
 
     Args:
         trained: its trainable variables were.
-        moved: so many blocks from the top came to their turn; None: all.
+        moved: whether training is kept; else all is as it was pretrained.
     """
-    waited = waiting(classifier, moved)
-    free = {id(variable) for variable in trained.trainable_variables if variable.path not in waited}
+    free = {id(variable) for variable in trained.trainable_variables} if moved else set()
     rows = []
     for cut, following in pairwise(freeze_boundaries.every(classifier.backbone)):
         layers = classifier.backbone.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
@@ -218,6 +207,11 @@ def blocks(classifier: Classifier, trained: keras.Model, moved: int | None = Non
             }
         )
     return rows
+
+
+def write_blocks(path: Path, classifier: Classifier, trained: keras.Model, *, moved: bool) -> None:
+    """Write what ``blocks`` gives."""
+    records.write_csv(path, BLOCKS, blocks(classifier, trained, moved=moved))
 
 
 def _sha256(variable: keras.Variable) -> str:

@@ -1,13 +1,12 @@
 """The settings of the two phases: types, units and ranges, as in ``thaw.config.schema``."""
 
-import math
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from thaw.config.ranges import LARGEST_SEED, between, one_of
 
-SCHEDULES = ("constant", "cosine")
+WSD = "warmup_stable_decay"
+SCHEDULES = (WSD, "constant", "cosine")
 ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "tf32", "mixed")
@@ -15,18 +14,6 @@ SAMPLERS = ("shuffle", "balanced")
 CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
 VARIABLES = "variables:"  # what phase2.unfreeze begins with where a pattern follows
-FEWEST_STEPS = 128  # that thawed layers need to come to more than their first, harmful steps: docs/performance.md
-FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
-
-
-def epochs(wanted: int | str, steps: int) -> int:
-    """The epochs of a phase.
-
-    Args:
-        wanted: their number, or auto: three, or more where an epoch has few steps, but no more than twenty.
-        steps: of an epoch.
-    """
-    return int(wanted) if wanted != "auto" else min(max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)), MOST_EPOCHS)
 
 
 def _check_balance(phase: "Phase1 | Phase2") -> None:
@@ -75,16 +62,20 @@ class Phase2:
         str  # 40 (layers from the output), 3blocks, 30% (of the computation), a block, none, all, auto, variables:…
     )
     batch_norm: str  # of thawed blocks: inference (as pretrained), trainable_affine (scale and offset), train (all)
-    epochs: Any  # at most; 1 to 1000, or auto: as many as the number of images asks for
+    epochs: int  # at most, 1 to 1000; of the cosine all of them
+    minutes: float  # of training, about, at most; 0 (no bound) to 100000
     batch_size: int  # images a step, 1 to 4096
     learning_rate: float  # Adam's, above 0 and at most 1, below phase 1's
     allow_high_rate: bool  # accept a learning rate that is not below phase 1's
-    patience: int  # epochs without a better validation loss before training stops, 1 to 1000
+    schedule: str  # warmup_stable_decay: ends when the loss is flat; constant; or cosine: down to zero over all epochs
+    warmup: float  # epochs over which the rate rises from zero, 0 to 1000, half of all epochs at most
+    flat_epochs: int  # epochs without a min_improvement after which the stable part ends and the rate falls, 1 to 1000
+    min_improvement: float  # share of the validation loss by which an epoch must lower it to count, 0 to 0.5
+    decay_share: float  # epochs in which the rate falls to zero, as a share of those before, 0.1 to 2; two at least
+    average_epochs: float  # window of the moving average of the weights that is validated and kept, 0 (none) to 100
+    patience: int  # of constant and cosine: epochs without a better loss before training stops, 1 to 1000
     weight_decay: float  # AdamW's, of kernels, 0 (none: Adam) to 1
     layer_decay: float  # a block's rate as a share of that of the block above it, 0.1 to 1 (1: all alike)
-    thaw_every: int  # epochs until one more block is thawed, from the top, 0 (all at once) to 1000
-    schedule: str  # constant, or cosine: down to zero over all epochs
-    warmup: float  # share of all steps over which the rate rises from zero, 0 to 0.5
     mixup: float  # alpha of MixUp on the thawed layers' inputs, 0 (none) to 1
     class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
     sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
@@ -96,22 +87,25 @@ class Phase2:
 
     def __post_init__(self) -> None:
         between(self, "seed", 0, LARGEST_SEED)
-        if self.epochs != "auto" and not (type(self.epochs) is int and 1 <= self.epochs <= 1000):
-            raise ValueError(f"phase2.epochs: expected 1 to 1000 epochs or auto, received {self.epochs!r}")
+        between(self, "epochs", 1, 1000, "epochs")
+        between(self, "minutes", 0, 100_000, "minutes")
         between(self, "batch_size", 1, 4096, "images")
         between(self, "learning_rate", 1e-8, 1)
         between(self, "patience", 1, 1000, "epochs")
         one_of(self, "batch_norm", BATCH_NORMS)
         between(self, "weight_decay", 0, 1)
         between(self, "layer_decay", 0.1, 1)
-        between(self, "thaw_every", 0, 1000, "epochs")
-        if self.thaw_every and self.batch_norm == "train":
-            raise ValueError(
-                f"phase2.thaw_every: expected 0 where phase2.batch_norm is train, received {self.thaw_every}; the "
-                "statistics of blocks that still wait would move"
-            )
         one_of(self, "schedule", SCHEDULES)
-        between(self, "warmup", 0, 0.5)
+        between(self, "warmup", 0, 1000, "epochs")
+        between(self, "flat_epochs", 1, 1000, "epochs")
+        between(self, "min_improvement", 0, 0.5)
+        between(self, "decay_share", 0.1, 2)
+        between(self, "average_epochs", 0, 100, "epochs")
+        if self.minutes and self.schedule == "cosine":
+            raise ValueError(
+                f"phase2.minutes: expected 0 where phase2.schedule is cosine, received {self.minutes:g}; a cosine "
+                f"takes all phase2.epochs, so set these, or phase2.schedule={WSD}"
+            )
         between(self, "mixup", 0, 1)
         one_of(self, "activations", ACTIVATIONS)
         one_of(self, "precision", PRECISIONS)

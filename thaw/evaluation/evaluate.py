@@ -95,7 +95,9 @@ def write(found: Mapping[str, np.ndarray], split: manifest.Images, settings: Any
     count = summaries["phase2"]["units"]
     apart = f", on {count:,} independent units" if count < len(split) else ""
     before, after = (_line(summaries[phase]) for phase in ("phase1", "phase2"))
-    return f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
+    early = _early(records.read_json(paths.metrics("phase2_finetune")))
+    tested = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
+    return f"{tested}; {early[0].lower()}{early[1:].rstrip('.')}" if early else tested
 
 
 def _without(
@@ -146,15 +148,21 @@ def _kept_start(trained: Mapping[str, Any]) -> str:
     """Why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
 
     Args:
-        trained: the figures of phase 2's training: ``layers``, ``epochs`` and ``best_epoch``.
+        trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch`` and the change of the loss.
     """
     if not trained["layers"]:
         return "Phase 2 thawed nothing, so its model is phase 1's."
     if trained["best_epoch"]:
         return ""
-    tried = "its only epoch" if trained["epochs"] == 1 else f"none of its {trained['epochs']} epochs"
-    none = "had no" if trained["epochs"] == 1 else "had a"
-    return f"Phase 2 did not help: {tried} {none} lower validation loss than its start, so its model is phase 1's."
+    best = "its only epoch" if trained["epochs"] == 1 else f"the best of its {trained['epochs']} epochs"
+    change, low, high = (trained[f"val_loss_{name}"] for name in ("change", "low", "high"))
+    worse = f"higher than its start's by {change:.3f} ({low:.3f} to {high:.3f}), on the same images"
+    return f"Phase 2 did not help: the validation loss of {best} is {worse}, so its model is phase 1's."
+
+
+def _early(trained: Mapping[str, Any]) -> str:
+    """Return that phase 2 ended too early, and what to set, in a sentence; empty where it did not."""
+    return f"Phase 2 ended too early: {trained['advice']}." if trained.get("ended_too_early") else ""
 
 
 def _write_report(
@@ -169,7 +177,8 @@ def _write_report(
         phase: records.read_csv(paths.history(stage))
         for phase, stage in (("phase1", "phase1_head"), ("phase2", "phase2_finetune"))
     }
-    kept = _kept_start(records.read_json(paths.metrics("phase2_finetune")))
+    trained = records.read_json(paths.metrics("phase2_finetune"))
+    kept = _kept_start(trained)
     report.curves_picture(histories, paths.CURVES, kept=kept)
     per_class = records.read_json(paths.metrics("prepare"))["per_class"]
     counts = {split: {row["class"]: row[split] for row in per_class} for split in paths.SPLITS}
@@ -186,4 +195,5 @@ def _write_report(
         confidence=settings.evaluate.confidence,
         kept=kept,
         warnings=warnings,
+        early=_early(trained),
     )

@@ -101,6 +101,7 @@ def write_html(
     confidence: float,
     kept: str = "",
     warnings: Sequence[str] = (),
+    early: str = "",
 ) -> None:
     """Write the report: one HTML file with its pictures inside.
 
@@ -119,6 +120,7 @@ def write_html(
         confidence: of the intervals, and 1 less the p-value below which a difference is called one.
         kept: why phase 2's model is phase 1's, in a sentence; empty where it is not.
         warnings: what a reader of the accuracy must know, a line each.
+        early: that phase 2 ended too early, in a sentence; empty where it did not.
     """
     if any(len(per_class[phase]) != len(classes) for phase in PHASES):
         lengths = " and ".join(str(len(per_class[phase])) for phase in PHASES)
@@ -132,6 +134,7 @@ def write_html(
         evaluation=evaluation,
         verdict=kept or _verdict(evaluation["difference"], confidence),
         kept=kept,
+        early=early,
         confidence=f"{100 * confidence:g}",
         phases=PHASES,
         notes=PHASE_NOTES | ({"phase2": "the same model as phase 1's"} if kept else {}),

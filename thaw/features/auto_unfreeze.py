@@ -15,7 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 AUTO = "auto"
-NEAR, FAR = "10%", "75%"  # shares of the forward pass that are thawed; benchmarks/depths.py measures what each gives
+LITTLE, MOST = (
+    "30%",
+    "75%",
+)  # shares of the forward pass that are thawed; benchmarks/depths.py measures what each gives
+FEW_IMAGES = 2000  # to train on; with more, thawing most is never worse
 
 NEIGHBOURS = 5
 SAMPLE = 2000  # images that are compared with each other
@@ -32,7 +36,7 @@ SURE = 2.0  # standard errors that the difference must be from zero
 class Choice:
     """What ``auto`` stands for, and why."""
 
-    share: str  # of the computation, as ``phase2.unfreeze`` says it
+    unfreeze: str  # as ``phase2.unfreeze`` says it
     reason: str  # one line
 
 
@@ -50,25 +54,37 @@ def sample(labels: np.ndarray, clusters: Sequence[str]) -> NDArray[np.int64]:
     return np.sort(order[np.isin(labels[order], classes)][:SAMPLE])
 
 
-def choose(features: np.ndarray, said: np.ndarray, labels: np.ndarray) -> Choice:
-    """What is thawed of a network.
+def candidates(count: int) -> list[str]:
+    """Return what ``choose`` may come to for so many training images."""
+    return [LITTLE, MOST] if count < FEW_IMAGES else [MOST]
+
+
+def choose(features: np.ndarray, said: np.ndarray, labels: np.ndarray, count: int) -> Choice:
+    """Return what is thawed of a network: little where the task is near and the images are few, else most.
 
     Args:
         features: (n, channels) float32, what the frozen network makes of images.
         said: (n, classes) float32, what a head that was fitted to the others of them says of each.
         labels: (n,) int64.
+        count: of all training images, of which these are a sample.
     """
     linear, near = said.argmax(axis=1) != labels, neighbours(features, labels) != labels
     worse = int(near.sum()) - int(linear.sum())
     # McNemar: of the images that only one of both has right.
     sure = worse > SURE * int((near != linear).sum()) ** 0.5
     far = sure and near.sum() > TIMES * linear.sum() and worse > GAP * len(labels)
-    share = FAR if far else NEAR
+    unfreeze = LITTLE if not far and count < FEW_IMAGES else MOST
+    size = (
+        ""
+        if far
+        else f", with {count:,} training images, {'less' if count < FEW_IMAGES else 'no less'} than {FEW_IMAGES:,}"
+    )
     reason = (
         f"auto: frozen features tell the class of {1 - linear.mean():.1%} by a head and of {1 - near.mean():.1%} by "
-        f"the {NEIGHBOURS} nearest images, a task {'far from' if far else 'near'} what the network knows: thaw {share}"
+        f"the {NEIGHBOURS} nearest images, a task {'far from' if far else 'near'} what the network knows{size}: "
+        f"thaw {unfreeze}"
     )
-    return Choice(share, reason)
+    return Choice(unfreeze, reason)
 
 
 def neighbours(features: np.ndarray, labels: np.ndarray) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ from thaw.training import imbalance, mixing
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
 AT_ONCE = 64  # images that go through thawed layers when these don't train
-LITTLE = 0.5  # share of the computation that is less than what ``auto`` thaws where a task is far
+SHALLOW = 0.5  # share of the computation that is less than what ``auto`` thaws in most tasks
 
 
 @dataclass
@@ -69,7 +69,7 @@ def _at_cuts(
     backbone, outputs = classifier.backbone, dict(own)
     for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
         auto = unfreeze == auto_unfreeze.AUTO
-        for word in ([] if own else [auto_unfreeze.NEAR, auto_unfreeze.FAR]) if auto else [unfreeze]:
+        for word in ([] if own else auto_unfreeze.candidates(len(train))) if auto else [unfreeze]:
             try:
                 cut = freeze_boundaries.find(backbone, word, told=not auto)
             except ValueError:
@@ -105,7 +105,7 @@ def leave(
     # The head learns from the same images that are neighbours, or it would win by their number.
     features, labels = rows(some), train.labels[some]
     said = np.concatenate(list(out_of_fold.probabilities(lambda at: features[at], labels, count, auto_unfreeze.SEED)))
-    records.write_json(paths.AUTO_DEPTH, asdict(auto_unfreeze.choose(features, said, labels)))
+    records.write_json(paths.AUTO_DEPTH, asdict(auto_unfreeze.choose(features, said, labels, len(train))))
 
 
 def boundary(classifier: model.Classifier, unfreeze: str) -> freeze_boundaries.Boundary:
@@ -120,12 +120,12 @@ def boundary(classifier: model.Classifier, unfreeze: str) -> freeze_boundaries.B
         raise ValueError(f"{paths.AUTO_DEPTH}: expected what phase 1 leaves, found none; run `dvc repro` first")
     auto = auto_unfreeze.Choice(**records.read_json(paths.AUTO_DEPTH))
     if unfreeze == auto_unfreeze.AUTO:
-        return replace(freeze_boundaries.find(classifier.backbone, auto.share), reason=auto.reason)
+        return replace(freeze_boundaries.find(classifier.backbone, auto.unfreeze), reason=auto.reason)
     cut = freeze_boundaries.find(classifier.backbone, unfreeze)
-    if auto.share == auto_unfreeze.FAR and 0 < cut.share < LITTLE:
+    if auto.unfreeze == auto_unfreeze.MOST and 0 < cut.share < SHALLOW:
         console.warn(
-            f"phase2.unfreeze={unfreeze} thaws {cut.share:.0%} of the computation; this task is far from what the "
-            f"network knows, so that {auto.share}, which auto would take, may reach more"
+            f"phase2.unfreeze={unfreeze} thaws {cut.share:.0%} of the computation; {auto.unfreeze}, which auto would "
+            f"take, may reach more ({auto.reason})"
         )
     return cut
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw import console, paths, records, timings
-from thaw.config import errors, phases
+from thaw.config import errors
 from thaw.data import folders
 from thaw.sweep import trial
 
@@ -263,5 +263,5 @@ def _trial_seconds(each: Trial) -> float | None:
     phase, images = each.values["phase2"], _images(each)[0]
     if a_step is None or around is None or not images:  # those of the demonstration may not be there yet
         return None
-    epochs = phases.epochs(phase["epochs"], math.ceil(images / phase["batch_size"]))
-    return float(a_step * images * epochs + around)
+    most = 60 * phase["minutes"] if phase["minutes"] else math.inf
+    return float(min(a_step * images * phase["epochs"], most) + around)

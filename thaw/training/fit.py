@@ -1,17 +1,21 @@
-"""``fit``: optimiser, schedule, stopping. Both phases are trained by it; they differ in what they give it."""
+"""``fit``: Keras set up, run, and what it came to. Both phases are trained by it; they differ in what they give it."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from thaw import console, paths, records, timings
 from thaw.config import phases, schema
+from thaw.images.manifest import Batches
 from thaw.runtime import devices, precision, threads
-from thaw.runtime.framework import keras
-from thaw.training import feed, mixing, optimizer
+from thaw.runtime.framework import keras, tf
+from thaw.training import averaging, feed, improvement, mixing, optimizer, schedule
 
 # Called after every epoch with its number, from 1, and its figures.
 Report = Callable[[int, Mapping[str, float]], None]
@@ -30,13 +34,13 @@ FROM_KERAS |= {name: name for name in ("accuracy", "val_accuracy")}
 
 @dataclass
 class History:
-    """What each epoch came to, and which was the best by validation loss."""
+    """What each epoch came to, and which is kept: the best by validation loss, unless the start is better than it."""
 
     rows: list[dict[str, float]]  # keys are COLUMNS
-    best: int  # epoch, from 1; 0: no epoch was better than what training started from
+    best: int  # epoch, from 1; 0: the start is kept, since the best epoch is shown to be worse
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
     precision: str = "float32"  # Keras's policy of the convolutions
-    moved: int | None = None  # blocks from the top that came to their turn by the best epoch; None: all at once
+    verdict: dict[str, Any] = field(default_factory=dict)  # of phase 2: why it ended, what it changed, if too early
 
     def at_best(self) -> dict[str, float]:
         """The figures of the weights that were kept."""
@@ -49,7 +53,15 @@ class History:
         kept = (
             f"epoch {self.best} of {len(self.rows)}" if self.best else f"the start, none of {len(self.rows)} epochs,"
         )
-        return f"{kept} is best, validation accuracy {self.at_best()['val_accuracy']:.1%}"
+        said = f"{kept} is best, validation accuracy {self.at_best()['val_accuracy']:.1%}"
+        if self.verdict.get("stopped") == schedule.MINUTES:
+            said += "; ended by phase2.minutes"
+        return f"{said}; training ended too early, {self.advice}" if self.advice else said
+
+    @property
+    def advice(self) -> str:
+        """What to set where training has ended too early; else empty."""
+        return str(self.verdict.get("advice", ""))
 
 
 def record(stage: str, history: History, made_from: Sequence[Path], **more: Any) -> None:
@@ -63,7 +75,7 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
         "best_epoch": history.best,
         **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
         "made_from": records.made_from(made_from),
-        **({} if history.moved is None else {"moved_blocks": history.moved}),
+        **history.verdict,
         **more,
     }
     records.write_json(paths.metrics(stage), figures)
@@ -77,26 +89,31 @@ def fit(
     report: Report,
     description: str,
     depths: Mapping[str, int] = MappingProxyType({}),
+    units: Sequence[str | int] = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> History:
     """Train with Adam until the validation loss stops falling, and leave the weights of the best epoch in the model.
 
-    The validation loss is the cross-entropy without penalties, so that it means the same whatever is penalised.
+    The validation loss is the cross-entropy without penalties, so that it means the same whatever is penalised. If the
+    images show that the best epoch is worse than the start, the model stays as it was.
 
     Args:
         model: gives logits; what of it is trainable is trained.
         train, val: with one-hot labels, as ``thaw.features.inputs.batches`` gives them.
         report: told of every epoch as it ends.
         depths: of ``thaw.networks.freeze_boundaries.depths``, for phase 2's rates by depth.
+        units: of each validation image, the same for those that are alike; empty: each is one.
+        callbacks: more of them, of benchmarks.
 
     Raises:
         ValueError: the loss is no longer a number.
     """
-    epochs = phases.epochs(settings.epochs, len(train))
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
-    given = feed.fed(model, train, val)
+    plain, given = model, feed.fed(model, train, val)
     model = given.model
+    rate = schedule.rate(settings, len(train))
     model.compile(
-        optimizer.optimiser(settings, _rate(settings, epochs * len(train)), depths),
+        optimizer.optimiser(settings, rate, depths, len(train)),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True)],
         # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
@@ -104,12 +121,56 @@ def fit(
         steps_per_execution=STEPS_AT_ONCE,
     )
     before = model.get_weights()
-    watch = _Watch(epochs, len(train), report, description)
-    callbacks = [
-        watch,
-        *given.callbacks,
-        keras.callbacks.EarlyStopping(MONITORED, mode="min", patience=settings.patience, restore_best_weights=True),
-    ]
+    policy = precision.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
+    ending = schedule.Ending(settings, len(train), rate, MONITORED) if isinstance(settings, schema.Phase2) else None
+    watch = _Watch(settings.epochs, len(train), report, description, ending)
+    if isinstance(settings, schema.Phase2) and (
+        said := optimizer.describe(settings, depths, model.trainable_variables)
+    ):
+        console.say(said)
+    began = time.monotonic()
+    kind = type(settings).__name__.lower()
+    with (
+        watch.bar,
+        precision.computing(model, policy),
+        devices.enough_memory(f"{kind}.batch_size", settings.batch_size),
+    ):
+        run = forward(plain)
+        at_start = answers(run, val)
+        start = {"val_loss": float(at_start.loss.mean()), "val_accuracy": float(at_start.right.mean())}
+        every = [watch, *given.callbacks, *callbacks, *_callbacks(settings, ending)]
+        model.fit(
+            given.train, validation_data=given.val, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=every
+        )
+        change = improvement.compare(at_start.loss, answers(run, val).loss, units or range(len(at_start.loss)))
+    count = len(watch.rows) * len(train) * settings.batch_size
+    timings.note(kind, count=count, seconds=time.monotonic() - began)
+    epoch = 0 if change.is_worse else int(min(watch.rows, key=lambda row: row["val_loss"])["epoch"])
+    if not epoch:
+        model.set_weights(before)
+    history = History(watch.rows, epoch, start, policy)
+    if isinstance(settings, schema.Phase2) and ending:
+        stopped = ending.stopped or schedule.PATIENCE
+        advice = improvement.too_early(
+            settings, [row["val_loss"] for row in watch.rows], start["val_loss"], epoch, stopped
+        )
+        early = {"ended_too_early": bool(advice), "advice": advice}
+        history.verdict = {"stopped": stopped, **early, **change.record()}
+    return history
+
+
+def _callbacks(
+    settings: schema.Phase1 | schema.Phase2, ending: schedule.Ending | None
+) -> list[keras.callbacks.Callback]:
+    """Return what stops training and chooses the weights; what has the average in the model is the last."""
+    patience = settings.patience
+    if isinstance(settings, schema.Phase2) and settings.schedule == phases.WSD:
+        patience = settings.epochs  # such a schedule is best at its end
+    callbacks = [keras.callbacks.EarlyStopping(MONITORED, mode="min", patience=patience, restore_best_weights=True)]
+    if ending:
+        callbacks.append(ending)
+    if isinstance(settings, schema.Phase2) and settings.average_epochs:
+        callbacks.append(averaging.Averaging())
     if isinstance(settings, schema.Phase1) and settings.plateau_factor < 1:
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
@@ -120,61 +181,57 @@ def fit(
                 min_delta=0,
             )
         )
-    if isinstance(settings, schema.Phase2):
-        if settings.thaw_every:
-            callbacks.append(optimizer.Thawing(settings.thaw_every))
-        if by_depth := optimizer.describe(settings, epochs, depths, model.trainable_variables):
-            console.say(by_depth)
-    policy = precision.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
-    began = time.monotonic()
-    kind = type(settings).__name__.lower()
-    with (
-        watch.bar,
-        precision.computing(model, policy),
-        devices.enough_memory(f"{kind}.batch_size", settings.batch_size),
-    ):
-        found = model.evaluate(given.val, verbose=0, return_dict=True)
-        start = {"val_loss": float(found["cross_entropy"]), "val_accuracy": float(found["accuracy"])}
-        model.fit(given.train, validation_data=given.val, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
-    count = len(watch.rows) * len(train) * settings.batch_size
-    timings.note(kind, count=count, seconds=time.monotonic() - began)
-    best = min(watch.rows, key=lambda row: row["val_loss"])
-    if best["val_loss"] < start["val_loss"]:
-        epoch = int(best["epoch"])
-        every = settings.thaw_every if isinstance(settings, schema.Phase2) else 0
-        moved = optimizer.thawed_in(epoch - 1, every) if every else None
-        return History(watch.rows, epoch, start, policy, moved)
-    model.set_weights(before)
-    return History(watch.rows, 0, start, policy, 0 if isinstance(settings, schema.Phase2) else None)
+    return callbacks
 
 
-def _rate(settings: schema.Phase1 | schema.Phase2, total: int) -> Any:
-    if isinstance(settings, schema.Phase1) or (settings.schedule == "constant" and not settings.warmup):
-        return settings.learning_rate
-    warmup = round(settings.warmup * total)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else settings.learning_rate,
-        decay_steps=total - warmup,
-        # A "decay" to the full rate is a constant rate after the warm-up.
-        alpha=0.0 if settings.schedule == "cosine" else 1.0,
-        warmup_target=settings.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+@dataclass
+class Answers:
+    """What a model says of the validation images."""
+
+    loss: NDArray[np.float64]  # (n,) cross-entropy of each
+    right: NDArray[np.bool_]  # (n,)
+
+
+def forward(model: keras.Model) -> Callable[[Any], Any]:
+    """Return the model in inference mode, as one graph that is built once."""
+    return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)  # type: ignore[no-any-return]
+
+
+def answers(run: Callable[[Any], Any], val: Batches) -> Answers:
+    """Return the cross-entropy of each validation image, and whether it comes out right.
+
+    Args:
+        run: of ``forward``.
+        val: with one-hot labels.
+    """
+    losses, right = [], []
+    for number in range(len(val)):
+        inputs, targets = val[number][:2]
+        logits = run(tf.constant(inputs)).numpy().astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        losses.append(((np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits) * targets).sum(axis=1))
+        right.append(logits.argmax(axis=1) == targets.argmax(axis=1))
+    return Answers(np.concatenate(losses), np.concatenate(right))
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
     """Keeps the history, shows the bar, tells ``report``, and stops what has diverged."""
 
-    def __init__(self, epochs: int, steps: int, report: Report, description: str):
+    def __init__(
+        self, epochs: int, steps: int, report: Report, description: str, ending: schedule.Ending | None = None
+    ):
         super().__init__()
         self.rows: list[dict[str, float]] = []
         self.report, self.steps = report, steps
         self.bar = console.bar("steps")
         self.task = self.bar.add_task(description, total=epochs * steps, note="")
-        self.epochs = epochs
+        self.epochs, self.ending = epochs, ending
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.start, self.done = time.monotonic(), epoch * self.steps
+        if self.ending:  # which may have come nearer since
+            self.epochs = self.ending.end
+            self.bar.update(self.task, total=self.epochs * self.steps)
         # Read here, since a plateau changes the rate after the epoch that it belongs to.
         self.rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 

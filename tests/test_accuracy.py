@@ -1,0 +1,64 @@
+"""What ``python -m benchmarks.accuracy`` makes of finished trials, and the probes of the first epoch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import accuracy
+from thaw.runtime.framework import keras
+from thaw.training import averaging, fit, mixing
+
+POINTS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+LABELS = np.arange(40) % 2
+
+
+def row(recipe: str, seed: int, right: str) -> accuracy.Row:
+    return accuracy.Row(recipe, seed, ["a=1"], right, 3.0)
+
+
+def test_a_finished_trial_is_found_again_and_another_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.jsonl"
+    accuracy.Results(path).add(row("default", 0, "10"))
+    again = accuracy.Results(path)
+    assert again.rows == [row("default", 0, "10")]
+    assert again.has("default", 0, ["a=1"])
+    assert not again.has("default", 1, ["a=1"]) and not again.has("default", 0, ["a=2"])
+
+
+def test_the_table_compares_the_same_images_with_the_default() -> None:
+    rows = [row("default", 0, "1100"), row("default", 1, "1110"), row("article", 0, "1000"), row("article", 1, "1100")]
+    article = {line["recipe"]: line for line in accuracy.table(rows)}["article"]
+    # Shares of the two: 1, 0.5, 0, 0 against 1, 1, 0.5, 0.
+    assert article["points from the default"] == f"-25.0 ± {100 * 1.96 * np.std([0, -0.5, -0.5, 0], ddof=1) / 2:.1f}"
+    assert article["by seed"] == "25.0%, 50.0%"
+    lines = accuracy.markdown(accuracy.table(rows)).splitlines()
+    assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 20), (9, 15), (43, 3), (5000, 3)])
+def test_the_former_default_had_three_epochs_or_128_steps(steps: int, epochs: int) -> None:
+    former = accuracy.recipes(steps)["former default"]
+    assert f"phase2.epochs={epochs}" in former and f"phase2.warmup={epochs / 10:g}" in former
+
+
+def test_the_tenths_are_of_what_would_be_kept_and_change_nothing() -> None:
+    def trained(*callbacks: keras.callbacks.Callback) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((3,))
+        model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+        optimizer = keras.optimizers.Adam(0.05, **averaging.options(1, steps=20))
+        model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+        last = [*callbacks, averaging.Averaging()]
+        model.fit(batches(2), validation_data=batches(40), epochs=2, verbose=0, shuffle=False, callbacks=last)
+        return model
+
+    def batches(size: int) -> mixing.Mixed:
+        return mixing.Mixed(lambda indices, _: POINTS[indices], LABELS, size, classes=2, alpha=0)
+
+    probe = accuracy.Tenths(batches(40), steps=20)
+    probed, plain = trained(probe), trained()
+    for one, two in zip(probed.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert len(probe.losses) == accuracy.TENTHS and len(set(probe.losses)) == accuracy.TENTHS
+    assert np.isfinite(fit.answers(fit.forward(plain), batches(40)).loss).all()

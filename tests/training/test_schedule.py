@@ -1,0 +1,115 @@
+"""When the rate falls and when training ends, told by losses and a clock that a test makes up."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from thaw.config import load, phases, schema
+from thaw.training import schedule
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
+SETTINGS = replace(DEFAULT, epochs=20, warmup=1, flat_epochs=1, min_improvement=0.03, decay_share=0.5, minutes=0)
+STEPS = 4
+
+
+@dataclass
+class Model:
+    """As much of Keras's as a callback that ends training needs."""
+
+    stop_training: bool = False
+
+
+def run(
+    settings: schema.Phase2, losses: list[float], seconds: float = 1.0
+) -> tuple[schedule.Ending, int, list[float]]:
+    """Go through epochs of such losses: what ended them, how many there were, and the rate of each step."""
+    now = [100.0]
+    rate = schedule.rate(settings, STEPS)
+    ending = schedule.Ending(settings, STEPS, rate, "val", clock=lambda: now[0])
+    model, taken, done = Model(), [], 0
+    ending.set_model(model)
+    ending.on_train_begin()
+    for epoch in range(settings.epochs):
+        taken += [float(rate(epoch * STEPS + step)) if callable(rate) else rate for step in range(STEPS)]
+        now[0] += seconds
+        done += 1
+        ending.on_epoch_end(epoch, {"val": losses[min(epoch, len(losses) - 1)]})
+        if model.stop_training:
+            break
+    return ending, done, taken
+
+
+def falling(count: int) -> list[float]:
+    return [0.9**number for number in range(count)]
+
+
+def test_the_rate_rises_stays_and_falls_to_zero_once_the_loss_is_flat() -> None:
+    ending, done, taken = run(SETTINGS, [*falling(6), 0.9**5 * 0.98])  # the seventh is lower by 2 % only
+    assert (ending.stopped, done) == (schedule.FLAT, 7 + 4)  # half of seven, rounded
+    peak = SETTINGS.learning_rate
+    expected = [0, 0.25, 0.5, 0.75, *[1] * 24, *(1 - np.arange(16) / 16)]
+    np.testing.assert_allclose(taken, peak * np.array(expected), rtol=1e-5, atol=1e-12)
+
+
+def test_flat_is_counted_in_a_row_and_not_before_the_rate_has_risen() -> None:
+    patient = replace(SETTINGS, flat_epochs=2)
+    assert run(patient, [1, 1, 0.9, 0.9, 0.9])[:2][1] == 5 + 2
+    late = replace(SETTINGS, warmup=4)
+    assert run(late, [1.0])[1] == 4 + 2
+
+
+@pytest.mark.parametrize("epochs", range(1, 30))
+@pytest.mark.parametrize("share", [0.1, 0.5, 2])
+def test_the_rate_is_down_when_the_epochs_run_out(epochs: int, share: float) -> None:
+    ending, done, taken = run(replace(SETTINGS, epochs=epochs, decay_share=share), falling(epochs))
+    assert (ending.stopped, done, ending.end) == (schedule.EPOCHS, epochs, epochs)
+    assert taken[-1] <= SETTINGS.learning_rate * 0.51 and max(taken) > 0
+    # The step after the last would have none, so the fall was as long as it was meant to be.
+    assert float(ending.rate(epochs * STEPS)) == 0
+
+
+@pytest.mark.parametrize("seconds", [5.0, 7.0, 25.0])
+def test_the_fall_fits_into_the_minutes(seconds: float) -> None:
+    ending, done, _ = run(replace(SETTINGS, minutes=2), falling(20), seconds)
+    longest = {5.0: schedule.EPOCHS, 7.0: schedule.MINUTES, 25.0: schedule.MINUTES}
+    assert ending.stopped == longest[seconds]
+    assert done * seconds <= 120
+    assert float(ending.rate(done * STEPS)) == 0
+    assert 120 - done * seconds < 3 * seconds or done == 20  # hardly any of it is left unused
+
+
+def test_minutes_that_one_epoch_takes_end_training_after_it() -> None:
+    ending, done, _ = run(replace(SETTINGS, minutes=1), falling(20), seconds=90)
+    assert (ending.stopped, done) == (schedule.MINUTES, 1)
+
+
+def test_minutes_end_a_constant_rate_too() -> None:
+    ending, done, taken = run(replace(SETTINGS, schedule="constant", warmup=0, minutes=1), falling(20), seconds=9)
+    assert (ending.stopped, done) == (schedule.MINUTES, 6)
+    assert set(taken) == {SETTINGS.learning_rate}
+
+
+def test_a_cosine_takes_all_its_epochs_and_no_minutes() -> None:
+    ending, done, taken = run(replace(SETTINGS, schedule="cosine", epochs=5), [1.0])
+    assert (ending.stopped, done) == (schedule.EPOCHS, 5)
+    assert taken[-1] < taken[STEPS] / 20
+    with pytest.raises(ValueError, match=r"^phase2\.minutes: expected 0 where phase2\.schedule is cosine, received 5"):
+        replace(SETTINGS, schedule="cosine", minutes=5)
+
+
+def test_the_warm_up_is_in_epochs_and_half_of_all_at_most() -> None:
+    def steps(**changes: Any) -> int:
+        return schedule.warmup_steps(replace(SETTINGS, **changes), STEPS)
+
+    assert [steps(warmup=warmup) for warmup in (0, 0.5, 1, 3)] == [0, 2, 4, 12]
+    assert steps(warmup=3, epochs=4) == 8
+    assert steps(epochs=1) == 2
+
+
+def test_the_default_is_warm_up_stable_decay_with_averaged_weights() -> None:
+    assert DEFAULT.schedule == phases.WSD and DEFAULT.average_epochs > 0 and DEFAULT.unfreeze == "auto"

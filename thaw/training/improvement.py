@@ -1,0 +1,88 @@
+"""Whether phase 2 helped, by the validation images: its best epoch against its start, and whether it ended too early.
+
+Both are losses of the same images, so their difference is looked at image by image. Two means tell nothing of it: with
+few images either may be the lower one by chance. So the start is kept only where training is shown to have made it
+worse, and where it was not given the time to do better, that is said.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from thaw.config import phases, schema
+from thaw.training import schedule
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Change:
+    """What training has added to the mean validation loss, with its interval; below zero it helped."""
+
+    change: float
+    low: float | None  # None: one unit alone tells nothing of the others
+    high: float | None
+    units: int  # independent images, or groups of those that are alike
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is shown that training did harm."""
+        return self.low is not None and self.low > 0
+
+    def record(self) -> dict[str, Any]:
+        """Return the figures under the names that the metrics have."""
+        found = {"change": self.change, "low": self.low, "high": self.high}
+        return {f"val_loss_{name}": value for name, value in found.items()} | {"units": self.units}
+
+
+def compare(before: NDArray[np.floating[Any]], after: NDArray[np.floating[Any]], units: Sequence[str | int]) -> Change:
+    """Return how the losses of the same images have changed.
+
+    Images of one unit are one observation: the variance is that of the units' sums (the ratio estimator of cluster
+    sampling; Cochran, 1977, Sampling Techniques), and the interval Student's, by the number of units.
+
+    Args:
+        before: (images,) cross-entropies.
+        after: (images,), of the same images.
+        units: (images,), the same for images that are alike.
+    """
+    differences = after.astype(np.float64) - before.astype(np.float64)
+    numbers = np.unique(np.asarray(units), return_inverse=True)[1]
+    sums, sizes = np.bincount(numbers, differences), np.bincount(numbers)
+    mean, count = float(differences.mean()), len(sizes)
+    if count < 2:
+        return Change(mean, None, None, count)
+    error = math.sqrt(count / (count - 1) * float(np.square(sums - sizes * mean).sum())) / len(differences)
+    reach = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error
+    return Change(mean, mean - reach, mean + reach, count)
+
+
+def too_early(settings: schema.Phase2, losses: Sequence[float], start: float, best: int, stopped: str) -> str:
+    """Return what to set so that training goes on for longer; empty if it did not end too early.
+
+    Args:
+        losses: of validation, of each epoch.
+        start: the same before the first.
+        best: the epoch that is kept, from 1; 0: the start.
+        stopped: why training ended, as ``thaw.training.schedule`` says it.
+    """
+    last, earlier = losses[-1], min(losses[:-1], default=start)
+    is_falling = last < earlier * (1 - settings.min_improvement)
+    ran_out, is_last = stopped in (schedule.EPOCHS, schedule.MINUTES), best == len(losses)
+    # What was cut short had not become flat before. Where it had, the fall of the loss is that of the rate.
+    was_cut = ran_out and is_last and settings.schedule == phases.WSD
+    if not (was_cut or (is_falling and (best == 0 or (ran_out and is_last)))):
+        return ""
+    if stopped == schedule.MINUTES:
+        return f"set phase2.minutes above {settings.minutes:g}, or to 0"
+    if stopped == schedule.EPOCHS:
+        end = "" if settings.schedule == phases.WSD else f", or phase2.schedule={phases.WSD}, which ends by itself"
+        return f"set phase2.epochs above {settings.epochs}{end}"
+    if stopped == schedule.FLAT:
+        return f"set phase2.flat_epochs above {settings.flat_epochs}"
+    return f"set phase2.patience above {settings.patience}"

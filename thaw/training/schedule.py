@@ -1,0 +1,154 @@
+"""The learning rate over the steps of a phase, and when the phase ends.
+
+Phase 2's default is warm-up, stable, decay (WSD; Hu et al., 2024, arXiv:2404.06395). Its length is not known before:
+the rate rises, stays while the validation loss falls, and falls to zero once that is flat. A cosine must be told its
+length, and what is enough for one task is too little for the next.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from thaw import console
+from thaw.config import phases, schema
+from thaw.runtime.framework import keras, tf
+
+FEWEST_DECAY = 2  # epochs in which the rate falls to zero
+# Why training ended.
+FLAT, EPOCHS, MINUTES, PATIENCE = "flat", "epochs", "minutes", "patience"
+
+
+class StableDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # Keras has no stubs
+    """A rate that rises for some steps, stays, and falls to zero along a line from the step that ``fall`` names.
+
+    Args:
+        peak: the rate between.
+        warmup: steps over which it rises from zero.
+    """
+
+    def __init__(self, peak: float, warmup: int):
+        super().__init__()
+        self.peak, self.warmup = peak, warmup
+        self.begin = tf.Variable(float("inf"), trainable=False, dtype="float32")
+        self.length = tf.Variable(1.0, trainable=False, dtype="float32")
+
+    def fall(self, begin: int, end: int) -> None:
+        """Let the rate fall from one step to another, though not before it has risen."""
+        first = max(begin, self.warmup)
+        self.begin.assign(first)
+        self.length.assign(max(end - first, 1))
+
+    def __call__(self, step: Any) -> Any:
+        """Keras's hook: the rate of a step, which counts from 0."""
+        step = tf.cast(step, "float32")
+        rise = tf.minimum(step / max(self.warmup, 1), 1.0) if self.warmup else 1.0
+        return self.peak * tf.minimum(rise, tf.clip_by_value(1 - (step - self.begin) / self.length, 0.0, 1.0))
+
+
+def rate(settings: schema.Phase1 | schema.Phase2, steps: int) -> Any:
+    """Return the rate, a number or a schedule of Keras.
+
+    Args:
+        steps: of an epoch.
+    """
+    if isinstance(settings, schema.Phase1):
+        return settings.learning_rate
+    warmup = warmup_steps(settings, steps)
+    if settings.schedule == phases.WSD:
+        return StableDecay(settings.learning_rate, warmup)
+    if settings.schedule == "constant" and not warmup:
+        return settings.learning_rate
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else settings.learning_rate,
+        decay_steps=settings.epochs * steps - warmup,
+        # A "decay" to the full rate is a constant rate after the warm-up.
+        alpha=0.0 if settings.schedule == "cosine" else 1.0,
+        warmup_target=settings.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+def warmup_steps(settings: schema.Phase2, steps: int) -> int:
+    """Return the steps over which the rate rises: half of all at most, so that few epochs are no warm-up alone."""
+    return round(min(settings.warmup, settings.epochs / 2) * steps)
+
+
+def decay_epochs(settings: schema.Phase2, done: int) -> int:
+    """Return how many epochs the rate takes to fall to zero after so many."""
+    return max(FEWEST_DECAY, round(settings.decay_share * done))
+
+
+class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
+    """Begins the fall of the rate, and ends training with it or where phase 2's minutes are over.
+
+    Args:
+        steps: of an epoch.
+        rate: what ``rate`` gave for the same settings.
+        monitored: the validation loss's name among the figures of an epoch.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        settings: schema.Phase2,
+        steps: int,
+        rate: Any,
+        monitored: str,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        super().__init__()
+        self.settings, self.steps, self.rate, self.monitored, self.clock = settings, steps, rate, monitored, clock
+        self.end = settings.epochs  # after this epoch; less once the rate falls
+        self.stopped = ""  # one of the reasons above; empty: nothing has ended training yet
+        self.lowest, self.waited = float("inf"), 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Keras's hook."""
+        self.began = self.clock()
+        if self._is_stable() and not self._fits(0, self.settings.epochs):
+            self._decay(0, EPOCHS, self.settings.epochs)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """Keras's hook; epochs count from 0."""
+        done, settings = epoch + 1, self.settings
+        room, in_time = settings.epochs - done, self._in_time(done)
+        limit, room = (MINUTES, in_time) if in_time < room else (EPOCHS, room)
+        if self._is_stable():
+            wanted = decay_epochs(settings, done)
+            if self._is_flat(done, (logs or {})[self.monitored]) and wanted <= room:
+                self._decay(done, FLAT, wanted)
+            elif not self._fits(done, room):
+                self._decay(done, limit, room)
+        elif not self.stopped and room < 1:
+            self.stopped, self.end = limit, done
+        if done >= self.end:
+            self.model.stop_training = True
+
+    def _is_stable(self) -> bool:
+        """Return whether the rate has yet to fall."""
+        return self.settings.schedule == phases.WSD and not self.stopped
+
+    def _is_flat(self, done: int, loss: float) -> bool:
+        if loss < self.lowest * (1 - self.settings.min_improvement):
+            self.lowest, self.waited = loss, 0
+        else:
+            self.waited += 1
+        has_risen = done * self.steps >= warmup_steps(self.settings, self.steps)
+        return has_risen and self.waited >= self.settings.flat_epochs
+
+    def _in_time(self, done: int) -> int:
+        """Return for how many epochs more the minutes are enough, if they take as long as those before."""
+        if not self.settings.minutes:
+            return self.settings.epochs
+        elapsed = self.clock() - self.began
+        return max(int((60 * self.settings.minutes - elapsed) * done / max(elapsed, 1e-9)), 0)
+
+    def _fits(self, done: int, room: int) -> bool:
+        """Return whether one more epoch leaves room for the fall that would follow it."""
+        return 1 + decay_epochs(self.settings, done + 1) <= room
+
+    def _decay(self, done: int, why: str, epochs: int) -> None:
+        self.stopped, self.end = why, done + epochs
+        self.rate.fall(done * self.steps, self.end * self.steps)
+        reason = "the validation loss is flat" if why == FLAT else f"phase2.{why} leave no time for more"
+        console.say(f"after epoch {done} {reason}: the rate falls to zero in {epochs} more")
