@@ -40,7 +40,7 @@ def main() -> None:
     split = manifest.Images(paths, paths, hashes, np.zeros(len(paths), np.int64))
     card = model.Card(params.backbone, "benchmark", params.image, params.head, ["a", "b"])
     classifier = model.build(card, weights=params.backbone.weights)
-    cut = freeze_boundaries.find(classifier.backbone, params.phase2.unfreeze)
+    cut = freeze_boundaries.find(classifier.backbone, params.phase2.unfreeze_spec)
     frozen_part, _ = freeze_boundaries.split(classifier.backbone, cut)
 
     size = params.compute.extract_batch_size

@@ -32,7 +32,7 @@ def main() -> None:
         mlflow_mirror.Run.epoch = lambda _run, _phase, _epoch, values: epochs.append(values["seconds"])  # type: ignore[method-assign,misc]
         project.run("phase2_finetune")
         classifier = model.load(paths.PHASE1)
-        boundary = freeze_boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+        boundary = freeze_boundaries.find(classifier.backbone, settings.phase2.unfreeze_spec)
         frozen_part, _ = model.thaw(classifier, boundary)
         train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
         inputs = feature_inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)

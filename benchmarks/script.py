@@ -18,6 +18,7 @@ import psutil
 
 from thaw.classifier import model
 from thaw.config import load as config
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime.framework import keras, tf
@@ -47,7 +48,7 @@ def main() -> None:
     train, val, test = (manifest.read(params.data.raw, split) for split in ("train", "val", "test"))
     card = model.Card(params.backbone, "", params.image, params.head, manifest.classes())
     classifier = model.build(card, weights=params.backbone.weights)
-    boundary = freeze_boundaries.find(classifier.backbone, "40")
+    boundary = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40"))
 
     augment = keras.Sequential(
         [

@@ -32,7 +32,7 @@ def main() -> None:
         seeds.fix(settings.phase2.seed)
         classifier = model.load_untrained(paths.PHASE1)
         train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
-        boundary = feature_inputs.boundary(classifier, settings.phase2.unfreeze)
+        boundary = feature_inputs.boundary(classifier, settings.phase2.unfreeze_spec)
         console.say(boundary.describe())
         history, trained = fit.History([], 0, {}), classifier.head
         figures = {"boundary": boundary.describe(), "layers": boundary.thawed_layers}

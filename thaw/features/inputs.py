@@ -15,6 +15,7 @@ import numpy as np
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import schema
+from thaw.config.unfreeze import Kind, UnfreezeSpec
 from thaw.features import auto_unfreeze, cache, engines, extraction, out_of_fold, streaming
 from thaw.features.extraction import Frozen
 from thaw.images import augment, manifest
@@ -68,10 +69,10 @@ def _at_cuts(
     """
     backbone, outputs = classifier.backbone, dict(own)
     for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
-        auto = unfreeze == auto_unfreeze.AUTO
+        auto = unfreeze == Kind.AUTO.value
         for word in ([] if own else [auto_unfreeze.NEAR, auto_unfreeze.FAR]) if auto else [unfreeze]:
             try:
-                cut = freeze_boundaries.find(backbone, word, told=not auto)
+                cut = freeze_boundaries.find(backbone, UnfreezeSpec.parse(word), told=not auto)
             except ValueError:
                 if unfreeze == settings.phase2.unfreeze:
                     raise
@@ -108,7 +109,7 @@ def leave(
     records.write_json(paths.AUTO_DEPTH, asdict(auto_unfreeze.choose(features, said, labels)))
 
 
-def boundary(classifier: model.Classifier, unfreeze: str) -> freeze_boundaries.Boundary:
+def boundary(classifier: model.Classifier, unfreeze: UnfreezeSpec) -> freeze_boundaries.Boundary:
     """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
 
     Who thaws little where ``auto`` would thaw most is told so.
@@ -119,8 +120,9 @@ def boundary(classifier: model.Classifier, unfreeze: str) -> freeze_boundaries.B
     if not paths.AUTO_DEPTH.is_file():
         raise ValueError(f"{paths.AUTO_DEPTH}: expected what phase 1 leaves, found none; run `dvc repro` first")
     auto = auto_unfreeze.Choice(**records.read_json(paths.AUTO_DEPTH))
-    if unfreeze == auto_unfreeze.AUTO:
-        return replace(freeze_boundaries.find(classifier.backbone, auto.share), reason=auto.reason)
+    if unfreeze.kind is Kind.AUTO:
+        chosen = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(auto.share))
+        return replace(chosen, reason=auto.reason)
     cut = freeze_boundaries.find(classifier.backbone, unfreeze)
     if auto.share == auto_unfreeze.FAR and 0 < cut.share < LITTLE:
         console.warn(
