@@ -34,7 +34,7 @@ def main() -> None:
         classifier = model.load(paths.PHASE1)
         boundary = freeze_boundaries.find(classifier.backbone, settings.phase2.unfreeze_spec)
         frozen_part, _ = model.thaw(classifier, boundary)
-        train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
+        train, val = manifest.read(settings.data.raw, "train", "val")
         inputs = feature_inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
         read: list[float] = []
         for batches in [feature_inputs.batches(inputs, train, val, settings.phase2, len(manifest.classes()))] * 3:

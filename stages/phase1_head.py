@@ -32,14 +32,14 @@ class Config:
 
 def main() -> None:
     """Build the classifier, train its head on pooled features, write it."""
-    settings = load.load(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()) as run, console.stage(STAGE):
+    settings, params = load.groups(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
         seeds.fix(settings.phase1.seed)
         card = model.Card(settings.backbone, "", settings.image, settings.head, manifest.classes())
         classifier = model.build(card, weights=settings.backbone.weights)
         run.note("weights_sha256", sha256 := classifier.card.weights_sha256)
 
-        train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
+        train, val = manifest.read(settings.data.raw, "train", "val")
         verdict = canaries.check(classifier.backbone, manifest.few(card.image, train), settings.phase1.canary)
         inputs = feature_inputs.pooled(classifier, settings, train, val)
         history = fit.fit(

@@ -27,11 +27,11 @@ class Config:
 
 def main() -> None:
     """Cut phase 1's classifier at the boundary, train what lies behind it, prove that the rest is untouched."""
-    settings = load.load(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()) as run, console.stage(STAGE):
+    settings, params = load.groups(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
         seeds.fix(settings.phase2.seed)
         classifier = model.load_untrained(paths.PHASE1)
-        train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
+        train, val = manifest.read(settings.data.raw, "train", "val")
         boundary = feature_inputs.boundary(classifier, settings.phase2.unfreeze_spec)
         console.say(boundary.describe())
         history, trained = fit.History([], 0, {}), classifier.head

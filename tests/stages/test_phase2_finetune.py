@@ -89,7 +89,7 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     ]
     answers = np.load(unseen)
     assert answers.shape == (6, 3) and answers.dtype == np.float32
-    right = (answers.argmax(axis=1) == manifest.read("data/raw", "val").labels).mean()
+    right = (answers.argmax(axis=1) == manifest.read("data/raw", "val")[0].labels).mean()
     assert right == pytest.approx(records.read_json(paths.metrics("phase2_finetune"))["val_accuracy"])
     assert (paths.PHASE2 / model.CARD).read_bytes() == (paths.PHASE1 / model.CARD).read_bytes()
     before, after = model.load(paths.PHASE1), model.load(paths.PHASE2)

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,14 @@ AT_ONCE = 64  # images that go through thawed layers when these don't train
 LITTLE = 0.5  # share of the computation that is less than what ``auto`` thaws where a task is far
 
 
+class Settings(Protocol):
+    """The groups of the configuration that both phases' inputs depend on."""
+
+    augment: schema.Augment
+    compute: schema.Compute
+    phase2: schema.Phase2
+
+
 @dataclass
 class Inputs:
     """What phase 2 is fed with."""
@@ -39,14 +47,11 @@ class Inputs:
     reason: str  # why
 
 
-def pooled(classifier: model.Classifier, settings: Any, train: manifest.Images, val: manifest.Images) -> Inputs:
+def pooled(classifier: model.Classifier, settings: Settings, train: manifest.Images, val: manifest.Images) -> Inputs:
     """Phase 1's inputs: what comes out of the whole backbone and pooling.
 
     Phase 2 will want the activations at its boundary, which the images pass on their way. If it will take them from
     the cache, they are kept in passing, so that no image goes this way again.
-
-    Args:
-        settings: has the groups augment, compute and phase2.
     """
     cuts = _at_cuts(classifier, settings, train, val, {})
     frozen = _frozen(classifier, settings, _pool(classifier) | cuts, classifier.backbone.input, cuts)
@@ -60,7 +65,7 @@ def _pool(classifier: model.Classifier) -> dict[str, Any]:
 
 
 def _at_cuts(
-    classifier: model.Classifier, settings: Any, train: manifest.Images, val: manifest.Images, own: dict[str, Any]
+    classifier: model.Classifier, settings: Settings, train: manifest.Images, val: manifest.Images, own: dict[str, Any]
 ) -> dict[str, Any]:
     """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them.
 
@@ -149,7 +154,7 @@ def at_boundary(
     frozen_part: keras.Model,
     boundary: freeze_boundaries.Boundary,
     classifier: model.Classifier,
-    settings: Any,
+    settings: Settings,
     train: manifest.Images,
     val: manifest.Images,
 ) -> Inputs:
@@ -160,7 +165,6 @@ def at_boundary(
     Args:
         frozen_part: images → activations at ``boundary``.
         classifier: the whole. If images must pass its frozen layers, they pass once for ``compute.depths`` too.
-        settings: has the groups augment, compute and phase2.
     """
     frozen = _frozen(classifier, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
@@ -201,7 +205,7 @@ def batches(
 
 
 def _frozen(
-    classifier: model.Classifier, settings: Any, outputs: dict[str, Any], inputs: Any, spare: Collection[str] = ()
+    classifier: model.Classifier, settings: Settings, outputs: dict[str, Any], inputs: Any, spare: Collection[str] = ()
 ) -> Frozen:
     # By the size of the whole, or phase 1 and phase 2 could take different engines for the same numbers.
     extractor = engines.settled(settings.compute.extractor, classifier.backbone.count_params())
@@ -224,7 +228,7 @@ def _weights(classifier: model.Classifier) -> str:
     return hashlib.sha256(card.weights_sha256.encode() + said).hexdigest()
 
 
-def keep(frozen: Frozen, settings: Any, train: manifest.Images, val: manifest.Images) -> tuple[bool, str]:
+def keep(frozen: Frozen, settings: Settings, train: manifest.Images, val: manifest.Images) -> tuple[bool, str]:
     """Whether phase 2's activations go to the cache, and why."""
     wanted, needed, budget = settings.phase2.activations, _gigabytes(frozen, train, val), settings.compute.cache_gb
     if wanted != "auto":
@@ -234,9 +238,9 @@ def keep(frozen: Frozen, settings: Any, train: manifest.Images, val: manifest.Im
     return False, f"activations streaming: cached they need {needed:.2f} GB, compute.cache_gb is {budget:g}"
 
 
-def fits(frozen: Frozen, settings: Any, train: manifest.Images, val: manifest.Images) -> bool:
+def fits(frozen: Frozen, settings: Settings, train: manifest.Images, val: manifest.Images) -> bool:
     """Whether the cache's budget has room for the activations."""
-    return bool(_gigabytes(frozen, train, val) <= settings.compute.cache_gb)
+    return _gigabytes(frozen, train, val) <= settings.compute.cache_gb
 
 
 def _gigabytes(frozen: Frozen, train: manifest.Images, val: manifest.Images) -> float:
