@@ -136,7 +136,7 @@ def regression(settings: schema.Project) -> np.ndarray:
     frozen = extraction.Frozen(
         part, [f"pool:{pooling}"], card.weights_sha256, card.image, settings.augment, settings.compute
     )
-    splits = [manifest.read(settings.data.raw, name) for name in paths.SPLITS]
+    splits = manifest.read(settings.data.raw, *paths.SPLITS)
     readers = extraction.cached(frozen, [(split, 1) for split in splits])
     train, val, test = (inputs.clean(r[0])(np.arange(len(s))) for r, s in zip(readers, splits, strict=True))
     found = []
@@ -175,7 +175,7 @@ def measure(where: Sequence[str], common: Sequence[str], seeds: int, wanted: Seq
     if where[0] == "data=digits":
         project.run("sample")
     project.run("prepare")
-    steps = math.ceil(len(manifest.read(first.data.raw, "train")) / first.phase2.batch_size)
+    steps = math.ceil(len(manifest.read(first.data.raw, "train")[0]) / first.phase2.batch_size)
     chosen = {name: overrides for name, overrides in recipes(steps).items() if name in wanted}
     for seed in range(seeds):
         drawn = [f"{group}.seed={seed}" for group in ("phase1", "phase2")]

@@ -150,7 +150,9 @@ def finished_sweep(project: Path) -> Path:
         "phase2.learning_rate": ["phase2.learning_rate=1e-05", "phase2.learning_rate=0.0001"],
         "phase2.unfreeze": ["phase2.unfreeze=20", "phase2.unfreeze=40"],
     }
-    records.write_json(folder / "plan.json", {"swept": swept, "parent": "", "tracking": {}})
+    tracking = {"enabled": False, "uri": "", "experiment": "thaw"}
+    begun = {"trials": 5, "states": {}, "commit": "", "depths": ["20", "40"], "owner": "", "parent": ""}
+    records.write_json(folder / "plan.json", begun | {"swept": swept, "tracking": tracking, "upstreams": {}})
     for number, (rate, depth, right, loss) in enumerate(
         (("1e-05", "20", 30, 0.6), ("1e-05", "40", 31, 0.5), ("0.0001", "20", 37, 0.3), ("0.0001", "40", 38, 0.2))
     ):

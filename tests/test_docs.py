@@ -31,7 +31,8 @@ from thaw.data import issues
 from thaw.data import table as image_table
 from thaw.features import auto_unfreeze
 from thaw.serving import predict
-from thaw.sweep import multirun, plan
+from thaw.sweep import multirun
+from thaw.sweep.compose import choices
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -138,7 +139,7 @@ def check_python(arguments: Sequence[str]) -> None:
         own = ("-m", "--multirun", multirun.RETRY)
         words = [word for word in rest if word not in own and not word.lstrip("+").startswith("hydra")]
         given = OverridesParser.create().parse_overrides(words)
-        values = (plan.choices(item) if item.is_sweep_override() else [str(item.input_line)] for item in given)
+        values = (choices(item) if item.is_sweep_override() else [str(item.input_line)] for item in given)
         for trial in itertools.product(*values):
             compose(trial)
 

@@ -80,7 +80,11 @@ def keys(project: Path) -> list[str]:
     drawn = schema.Augment(**values["augment"])
     frozen = extraction.Frozen(layers, ["flat"], "0" * 64, settings.image, drawn, compute)
     family, names = extraction._names(frozen, 1)
-    return [f"{family} {names}", validation.version(stretch=False), trial.trial_name(["a=1"], values)]
+    return [
+        f"{family} {names}",
+        validation.version(stretch=False),
+        trial.trial_name(["a=1"], values, trial.fingerprint(settings)),
+    ]
 
 
 def test_a_comment_changes_no_key_and_a_constant_of_the_decoder_changes_all(

@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
-from thaw import paths, records, timings
+from thaw import paths, timings
 from thaw.config import load
-from thaw.sweep import job, plan, supervisor, trial
+from thaw.sweep import experiments, job, plan, results, supervisor, trial
 
 OVERRIDES = ["data=folder", "image=px64", "phase2.learning_rate=1e-5"]
-BEGUN = {
-    "trials": 2,
-    "swept": {"phase2.learning_rate": []},
-    "depths": [],
-    "upstreams": {},
-    "parent": "",
-}
 FIGURES = {"val_loss": 0.25, "val_accuracy": 0.75, "best_epoch": 1, "layers": 20}
 
 
@@ -33,10 +27,11 @@ FIGURES = {"val_loss": 0.25, "val_accuracy": 0.75, "best_epoch": 1, "layers": 20
 def folder(project: Path, tiny_images: Path) -> Path:
     """The folder of a sweep that has begun."""
     folder = paths.SWEEPS / "one"
-    values = yaml.safe_load(load.compose(OVERRIDES))
-    states = {trial.inputs(values): trial.fingerprint(values)}
-    begun = {"parent": "", "states": states, "commit": trial.head(), "owner": supervisor.myself()}
-    records.write_json(folder / plan.FILE, BEGUN | begun)
+    settings = load.check(yaml.safe_load(load.compose(OVERRIDES)))
+    states = {trial.inputs(settings): trial.fingerprint(settings)}
+    swept = {"phase2.learning_rate": list[str]()}
+    owner, tracking = supervisor.myself(), settings.tracking
+    plan.SweepPlan(2, swept, states, experiments.head(), [], owner, tracking).write(folder)
     return folder
 
 
@@ -64,9 +59,9 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "LASTING", 0.5)
 
 
-def record(folder: Path) -> dict[str, Any]:
-    (path,) = (path for path in folder.glob("*.json") if path.name != plan.FILE)
-    return records.read_json(path)
+def record(folder: Path) -> results.TrialResult:
+    (found,) = results.read(folder)
+    return found
 
 
 @pytest.fixture
@@ -76,7 +71,7 @@ def succeed(monkeypatch: pytest.MonkeyPatch, leave_experiment: Callable[..., Non
 
     def run(name: str, _: Any, folder: Path, *__: Any, **___: Any) -> str:
         restored = name in ran
-        (folder / f"{name}.log").write_text(f"{'Restoring' if restored else 'Running'} stage '{trial.TARGET}'\n")
+        (folder / f"{name}.log").write_text(f"{'Restoring' if restored else 'Running'} stage '{experiments.TARGET}'\n")
         ran.append(name)
         leave_experiment(name, OVERRIDES, FIGURES, 30)
         return ""
@@ -88,7 +83,7 @@ def succeed(monkeypatch: pytest.MonkeyPatch, leave_experiment: Callable[..., Non
 def test_a_trial_that_is_finished_is_not_run_again(composed: DictConfig, folder: Path, succeed: list[str]) -> None:
     assert job.run(composed) == 0.25
     first = record(folder)
-    assert (first["name"], first["failure"], first["figures"]["layers"]) == (succeed[0], "", 20)
+    assert (first.name, first.failure, first.measured.layers) == (succeed[0], "", 20)
     assert job.run(composed) == 0.25
     assert len(succeed) == 1
     assert record(folder) == first
@@ -97,17 +92,17 @@ def test_a_trial_that_is_finished_is_not_run_again(composed: DictConfig, folder:
 def test_a_commit_during_a_sweep_changes_nothing(composed: DictConfig, folder: Path, succeed: list[str]) -> None:
     def commit() -> str:
         subprocess.run(["git", "commit", "--quiet", "--allow-empty", "--message=next"], check=True)
-        return trial.head()
+        return experiments.head()
 
-    first = trial.head()
+    first = experiments.head()
     assert job.run(composed) == 0.25
     commit()
     assert job.run(composed) == 0.25
-    assert len(succeed) == 1 and record(folder)["commit"] == first
-    trial.forget(succeed[0])
+    assert len(succeed) == 1 and record(folder).commit == first
+    experiments.forget(succeed[0])
     now = commit()
     assert job.run(composed) == 0.25
-    assert len(succeed) == 2 and record(folder)["commit"] == now
+    assert len(succeed) == 2 and record(folder).commit == now
 
 
 def test_a_process_whose_trial_was_stopped_takes_no_other(
@@ -124,7 +119,7 @@ def test_a_process_whose_trial_was_stopped_takes_no_other(
         with pytest.raises(KeyboardInterrupt):
             job.run(composed)
     assert len(ran) == 1
-    assert [path.name for path in folder.glob("*.json")] == [plan.FILE]  # nor has it failed
+    assert [path.name for path in folder.glob("*.json")] == [results.PLAN]  # nor has it failed
 
 
 def test_code_that_changes_while_a_trial_runs_fails_it_and_the_next_and_leaves_no_experiment(
@@ -142,10 +137,10 @@ def test_code_that_changes_while_a_trial_runs_fails_it_and_the_next_and_leaves_n
     monkeypatch.setattr(trial, "run", run)
     for _ in range(2):
         assert job.run(composed) == math.inf
-        assert record(folder)["failure"] == job.CHANGED
-        next(path for path in folder.glob("*.json") if path.name != plan.FILE).unlink()
+        assert record(folder).failure == job.CHANGED
+        next(path for path in folder.glob("*.json") if path.name != results.PLAN).unlink()
     assert len(ran) == 1
-    assert trial.finished(ran[0], trial.head()) is None
+    assert experiments.finished(ran[0], experiments.head()) is None
 
 
 def test_a_trial_that_dvc_composed_otherwise_fails_and_leaves_no_experiment(
@@ -160,8 +155,8 @@ def test_a_trial_that_dvc_composed_otherwise_fails_and_leaves_no_experiment(
 
     monkeypatch.setattr(trial, "run", run)
     assert job.run(composed) == math.inf
-    assert record(folder)["failure"] == job.CHANGED
-    assert trial.finished(ran[0], trial.head()) is None
+    assert record(folder).failure == job.CHANGED
+    assert experiments.finished(ran[0], experiments.head()) is None
 
 
 def test_two_jobs_at_once_with_the_same_trial_run_it_once(
@@ -193,27 +188,27 @@ def test_what_is_finished_is_kept_though_a_run_of_it_failed(
 
     monkeypatch.setattr(trial, "run", run)
     assert job.run(composed) == 0.25
-    assert (record(folder)["failure"], record(folder)["figures"]["val_loss"]) == ("", 0.25)
+    assert (record(folder).failure, record(folder).measured.val_loss) == ("", 0.25)
 
 
 def test_a_trial_that_dvc_restores_keeps_the_time_that_it_took_when_it_ran(
     composed: DictConfig, folder: Path, succeed: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     job.run(composed)
-    (path,) = (path for path in folder.glob("*.json") if path.name != plan.FILE)
+    (path,) = (path for path in folder.glob("*.json") if path.name != results.PLAN)
     (line,) = timings.lines(what="trial")
-    assert line["seconds"] == record(folder)["seconds"] is not None
+    assert line["seconds"] == record(folder).seconds is not None
     # By its record, by the ledger, and then nobody knows it any more.
     for seconds, lost in ((70.0, None), (line["seconds"], path), (None, paths.LEDGER)):
         if path.is_file():
-            records.write_json(path, record(folder) | {"seconds": 70.0})
+            results.keep(path, replace(record(folder), seconds=70.0))
         if lost is not None:
             lost.unlink()
             path.unlink(missing_ok=True)
-        trial.forget(succeed[0])
+        experiments.forget(succeed[0])
         capsys.readouterr()
         job.run(composed)
-        assert record(folder)["seconds"] == seconds
+        assert record(folder).seconds == seconds
         assert ", restored" in capsys.readouterr().out
     assert list(timings.lines(what="trial")) == []  # it says nothing of what a trial takes
     assert len(succeed) == 4

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
 from thaw import paths, records, timings
-from thaw.config import load
-from thaw.sweep import multirun, plan, supervisor, trial
+from thaw.config import load, schema
+from thaw.sweep import experiments, multirun, plan, results, supervisor
 from thaw.tracking import sweep_run
 
 TINY = (
@@ -33,7 +34,7 @@ TINY = (
     "phase2.epochs=1",
     "backbone.weights=random",
 )
-OFF = {"enabled": False, "uri": "", "experiment": "thaw"}
+OFF = schema.Tracking(enabled=False, uri="", experiment="thaw")
 GRID = ("phase2.learning_rate=1e-5,1e-4", "phase2.unfreeze=20")
 
 
@@ -59,10 +60,15 @@ def committed(project: Path, tiny_images: Path) -> Path:
 
 def record(folder: Path, rate: str, loss: float | None, failure: str = "") -> None:
     """Write what a trial leaves behind."""
-    figures = {} if loss is None else {"val_loss": loss, "val_accuracy": 0.5, "best_epoch": 3}
+    figures = None if loss is None else results.Figures(loss, 0.5, best_epoch=3, layers=20)
     overrides = [f"phase2.learning_rate={rate}", "phase1.epochs=2"]
-    left = {"name": f"rate={rate}-0", "overrides": overrides, "shown": overrides[0], "figures": figures}
-    records.write_json(folder / f"{rate}.json", left | {"failure": failure, "log": "a.log"})
+    left = results.TrialResult(f"rate={rate}-0", overrides, overrides[0], "", failure, "a.log", 1.0, figures)
+    results.keep(folder / f"{rate}.json", left)
+
+
+def begun(owner: str = "") -> plan.SweepPlan:
+    """The plan of a sweep of the learning rate."""
+    return plan.SweepPlan(3, {"phase2.learning_rate": []}, {}, "", [], owner, OFF)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +146,7 @@ def test_the_default_grid_is_sound_and_leaves_nothing_beside_its_folder(committe
 
 
 def test_the_table_puts_the_best_first_and_the_failed_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    records.write_json(tmp_path / plan.FILE, {"swept": {"phase2.learning_rate": []}, "parent": "", "tracking": OFF})
+    begun().write(tmp_path)
     record(tmp_path, "1e-05", 0.5)
     record(tmp_path, "0.0001", 0.25)
     record(tmp_path, "0.1", None, "it diverged [nan]")
@@ -158,25 +164,22 @@ def test_a_sweep_that_runs_already_is_not_begun_again(tmp_path: Path, monkeypatc
     code = "from thaw.sweep import supervisor; print(supervisor.myself(), flush=True); input()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
-    written = {"owner": other.stdout.readline().strip()}
+    written = begun(other.stdout.readline().strip())
     multirun._claim(Path("one"), written)
     multirun._claim(Path("one"), written)  # by itself
     with pytest.raises(ValueError, match=f"this sweep runs already, process {other.pid}"):
-        multirun._claim(Path("one"), {"owner": supervisor.myself()})
+        multirun._claim(Path("one"), begun(supervisor.myself()))
     other.communicate("\n")
-    multirun._claim(Path("one"), {"owner": supervisor.myself()})
-    assert records.read_json(Path("one") / plan.FILE) == {"owner": supervisor.myself()}
-    records.write_json(Path("one") / plan.FILE, {"owner": "another host|1|0"})  # of which nothing is known
-    multirun._claim(Path("one"), {"owner": supervisor.myself()})
+    multirun._claim(Path("one"), begun(supervisor.myself()))
+    assert plan.SweepPlan.read(Path("one")) == begun(supervisor.myself())
+    begun("another host|1|0").write(Path("one"))  # of which nothing is known
+    multirun._claim(Path("one"), begun(supervisor.myself()))
 
 
 @pytest.fixture
 def lost(finished_sweep: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a sweep of this process, whose launcher loses a job as soon as it is called."""
-    begun = records.read_json(finished_sweep / plan.FILE)
-    records.write_json(
-        finished_sweep / plan.FILE, begun | {"owner": supervisor.myself(), "tracking": OFF, "parent": "one"}
-    )
+    replace(plan.SweepPlan.of(finished_sweep), owner=supervisor.myself(), parent="one").write(finished_sweep)
 
     class LostError(Exception):
         """As submitit and joblib raise them, each with one of its own."""
@@ -213,12 +216,12 @@ def test_a_sweep_whose_launcher_loses_a_job_ends_with_what_is_there(
     )
     assert len(records.read_csv(lost / "table.csv")) == 5
     assert (lost / "report.html").is_file()
-    assert "Proposed: lr=0.0001 depth=20" in capsys.readouterr().out
+    assert "Proposed: lr=0.0001 depth=40" in capsys.readouterr().out
     assert ended == [("one", "FAILED")]
 
 
 def test_what_is_raised_before_a_sweep_has_begun_is_not_hidden(lost: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records.write_json(lost / plan.FILE, {"owner": "another host|1|0"})
+    begun("another host|1|0").write(lost)
     with pytest.raises(Exception, match="Job 7"):
         multirun.main()
     assert not (lost / "table.csv").exists()
@@ -244,9 +247,9 @@ def test_hydra_does_not_go_on_after_what_it_would_only_warn_of(
 
 def rows(split: str) -> list[dict[str, str]]:
     """The manifest's rows of a split, as a trial has them."""
-    commit = trial.head()
+    commit = experiments.head()
     ref = git("for-each-ref", "--count=1", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/").strip()
-    manifest = trial.cached(ref.rsplit("/", 1)[1], "prepare", paths.MANIFEST.name)
+    manifest = experiments.cached(ref.rsplit("/", 1)[1], "prepare", paths.MANIFEST.name)
     assert manifest is not None
     return [row for row in csv.DictReader(manifest.decode().splitlines()) if row["split"] == split]
 
@@ -268,7 +271,7 @@ def test_a_sweep_computes_what_is_shared_once_and_is_resumed_for_nothing(committ
     assert first.returncode == 1, first.stderr  # one trial has failed, and the others have not been stopped by it
     assert "failed: phase2.unfreeze=nonsense: phase" in first.stdout and "received 'nonsense'" in first.stdout
 
-    commit = trial.head()
+    commit = experiments.head()
     names = git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/").split()
     assert [name.rsplit("/", 1)[1].rsplit("-", 1)[0] for name in names] == [
         "phase2.unfreeze=block_7a",
@@ -286,7 +289,7 @@ def test_a_sweep_computes_what_is_shared_once_and_is_resumed_for_nothing(committ
     for name in names:
         params = yaml.safe_load(git("show", f"{name}:params.yaml"))
         assert f"={params['phase2']['unfreeze']}-" in name
-        stage = "phase1_head" if "=none" in name else trial.TARGET
+        stage = "phase1_head" if "=none" in name else experiments.TARGET
         figures = json.loads(git("show", f"{name}:{paths.metrics(stage).as_posix()}"))
         assert f"accuracy {figures['val_accuracy']:.1%}, loss {figures['val_loss']:.4f}" in first.stdout
 
@@ -364,10 +367,10 @@ def test_a_sweep_that_was_killed_outright_leaves_nothing_behind_and_goes_on(comm
 
 def objects() -> dict[str, dict[str, str]]:
     """By rate, the hashes of what each experiment's phases have made."""
-    found, commit = {}, trial.head()
+    found, commit = {}, experiments.head()
     for ref in git("for-each-ref", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/").split():
         lock, params = (yaml.safe_load(git("show", f"{ref}:{name}")) for name in ("dvc.lock", "params.yaml"))
-        stages = {name: lock["stages"][name]["outs"] for name in ("phase1_head", trial.TARGET)}
+        stages = {name: lock["stages"][name]["outs"] for name in ("phase1_head", experiments.TARGET)}
         made = {out["path"]: out["md5"] for outs in stages.values() for out in outs}
         found[str(params["phase2"]["learning_rate"])] = made
         git("update-ref", "-d", ref)
@@ -384,13 +387,13 @@ def test_a_sweep_a_queue_and_a_loop_of_experiments_make_the_same_objects(committ
         shutil.rmtree(folder)
     fixed = [word for override in (*TINY, "phase2.unfreeze=20") for word in ("-S", override)]
     dvc = [sys.executable, "-m", "dvc", "exp", "run"]
-    subprocess.run([*dvc, "--queue", *fixed, "-S", GRID[0], trial.TARGET], check=True, capture_output=True)
+    subprocess.run([*dvc, "--queue", *fixed, "-S", GRID[0], experiments.TARGET], check=True, capture_output=True)
     subprocess.run([*dvc, "--run-all"], check=True, capture_output=True)
     assert objects() == swept
     for folder in (".dvc/cache", ".thaw"):
         shutil.rmtree(folder)
     for rate in ("1e-5", "1e-4"):
-        words = [*dvc, *fixed, "-S", f"phase2.learning_rate={rate}", trial.TARGET]
+        words = [*dvc, *fixed, "-S", f"phase2.learning_rate={rate}", experiments.TARGET]
         subprocess.run(words, check=True, capture_output=True)
     assert objects() == swept
 
@@ -406,7 +409,7 @@ def test_eight_trials_at_once_all_succeed_and_say_what_they_say_one_by_one(commi
     assert len(table) == 8 and not any(row["failure"] for row in table)
     assert len(list(timings.lines(what="extraction"))) == 1
     for name in (row["trial"] for row in table):
-        trial.forget(name)
+        experiments.forget(name)
     shutil.rmtree(".dvc/cache/runs")
     alone = run(*TINY, "phase2.learning_rate=3e-5", "phase2.unfreeze=20")
     assert alone.returncode == 0, alone.stderr
@@ -450,7 +453,7 @@ def test_trials_at_once_end_in_order_on_ctrl_c_and_no_others_begin(
     assert git("status", "--porcelain") == git("stash", "list") == ""
     assert list(Path(".dvc/tmp/exps/standalone").glob("tmp*")) == []
     (folder,) = Path(".thaw/sweeps").iterdir()
-    assert [path.name for path in folder.glob("*.json")] == [plan.FILE]  # none is finished, none has failed
+    assert [path.name for path in folder.glob("*.json")] == [results.PLAN]  # none is finished, none has failed
     later = [path for path in folder.glob("*.log") if path not in logs and not path.name.startswith("shared-")]
     assert later == []
 

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose as compose_config
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
 from thaw import paths, records, timings
-from thaw.config import load
-from thaw.sweep import multirun, plan, trial
+from thaw.config import load, schema
+from thaw.sweep import compose, experiments, multirun, plan, results
 
 pytestmark = pytest.mark.usefixtures("project", "tiny_images")
 BASE = ("data=folder", "image=px64")
@@ -28,16 +29,18 @@ def make() -> "Callable[..., plan.Plan]":
         with initialize_config_dir(str(paths.CONF.resolve()), version_base=None):
             swept = [override for override in overrides if "," in override]
             fixed = [override for override in overrides if "," not in override]
-            composed = compose("sweep", [f"hydra/sweeper={sweeper}", *fixed], return_hydra_config=True)
+            composed = compose_config("sweep", [f"hydra/sweeper={sweeper}", *fixed], return_hydra_config=True)
             composed.hydra.overrides.task = [*swept, *(word for word in fixed if not word.startswith("hydra."))]
-            return plan.make(composed)
+            return compose.make(composed)
 
     return of
 
 
 def finish(of: plan.Plan, number: int, failure: str = "") -> None:
     """Leave the record that a failed trial does."""
-    records.write_json(of.folder / f"{of.trials[number].name}.json", {"failure": failure})
+    each = of.trials[number]
+    left = results.TrialResult(each.name, each.overrides, "", "", failure, log="", seconds=None, figures=None)
+    results.keep(of.folder / f"{each.name}.json", left)
 
 
 def test_a_grid_has_a_trial_for_each_combination_and_one_upstream(make: Make) -> None:
@@ -100,11 +103,11 @@ def test_an_upstream_that_an_earlier_sweep_has_left_is_kept_while_dvc_has_it(mak
     key = made.trials[0].upstream
     left = {"images": {"train": 24, "val": 6, "test": 6}, "outs": ["abcdef.dir"], "depths": ["20"]}
     records.write_json(paths.UPSTREAMS / f"{key}.json", left)
-    assert trial.left(key) is None
+    assert experiments.left(key) is None
     path = Path(".dvc/cache/files/md5/ab/cdef.dir")
     path.parent.mkdir(parents=True)
     path.write_text("[]")
-    assert trial.left(key) == left
+    assert experiments.left(key) == left
     assert plan.shared(made, made.trials) == []
     assert "kept from before: phase 1" in "\n".join(plan.describe(made, made.trials, []))
 
@@ -232,5 +235,18 @@ def test_every_preset_of_launchers_composes(preset: str) -> None:
     pytest.importorskip(f"hydra_plugins.{plugin}", reason="an extra")
     load.register()
     with initialize_config_dir(str(paths.CONF.resolve()), version_base=None):
-        composed = compose("sweep", [f"hydra/launcher={preset}"], return_hydra_config=True)
+        composed = compose_config("sweep", [f"hydra/launcher={preset}"], return_hydra_config=True)
     assert "Launcher" in composed.hydra.launcher._target_
+
+
+def test_the_plan_of_a_sweep_is_read_as_it_was_written(tmp_path: Path) -> None:
+    tracking = schema.Tracking(enabled=False, uri="", experiment="thaw")
+    written = plan.SweepPlan(2, {"a": ["a=1", "a=2"]}, {"x": "y"}, "abc", ["40"], "me", tracking, "run", {"u": "no"})
+    assert plan.SweepPlan.read(tmp_path) is None
+    with pytest.raises(ValueError, match=r"expected a sweep's folder"):
+        plan.SweepPlan.of(tmp_path)
+    written.write(tmp_path)
+    assert plan.SweepPlan.of(tmp_path) == written
+    records.write_json(tmp_path / results.PLAN, {"swept": {}})
+    with pytest.raises(ValueError, match=r"plan\.json: expected the plan of a sweep, received another file"):
+        plan.SweepPlan.read(tmp_path)

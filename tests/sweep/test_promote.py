@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from thaw import paths as project_paths
 from thaw import records
 from thaw.config import chosen, load
 from thaw.runtime import threads
-from thaw.sweep import promote, results, trial
+from thaw.sweep import experiments, promote, results
 
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "phase2.epochs=1", "tracking.enabled=false")
 NAME = "rate=0.0001,depth=20-00000002"
@@ -21,7 +22,7 @@ NAME = "rate=0.0001,depth=20-00000002"
 @pytest.mark.parametrize("wanted", [NAME, "00000002", "lr=0.0001 depth=20"])
 def test_a_trial_is_found_by_its_name_its_end_or_its_label(finished_sweep: Path, wanted: str) -> None:
     sweep, record = promote.find(wanted)
-    assert (sweep, record["name"]) == (finished_sweep.name, NAME)
+    assert (sweep, record.name) == (finished_sweep.name, NAME)
 
 
 def test_of_trials_with_one_label_that_is_meant_whose_experiment_is_there(finished_sweep: Path) -> None:
@@ -29,8 +30,8 @@ def test_of_trials_with_one_label_that_is_meant_whose_experiment_is_there(finish
     record = records.read_json(finished_sweep / f"{NAME}.json")
     for end in ("00000011", "00000012"):
         records.write_json(old / f"{end}.json", record | {"name": f"rate=0.0001,depth=20-{end}"})
-    assert promote.find(label)[1]["name"] == NAME
-    trial.forget(NAME)
+    assert promote.find(label)[1].name == NAME
+    experiments.forget(NAME)
     with pytest.raises(ValueError, match=r"found several: .*00000002, .*00000011, .*00000012"):
         promote.find(label)
 
@@ -49,7 +50,7 @@ def test_the_experiment_composes_to_what_the_trial_was_and_says_what_to_expect(f
     assert "python -m thaw.config +experiment=chosen && dvc repro" in text
     assert "validation accuracy 92.5%" in text and "loss 0.300000" in text
     composed = yaml.safe_load(load.compose(["+experiment=chosen"]))
-    expected = yaml.safe_load(load.compose(record["overrides"]))
+    expected = yaml.safe_load(load.compose(record.overrides))
     for group in ("data", "image", "augment", "backbone", "head", "phase1", "phase2", "evaluate", "export"):
         assert composed[group] == expected[group]
     # What cannot change a result is left to the one who runs it: the trial did without tracking.
@@ -87,7 +88,7 @@ def test_what_was_written_is_said_and_what_was_there_too(
 
 def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(finished_sweep: Path) -> None:
     sweep, record = promote.find(NAME)
-    (memory,) = trial.files(NAME, [project_paths.MEMORY.as_posix()])
+    (memory,) = experiments.files(NAME, [project_paths.MEMORY.as_posix()])
     project_paths.MEMORY.parent.mkdir(exist_ok=True)
     project_paths.MEMORY.write_text("{}")
     with pytest.raises(ValueError, match=r"splits\.json: expected each image where .*delete it, and promote again"):
@@ -110,7 +111,7 @@ def test_a_name_that_is_none_and_a_trial_without_its_experiment_are_refused(fini
     with pytest.raises(ValueError, match="expected letters, digits, - and _"):
         promote.write("a/b", sweep, record)
     with pytest.raises(ValueError, match="expected its experiment in git"):
-        promote.write("chosen", sweep, record | {"name": "gone-00000000"})
+        promote.write("chosen", sweep, replace(record, name="gone-00000000"))
     assert list(Path("conf/experiment").glob("*.yaml")) == [Path("conf/experiment/article.yaml")]
 
 
@@ -129,12 +130,14 @@ def test_the_promoted_trial_comes_out_of_dvc_repro_bit_for_bit(project: Path, ti
     promote.write("chosen", sweep, record)
     run(sys.executable, "-m", "thaw.config", "+experiment=chosen", "tracking.enabled=false")
     # Without DVC's memory of the trial: all of it is computed again.
-    assert "Running stage 'phase2_finetune'" in run("dvc", "repro", "--no-run-cache", trial.TARGET)
-    for stage in ("phase1_head", trial.TARGET):
+    assert "Running stage 'phase2_finetune'" in run("dvc", "repro", "--no-run-cache", experiments.TARGET)
+    for stage in ("phase1_head", experiments.TARGET):
         paths = [project_paths.metrics(stage), project_paths.history(stage)]
-        assert [path.read_text() for path in paths] == trial.files(record["name"], [path.as_posix() for path in paths])
+        assert [path.read_text() for path in paths] == experiments.files(
+            record.name, [path.as_posix() for path in paths]
+        )
     weights = (project_paths.PHASE2 / "model.weights.h5").read_bytes()
-    assert trial.cached(record["name"], trial.TARGET, "model.weights.h5") == weights
+    assert experiments.cached(record.name, experiments.TARGET, "model.weights.h5") == weights
 
 
 @pytest.mark.parametrize(("more", "expected"), [(0, "dvc repro"), (3, "TF_NUM_INTRAOP_THREADS={} dvc repro")])
@@ -165,7 +168,7 @@ def test_what_is_remembered_neither_hinders_a_promotion_nor_gets_into_what_is_pr
     remembered = ["image=px96", "phase2.epochs=9", "evaluate.suspects=5"]
     chosen.write(remembered, project_paths.CONF)
     promote.write("chosen", *promote.find(NAME))
-    (params,) = trial.files(NAME, [project_paths.PARAMS.as_posix()])
+    (params,) = experiments.files(NAME, [project_paths.PARAMS.as_posix()])
     now = chosen.add(remembered, ["+experiment=chosen"], project_paths.CONF)
     assert now == ["image=px96", "evaluate.suspects=5", "+experiment=chosen"]
     composed, ran = yaml.safe_load(load.compose((), now)), yaml.safe_load(params)

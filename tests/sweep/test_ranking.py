@@ -3,7 +3,6 @@
 import math
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +10,11 @@ from numpy.typing import NDArray
 
 from thaw import paths
 from thaw.evaluation import intervals
-from thaw.sweep import ranking, results, trial
+from thaw.sweep import experiments, ranking, results
 
 
-def finished(folder: Path) -> list[dict[str, Any]]:
-    return [record for record in results.read(folder) if not record["failure"]]
+def finished(folder: Path) -> list[results.TrialResult]:
+    return [each for each in results.read(folder) if not each.failure]
 
 
 def test_trials_are_compared_with_the_best_on_the_same_images(finished_sweep: Path) -> None:
@@ -57,35 +56,31 @@ def test_of_trials_as_simple_the_one_that_took_clearly_less_is_proposed_or_else_
 ) -> None:
     trials = finished(finished_sweep)
     for record in trials:
-        record["figures"]["layers"] = 20
+        record.measured.layers = 20
 
     def proposed() -> float:
         return 40 * ranking.rank(trials, margin=0.2).proposed.accuracy
 
     assert proposed() == 38  # 13 s against 12 s
-    trials[0]["seconds"] = 20.0
+    trials[0].seconds = 20.0
     assert proposed() == 37
-    trials[1]["seconds"] = None  # the sweep was killed as it ended, so nobody knows
+    trials[1].seconds = None  # the sweep was killed as it ended, so nobody knows
     assert proposed() == 38
-    trials[0]["seconds"] = None
+    trials[0].seconds = None
     assert proposed() == 38
 
 
 def synthetic(
     monkeypatch: pytest.MonkeyPatch, right: NDArray[np.bool_], units: NDArray[np.int64], layers: list[int]
-) -> list[dict[str, Any]]:
+) -> list[results.TrialResult]:
     """Records of trials that are right on these of the validation images: (trials, images)."""
-    monkeypatch.setattr(trial, "counted", lambda *_: right.shape[1])
-    monkeypatch.setattr(ranking, "_answers", lambda each: ranking.Answers("", right[each["number"]], units))
-    return [
-        {
-            "name": str(number),
-            "number": number,
-            "seconds": 1.0,
-            "figures": {"val_accuracy": own.mean(), "val_loss": number, "layers": thawed, "best_epoch": 1},
-        }
-        for number, (own, thawed) in enumerate(zip(right, layers, strict=True))
-    ]
+    monkeypatch.setattr(experiments, "counted", lambda *_: right.shape[1])
+    monkeypatch.setattr(ranking, "_answers", lambda each: ranking.Answers("", right[int(each.name)], units))
+    found = []
+    for number, (own, thawed) in enumerate(zip(right, layers, strict=True)):
+        figures = results.Figures(number, float(own.mean()), best_epoch=1, layers=thawed)
+        found.append(results.TrialResult(str(number), [], "", "", "", "", 1.0, figures))
+    return found
 
 
 def test_of_a_dozen_equal_trials_none_is_called_worse_in_nineteen_of_twenty_sweeps(
@@ -139,14 +134,14 @@ def test_trials_that_answer_alike_are_one_in_the_number_of_comparisons(monkeypat
 
 
 def test_copies_and_groups_of_the_validation_images_are_units(finished_sweep: Path) -> None:
-    trials, cached = finished(finished_sweep), trial.cached
+    trials, cached = finished(finished_sweep), experiments.cached
 
     def with_units(name: str, stage: str, file: str, *of: str) -> bytes | None:
         found = cached(name, stage, file, *of)
         return found and found.replace(b"val,\n", b"val,7\n", 3) if file == paths.MANIFEST.name else found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "cached", with_units)
+        patch.setattr(experiments, "cached", with_units)
         found = ranking.rank(trials)
     assert (found.best.images, found.units) == (40, 38)
     assert ranking.rank(trials).units == 40
@@ -168,12 +163,12 @@ def test_without_the_answers_noise_is_judged_by_intervals(finished_sweep: Path) 
 def test_the_bests_accuracy_is_no_more_exact_than_that_of_another(
     finished_sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "cached", lambda *_: None)
+    monkeypatch.setattr(experiments, "cached", lambda *_: None)
     best, other = finished(finished_sweep)[:2]
     # Its interval, 68.1 to 91.3 %, does not hold 95 %, and yet the two may be equally good.
-    other["figures"]["val_accuracy"] = 33 / 40
+    other.measured.val_accuracy = 33 / 40
     assert [each.within_noise for each in ranking.rank([best, other]).trials] == [True, True]
-    other["figures"]["val_accuracy"] = 31 / 40
+    other.measured.val_accuracy = 31 / 40
     assert [each.within_noise for each in ranking.rank([best, other]).trials] == [True, False]
 
 
@@ -182,7 +177,7 @@ def test_the_lowest_loss_is_not_the_best_where_another_trial_is_clearly_more_acc
     finished_sweep: Path, monkeypatch: pytest.MonkeyPatch, paired: bool
 ) -> None:
     if not paired:
-        monkeypatch.setattr(trial, "cached", lambda *_: None)
+        monkeypatch.setattr(experiments, "cached", lambda *_: None)
     trials = finished(finished_sweep)[::-1]  # 30 of 40 right comes first, as if its loss were the lowest
     found = ranking.rank(trials)
     assert found.best.accuracy == 38 / 40
@@ -193,28 +188,28 @@ def test_the_lowest_loss_is_not_the_best_where_another_trial_is_clearly_more_acc
 
 def test_a_trial_that_phase_2_did_not_help_has_thawed_nothing(finished_sweep: Path) -> None:
     trials = finished(finished_sweep)
-    trials[0]["figures"]["best_epoch"] = 0
+    trials[0].measured.best_epoch = 0
     found = ranking.rank(trials)
     assert found.proposed is found.trials[0]
     assert (found.proposed.layers, found.proposed.tried) == (0, 40)
     assert found.proposed.thawed == "0 of 40 layers thawed: phase 2 did not help, the model is phase 1's"
     assert found.proposed.p_value is None and found.paired == 3  # its answers are found where phase 2 left them
-    trials[0]["figures"]["layers"] = 0  # phase2.unfreeze=none tries nothing
+    trials[0].measured.layers = 0  # phase2.unfreeze=none tries nothing
     assert found.proposed.thawed == "0 layers thawed"
 
 
 def test_of_trials_as_accurate_the_best_is_that_with_the_lowest_loss(finished_sweep: Path) -> None:
     trials = finished(finished_sweep)
-    trials[1]["figures"]["val_accuracy"] = 38 / 40 + 1e-8  # the same, added up in another order
+    trials[1].measured.val_accuracy = 38 / 40 + 1e-8  # the same, added up in another order
     assert ranking.rank(trials).best.record is trials[0]
 
 
 def test_a_trial_whose_answers_are_gone_leaves_the_others_compared_on_the_same_images(
     finished_sweep: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials, cached = finished(finished_sweep), trial.cached
-    gone = trials[2]["name"]
-    monkeypatch.setattr(trial, "cached", lambda name, *of: None if name == gone else cached(name, *of))
+    trials, cached = finished(finished_sweep), experiments.cached
+    gone = trials[2].name
+    monkeypatch.setattr(experiments, "cached", lambda name, *of: None if name == gone else cached(name, *of))
     found = ranking.rank(trials)
     assert [each.p_value is None for each in found.trials] == [True, False, True, False]
     assert found.paired == 2

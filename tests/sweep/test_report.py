@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,15 @@ from matplotlib.figure import Figure
 
 from thaw import paths, records
 from thaw.evaluation import report
+from thaw.sweep import pictures, results
 from thaw.sweep import report as sweep_report
-from thaw.sweep import results
 
 
 def test_the_page_shows_every_trial_the_pictures_and_what_is_proposed(finished_sweep: Path) -> None:
     ranked = sweep_report.write(finished_sweep)
     page = (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
     for record in results.read(finished_sweep):
-        assert (record["label"] if record["failure"] else record["name"][-8:]) in page
+        assert (record.label if record.failure else record.name[-8:]) in page
     assert page.count('<img src="data:image/png;base64,') == 3
     assert "McNemar" in page and "it diverged" in page
     assert re.search(r"thaw promote &#39;rate=0\.0001,depth=40-00000003&#39;", page) or (
@@ -28,7 +29,7 @@ def test_the_page_shows_every_trial_the_pictures_and_what_is_proposed(finished_s
     )
     assert "corrected for 6 comparisons" in page and "at most 1 point behind" in page
     assert page.count('<td data-name="Behind" class="soft">up to ') == 3
-    assert ranked.proposed.record["label"] == "lr=0.0001 depth=40"
+    assert ranked.proposed.record.label == "lr=0.0001 depth=40"
     before = page
     sweep_report.write(finished_sweep)
     assert (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8") == before
@@ -92,11 +93,11 @@ def test_the_page_names_what_trials_are_compared_with(finished_sweep: Path) -> N
 def test_one_swept_parameter_or_none_makes_fewer_pictures(finished_sweep: Path) -> None:
     plan = records.read_json(finished_sweep / "plan.json")
     some: tuple[tuple[dict[str, list[str]], int], ...] = (({"phase2.unfreeze": []}, 2), ({}, 1))
-    for swept, pictures in some:
+    for swept, count in some:
         records.write_json(finished_sweep / "plan.json", plan | {"swept": swept})
         sweep_report.write(finished_sweep)
         page = (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
-        assert page.count("<img ") == pictures
+        assert page.count("<img ") == count
 
 
 def test_the_sweep_that_ran_last_is_meant_where_none_is_named(project: Path) -> None:
@@ -112,10 +113,11 @@ def test_the_sweep_that_ran_last_is_meant_where_none_is_named(project: Path) -> 
 def drawn(folder: Path, key: str, values: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> Axes:
     """The axes that a sweep of one parameter with these values is drawn in."""
     (path,) = folder.glob("rate=0.0001,depth=20-*.json")
-    record = records.read_json(path)
-    trials = [record | {"overrides": [f"{key}={value}"]} for value in values]
+    found = results.of_trial(path)
+    assert found is not None
+    trials = [replace(found, overrides=[f"{key}={value}"]) for value in values]
     monkeypatch.setattr(results, "read", lambda _: trials)
-    records.write_json(folder / "plan.json", {"swept": {key: []}, "parent": "", "tracking": {}})
+    records.write_json(folder / "plan.json", records.read_json(folder / "plan.json") | {"swept": {key: []}})
     figures: list[Figure] = []
     save = report.save
 
@@ -160,7 +162,7 @@ def test_places_bear_their_values_as_people_write_them_and_no_two_touch(
 
 
 def test_numbers_are_ordered_by_size_and_stand_before_words() -> None:
-    assert sweep_report._ordered(["none", "1e-4", "3e-5", "1", "all", "1"]) == ["3e-5", "1e-4", "1", "all", "none"]
+    assert pictures._ordered(["none", "1e-4", "3e-5", "1", "all", "1"]) == ["3e-5", "1e-4", "1", "all", "none"]
 
 
 def test_the_table_of_trials_breaks_where_the_page_is_narrow(finished_sweep: Path) -> None:

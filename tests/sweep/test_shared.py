@@ -10,7 +10,7 @@ import yaml
 
 from thaw import paths, records, timings
 from thaw.config import load
-from thaw.sweep import locks, plan, shared, supervisor, trial
+from thaw.sweep import experiments, locks, plan, shared, supervisor, trial
 
 BASE = ["data=folder", "image=px64", "augment.views=2", "phase1.epochs=1", "backbone.weights=random"]
 
@@ -23,12 +23,12 @@ def test_the_depths_are_an_override_that_composes() -> None:
 
 
 def trials(*depths: str) -> list[plan.Trial]:
-    state, found = trial.fingerprint(yaml.safe_load(load.compose(BASE))), []
+    state, found = trial.fingerprint(load.check(yaml.safe_load(load.compose(BASE)))), []
     for depth in depths:
         overrides = [*BASE, f"phase2.unfreeze={depth}"]
         values = yaml.safe_load(load.compose(overrides))
         name = trial.trial_name(overrides[-1:], values, state)
-        found.append(plan.Trial(overrides, values, name, trial.upstream(values, state)))
+        found.append(plan.Trial(overrides, values, load.check(values), name, trial.upstream(values, state)))
     return found
 
 
@@ -37,7 +37,7 @@ def test_what_another_sweep_has_left_meanwhile_is_not_computed_again(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (each,) = trials("20")
-    sweep = plan.Plan({}, [], [each], 1, True, {}, project / ".thaw" / "sweeps" / "one", trial.head())
+    sweep = plan.Plan({}, [], [each], 1, True, {}, project / ".thaw" / "sweeps" / "one", experiments.head())
     ran: list[str] = []
 
     def fail(name: str, *_: object) -> str:
@@ -69,11 +69,11 @@ def test_images_pass_once_for_all_depths_and_the_experiment_is_no_experiment_any
     for words in (("add", "."), ("commit", "--quiet", "--message=images")):
         subprocess.run(["git", *words], check=True)
     every = trials("20", "block_7a", "nonsense", "none")
-    sweep = plan.Plan({}, [], every, 4, True, {}, project / ".thaw" / "sweeps" / "one", trial.head())
+    sweep = plan.Plan({}, [], every, 4, True, {}, project / ".thaw" / "sweeps" / "one", experiments.head())
     sweep.folder.mkdir(parents=True)
     assert shared.run(sweep, every[0], supervisor.myself()) == ""
 
-    left = trial.left(every[0].upstream)
+    left = experiments.left(every[0].upstream)
     assert left is not None
     counts = left["images"]
     assert counts["train"] + counts["val"] + counts["test"] == 36
@@ -92,4 +92,4 @@ def test_images_pass_once_for_all_depths_and_the_experiment_is_no_experiment_any
     broken = trials("20")[0]
     broken.overrides.append("data.max_bad_share=0")
     assert "prepare:" in shared.run(sweep, broken, supervisor.myself())
-    assert trial.left(broken.upstream) is None
+    assert experiments.left(broken.upstream) is None

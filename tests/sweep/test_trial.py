@@ -16,7 +16,7 @@ import yaml
 from thaw import paths, records
 from thaw.config import load
 from thaw.networks import environment
-from thaw.sweep import supervisor, trial
+from thaw.sweep import experiments, results, supervisor, trial
 
 
 def git(*words: str) -> str:
@@ -31,6 +31,10 @@ def values(project: Path, tiny_images: Path) -> dict[str, Any]:
     return composed
 
 
+def name_of(overrides: list[str], values: dict[str, Any]) -> str:
+    return trial.trial_name(overrides, values, trial.fingerprint(load.check(values)))
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -41,19 +45,19 @@ def values(project: Path, tiny_images: Path) -> dict[str, Any]:
     ],
 )
 def test_a_name_is_one_that_git_takes(values: dict[str, Any], overrides: list[str]) -> None:
-    name = trial.trial_name(overrides, values)
+    name = name_of(overrides, values)
     git("check-ref-format", f"refs/exps/ab/cd/{name}")
     assert len(name.encode()) < 250 and "/" not in name and not name.startswith("-")
 
 
 def test_a_name_can_be_read(values: dict[str, Any]) -> None:
-    name = trial.trial_name(["phase2.learning_rate=3e-05", "phase2.unfreeze=40"], values)
+    name = name_of(["phase2.learning_rate=3e-05", "phase2.unfreeze=40"], values)
     assert re.fullmatch(r"phase2\.learning_rate=3e-05,phase2\.unfreeze=40-[0-9a-f]{8}", name)
 
 
 def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(values: dict[str, Any]) -> None:
     def name() -> str:
-        return trial.trial_name(["phase2.unfreeze=40"], values)
+        return name_of(["phase2.unfreeze=40"], values)
 
     start = name()
     values["compute"]["cache_gb"] += 1
@@ -86,40 +90,40 @@ def test_a_name_changes_with_the_weights_under_one_path_and_with_the_packages_th
     seen = set()
     for content in (b"one", b"two"):
         Path("lite.weights.h5").write_bytes(content)
-        seen.add(trial.trial_name(["a=1"], values))
+        seen.add(name_of(["a=1"], values))
     for package in ("tensorflow", "keras", "onnxruntime"):
         with monkeypatch.context() as patch:
             patch.setattr(environment, "version", lambda name, other=package: "0" if name == other else version(name))
-            seen.add(trial.trial_name(["a=1"], values))
+            seen.add(name_of(["a=1"], values))
     assert len(seen) == 5
-    assert trial.trial_name(["a=1"], values) in seen
+    assert name_of(["a=1"], values) in seen
 
 
 def test_a_finished_trial_is_found_on_its_sweeps_commit_under_any_name(project: Path) -> None:
-    records.write_json(paths.metrics("phase1_head"), {"val_loss": 0.5, "val_accuracy": 0.75})
-    records.write_json(paths.metrics(trial.TARGET), {"val_loss": 0.25})
+    records.write_json(paths.metrics("phase1_head"), {"val_loss": 0.5, "val_accuracy": 0.75, "best_epoch": 4})
+    records.write_json(paths.metrics(experiments.TARGET), {"val_loss": 0.25, "best_epoch": 2, "layers": 9, "x": 1})
     git("add", "-f", paths.METRICS.as_posix())
-    tree, commit = git("write-tree").strip(), trial.head()
+    tree, commit = git("write-tree").strip(), experiments.head()
     made = git("commit-tree", tree, "-m", "experiment").strip()
     git("update-ref", f"refs/exps/{commit[:2]}/{commit[2:]}/a=1,b=2-12345678", made)
-    expected = trial.Finished("a=1,b=2-12345678", commit, {"val_loss": 0.25, "val_accuracy": 0.75})
-    assert trial.finished("a=1-12345678", commit) == expected
-    assert trial.finished("a=1-12345679", commit) is None
+    expected = experiments.Finished("a=1,b=2-12345678", commit, results.Figures(0.25, 0.75, best_epoch=2, layers=9))
+    assert experiments.finished("a=1-12345678", commit) == expected
+    assert experiments.finished("a=1-12345679", commit) is None
     git("commit", "--quiet", "--message=next")
-    assert trial.finished("a=1-12345678", commit) == expected
-    now = trial.head()
-    assert trial.finished("a=1-12345678", now) is None
+    assert experiments.finished("a=1-12345678", commit) == expected
+    now = experiments.head()
+    assert experiments.finished("a=1-12345678", now) is None
     # A trial that has run after the commit is tied to that one.
     git("update-ref", f"refs/exps/{now[:2]}/{now[2:]}/a=2-12345670", made)
-    found = trial.finished("a=2-12345670", commit)
+    found = experiments.finished("a=2-12345670", commit)
     assert found is not None and found.commit == now
 
 
 @pytest.mark.usefixtures("finished_sweep")
 def test_what_has_no_experiment_any_more_is_said_and_has_nothing_in_the_cache() -> None:
     with pytest.raises(ValueError, match="gone-00000000: expected its experiment in git, found none; run the sweep"):
-        trial.counted("gone-00000000")
-    assert trial.cached("gone-00000000", "prepare", "classes.json") is None
+        experiments.counted("gone-00000000")
+    assert experiments.cached("gone-00000000", "prepare", "classes.json") is None
 
 
 def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
@@ -146,17 +150,17 @@ def test_images_that_do_not_travel_are_refused_with_what_helps(
     with pytest.raises(
         ValueError, match=r"known to DVC or git.*; run `dvc add data/raw`, .* or give it as an absolute"
     ):
-        trial.check_images_travel(raw)
-    trial.check_images_travel(raw.absolute())
+        experiments.check_images_travel(raw)
+    experiments.check_images_travel(raw.absolute())
     git("add", "data/raw")
-    trial.check_images_travel(raw)
+    experiments.check_images_travel(raw)
     # DVC takes nothing from outside of its project.
     monkeypatch.chdir(tmp_path / "conf")
     for outside in ("../data/raw", "../data/../data/raw/class_0"):
         with pytest.raises(
             ValueError, match=r"expected a path in the project or an absolute one.*; write data\.raw=/"
         ):
-            trial.check_images_travel(Path(outside))
+            experiments.check_images_travel(Path(outside))
 
 
 def test_a_label_is_short_and_says_no_two_things_alike() -> None:
@@ -168,7 +172,7 @@ def test_a_label_is_short_and_says_no_two_things_alike() -> None:
 
 
 def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
-    state = trial.fingerprint(values)
+    state = trial.fingerprint(load.check(values))
     first = trial.upstream(values, state)
     values["phase2"]["learning_rate"] /= 2
     values["compute"]["depths"] = ["20"]
@@ -183,37 +187,37 @@ def test_what_dvc_takes_away_and_back_is_no_change(values: dict[str, Any]) -> No
     git("add", ".")
     with Path("thaw/classifier/head.py").open("a") as file:
         file.write("CHANGED = 1\n")
-    state = trial.fingerprint(values)
+    state = trial.fingerprint(load.check(values))
     git("stash", "push", "--quiet")
     back = threading.Timer(1, git, ("stash", "pop", "--quiet", "--index"))
     back.start()
-    assert not trial.changed(values, state)
+    assert not trial.changed(load.check(values), state)
     back.join()
-    assert not trial.changed(values, state)
+    assert not trial.changed(load.check(values), state)
 
 
 def test_a_change_is_one_that_lasts(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "LASTING", 0.5)
-    state = trial.fingerprint(values)
-    assert not trial.changed(values, state)
+    state = trial.fingerprint(load.check(values))
+    assert not trial.changed(load.check(values), state)
     Path("data/raw/class_0/00.png").unlink()
-    assert trial.changed(values, state)
+    assert trial.changed(load.check(values), state)
 
 
 def test_a_change_of_code_that_no_trial_runs_leaves_its_name(values: dict[str, Any]) -> None:
-    before = trial.trial_name(["a=1"], values)
+    before = name_of(["a=1"], values)
     with Path("thaw/sweep/multirun.py").open("a") as file:
         file.write("CHANGED = 1\n")
-    assert trial.trial_name(["a=1"], values) == before
+    assert name_of(["a=1"], values) == before
 
 
 @pytest.mark.usefixtures("finished_sweep")
 def test_what_an_experiment_has_made_is_found_in_dvcs_cache() -> None:
     name = "rate=0.0001,depth=20-00000002"
-    assert trial.counted(name) == 40
-    classes = trial.cached(name, "prepare", "classes.json")
+    assert experiments.counted(name) == 40
+    classes = experiments.cached(name, "prepare", "classes.json")
     assert classes is not None and b'"a"' in classes
-    assert trial.cached(name, "prepare", "nonesuch") is None
-    assert trial.files("nonesuch-00000000", ["params.yaml"]) == [""]
-    trial.forget(name)
-    assert trial.finished(name, trial.head()) is None
+    assert experiments.cached(name, "prepare", "nonesuch") is None
+    assert experiments.files("nonesuch-00000000", ["params.yaml"]) == [""]
+    experiments.forget(name)
+    assert experiments.finished(name, experiments.head()) is None

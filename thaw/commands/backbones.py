@@ -55,7 +55,7 @@ def _print_table() -> None:
 def _network(name: str, size: int | None) -> keras.Model:
     """The network with any weights, or with none: only its shape is looked at."""
     if name in backbone.FOREIGN:
-        settings = load.check(load.read())
+        settings, _ = load.read()
         described = settings.backbone
         if described.name != name:
             raise ValueError(

@@ -14,12 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-AUTO = "auto"
-LITTLE, MOST = (
-    "30%",
-    "75%",
-)  # shares of the forward pass that are thawed; benchmarks/depths.py measures what each gives
-FEW_IMAGES = 2000  # to train on; with more, thawing most is never worse
+# Shares of the forward pass that are unfrozen; benchmarks/depths.py measures what each gives.
+LITTLE, MOST = "30%", "75%"
+FEW_IMAGES = 2000  # to train on; with more, unfreezing most is never worse
 
 NEIGHBOURS = 5
 SAMPLE = 2000  # images that are compared with each other

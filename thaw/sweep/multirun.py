@@ -24,9 +24,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from thaw import paths, records
+from thaw import paths
 from thaw.config import chosen, errors, load, schema
-from thaw.sweep import job, locks, plan, report, results, shared, supervisor, trial
+from thaw.sweep import compose, experiments, job, locks, plan, report, results, shared, supervisor
+from thaw.sweep.plan import SweepPlan
 from thaw.tracking import sweep_run
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -92,21 +93,11 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
     Raises:
         ValueError: a trial's configuration is wrong, or no trial could run; one line.
     """
-    trial.head()
-    made, owner = plan.make(composed), supervisor.myself()
+    experiments.head()
+    made, owner = compose.make(composed), supervisor.myself()
     plan.check_images(made)
     settings = schema.Tracking(**OmegaConf.to_container(composed.tracking, resolve=True))  # type: ignore[arg-type]
-    written = {
-        "trials": made.count,
-        "swept": made.swept,
-        "states": made.states,
-        "commit": made.commit,
-        "depths": made.depths(),
-        "upstreams": {},
-        "owner": owner,
-        "parent": "",
-        "tracking": vars(settings),
-    }
+    written = SweepPlan(made.count, made.swept, made.states, made.commit, made.depths(), owner, settings)
     _claim(made.folder, written)
     supervisor.settle(made.folder.resolve().as_posix())  # of the same sweep, if it was killed a moment ago
     with read_write(composed.hydra), open_dict(composed.hydra):
@@ -116,30 +107,28 @@ def begin(composed: DictConfig, *, retry: bool) -> None:
     first = plan.shared(made, wanted)
     for line in plan.describe(made, wanted, first):
         console.print(line)
-    written["parent"] = sweep_run.begin(settings, made.folder.name, ", ".join(made.swept))
-    records.write_json(made.folder / plan.FILE, written)
-    failed = {}
+    written.parent = sweep_run.begin(settings, made.folder.name, ", ".join(made.swept))
+    written.write(made.folder)
     for each in first:
         console.print("what trials share …")
         failure = shared.run(made, each, owner)
         if failure:
-            failed[each.upstream] = failure
+            written.upstreams[each.upstream] = failure
         console.print(f"  failed: {failure}" if failure else "  done")
-    records.write_json(made.folder / plan.FILE, written | {"upstreams": failed})
+    written.write(made.folder)
 
 
-def _claim(folder: Path, written: dict[str, Any]) -> None:
+def _claim(folder: Path, written: SweepPlan) -> None:
     """Write the plan, unless another process has written it and runs the sweep.
 
     Raises:
         ValueError: one does.
     """
-    path = folder / plan.FILE
     with locks.lock(folder.name):
-        before = records.read_json(path).get("owner", "") if path.is_file() else ""
-        if before and before != written["owner"] and (number := supervisor.number(before)):
+        before = SweepPlan.read(folder)
+        if before and before.owner != written.owner and (number := supervisor.number(before.owner)):
             raise ValueError(f"this sweep runs already, process {number}; wait for it, or stop it with Ctrl-C")
-        records.write_json(path, written)
+        written.write(folder)
 
 
 def conclude(folder: Path) -> bool:
@@ -148,41 +137,40 @@ def conclude(folder: Path) -> bool:
     Returns:
         Whether a trial failed.
     """
-    begun, trials = records.read_json(folder / plan.FILE), results.read(folder)
-    swept = list(begun["swept"])
+    swept, trials = list(SweepPlan.of(folder).swept), results.read(folder)
     results.write(folder, swept, trials)
     results.show(swept, trials)
-    failed = [record for record in trials if record["failure"]]
-    for record in failed:
-        console.print(f"failed: {record['shown']}: {record['failure']}")
+    failed = [each for each in trials if each.failure]
+    for each in failed:
+        console.print(f"failed: {each.shown}: {each.failure}")
     console.print(f"look: `make ui` (curves, comparison), `dvc exp show --only-changed`, {folder} (logs)")
     return bool(failed)
 
 
 def propose(folder: Path) -> None:
     """Write the sweep's page, and say which trial it proposes; nothing where none is finished."""
-    if any(not record["failure"] for record in results.read(folder)):
+    if any(not each.failure for each in results.read(folder)):
         ranked = report.write(folder)
         console.print(f"{report.verdict(ranked)} All of it: {folder / report.FILE}")
-        console.print(f"test it and export it: thaw promote {shlex.quote(ranked.proposed.record['name'])}")
+        console.print(f"test it and export it: thaw promote {shlex.quote(ranked.proposed.record.name)}")
 
 
-def _own() -> list[Path]:
-    """The folder of the sweep of this process, if it has begun."""
-    found = []
-    for path in paths.SWEEPS.glob(f"*/{plan.FILE}"):
+def _own() -> dict[Path, SweepPlan]:
+    """Return the folder of the sweep of this process with its plan, if it has begun."""
+    found = {}
+    for folder in paths.SWEEPS.glob("*/"):
         with suppress(ValueError):  # another's, unreadable
-            if records.read_json(path).get("owner") == supervisor.myself():
-                found.append(path.parent)
+            begun = SweepPlan.read(folder)
+            if begun and begun.owner == supervisor.myself():
+                found[folder] = begun
     return found
 
 
 def _close(status: str) -> None:
     """End the sweep's run in MLflow."""
-    for folder in _own():
-        begun = records.read_json(folder / plan.FILE)
+    for folder, begun in _own().items():
         files = [folder / results.FILE, folder / report.FILE] if status != "KILLED" else []
-        sweep_run.end(schema.Tracking(**begun["tracking"]), begun["parent"], files, status)
+        sweep_run.end(begun.tracking, begun.parent, files, status)
 
 
 def _give_up(error: Exception) -> None:

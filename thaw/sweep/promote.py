@@ -16,7 +16,8 @@ import yaml
 from thaw import paths
 from thaw.config import load
 from thaw.runtime import threads
-from thaw.sweep import ranking, results, trial
+from thaw.sweep import experiments, ranking, results
+from thaw.sweep.results import TrialResult
 
 EXPERIMENTS = paths.CONF / "experiment"
 # Groups that no phase depends on: they are written where they differ from what conf/ chooses.
@@ -35,7 +36,7 @@ def add(commands: Any) -> None:
 
 def _promote(options: argparse.Namespace) -> None:
     sweep, record = find(options.trial)
-    name = options.name or re.sub(r"[^\w-]+", "_", record["label"]).strip("_-")
+    name = options.name or re.sub(r"[^\w-]+", "_", record.label).strip("_-")
     there = (EXPERIMENTS / f"{name}.yaml").exists()
     path = write(name, sweep, record)
     print(
@@ -46,19 +47,19 @@ def _promote(options: argparse.Namespace) -> None:
     print(f"  git add {path.as_posix()} {' '.join(path.as_posix() for path in KEPT)}")
 
 
-def command(name: str, record: Mapping[str, Any]) -> str:
+def command(name: str, record: TrialResult) -> str:
     """What runs the experiment, with as many threads as the trial, whose record is given."""
-    wanted = record["figures"].get("threads", threads.used())
+    wanted = record.measured.threads or threads.used()
     with_threads = "" if wanted == threads.used() else f"{threads.VARIABLE}={wanted} "
     return f"python -m thaw.config +experiment={name} && {with_threads}dvc repro"
 
 
-def _threads(record: Mapping[str, Any]) -> str:
-    count = record["figures"].get("threads")
+def _threads(record: TrialResult) -> str:
+    count = record.measured.threads
     return f" ({threads.VARIABLE}={count})" if count else ""
 
 
-def find(wanted: str) -> tuple[str, dict[str, Any]]:
+def find(wanted: str) -> tuple[str, TrialResult]:
     """The finished trial that is meant, in whichever sweep.
 
     A label repeats from sweep to sweep. Only what the current commit still has an experiment of can be promoted, so of
@@ -70,14 +71,14 @@ def find(wanted: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: none is meant, or more than one.
     """
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    found: dict[str, tuple[str, TrialResult]] = {}
     for folder in sorted(paths.SWEEPS.glob("*/")):
         for record in results.read(folder):
-            known = (record["name"], record["name"].rsplit("-", 1)[1], record["label"])
-            if not record["failure"] and wanted in known:
-                found[record["name"]] = (folder.name, record)
+            known = (record.name, record.name.rsplit("-", 1)[1], record.label)
+            if not record.failure and wanted in known:
+                found[record.name] = (folder.name, record)
     if len(found) > 1:
-        there = {name: of for name, of in found.items() if trial.files(name, [paths.PARAMS.as_posix()]) != [""]}
+        there = {name: of for name, of in found.items() if experiments.files(name, [paths.PARAMS.as_posix()]) != [""]}
         found = there or found
     if len(found) == 1:
         return next(iter(found.values()))
@@ -85,7 +86,7 @@ def find(wanted: str) -> tuple[str, dict[str, Any]]:
     raise ValueError(f"{wanted}: expected one finished trial of a sweep in {paths.SWEEPS}, found {names}")
 
 
-def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
+def write(name: str, sweep: str, record: TrialResult) -> Path:
     """Write conf/experiment/<name>.yaml, and the trial's memory of where each image went if there is none here.
 
     Args:
@@ -100,10 +101,10 @@ def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
     if not re.fullmatch(r"\w[\w-]*", name):
         raise ValueError(f"--name: expected letters, digits, - and _, received {name!r}")
     wanted = [paths.PARAMS.as_posix(), paths.MEMORY.as_posix()]
-    params, memory = trial.files(record["name"], wanted, record.get("commit", ""))
+    params, memory = experiments.files(record.name, wanted, record.commit)
     if not (params and memory):
-        raise ValueError(f"{record['name']}: expected its experiment in git, found none; {trial.RERUN}")
-    _check_memory(str(record["name"]), memory)
+        raise ValueError(f"{record.name}: expected its experiment in git, found none; {experiments.RERUN}")
+    _check_memory(record.name, memory)
     values, default = _tracked(params), _tracked(load.compose((), ()))
     told = {group: of for group, of in values.items() if group not in LATER or of != default[group]}
     body = yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
@@ -112,7 +113,7 @@ def write(name: str, sweep: str, record: Mapping[str, Any]) -> Path:
     if path.exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{path}: expected no such file yet, found another; choose a name with --name")
     if not path.exists():
-        _write_experiment(path, text, values, str(record["name"]))
+        _write_experiment(path, text, values, record.name)
     paths.MEMORY.parent.mkdir(parents=True, exist_ok=True)
     paths.MEMORY.write_text(memory, encoding="utf-8", newline="\n")
     return path
@@ -123,7 +124,7 @@ def _check_memory(name: str, memory: str) -> None:
     if not paths.MEMORY.is_file():
         return
     here = paths.MEMORY.read_text(encoding="utf-8")
-    if here not in (memory, trial.committed(paths.MEMORY)):
+    if here not in (memory, experiments.committed(paths.MEMORY)):
         raise ValueError(
             f"{paths.MEMORY}: expected each image where {name} had it, or a file that git has, found another "
             "division; commit or copy it if you need it, delete it, and promote again, which writes the trial's"
@@ -141,7 +142,7 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
         raise
     if not same:
         path.unlink()
-        raise ValueError(f"{trial_name}: conf/ has changed since and no longer composes to it; {trial.RERUN}")
+        raise ValueError(f"{trial_name}: conf/ has changed since and no longer composes to it; {experiments.RERUN}")
 
 
 def _tracked(params: str) -> dict[str, Any]:
@@ -151,15 +152,15 @@ def _tracked(params: str) -> dict[str, Any]:
     return {key: values[key] for key in project if key not in (*load.UNTRACKED, "compiled_from")}
 
 
-def _comment(name: str, sweep: str, record: Mapping[str, Any]) -> str:
-    figures, ranked = record["figures"], ranking.ranked(dict(record))
+def _comment(name: str, sweep: str, record: TrialResult) -> str:
+    figures, ranked = record.measured, ranking.ranked(record)
     interval = f"{ranked.low:.1%} to {ranked.high:.1%}, {ranked.images} images"
     return "\n".join(
         (
-            f"# Promoted from the sweep {sweep}: {record['label']}",
+            f"# Promoted from the sweep {sweep}: {record.label}",
             f"#   python -m thaw.config +experiment={name} && dvc repro",
-            f"# Expect: validation accuracy {figures['val_accuracy']:.1%} ({interval}),",
-            f"# loss {figures['val_loss']:.6f}, best epoch {figures['best_epoch']}:",
+            f"# Expect: validation accuracy {figures.val_accuracy:.1%} ({interval}),",
+            f"# loss {figures.val_loss:.6f}, best epoch {figures.best_epoch}:",
             f"# to the bit, with the same code, images, kind of processor and number of threads{_threads(record)}.",
             "# It was chosen by these figures, so they look better than they are. What it is worth says the test.",
         )

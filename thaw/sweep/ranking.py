@@ -18,7 +18,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,8 @@ from numpy.typing import NDArray
 from thaw import paths, records
 from thaw.data import units
 from thaw.evaluation import intervals
-from thaw.sweep import trial
+from thaw.sweep import experiments
+from thaw.sweep.results import TrialResult
 
 CONFIDENCE = 0.95
 MARGIN = 0.01  # of accuracy, that a simpler trial may lose; `thaw sweep-report --margin` takes another
@@ -46,7 +46,7 @@ class Answers:
 class Ranked:
     """A finished trial among the others."""
 
-    record: dict[str, Any]  # as the sweep wrote it
+    record: TrialResult
     answers: Answers | None  # None: nobody knows any more
     images: int  # to validate with
     low: float  # of the validation accuracy, 0 to 1
@@ -58,17 +58,17 @@ class Ranked:
     @property
     def accuracy(self) -> float:
         """On the validation images, 0 to 1."""
-        return float(self.record["figures"]["val_accuracy"])
+        return self.record.measured.val_accuracy
 
     @property
     def tried(self) -> int:
         """Thawed layers that phase 2 trained."""
-        return int(self.record["figures"]["layers"])
+        return self.record.measured.layers
 
     @property
     def layers(self) -> int:
         """Thawed ones of the model that was kept: none where no epoch of phase 2 was better than its start."""
-        return self.tried if self.record["figures"]["best_epoch"] else 0
+        return self.tried if self.record.measured.best_epoch else 0
 
     @property
     def thawed(self) -> str:
@@ -80,7 +80,7 @@ class Ranked:
     @property
     def seconds(self) -> float:
         """Of the trial; infinite where they are not known, since the sweep was killed as it ended."""
-        return float("inf") if self.record["seconds"] is None else float(self.record["seconds"])
+        return float("inf") if self.record.seconds is None else self.record.seconds
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Ranking:
         return sum(each.p_value is not None for each in self.trials)
 
 
-def rank(finished: Sequence[dict[str, Any]], margin: float = MARGIN) -> Ranking:
+def rank(finished: Sequence[TrialResult], margin: float = MARGIN) -> Ranking:
     """Compare the finished trials.
 
     Args:
@@ -139,9 +139,9 @@ def rank(finished: Sequence[dict[str, Any]], margin: float = MARGIN) -> Ranking:
     return Ranking(trials, best, proposed, margin, pairs)
 
 
-def ranked(record: dict[str, Any]) -> Ranked:
+def ranked(record: TrialResult) -> Ranked:
     """Return a trial with the interval of its validation accuracy, not yet compared."""
-    images = trial.counted(str(record["name"]), str(record.get("commit", "")))
+    images = experiments.counted(record.name, record.commit)
     answers = _answers(record)
     if answers is None:  # as if each image were independent, since nobody knows
         low, high = _wilson(record, images, CONFIDENCE)
@@ -167,18 +167,18 @@ def _compare(each: Ranked, best: Ranked, pairs: int) -> None:
     each.behind = gap + math.hypot(best_high - best.accuracy, each.accuracy - low)
 
 
-def _wilson(record: dict[str, Any], images: int, confidence: float) -> tuple[float, float]:
-    return intervals.wilson(round(float(record["figures"]["val_accuracy"]) * images), images, confidence)
+def _wilson(record: TrialResult, images: int, confidence: float) -> tuple[float, float]:
+    return intervals.wilson(round(record.measured.val_accuracy * images), images, confidence)
 
 
-def _answers(record: dict[str, Any]) -> Answers | None:
+def _answers(record: TrialResult) -> Answers | None:
     """Return what the trial's model said of the validation images, if DVC's cache tells."""
-    name, commit = str(record["name"]), str(record.get("commit", ""))
-    thawed = record["figures"]["layers"] > 0
-    stage, folder = (trial.TARGET, paths.PHASE2) if thawed else (trial.SHARED[-1], paths.PHASE1)
-    said = trial.cached(name, stage, paths.validation(folder).name, commit)
+    name, commit = record.name, record.commit
+    thawed = record.measured.layers > 0
+    stage, folder = (experiments.TARGET, paths.PHASE2) if thawed else (experiments.SHARED[-1], paths.PHASE1)
+    said = experiments.cached(name, stage, paths.validation(folder).name, commit)
     tables = (paths.MANIFEST, paths.CLASSES)
-    manifest, classes = (trial.cached(name, "prepare", path.name, commit) for path in tables)
+    manifest, classes = (experiments.cached(name, "prepare", path.name, commit) for path in tables)
     if said is None or manifest is None or classes is None:
         return None
     images, labels, own = _validation(manifest, classes)

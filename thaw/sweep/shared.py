@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from thaw import paths, records, timings
-from thaw.sweep import locks, plan, trial
+from thaw.sweep import experiments, locks, plan, trial
 
 OWN = (plan.DEPTH, "compute.depths", "tracking.enabled")
 
@@ -24,7 +24,7 @@ def run(sweep: plan.Plan, each: plan.Trial, owner: str) -> str:
     name = f"shared-{each.upstream}"
     with locks.hold(each.upstream, name, owner):
         # Another sweep may have left it meanwhile.
-        return "" if trial.left(each.upstream) else _run(name, sweep, each, owner)
+        return "" if experiments.left(each.upstream) else _run(name, sweep, each, owner)
 
 
 def _run(name: str, sweep: plan.Plan, each: plan.Trial, owner: str) -> str:
@@ -32,20 +32,20 @@ def _run(name: str, sweep: plan.Plan, each: plan.Trial, owner: str) -> str:
     kept = [override for override in each.overrides if override.split("=", 1)[0] not in OWN]
     # Its trials mirror phase 1 to MLflow, each its own run; nothing is thawed here, so any depth may be wrong.
     mine = [f"{plan.DEPTH}=none", depths(sweep.depths()), "tracking.enabled=false"]
-    failure = trial.run(name, [*kept, *mine], sweep.folder, owner, trial.SHARED[-1])
+    failure = trial.run(name, [*kept, *mine], sweep.folder, owner, experiments.SHARED[-1])
     if failure:
         return failure
-    found = trial.files(name, (paths.metrics("prepare").as_posix(), "dvc.lock"))
+    found = experiments.files(name, (paths.metrics("prepare").as_posix(), "dvc.lock"))
     splits = json.loads(found[0])["splits"]
     left = {
         "images": {split: splits[split]["images"] for split in paths.SPLITS},
-        "outs": trial.outs(found[1], trial.SHARED),
+        "outs": experiments.outs(found[1], experiments.SHARED),
         "depths": sweep.depths(),
     }
     seconds = time.monotonic() - start
     timings.write("upstream", each.values, seconds=seconds, inside=timings.inside(name, began))
     records.write_json(paths.UPSTREAMS / f"{each.upstream}.json", left)
-    trial.forget(name)
+    experiments.forget(name)
     return ""
 
 
