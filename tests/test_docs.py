@@ -24,9 +24,9 @@ import pytest
 import yaml
 
 from thaw import paths
-from thaw.catalog import pixel_ranges
+from thaw.catalog import backbones, pixel_contracts
 from thaw.commands import cli
-from thaw.config import load, phases, policy, schema
+from thaw.config import backbone, load, phases, policy, schema
 from thaw.data import issues
 from thaw.data import table as image_table
 from thaw.features import auto_unfreeze
@@ -70,10 +70,10 @@ SPECIAL = {
 # Fields whose range no check of the schema settles alone, so that the table describes it in words.
 IN_WORDS = {
     "data.raw": "a folder is looked for when the stage runs",
-    "backbone.name": "the choices are those of thaw.networks.pretrained.TABLE, which are compared with them below",
+    "backbone.name": "the choices are those of thaw.networks.backbones.ROWS, which are compared with them below",
     "backbone.weights": "a word, a file or a folder, depending on the name",
     "backbone.builder": "only a custom backbone has one",
-    "backbone.pixels": "a word of thaw.networks.scaling, which the guide to backbones is compared with below",
+    "backbone.pixels": "a word of thaw.catalog.pixel_contracts, which the guide to backbones is compared with below",
     "backbone.sha256": "any hash",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
@@ -213,7 +213,7 @@ def test_the_weights_of_an_example_can_be_had() -> None:
                 chosen.add(backbone.name)
     assert chosen
     for name in chosen:
-        row = applications.ROWS[name]
+        row = backbones.APPLICATIONS[name]
         shape = (row.size, row.size, 3)
         assert downloads.wanted(partial(applications.network, row, "imagenet", input_shape=shape)).pinned, name
 
@@ -321,29 +321,11 @@ def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configu
             assert not takes(read(high) + (1 if whole else read(high) / 1000))
 
 
-def test_the_networks_in_the_table_are_those_that_there_are() -> None:
-    from thaw.networks import pretrained  # noqa: PLC0415 -- TensorFlow
-
-    assert words(FIELDS["backbone.name"][1]) == [*pretrained.TABLE, *schema.FOREIGN]
-
-
-def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> None:
-    from thaw.networks import pretrained, scaling  # noqa: PLC0415 -- TensorFlow
-
-    rows = table(BACKBONES, "`backbone.name`", "size", "smallest", "parameters", "pixels", "weights")
-    stated = {words(name)[0]: (*cells[:3], words(cells[3]), words(cells[4])) for name, *cells in rows}
-    assert stated == {
-        name: (
-            str(row.size),
-            str(row.smallest),
-            f"{row.parameters / 1e6:.1f} million",
-            [row.pixels],
-            list(row.sources),
-        )
-        for name, row in pretrained.TABLE.items()
-    }
-    contracts = {words(name)[0]: text for name, text in table(BACKBONES, "contract", "what becomes of a pixel")}
-    assert contracts == {name: contract.description for name, contract in scaling.CONTRACTS.items()}
+def test_the_guide_to_backbones_has_the_tables_of_networks_and_contracts_and_the_rule() -> None:
+    head = ("`backbone.name`", "size", "smallest", "parameters", "pixels", "weights", "note")
+    assert [tuple(row) for row in table(BACKBONES, *head)] == backbones.documented()
+    contracts = [tuple(row) for row in table(BACKBONES, "contract", "what becomes of a pixel")]
+    assert contracts == pixel_contracts.documented()
     for said in (
         f"**`{auto_unfreeze.NEAR}`**",
         f"**`{auto_unfreeze.FAR}`**",
@@ -365,7 +347,11 @@ def test_the_table_of_options_has_every_option_and_names_the_defaults() -> None:
     assert list(rows) == list(GROUPS)
     for group, (default, others) in rows.items():
         assert default == [chosen[group]]
-        assert sorted(default + others) == sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+        files = {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}
+        if group == "backbone":  # the catalog's networks have a table of their own
+            assert set(others) == files - {backbone.COMMON} and chosen[group] in backbones.ROWS
+        else:
+            assert sorted(default + others) == sorted(files)
 
 
 def test_the_table_of_augmentations_is_that_of_conf() -> None:
@@ -443,11 +429,6 @@ def test_the_guide_has_each_policy_of_batch_norm() -> None:
 
 
 # docs/preprocessing.md
-
-
-def test_the_table_of_ranges_is_that_of_the_code() -> None:
-    rows = table(PREPROCESSING, "range", "what is done to a pixel")
-    assert [words(name)[0] for name, *_ in rows] == list(pixel_ranges.RANGES)
 
 
 def test_the_table_of_sources_has_every_word_of_the_setting() -> None:

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from thaw import paths, records
+from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.features import auto_unfreeze, cache, engines, extraction
 from thaw.features import inputs as feature_inputs
 from thaw.images import manifest, preprocessing
-from thaw.networks import freeze_boundaries, pretrained
+from thaw.networks import freeze_boundaries
 from thaw.runtime import seeds
 from thaw.runtime.framework import keras, tf
 from thaw.training import fit
@@ -99,7 +100,7 @@ def built(name: str = "efficientnet_lite0") -> model.Classifier:
         sys.modules["our_blocks"] = sys.modules[blocks.__module__]
     words = ("our_blocks:blocks", "-1..1", "") if outside else ("", "", "")
     described = schema.Backbone(name, "random", *words)
-    size = SIZE if outside else replace(SIZE, size=pretrained.TABLE[name].smallest)
+    size = SIZE if outside else replace(SIZE, size=backbones.ROWS[name].smallest)
     card = model.Card(described, "0" * 64, size, head, ["a", "b", "c"])
     return model.build(card, weights="random")
 
@@ -433,7 +434,7 @@ def test_cached_or_streaming_the_training_is_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", pretrained.TABLE)
+@pytest.mark.parametrize("name", backbones.ROWS)
 def test_of_every_network_cached_and_streaming_activations_agree(
     settings: Settings, train: manifest.Images, val: manifest.Images, name: str
 ) -> None:

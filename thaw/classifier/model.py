@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from thaw import records
+from thaw.catalog import backbones
 from thaw.classifier import batch_norm
 from thaw.classifier import head as heads
 from thaw.config import schema
 from thaw.networks import external, freeze_boundaries
-from thaw.networks import pretrained as backbones
+from thaw.networks import pretrained as networks
 from thaw.runtime.framework import keras
 
 WEIGHTS = "model.weights.h5"
@@ -62,8 +63,8 @@ def build(card: Card, *, weights: str) -> Classifier:
         weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
     """
     described = asdict(card.backbone) | {"weights": weights}
-    backbone = backbones.build(**described, size=card.image.size)
-    sha256 = backbones.weights_sha256(backbone, weights, sha256=card.backbone.sha256)
+    backbone = networks.build(**described, size=card.image.size)
+    sha256 = networks.weights_sha256(backbone, weights, sha256=card.backbone.sha256)
     return _with_head(backbone, replace(card, weights_sha256=sha256), fingerprint(backbone), weights)
 
 
@@ -252,10 +253,10 @@ def load(folder: Path) -> Classifier:
         raise ValueError(f"{folder}: expected {CARD} and {WEIGHTS}, found no {CARD}; run `dvc repro` first")
     card = _card(records.read_json(folder / CARD))
     described, size, carried = card.backbone, card.image.size, str(folder / CARRIED)
-    if described.name in external.NAMES:
+    if described.name in backbones.FOREIGN:
         backbone = external.build(described.name, carried, size, described.builder, described.pixels, pretrained=False)
     else:
-        backbone = backbones.build(described.name, "random", size)
+        backbone = networks.build(described.name, "random", size)
     classifier = _with_head(backbone, card, records.read_json(folder / PRETRAINED), carried)
     whole(classifier).load_weights(folder / WEIGHTS)
     return classifier

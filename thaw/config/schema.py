@@ -7,12 +7,10 @@ two phases are in ``thaw.config.phases``.
 
 from dataclasses import dataclass
 
-from thaw.config import backbone
+from thaw.catalog import backbones
 
 # Under their own names, so that every group is found here.
-from thaw.config.backbone import FOREIGN as FOREIGN  # noqa: PLC0414  how a type checker is told
-from thaw.config.backbone import NETWORKS as NETWORKS  # noqa: PLC0414
-from thaw.config.backbone import Backbone as Backbone  # noqa: PLC0414
+from thaw.config.backbone import Backbone as Backbone  # noqa: PLC0414  how a type checker is told
 from thaw.config.phases import Phase1 as Phase1  # noqa: PLC0414
 from thaw.config.phases import Phase2 as Phase2  # noqa: PLC0414
 from thaw.config.policy import Policy
@@ -204,12 +202,7 @@ class Project:
                 "data.val + data.test: expected 0.9 at most, so that something is left to train on, "
                 f"received {self.data.val + self.data.test:g}"
             )
-        smallest = backbone.SMALLEST.get(self.backbone.name, 1)
-        if self.image.size < smallest:
-            raise ValueError(
-                f"image.size: expected {smallest} pixels or more, as {self.backbone.name} needs, received "
-                f"{self.image.size}"
-            )
+        backbones.check_size(self.backbone.name, self.image.size)
         if self.backbone.name == "saved_model" and "keras" in self.export.formats:
             raise ValueError(
                 "export.formats: expected saved_model alone, since a .keras file can't hold a SavedModel, received "
