@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from benchmarks import record
-from thaw import paths as project_paths
+from thaw import paths
 from thaw.classifier import model
 from thaw.config import load
 from thaw.data import validation
@@ -32,19 +32,18 @@ def main() -> None:
     text = load.compose(["data=folder", f"data.raw={options.data.resolve()}", "augment=none"], ())
     params = load.check(yaml.safe_load(text))
     samples = validation.read(params.data).samples[: options.images]
-    paths = [
-        str(project_paths.converted(sample.sha256) if sample.converted else options.data / sample.path)
-        for sample in samples
+    files = [
+        str(paths.converted(sample.sha256) if sample.converted else options.data / sample.path) for sample in samples
     ]
     hashes = [sample.converted or sample.sha256 for sample in samples]
-    split = manifest.Images(paths, paths, hashes, np.zeros(len(paths), np.int64))
+    split = manifest.Images(files, files, hashes, np.zeros(len(files), np.int64))
     card = model.Card(params.backbone, "benchmark", params.image, params.head, ["a", "b"])
     classifier = model.build(card, weights=params.backbone.weights)
-    cut = freeze_boundaries.find(classifier.backbone, params.phase2.unfreeze)
+    cut = freeze_boundaries.find(classifier.backbone, params.phase2.unfreeze_spec)
     frozen_part, _ = freeze_boundaries.split(classifier.backbone, cut)
 
     size = params.compute.extract_batch_size
-    memory = list(manifest.pixels(params.image, paths, hashes, size))
+    memory = list(manifest.pixels(params.image, files, hashes, size))
     rates: dict[str, list[float]] = {"bare engine": [], "extractor": []}
     name = ""
     for _ in range(options.rounds):
@@ -53,7 +52,7 @@ def main() -> None:
         start = time.monotonic()
         for batch in memory:
             run(batch)
-        rates["bare engine"].append(len(paths) / (time.monotonic() - start))
+        rates["bare engine"].append(len(files) / (time.monotonic() - start))
         with tempfile.TemporaryDirectory() as scratch:
             params.compute.cache_dir = scratch
             frozen = extraction.Frozen(
@@ -65,7 +64,7 @@ def main() -> None:
             begin = time.monotonic() - start
             start = time.monotonic()
             extraction.cached(frozen, [(split, 1)])
-            rates["extractor"].append(len(paths) / (time.monotonic() - start - begin))
+            rates["extractor"].append(len(files) / (time.monotonic() - start - begin))
     bare = statistics.median(rates["bare engine"])
     rows = [
         {
@@ -75,7 +74,7 @@ def main() -> None:
         }
         for what, each in rates.items()
     ]
-    record.write("extract", f"{len(paths)} images, layers before {cut.block}, {name}", rows, rates=rates)
+    record.write("extract", f"{len(files)} images, layers before {cut.block}, {name}", rows, rates=rates)
 
 
 if __name__ == "__main__":

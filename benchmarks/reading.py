@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import project, record
 from thaw import paths
 from thaw.classifier import model
-from thaw.features import inputs as feature_inputs
+from thaw.features import inputs
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 from thaw.tracking import mlflow_mirror
@@ -32,12 +32,12 @@ def main() -> None:
         mlflow_mirror.Run.epoch = lambda _run, _phase, _epoch, values: epochs.append(values["seconds"])  # type: ignore[method-assign,misc]
         project.run("phase2_finetune")
         classifier = model.load(paths.PHASE1)
-        boundary = freeze_boundaries.find(classifier.backbone, settings.phase2.unfreeze)
+        boundary = freeze_boundaries.find(classifier.backbone, settings.phase2.unfreeze_spec)
         frozen_part, _ = model.thaw(classifier, boundary)
-        train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
-        inputs = feature_inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
+        train, val = manifest.read(settings.data.raw, "train", "val")
+        activations = inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
         read: list[float] = []
-        for batches in [feature_inputs.batches(inputs, train, val, settings.phase2, len(manifest.classes()))] * 3:
+        for batches in [inputs.batches(activations, train, val, settings.phase2, len(manifest.classes()))] * 3:
             start = time.monotonic()
             for part in batches:
                 for number in range(len(part)):

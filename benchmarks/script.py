@@ -17,7 +17,8 @@ import numpy as np
 import psutil
 
 from thaw.classifier import model
-from thaw.config import load as config
+from thaw.config import load
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime.framework import keras, tf
@@ -26,28 +27,28 @@ EPOCHS, PATIENCE, RATES = (10, 20), (3, 5), (1e-3, 1e-4)
 BATCH = 32
 
 
-def load(split: manifest.Images, size: int, *, shuffle: bool) -> Any:
+def dataset(split: manifest.Images, size: int, *, shuffle: bool) -> Any:
     """As ``image_dataset_from_directory`` does it: decode, resize, batch, prefetch; every epoch anew."""
 
     def read(path: Any, label: Any) -> tuple[Any, Any]:
         pixels = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
         return tf.image.resize(pixels, (size, size)), label
 
-    dataset = tf.data.Dataset.from_tensor_slices((split.paths, split.labels))
+    files = tf.data.Dataset.from_tensor_slices((split.paths, split.labels))
     if shuffle:
-        dataset = dataset.shuffle(len(split), seed=0)
-    return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+        files = files.shuffle(len(split), seed=0)
+    return files.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)
 
 
 def main() -> None:
     project, out = sys.argv[1:3]
     os.chdir(project)
-    params = config.check(config.read())
+    params, _ = load.read()
     keras.utils.set_random_seed(0)
-    train, val, test = (manifest.read(params.data.raw, split) for split in ("train", "val", "test"))
+    train, val, test = manifest.read(params.data.raw, "train", "val", "test")
     card = model.Card(params.backbone, "", params.image, params.head, manifest.classes())
     classifier = model.build(card, weights=params.backbone.weights)
-    boundary = freeze_boundaries.find(classifier.backbone, "40")
+    boundary = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40"))
 
     augment = keras.Sequential(
         [
@@ -64,7 +65,7 @@ def main() -> None:
     whole = keras.Model(inputs, classifier.head(features))
 
     size = params.image.size
-    training, validation = load(train, size, shuffle=True), load(val, size, shuffle=False)
+    training, validation = dataset(train, size, shuffle=True), dataset(val, size, shuffle=False)
     times, epochs = [], []
     for phase in (0, 1):
         begin = time.monotonic()
@@ -84,7 +85,7 @@ def main() -> None:
         times.append(time.monotonic() - begin)
         epochs.append(len(history.history["loss"]))
     wall = time.time() - psutil.Process().create_time()  # with its imports, as the pipeline's stages are timed
-    predicted = np.argmax(whole.predict(load(test, size, shuffle=False), verbose=0), axis=1)
+    predicted = np.argmax(whole.predict(dataset(test, size, shuffle=False), verbose=0), axis=1)
     record = {
         "wall": wall,
         "phase1": times[0],

@@ -64,8 +64,8 @@ def _trial(settings: schema.Project) -> dict[str, Any]:
 
 def _tested(settings: schema.Project, folder: Path) -> np.ndarray:
     """Whether a phase's model is right on each test image, (n,) bool; the frozen layers run once for all trials."""
-    test, classifier = manifest.read(settings.data.raw, "test"), model.load(folder)
-    boundary = inputs.boundary(classifier, settings.phase2.unfreeze)
+    (test,), classifier = manifest.read(settings.data.raw, "test"), model.load(folder)
+    boundary = inputs.boundary(classifier, settings.phase2.unfreeze_spec)
     frozen_part, thawed = model.thaw(classifier, boundary)
     card, cut = classifier.card, [boundary.tensor_layer]
     frozen = extraction.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)

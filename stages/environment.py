@@ -18,7 +18,7 @@ class Config:
 
 def main() -> None:
     """Write it down. DVC runs this each time, and what depends on it only where it is another than before."""
-    settings = load.load(Config)
+    settings, _ = load.groups(Config)
     # No run is opened in MLflow: there are no figures to show, and none should be there where nothing else has run.
     with console.stage(STAGE):
         found = environment.describe(settings.backbone)

@@ -1,6 +1,6 @@
 """evaluate: what the models of both phases are worth on images that nothing was chosen by."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from thaw import console, paths
 from thaw.classifier import model
@@ -30,16 +30,15 @@ class Config:
 
 def main() -> None:
     """Run both models over every test image once; write figures, tables, pictures and the report."""
-    settings = load.load(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()), console.stage(STAGE):
+    settings, params = load.groups(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params), console.stage(STAGE):
         seeds.fix(0)
-        test = manifest.read(settings.data.raw, "test")
+        train, val, test = manifest.read(settings.data.raw, "train", "val", "test")
         classifiers = [model.load(folder) for folder in evaluate.PHASES.values()]
         found = evaluate.probabilities(classifiers, test, settings.evaluate.batch_size)
         by_phase = dict(zip(evaluate.PHASES, found, strict=True))
-        text = evaluate.write(by_phase, test, settings, manifest.classes())
-        learned = {split: manifest.read(settings.data.raw, split) for split in ("train", "val")}
-        label_errors.record(manifest.classes(), learned)
+        text = evaluate.write(by_phase, test, manifest.classes(), settings.evaluate, asdict(settings))
+        label_errors.record(manifest.classes(), {"train": train, "val": val})
         data_report.write(settings.data.raw, manifest.classes(), settings.evaluate.suspects)
         console.result(STAGE, f"{text} → {paths.REPORT}")
 

@@ -25,12 +25,12 @@ class Config:
 
 def main() -> None:
     """Write every format; fail unless a fresh process gets evaluate's probabilities from each on all test images."""
-    settings = load.load(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()), console.stage(STAGE):
+    settings, params = load.groups(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params), console.stage(STAGE):
         reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
         write.write(paths.EXPORTED, model.load(paths.PHASE2), settings.export.formats, reading)
 
-        test = manifest.read(settings.data.raw, "test")
+        (test,) = manifest.read(settings.data.raw, "test")
         expected = np.load(paths.probabilities("phase2"), allow_pickle=False)
         try:
             differences = parity.check(

@@ -1,13 +1,14 @@
 """phase1_head: train a new head on the frozen backbone."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from thaw import console, paths
 from thaw.classifier import model
 from thaw.config import load, schema
-from thaw.features import inputs as feature_inputs
+from thaw.features import inputs
 from thaw.images import manifest
-from thaw.networks import range_check as canaries
+from thaw.networks import range_check
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
 from thaw.training import fit
@@ -32,27 +33,22 @@ class Config:
 
 def main() -> None:
     """Build the classifier, train its head on pooled features, write it."""
-    settings = load.load(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, load.read()) as run, console.stage(STAGE):
+    settings, params = load.groups(Config)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
         seeds.fix(settings.phase1.seed)
         card = model.Card(settings.backbone, "", settings.image, settings.head, manifest.classes())
         classifier = model.build(card, weights=settings.backbone.weights)
         run.note("weights_sha256", sha256 := classifier.card.weights_sha256)
 
-        train, val = manifest.read(settings.data.raw, "train"), manifest.read(settings.data.raw, "val")
-        verdict = canaries.check(classifier.backbone, manifest.few(card.image, train), settings.phase1.canary)
-        inputs = feature_inputs.pooled(classifier, settings, train, val)
-        history = fit.fit(
-            classifier.head,
-            *feature_inputs.batches(inputs, train, val, settings.phase1, len(card.classes)),
-            settings.phase1,
-            lambda epoch, values: run.epoch("phase1", epoch, values),
-            "phase 1",
-        )
+        train, val = manifest.read(settings.data.raw, "train", "val")
+        verdict = range_check.check(classifier.backbone, manifest.few(card.image, train), settings.phase1.canary)
+        pooled = inputs.pooled(classifier, settings, train, val)
+        batches = inputs.batches(pooled, train, val, settings.phase1, len(card.classes))
+        history = fit.fit(classifier.head, *batches, settings.phase1, partial(run.epoch, "phase1"), "phase 1")
 
         model.check(classifier, classifier.pretrained)
         model.save(paths.PHASE1, classifier)
-        feature_inputs.leave(inputs, classifier, train, val, settings.phase1.seed)
+        inputs.leave(pooled, classifier, train, val, settings.phase1.seed)
         fit.record(STAGE, history, [paths.MANIFEST], weights_sha256=sha256, canary=verdict.text)
         console.result(STAGE, f"{history.summary()} → {paths.PHASE1}")
 

@@ -17,8 +17,8 @@ class Config:
 
 
 def main() -> None:
-    settings = load.load(Config)
-    with mlflow_mirror.stage("prepare", settings.tracking, load.read()), console.stage("prepare"):
+    settings, params = load.groups(Config)
+    with mlflow_mirror.stage("prepare", settings.tracking, params), console.stage("prepare"):
         data = settings.data
         found = validation.read(data, console.track)
         records.write_csv(paths.QUARANTINE, validation.COLUMNS, validation.rows(found))

@@ -37,8 +37,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    settings = load.load(Config)
-    with mlflow_mirror.stage("sample", settings.tracking, load.read()), console.stage("sample"):
+    settings, params = load.groups(Config)
+    with mlflow_mirror.stage("sample", settings.tracking, params), console.stage("sample"):
         images, labels = digits()
         records.make_new(paths.SAMPLE)
         for label in range(10):

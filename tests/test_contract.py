@@ -22,7 +22,7 @@ import yaml
 from thaw import paths
 from thaw.config import backbone, load
 from thaw.sweep import multirun
-from thaw.tracking import run
+from thaw.tracking import pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -124,7 +124,7 @@ def test_every_experiment_carries_its_command(path: Path) -> None:
 
 def test_every_stage_of_the_pipeline_is_a_module_and_the_other_way_round() -> None:
     assert sorted(PIPELINE) == STAGES
-    assert tuple(PIPELINE) == run.STAGES
+    assert tuple(PIPELINE) == pipeline.STAGES
     assert {name: stage["cmd"] for name, stage in PIPELINE.items()} == {
         name: f"python -m stages.{name}" for name in PIPELINE
     }

@@ -9,6 +9,7 @@ import yaml
 from thaw.catalog import backbones
 from thaw.classifier import batch_norm, model
 from thaw.config import load, phases, schema
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.exports import write
 from thaw.networks import freeze_boundaries
 from thaw.runtime.framework import keras
@@ -31,7 +32,9 @@ def built() -> model.Classifier:
 
 def thawed(policy: str, unfreeze: str = "40") -> tuple[model.Classifier, np.ndarray, keras.Model, dict[str, str]]:
     classifier = built()
-    frozen, rest = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, unfreeze), policy)
+    frozen, rest = model.thaw(
+        classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(unfreeze)), policy
+    )
     return classifier, np.asarray(frozen(PIXELS)), rest, model.witness(classifier, rest, policy)
 
 
@@ -66,7 +69,7 @@ def test_each_policy_moves_its_part_of_the_thawed_layers_and_nothing_of_the_froz
     behind = {
         variable.path
         for layer in classifier.backbone.layers[
-            1 + freeze_boundaries.find(classifier.backbone, unfreeze).frozen_layers :
+            1 + freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(unfreeze)).frozen_layers :
         ]
         for variable in layer.variables
     }

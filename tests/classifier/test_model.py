@@ -5,6 +5,7 @@ import pytest
 
 from thaw.classifier import model
 from thaw.config import schema
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.networks import freeze_boundaries
 from thaw.runtime.framework import keras
 
@@ -66,7 +67,7 @@ def test_the_whole_is_backbone_pooling_and_head() -> None:
 @pytest.mark.parametrize("unfreeze", ["1", "40", "all"])
 def test_trainable_is_what_lies_behind_the_cut_but_for_batch_norm(name: str, unfreeze: str) -> None:
     classifier = built(name)
-    cut = freeze_boundaries.find(classifier.backbone, unfreeze)
+    cut = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(unfreeze))
     frozen, thawed = model.thaw(classifier, cut)
     behind = classifier.backbone.layers[1 + cut.frozen_layers :]
     expected = [
@@ -85,7 +86,7 @@ def test_trainable_is_what_lies_behind_the_cut_but_for_batch_norm(name: str, unf
 @pytest.mark.parametrize("unfreeze", ["40", "all"])
 def test_training_moves_all_that_is_thawed_and_nothing_else(unfreeze: str) -> None:
     classifier = built()
-    frozen, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, unfreeze))
+    frozen, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(unfreeze)))
     witness = model.witness(classifier, thawed)
     before, head = arrays(classifier), classifier.head.get_weights()
     trained(thawed, np.asarray(frozen(PIXELS)))
@@ -111,7 +112,7 @@ def test_phase_one_trains_the_head_and_leaves_the_backbone() -> None:
 @pytest.mark.parametrize("name", ["stem_conv/kernel", "moving_mean", "moving_variance", "gamma"])
 def test_a_frozen_weight_that_changed_is_found(name: str) -> None:
     classifier = built()
-    _, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, "40"))
+    _, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40")))
     witness = model.witness(classifier, thawed)
     # The last one of that name: BatchNorm behind the cut must stay as it is too.
     changed = next(variable for variable in reversed(classifier.backbone.variables) if variable.path.endswith(name))
@@ -128,7 +129,7 @@ def test_the_witness_is_the_pretrained_network_as_it_came_from_its_file(tmp_path
     moved.assign(moved + 1)
     model.save(tmp_path, classifier)
     loaded = model.load(tmp_path)
-    _, thawed = model.thaw(loaded, freeze_boundaries.find(loaded.backbone, "40"))
+    _, thawed = model.thaw(loaded, freeze_boundaries.find(loaded.backbone, UnfreezeSpec.parse("40")))
     with pytest.raises(RuntimeError, match=rf"1 frozen weights changed in training, {moved.path} first"):
         model.check(loaded, model.witness(loaded, thawed))
 
@@ -148,7 +149,7 @@ def test_a_backbone_that_is_not_as_it_was_pretrained_is_not_loaded_for_training(
 
 def test_blocks_that_did_not_come_to_their_turn_are_frozen_ones() -> None:
     classifier = built()
-    _, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, "all"))
+    _, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("all")))
     assert not model.waiting(classifier, None)
     assert len(model.waiting(classifier, 0)) == len(classifier.backbone.weights)
     top = classifier.backbone.get_layer("top_conv").kernel
@@ -161,8 +162,8 @@ def test_blocks_that_did_not_come_to_their_turn_are_frozen_ones() -> None:
 
 def test_frozen_and_trained_weights_are_all_weights() -> None:
     classifier = built()
-    _, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, "40"))
-    _, other = model.thaw(built(), freeze_boundaries.find(classifier.backbone, "40"))
+    _, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40")))
+    _, other = model.thaw(built(), freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40")))
     with pytest.raises(RuntimeError, match=r"to be the 245 pretrained ones, received 245 frozen and \d+ trained"):
         model.witness(classifier, other)
     classifier.pretrained.pop(classifier.backbone.variables[0].path)
@@ -172,7 +173,9 @@ def test_frozen_and_trained_weights_are_all_weights() -> None:
 
 def test_the_blocks_add_up_to_the_backbone() -> None:
     classifier = built()
-    frozen, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, "block_7a"))
+    frozen, thawed = model.thaw(
+        classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("block_7a"))
+    )
     rows = model.blocks(classifier, thawed)
     assert tuple(rows[0]) == model.BLOCKS
     assert sum(row["parameters"] for row in rows) == classifier.backbone.count_params()

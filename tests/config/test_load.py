@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -103,12 +104,12 @@ def test_what_is_wrong_in_params_is_one_line_even_if_no_stage_reads_it(
 
     edit(change)
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        load.load(Export)
+        load.groups(Export)
     assert "\n" not in str(caught.value)
 
 
 def test_a_group_that_is_missing_or_no_group_is_named(project: Path) -> None:
-    values = load.read()
+    _, values = load.read()
     with pytest.raises(ValueError, match=r"^image: expected a value, received none"):
         load.check({key: value for key, value in values.items() if key != "image"})
     with pytest.raises(ValueError, match=r"^image: expected a group of keys, received 64$"):
@@ -116,19 +117,27 @@ def test_a_group_that_is_missing_or_no_group_is_named(project: Path) -> None:
 
 
 def test_load_gives_the_declared_groups_with_their_types(project: Path) -> None:
-    loaded = load.load(Config)
+    loaded, params = load.groups(Config)
     assert [field.name for field in fields(loaded)] == ["image", "tracking"]
     assert loaded.image == schema.Image(size=64, fit="squash", interpolation="bilinear", antialias=True)
     assert isinstance(loaded.tracking, schema.Tracking)
+    assert params == yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+
+
+def test_a_stage_checks_the_configuration_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Mock(side_effect=load.check)
+    monkeypatch.setattr(load, "check", checked)
+    load.groups(Config)
+    checked.assert_called_once()
 
 
 def test_params_must_be_there(project: Path) -> None:
     paths.PARAMS.unlink()
     with pytest.raises(ValueError, match=r"expected params\.yaml in .*, found none"):
-        load.load(Config)
+        load.groups(Config)
     paths.PARAMS.write_text("just a text", encoding="utf-8")
     with pytest.raises(ValueError, match=r"params\.yaml: expected groups of keys, received 'just a text'"):
-        load.load(Config)
+        load.groups(Config)
 
 
 def test_params_older_than_conf_are_refused_until_they_are_compiled_again(project: Path) -> None:
@@ -137,15 +146,15 @@ def test_params_older_than_conf_are_refused_until_they_are_compiled_again(projec
     with pytest.raises(
         ValueError, match=r"conf/ was edited after params\.yaml was compiled from it; run `make params`"
     ):
-        load.load(Config)
+        load.groups(Config)
     paths.PARAMS.write_text(load.compose())
-    load.load(Config)
+    load.groups(Config)
 
 
 def test_an_experiment_is_not_refused_since_dvc_composes_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (paths.CONF / "phase1" / "other.yaml").write_text("epochs: 3\n")
     monkeypatch.setenv("DVC_EXP_NAME", "trial")
-    load.load(Config)
+    load.groups(Config)
 
 
 def test_every_file_of_a_group_counts_for_the_digest_and_no_other_does(project: Path) -> None:
@@ -199,7 +208,7 @@ def test_the_command_writes_params(project: Path) -> None:
     done = command("-m", "thaw.config", "phase2.epochs=7")
     assert (done.returncode, done.stderr) == (0, "")
     assert yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["phase2"]["epochs"] == 7
-    assert load.read()["phase2"]["epochs"] == 7
+    assert load.read()[1]["phase2"]["epochs"] == 7
 
 
 def test_the_command_warns_of_images_that_are_not_there(project: Path, tiny_images: Path) -> None:
@@ -208,7 +217,7 @@ def test_the_command_warns_of_images_that_are_not_there(project: Path, tiny_imag
         assert (done.returncode, done.stderr.count("\n")) == (0, 1)
         assert done.stderr.startswith(f"thaw.config: data.raw: expected your images, found nothing at {raw}")
         assert (str(project) in done.stderr) == (raw != "/nope") and done.stderr.endswith("`dvc repro` needs them\n")
-        assert load.read()["data"]["raw"] == raw  # they may come later
+        assert load.read()[1]["data"]["raw"] == raw  # they may come later
     for overrides in (["data=folder"], ["data=folder", f"data.raw={tiny_images}"], ["data=digits"]):
         assert command("-m", "thaw.config", *overrides).stderr == ""
 
@@ -238,7 +247,7 @@ def test_the_command_says_where_it_must_be_run(tmp_path: Path, monkeypatch: pyte
 def test_a_stage_that_reads_params_imports_no_hydra_and_no_tensorflow(project: Path) -> None:
     code = (
         "import sys; from dataclasses import make_dataclass; from thaw.config import load as config, schema; "
-        "config.load(make_dataclass('C', [('image', schema.Image)])); "
+        "config.groups(make_dataclass('C', [('image', schema.Image)])); "
         "print([m for m in ('hydra', 'tensorflow', 'keras', 'mlflow') if m in sys.modules])"
     )
     done = command("-c", code)

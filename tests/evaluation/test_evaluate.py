@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +108,7 @@ def written(split: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     wrong = right.copy()
     wrong[:3] = (0.2, 0.1, 0.7)  # labels 0, 1, 2: two wrong answers, of which one is right among two
     found = {"phase1": wrong, "phase2": right}
-    text = evaluate.write(found, split, SETTINGS, CLASSES)
+    text = evaluate.write(found, split, CLASSES, SETTINGS.evaluate, asdict(SETTINGS))
     assert text.startswith("test accuracy 81.8% (")
     assert "after phase 1, 100.0% (" in text
     return found
@@ -166,7 +166,7 @@ def test_images_of_one_group_count_as_one_in_intervals_and_tests(
 ) -> None:
     groups = {number: f"person {number // 4}" for number in range(8)}
     prepared(split, groups)
-    text = evaluate.write(written, split, SETTINGS, CLASSES)
+    text = evaluate.write(written, split, CLASSES, SETTINGS.evaluate, asdict(SETTINGS))
     assert text.endswith(", on 5 independent units")
     figures, own = records.read_json(paths.metrics("evaluate")), np.array([0] * 4 + [4] * 4 + [8, 9, 10])
     assert figures["phase1"] == metrics.summary(written["phase1"], split.labels, [2], 0.9, own)
@@ -184,7 +184,7 @@ def test_leaks_are_said_where_accuracy_is_read_with_the_accuracy_without_them(
 ) -> None:
     learnt = {"path": "elsewhere.png", "label": "a", "split": "train", "unit": "x"}
     prepared(split, {0: "x", 2: "x", 3: "x"}, [learnt])
-    evaluate.write(written, split, SETTINGS, CLASSES)
+    evaluate.write(written, split, CLASSES, SETTINGS.evaluate, asdict(SETTINGS))
     clean = records.read_json(paths.metrics("evaluate"))["without_leaks"]
     # Of the three leaked ones phase 1 has the first wrong, and it has one of the others wrong.
     assert clean["images"] == 8 and clean["phase1"]["accuracy"] == 7 / 8 and clean["phase2"]["accuracy"] == 1
@@ -194,7 +194,7 @@ def test_leaks_are_said_where_accuracy_is_read_with_the_accuracy_without_them(
     page = paths.REPORT.read_text(encoding="utf-8")
     assert "3 of 11 test images" in page[: page.index('<section class="cards">')]
     prepared(split, dict.fromkeys(range(NUMBER), "x"), [learnt])
-    evaluate.write(written, split, SETTINGS, CLASSES)
+    evaluate.write(written, split, CLASSES, SETTINGS.evaluate, asdict(SETTINGS))
     assert records.read_json(paths.metrics("evaluate"))["without_leaks"] == {"images": 0}
     assert "no test image is left" in capsys.readouterr().err
 
@@ -203,7 +203,7 @@ def test_a_class_without_test_images_is_named_and_in_no_mean(
     written: dict[str, np.ndarray], split: manifest.Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {phase: np.pad(rows, ((0, 0), (0, 1))) for phase, rows in written.items()}
-    evaluate.write(found, split, SETTINGS, [*CLASSES, "elk"])
+    evaluate.write(found, split, [*CLASSES, "elk"], SETTINGS.evaluate, asdict(SETTINGS))
     figures = records.read_json(paths.metrics("evaluate"))
     assert figures["untested"] == ["elk"] and figures["phase2"]["macro_f1"] == figures["phase2"]["macro_recall"] == 1
     rows = [row for row in records.read_csv(paths.PER_CLASS) if row["class"] == "elk"]

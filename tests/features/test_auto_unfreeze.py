@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.features import auto_unfreeze
 from thaw.networks import freeze_boundaries, pretrained
 
@@ -129,5 +130,8 @@ def test_one_or_two_images_decide_nothing(count: int) -> None:
 
 def test_what_the_rule_says_is_a_depth() -> None:
     network = pretrained.build("efficientnet_lite0", "random", 32)
-    near, far = (freeze_boundaries.find(network, share).share for share in (auto_unfreeze.NEAR, auto_unfreeze.FAR))
+    near, far = (
+        freeze_boundaries.find(network, UnfreezeSpec.parse(share)).share
+        for share in (auto_unfreeze.NEAR, auto_unfreeze.FAR)
+    )
     assert 0 < near < far < 1

@@ -13,6 +13,7 @@ from thaw import paths, records
 from thaw.catalog import backbones, pixel_contracts
 from thaw.classifier import model
 from thaw.config import schema
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.features import auto_unfreeze, cache, engines, extraction
 from thaw.features import inputs as feature_inputs
 from thaw.images import manifest, preprocessing
@@ -125,7 +126,7 @@ def pixels(split: manifest.Images) -> np.ndarray:
 
 
 def parts(classifier: model.Classifier, unfreeze: str) -> tuple[freeze_boundaries.Boundary, keras.Model, keras.Model]:
-    cut = freeze_boundaries.find(classifier.backbone, unfreeze)
+    cut = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(unfreeze))
     return cut, *model.thaw(classifier, cut)
 
 
@@ -270,7 +271,7 @@ def test_after_phase_one_auto_takes_no_image_through_the_frozen_layers(
     feature_inputs.pooled(classifier, settings, train, val)
     left(share)
     monkeypatch.setattr(engines, "engine", refuse)
-    cut = feature_inputs.boundary(classifier, "auto")
+    cut = feature_inputs.boundary(classifier, UnfreezeSpec.parse("auto"))
     assert cut.describe().startswith(f"auto: this; {share} of the computation asked")
     inputs = feature_inputs.at_boundary(model.thaw(classifier, cut)[0], cut, classifier, settings, train, val)
     assert inputs.kind == "cached" and inputs.views == 3
@@ -295,7 +296,7 @@ def test_once_auto_has_chosen_the_other_is_not_kept(
     classifier = built()
     settings.phase2.unfreeze, settings.compute.depths = "auto", ["auto", "40"]
     left(auto_unfreeze.FAR)
-    cut = feature_inputs.boundary(classifier, "auto")
+    cut = feature_inputs.boundary(classifier, UnfreezeSpec.parse("auto"))
     feature_inputs.at_boundary(model.thaw(classifier, cut)[0], cut, classifier, settings, train, val)
     assert rows(settings.compute.cache_dir) == 3 * 2  # its own cut and that of the other trial
 
@@ -304,7 +305,7 @@ def test_once_auto_has_chosen_the_other_is_not_kept(
 @pytest.mark.parametrize("unfreeze", ["auto", "40"])
 def test_without_phase_one_it_is_said_what_to_run(unfreeze: str) -> None:
     with pytest.raises(ValueError, match="expected what phase 1 leaves, found none; run `dvc repro` first"):
-        feature_inputs.boundary(built(), unfreeze)
+        feature_inputs.boundary(built(), UnfreezeSpec.parse(unfreeze))
 
 
 @pytest.mark.parametrize(
@@ -319,9 +320,9 @@ def test_without_phase_one_it_is_said_what_to_run(unfreeze: str) -> None:
 def test_who_thaws_little_where_auto_would_thaw_most_is_told(
     left: Callable[[str], None], share: str, unfreeze: str, told: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    classifier = built()
+    classifier, spec = built(), UnfreezeSpec.parse(unfreeze)
     left(share)
-    assert feature_inputs.boundary(classifier, unfreeze) == freeze_boundaries.find(classifier.backbone, unfreeze)
+    assert feature_inputs.boundary(classifier, spec) == freeze_boundaries.find(classifier.backbone, spec)
     said = (
         "warning: phase2.unfreeze=40 thaws 31% of the computation; this task is far from what the network knows, "
         "so that 75%, which auto would take, may reach more\n"

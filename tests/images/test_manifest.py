@@ -35,15 +35,15 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_split_is_read_in_the_manifests_order(raw: Path) -> None:
-    train = manifest.read(str(raw), "train")
+    (train,) = manifest.read(str(raw), "train")
     assert len(train) == 5
     assert train.names == ["cat/0.png", "dog/1.png", "eel/2.png", "cat/3.png", "dog/4.png"]
     assert train.labels.tolist() == [0, 1, 2, 0, 1]
     assert train.labels.dtype == np.int64
     for path, sha256 in zip(train.paths, train.hashes, strict=True):
         assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == sha256
-    assert manifest.read(str(raw), "val").names == ["eel/5.png", "cat/6.png"]
-    assert len(manifest.read(str(raw), "test")) == 0
+    assert manifest.read(str(raw), "val")[0].names == ["eel/5.png", "cat/6.png"]
+    assert len(manifest.read(str(raw), "test")[0]) == 0
 
 
 def test_the_manifest_is_read_once_for_all_splits_until_it_changes(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,27 +56,27 @@ def test_the_manifest_is_read_once_for_all_splits_until_it_changes(raw: Path, mo
     read_csv = records.read_csv
     monkeypatch.setattr(records, "read_csv", counted)
     manifest._splits.cache_clear()
-    train = manifest.read(str(raw), "train")
-    assert [len(manifest.read(str(raw), split)) for split in ("train", "val", "test")] == [5, 2, 0]
+    (train,) = manifest.read(str(raw), "train")
+    assert list(map(len, manifest.read(str(raw), "train", "val", "test"))) == [5, 2, 0]
     assert times == [paths.MANIFEST]
     assert train.units == ["1", "", "", "", "1"]
     train.labels[:] = 0
-    assert manifest.read(str(raw), "train").labels.tolist() == [0, 1, 2, 0, 1]
+    assert manifest.read(str(raw), "train")[0].labels.tolist() == [0, 1, 2, 0, 1]
     text = paths.MANIFEST.read_text()
     paths.MANIFEST.write_text(text.replace(",train,", ",tests,", 1).replace("tests", "test", 1))
-    assert [len(manifest.read(str(raw), split)) for split in ("train", "val", "test")] == [4, 2, 1]
+    assert list(map(len, manifest.read(str(raw), "train", "val", "test"))) == [4, 2, 1]
 
 
 def test_weights_that_a_table_gave_are_read_and_none_where_all_are_one(raw: Path) -> None:
-    assert manifest.read(str(raw), "train").weights is None
+    assert manifest.read(str(raw), "train")[0].weights is None
     rows = records.read_csv(paths.MANIFEST)
     rows[1]["weight"] = "0.25"
     records.write_csv(paths.MANIFEST, list(rows[0]), rows)
-    weights = manifest.read(str(raw), "train").weights
+    weights = manifest.read(str(raw), "train")[0].weights
     assert weights is not None
     assert weights.dtype == np.float32
     assert weights.tolist() == [1, 0.25, 1, 1, 1]
-    assert manifest.read(str(raw), "val").weights is None
+    assert manifest.read(str(raw), "val")[0].weights is None
 
 
 def test_what_was_converted_is_read_in_place_of_the_file_with_its_own_hash(raw: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_was_converted_is_read_in_place_of_the_file_with_its_own_hash(raw: 
     Image.new("RGB", (9, 9)).save(made)
     rows[1]["converted"] = records.sha256(made)
     records.write_csv(paths.MANIFEST, list(rows[0]), rows)
-    train = manifest.read(str(raw), "train")
+    (train,) = manifest.read(str(raw), "train")
     assert train.names[1] == "dog/1.png"
     assert (train.paths[1], train.hashes[1]) == (str(made), records.sha256(made))
     assert train.paths[2] == str(raw / "eel/2.png")
@@ -96,12 +96,12 @@ def test_what_was_converted_is_read_in_place_of_the_file_with_its_own_hash(raw: 
 def test_the_paths_of_a_table_are_relative_to_its_folder(raw: Path) -> None:
     table = raw / "images.csv"
     table.write_text("path,label\n")
-    assert manifest.read(str(table), "val").paths == [str(raw / "eel/5.png"), str(raw / "cat/6.png")]
+    assert manifest.read(str(table), "val")[0].paths == [str(raw / "eel/5.png"), str(raw / "cat/6.png")]
 
 
 def test_labels_follow_the_list_of_classes(raw: Path) -> None:
     records.write_json(paths.CLASSES, {"classes": ["eel", "dog", "cat"]})
-    assert manifest.read(str(raw), "train").labels.tolist() == [2, 1, 0, 2, 1]
+    assert manifest.read(str(raw), "train")[0].labels.tolist() == [2, 1, 0, 2, 1]
 
 
 def test_a_folder_that_is_gone_is_named(raw: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_folder_that_is_gone_is_named(raw: Path) -> None:
 
 
 def test_pixels_come_in_order_and_none_is_left_out(raw: Path) -> None:
-    train = manifest.read(str(raw), "train")
+    (train,) = manifest.read(str(raw), "train")
     load = preprocessing.load(SQUARE)
     expected = np.stack([load(tf.io.read_file(path)) for path in train.paths])
     for batch_size, sizes in ((2, [2, 2, 1]), (5, [5]), (64, [5])):
@@ -122,7 +122,7 @@ def test_pixels_come_in_order_and_none_is_left_out(raw: Path) -> None:
 
 
 def test_a_few_images_are_the_first_of_them(raw: Path) -> None:
-    train = manifest.read(str(raw), "train")
+    (train,) = manifest.read(str(raw), "train")
     (whole,) = manifest.pixels(SQUARE, train.paths, train.hashes, len(train))
     np.testing.assert_array_equal(manifest.few(SQUARE, train), whole)
     many = manifest.few(SQUARE, replace(train, paths=train.paths * 10, hashes=train.hashes * 10))
@@ -131,7 +131,7 @@ def test_a_few_images_are_the_first_of_them(raw: Path) -> None:
 
 
 def test_exchanged_images_are_noticed_by_whoever_reads_them(raw: Path) -> None:
-    train = manifest.read(str(raw), "train")
+    (train,) = manifest.read(str(raw), "train")
     manifest.check(train)
     first, second = (Path(path) for path in train.paths[2:4])
     name = first.with_name("new\nline.png")

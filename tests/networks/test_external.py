@@ -11,6 +11,7 @@ import pytest
 from thaw import paths, records
 from thaw.classifier import model
 from thaw.config import load, schema
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.exports import write
 from thaw.networks import external, freeze_boundaries, pretrained
 from thaw.runtime.framework import keras, tf
@@ -165,7 +166,7 @@ def logits(of: model.Classifier) -> np.ndarray:
 def trained(of: model.Classifier, unfreeze: str, policy: str = "inference") -> set[str]:
     """Train a little; the paths of the backbone's weights that moved."""
     before = {variable.path: variable.numpy() for variable in of.backbone.variables}
-    frozen, thawed = model.thaw(of, freeze_boundaries.find(of.backbone, unfreeze), policy)
+    frozen, thawed = model.thaw(of, freeze_boundaries.find(of.backbone, UnfreezeSpec.parse(unfreeze)), policy)
     witness = model.witness(of, thawed, policy)
     thawed.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     thawed.fit(np.asarray(frozen(PIXELS)), LABELS, batch_size=3, epochs=2, verbose=0)
@@ -298,7 +299,7 @@ def test_layers_of_one_name_inside_of_others_are_refused() -> None:
 @pytest.mark.usefixtures("builder")
 def test_where_batch_norm_trains_nothing_else_behaves_otherwise_than_in_inference() -> None:
     of = classifier("custom", "random", "our_networks:attention")
-    frozen, thawed = model.thaw(of, freeze_boundaries.find(of.backbone, "all"), "train")
+    frozen, thawed = model.thaw(of, freeze_boundaries.find(of.backbone, UnfreezeSpec.parse("all")), "train")
     inputs = np.asarray(frozen(PIXELS))
     once, again = (np.asarray(thawed(inputs, training=True)) for _ in range(2))
     np.testing.assert_array_equal(once, again)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from thaw.catalog import backbones
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.networks import freeze_boundaries, pretrained
 from thaw.runtime.framework import keras
 
@@ -66,15 +67,15 @@ def test_wrong_block_patterns_are_refused(
 def test_a_number_of_layers_snaps_to_the_nearest_cut_that_thaws_something(model: keras.Model) -> None:
     allowed = [cut.thawed_layers for cut in freeze_boundaries.every(model)[:-1]]
     for count in range(1, allowed[0] + 1):
-        cut = freeze_boundaries.find(model, str(count))
+        cut = freeze_boundaries.find(model, UnfreezeSpec.parse(str(count)))
         best = min(abs(number - count) for number in allowed)
         assert cut.thawed_layers == min(number for number in allowed if abs(number - count) == best)
         assert cut.snapped == (count not in allowed)
-        assert cut.requested == str(count)
+        assert cut.requested.text == str(count)
 
 
 def test_of_two_cuts_equally_near_the_one_that_thaws_less_is_taken(lite0: keras.Model) -> None:
-    cut = freeze_boundaries.find(lite0, "42")  # block_6a is 46 layers from the output, block_6b 38
+    cut = freeze_boundaries.find(lite0, UnfreezeSpec.parse("42"))  # block_6a is 46 layers from the output, block_6b 38
     assert (cut.block, cut.thawed_layers) == ("block_6b", 38)
 
 
@@ -93,7 +94,7 @@ def test_much_more_than_was_asked_is_said_once(
 ) -> None:
     freeze_boundaries._warn.cache_clear()
     for _ in range(2):
-        freeze_boundaries.find(lite0, unfreeze)
+        freeze_boundaries.find(lite0, UnfreezeSpec.parse(unfreeze))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == bool(said)
     assert not said or said in lines[0]
@@ -101,7 +102,7 @@ def test_much_more_than_was_asked_is_said_once(
 
 def test_boundaries_describe_themselves(lite0: keras.Model) -> None:
     said = {
-        word: freeze_boundaries.find(lite0, word).describe()
+        word: freeze_boundaries.find(lite0, UnfreezeSpec.parse(word)).describe()
         for word in ("40", "38", "block_6b", "2blocks", "30%", "none", "all")
     }
     assert said == {
@@ -116,18 +117,16 @@ def test_boundaries_describe_themselves(lite0: keras.Model) -> None:
 
 
 def test_all_and_none_cut_at_the_ends(model: keras.Model) -> None:
-    everything, nothing = freeze_boundaries.find(model, "all"), freeze_boundaries.find(model, "none")
+    everything, nothing = (freeze_boundaries.find(model, UnfreezeSpec.parse(word)) for word in ("all", "none"))
     assert (everything.block, everything.tensor_layer, everything.frozen_layers) == ("stem", "pixels", 0)
     assert (nothing.block, nothing.tensor_layer, nothing.thawed_layers) == ("", model.layers[-1].name, 0)
-    assert freeze_boundaries.find(model, "stem").tensor_layer == "pixels"
+    assert freeze_boundaries.find(model, UnfreezeSpec.parse("stem")).tensor_layer == "pixels"
 
 
-@pytest.mark.parametrize(
-    "unfreeze", ["0", "-1", "142", "1.5", "block_6e", "stem_conv", "", "19blocks", "101%", "0%", "auto"]
-)
+@pytest.mark.parametrize("unfreeze", ["142", "block_6e", "stem_conv", "19blocks", "auto"])
 def test_a_depth_that_does_not_exist_is_refused_with_the_blocks(lite0: keras.Model, unfreeze: str) -> None:
     with pytest.raises(ValueError, match=rf"expected 1 to 141 layers.*block_6d.*received '{unfreeze}'"):
-        freeze_boundaries.find(lite0, unfreeze)
+        freeze_boundaries.find(lite0, UnfreezeSpec.parse(unfreeze))
 
 
 def test_the_two_parts_are_the_model_at_every_cut(lite0: keras.Model) -> None:
@@ -147,7 +146,7 @@ def test_the_two_parts_are_the_model_at_every_cut(lite0: keras.Model) -> None:
 
 def test_a_split_mobilenet_is_the_model_and_follows_its_weights() -> None:
     model = pretrained.build("mobilenet_v2", "random", 64)
-    frozen, thawed = freeze_boundaries.split(model, freeze_boundaries.find(model, "block_13"))
+    frozen, thawed = freeze_boundaries.split(model, freeze_boundaries.find(model, UnfreezeSpec.parse("block_13")))
     before = _features(model)
     np.testing.assert_array_equal(_features(thawed, _features(frozen)), before)
     thawed.get_layer("Conv_1_bn").beta.assign_add(np.ones(1280, "float32"))

@@ -48,7 +48,7 @@ def ready(project: Path, tiny_images: Path, trained: Path) -> Path:
     prepare.main()
     shutil.copytree(trained, project, dirs_exist_ok=True)
     for split in ("train", "val"):
-        labels = manifest.read("data/raw", split).labels
+        labels = manifest.read("data/raw", split)[0].labels
         labels[:1] = 2  # the first image, of class 0, is said to be of class 2
         np.save(project_paths.out_of_sample(split), np.eye(3, dtype=np.float32)[labels] * 0.85 + 0.05)
     return project
@@ -120,7 +120,7 @@ def test_without_a_model_it_says_what_to_run() -> None:
 
 @pytest.mark.usefixtures("ready")
 def test_pictures_that_were_exchanged_are_not_tested_on() -> None:
-    first, *_, last = manifest.read("data/raw", "test").paths
+    first, *_, last = manifest.read("data/raw", "test")[0].paths
     whole = Path(first).read_bytes()
     Path(first).write_bytes(Path(last).read_bytes())
     Path(last).write_bytes(whole)

@@ -37,7 +37,7 @@ def evaluated(project: Path, tiny_images: Path, trained: Path) -> manifest.Image
     configure("export.formats=[keras,saved_model]")
     prepare.main()
     shutil.copytree(trained, project, dirs_exist_ok=True)
-    test = manifest.read(str(tiny_images.relative_to(project)), "test")
+    (test,) = manifest.read(str(tiny_images.relative_to(project)), "test")
     paths.EVALUATION.mkdir(parents=True)
     (rows,) = evaluate.probabilities([model.load(paths.PHASE2)], test, batch_size=4)
     np.save(paths.probabilities("phase2"), rows, allow_pickle=False)

@@ -65,7 +65,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     assert classifier.card.classes == manifest.classes() == ["class_0", "class_1", "class_2"]
     pin = backbones.LITES["efficientnet_lite0"].sha256
     assert classifier.card.weights_sha256 == figures["weights_sha256"] == pin
-    val = manifest.read("data/raw", "val")
+    (val,) = manifest.read("data/raw", "val")
     (pixels,) = manifest.pixels(classifier.card.image, val.paths, val.hashes, len(val))
     logits = np.asarray(model.whole(classifier)(pixels, training=False), np.float64)
     likelihood = logits[np.arange(len(val)), val.labels] - np.log(np.exp(logits).sum(axis=1))

@@ -11,6 +11,7 @@ import yaml
 from stages import phase1_head, phase2_finetune, prepare
 from thaw import paths, records
 from thaw.classifier import model
+from thaw.config.unfreeze import UnfreezeSpec
 from thaw.features import engines
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
@@ -88,11 +89,11 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     ]
     answers = np.load(unseen)
     assert answers.shape == (6, 3) and answers.dtype == np.float32
-    right = (answers.argmax(axis=1) == manifest.read("data/raw", "val").labels).mean()
+    right = (answers.argmax(axis=1) == manifest.read("data/raw", "val")[0].labels).mean()
     assert right == pytest.approx(records.read_json(paths.metrics("phase2_finetune"))["val_accuracy"])
     assert (paths.PHASE2 / model.CARD).read_bytes() == (paths.PHASE1 / model.CARD).read_bytes()
     before, after = model.load(paths.PHASE1), model.load(paths.PHASE2)
-    cut = freeze_boundaries.find(before.backbone, "40")
+    cut = freeze_boundaries.find(before.backbone, UnfreezeSpec.parse("40"))
     figures = records.read_json(paths.metrics("phase2_finetune"))
     expected = {"activations", "best_epoch", "boundary", "epochs", "layers", "made_from", "precision"}
     expected |= {"threads", "val_accuracy", "val_loss"}
@@ -166,7 +167,7 @@ def test_options_by_depth_and_of_batch_norm_reach_the_model_that_is_written(acti
     set_params(phase2=wanted)
     phase2_finetune.main()
     before, after = model.load(paths.PHASE1), model.load(paths.PHASE2)
-    cut = freeze_boundaries.find(before.backbone, "40")
+    cut = freeze_boundaries.find(before.backbone, UnfreezeSpec.parse("40"))
     assert records.read_json(paths.metrics("phase2_finetune"))["best_epoch"] > 0
     for number, (old, new) in enumerate(zip(before.backbone.layers, after.backbone.layers, strict=True)):
         for one, two in zip(old.variables, new.variables, strict=True):

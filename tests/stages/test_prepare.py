@@ -264,6 +264,6 @@ def test_no_name_of_a_file_or_a_class_changes_what_the_manifest_says(project: Pa
     rows = records.read_csv(project_paths.MANIFEST)
     assert {row["path"] for row in rows} == paths
     assert all(row["path"].startswith(f"{row['label']}/") for row in rows)
-    assert {path for split in project_paths.SPLITS for path in manifest.read("data/raw", split).names} == paths
+    assert {path for split in manifest.read("data/raw", *project_paths.SPLITS) for path in split.names} == paths
     with (project / project_paths.MANIFEST).open(encoding="utf-8", newline="") as file:
         assert not [cell for row in csv.reader(file) for cell in row if cell.startswith(("=", "-", "+", "@"))]

@@ -15,8 +15,7 @@ from mlflow.entities import Run
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror
-from thaw.tracking import run as pipeline_run
+from thaw.tracking import mlflow_mirror, pipeline
 
 # MLflow is not free of deprecation warnings of its own, and they are not this project's to fix.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -117,7 +116,7 @@ def write_evaluate() -> None:
         "made_from": records.made_from([paths.PHASE2 / "model.weights.h5"]),
     }
     records.write_json(paths.metrics("evaluate"), record)
-    for path in pipeline_run.PICTURES:
+    for path in pipeline.PICTURES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"picture")
 
@@ -148,7 +147,7 @@ def test_a_trial_of_a_sweep_begins_with_what_trials_are_compared_by(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {"label": "lr=1", "sweep": "s", "parent": "", "swept": {"phase2.learning_rate": "1"}}
-    monkeypatch.setenv(pipeline_run.TRIAL, json.dumps(told))
+    monkeypatch.setenv(pipeline.TRIAL, json.dumps(told))
     write_prepare()
     write_phase1([3.0, 2.0])
     with mlflow_mirror.stage("phase2_finetune", SETTINGS, PARAMS) as run:
@@ -161,7 +160,7 @@ def test_a_trial_of_a_sweep_begins_with_what_trials_are_compared_by(
 
 def test_a_trial_that_fails_shows_what_came_before_it(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"label": "lr=1", "sweep": "s", "parent": "", "swept": {"phase2.learning_rate": "1"}}
-    monkeypatch.setenv(pipeline_run.TRIAL, json.dumps(told))
+    monkeypatch.setenv(pipeline.TRIAL, json.dumps(told))
     write_prepare()
     write_phase1([3.0, 2.0])
     with pytest.raises(ValueError, match="diverged"), mlflow_mirror.stage("phase2_finetune", SETTINGS, PARAMS):
@@ -238,7 +237,7 @@ def test_the_run_has_parameters_test_figures_pictures_and_tags(project: Path) ->
     assert run.data.params["phase2.learning_rate"] == "0.0001"
     assert run.data.params["head.units"] == "[128, 64]"
     assert run.data.params["tracking.uri"] == ""
-    assert len(run.data.params) == len(list(pipeline_run.leaves(PARAMS, ".")))
+    assert len(run.data.params) == len(list(pipeline.leaves(PARAMS, ".")))
     assert {name: value for name, value in run.data.metrics.items() if name.startswith("test")} == {
         "test_phase1/accuracy": 0.8,
         "test/accuracy": 0.9,
@@ -284,7 +283,7 @@ def test_a_process_number_that_the_machine_gives_away_again_is_another_run(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for begun in (0.0, time.time() + 60):
-        monkeypatch.setattr(pipeline_run, "identity", lambda _, since=begun: ("host:7:", since))
+        monkeypatch.setattr(pipeline, "identity", lambda _, since=begun: ("host:7:", since))
         with mlflow_mirror.stage("phase1_head", SETTINGS, PARAMS):
             write_phase1([3.0])
     assert len(runs(project)) == 2
@@ -293,23 +292,23 @@ def test_a_process_number_that_the_machine_gives_away_again_is_another_run(
 def test_a_run_whose_process_was_killed_is_closed_by_the_next_one(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host = pipeline_run.identity(PARAMS)[0].split(":")[0]
+    host = pipeline.identity(PARAMS)[0].split(":")[0]
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
 
     def leave_running(key: str) -> str:
-        monkeypatch.setattr(pipeline_run, "identity", lambda _: (key, 0.0))
+        monkeypatch.setattr(pipeline, "identity", lambda _: (key, 0.0))
         run = mlflow_mirror.Run("phase1_head", SETTINGS, PARAMS)
         mlflow_mirror._open(run)
         return run.id
 
     alive = leave_running(f"{host}:{os.getpid()}:")
     with monkeypatch.context() as other:
-        other.setattr(pipeline_run, "project", lambda: "another")
+        other.setattr(pipeline, "project", lambda: "another")
         elsewhere = leave_running(f"{host}:{gone.pid}:elsewhere")
     killed = leave_running(f"{host}:{gone.pid}:")
     assert {run.info.status for run in runs(project)} == {"RUNNING"}
-    monkeypatch.setattr(pipeline_run, "identity", lambda _: ("next", 0.0))
+    monkeypatch.setattr(pipeline, "identity", lambda _: ("next", 0.0))
     with mlflow_mirror.stage("phase1_head", SETTINGS, PARAMS):
         write_phase1([3.0])
     found = {run.info.run_id: run for run in runs(project)}
@@ -417,7 +416,7 @@ with tracking.stage(name, schema.Tracking(True, "", "thaw"), params) as run:
     else:
         layout.PHASE2.mkdir(parents=True, exist_ok=True)
         made_from = [layout.PHASE1 / "model.weights.h5"]
-    run.epoch(tracking.pipeline_run.PHASES[name], 1, {{"loss": 2.0}})
+    run.epoch(tracking.pipeline.PHASES[name], 1, {{"loss": 2.0}})
     records.write_csv(layout.history(name), ["epoch", "loss"], [{{"epoch": 1, "loss": 2.0}}])
     record = {{"rate": params["phase2"]["learning_rate"], "made_from": records.made_from(made_from)}}
     records.write_json(layout.metrics(name), record)

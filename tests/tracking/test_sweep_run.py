@@ -7,8 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror, sweep_run
-from thaw.tracking import run as pipeline_run
+from thaw.tracking import mlflow_mirror, pipeline, sweep_run
 
 pytestmark = pytest.mark.filterwarnings("default")
 SETTINGS = schema.Tracking(enabled=True, uri="", experiment="thaw")
@@ -45,7 +44,7 @@ def test_a_trials_run_hangs_under_it_with_a_name_and_what_was_swept(
         "label": "lr=3e-05 depth=block_13",
         "swept": {"phase2.learning_rate": "3e-05", "+experiment": "article"},
     }
-    monkeypatch.setenv(pipeline_run.TRIAL, json.dumps(told))
+    monkeypatch.setenv(pipeline.TRIAL, json.dumps(told))
     with mlflow_mirror.stage("phase1_head", SETTINGS, PARAMS):
         pass
     run = next(

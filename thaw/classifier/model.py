@@ -16,8 +16,7 @@ from thaw.catalog import backbones
 from thaw.classifier import batch_norm
 from thaw.classifier import head as heads
 from thaw.config import schema
-from thaw.networks import external, freeze_boundaries
-from thaw.networks import pretrained as networks
+from thaw.networks import external, freeze_boundaries, pretrained
 from thaw.runtime.framework import keras
 
 WEIGHTS = "model.weights.h5"
@@ -63,14 +62,14 @@ def build(card: Card, *, weights: str) -> Classifier:
         weights: where the backbone's come from, as ``backbone.weights`` in the configuration.
     """
     described = asdict(card.backbone) | {"weights": weights}
-    backbone = networks.build(**described, size=card.image.size)
-    sha256 = networks.weights_sha256(backbone, weights, sha256=card.backbone.sha256)
+    backbone = pretrained.build(**described, size=card.image.size)
+    sha256 = pretrained.weights_sha256(backbone, weights, sha256=card.backbone.sha256)
     return _with_head(backbone, replace(card, weights_sha256=sha256), fingerprint(backbone), weights)
 
 
-def _with_head(backbone: keras.Model, card: Card, pretrained: dict[str, str], source: str) -> Classifier:
+def _with_head(backbone: keras.Model, card: Card, hashes: dict[str, str], source: str) -> Classifier:
     head = heads.build(card.head, backbone.output_shape[-1], len(card.classes))
-    return Classifier(backbone, head, card, pretrained, source)
+    return Classifier(backbone, head, card, hashes, source)
 
 
 def whole(classifier: Classifier) -> keras.Model:
@@ -256,7 +255,7 @@ def load(folder: Path) -> Classifier:
     if described.name in backbones.FOREIGN:
         backbone = external.build(described.name, carried, size, described.builder, described.pixels, pretrained=False)
     else:
-        backbone = networks.build(described.name, "random", size)
+        backbone = pretrained.build(described.name, "random", size)
     classifier = _with_head(backbone, card, records.read_json(folder / PRETRAINED), carried)
     whole(classifier).load_weights(folder / WEIGHTS)
     return classifier

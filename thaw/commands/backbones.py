@@ -73,7 +73,7 @@ def _network(name: str, size: int | None) -> Any:
     from thaw.runtime.framework import keras  # noqa: PLC0415
 
     if name in backbones.FOREIGN:
-        settings = load.check(load.read())
+        settings, _ = load.read()
         described = settings.backbone
         if described.name != name:
             raise ValueError(

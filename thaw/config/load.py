@@ -2,7 +2,7 @@
 
 ``python -m thaw.config [group=option key=value …]`` writes params.yaml, byte for byte as ``dvc exp run -S …`` does,
 and remembers what it was told: ``thaw.config.chosen``.
-Stages read that file and nothing else: ``load`` gives a stage the groups it declares. No TensorFlow here, and Hydra
+Stages read that file and nothing else: ``groups`` gives a stage the groups it declares. No TensorFlow here, and Hydra
 only where something is composed.
 """
 
@@ -196,8 +196,8 @@ def compose(overrides: Sequence[str] = (), remembered: Sequence[str] | None = No
     return OmegaConf.to_yaml(composed)
 
 
-def read() -> dict[str, Any]:
-    """The whole of params.yaml, checked.
+def read() -> tuple[schema.Project, dict[str, Any]]:
+    """Return params.yaml, checked, and the same as nested dicts.
 
     Raises:
         ValueError: params.yaml is missing, wrong, or older than conf/.
@@ -209,16 +209,16 @@ def read() -> dict[str, Any]:
     values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise ValueError(f"{paths.PARAMS}: expected groups of keys, received {values!r}; run `make params`")
-    check(values)
+    project = check(values)
     # An experiment is composed by DVC as it starts, so it cannot be stale.
     composed_now = "DVC_EXP_NAME" in os.environ
-    if paths.CONF.is_dir() and not composed_now and values["compiled_from"] != digest(paths.CONF):
+    if paths.CONF.is_dir() and not composed_now and project.compiled_from != digest(paths.CONF):
         raise ValueError("conf/ was edited after params.yaml was compiled from it; run `make params`, then try again")
-    return values
+    return project, values
 
 
-def load(config: type[ConfigT]) -> ConfigT:
-    """The groups that a stage declares.
+def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
+    """Return the groups that a stage declares, and the whole of params.yaml for its record in MLflow.
 
     Args:
         config: a dataclass whose fields are named like groups of params.yaml and typed by ``thaw.config.schema``.
@@ -226,8 +226,8 @@ def load(config: type[ConfigT]) -> ConfigT:
     Raises:
         ValueError: params.yaml as a whole is wrong, not only the groups asked for.
     """
-    project = check(read())
-    return config(**{field.name: getattr(project, field.name) for field in fields(config)})  # type: ignore[arg-type]
+    project, values = read()
+    return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
 
 
 def run(main: Callable[[], None], name: str) -> None:

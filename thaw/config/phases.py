@@ -1,11 +1,11 @@
 """The settings of the two phases: types, units and ranges, as in ``thaw.config.schema``."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from thaw.config.ranges import LARGEST_SEED, between, one_of
+from thaw.config.unfreeze import Kind, UnfreezeSpec
 
 SCHEDULES = ("constant", "cosine")
 ACTIVATIONS = ("auto", "cached", "streaming")
@@ -14,7 +14,6 @@ PRECISIONS = ("auto", "float32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
 CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
-VARIABLES = "variables:"  # what phase2.unfreeze begins with where a pattern follows
 FEWEST_STEPS = 128  # that thawed layers need to come to more than their first, harmful steps: docs/performance.md
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
 
@@ -116,34 +115,13 @@ class Phase2:
         one_of(self, "activations", ACTIVATIONS)
         one_of(self, "precision", PRECISIONS)
         _check_balance(self)
-        self._check_unfreeze()
-
-    def _check_unfreeze(self) -> None:
-        if self.unfreeze.startswith(VARIABLES):
-            self._check_pattern(self.unfreeze.removeprefix(VARIABLES))
-        number = re.fullmatch(r"([+-]?\d+(?:\.\d+)?) ?(blocks?|%|)", self.unfreeze)
-        share = number is not None and number[2] == "%"
-        if not self.unfreeze or (
-            number and not (0 < float(number[1]) <= 100 if share else number[1].isdecimal() and float(number[1]) >= 1)
-        ):
+        if self.unfreeze_spec.kind is Kind.VARIABLES and self.batch_norm == "train":
             raise ValueError(
-                "phase2.unfreeze: expected a number of layers from 1 (40), of blocks (3blocks), a share of the "
-                f"computation up to 100% (30%), a block's name, none, all or auto, received {self.unfreeze!r}"
-            )
-
-    def _check_pattern(self, pattern: str) -> None:
-        try:
-            re.compile(pattern)
-            fault = "" if pattern else "it is empty"
-        except re.error as error:
-            fault = str(error)
-        if fault:
-            raise ValueError(
-                f"phase2.unfreeze: expected a regular expression after {VARIABLES}, received {self.unfreeze!r} "
-                f"({fault})"
-            )
-        if self.batch_norm == "train":
-            raise ValueError(
-                f"phase2.batch_norm: expected inference or trainable_affine where phase2.unfreeze is {VARIABLES}…, "
+                "phase2.batch_norm: expected inference or trainable_affine where phase2.unfreeze is variables:…, "
                 "received 'train'; the statistics of the whole network would move, whatever the pattern"
             )
+
+    @property
+    def unfreeze_spec(self) -> UnfreezeSpec:
+        """``unfreeze``, parsed."""
+        return UnfreezeSpec.parse(self.unfreeze)

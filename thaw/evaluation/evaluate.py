@@ -1,7 +1,6 @@
 """The test: what the models of both phases say of every test image, once, and what that is worth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -39,17 +38,22 @@ def _softmax(whole: keras.Model) -> Any:
     return lambda pixels: tf.nn.softmax(whole(pixels, training=False))
 
 
-def write(found: Mapping[str, np.ndarray], split: manifest.Images, settings: Any, classes: Sequence[str]) -> str:
+def write(
+    found: Mapping[str, np.ndarray],
+    split: manifest.Images,
+    classes: Sequence[str],
+    options: schema.Evaluate,
+    params: Mapping[str, object],
+) -> str:
     """Write figures, tables, pictures and the report.
 
     Args:
         found: probabilities by phase, (n, classes) float32.
-        settings: has the groups evaluate and those that the report shows.
+        params: the groups of the configuration, for the report.
 
     Returns:
         One line for people.
     """
-    options: schema.Evaluate = settings.evaluate
     records.make_new(paths.EVALUATION)
     summaries: dict[str, Any] = {}
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -87,7 +91,7 @@ def write(found: Mapping[str, np.ndarray], split: manifest.Images, settings: Any
             for name, row in zip(classes, tables[phase], strict=True)
         ),
     )
-    _write_report(settings, classes, summaries, tables, manifest, warnings)
+    _write_report(classes, summaries, tables, manifest, warnings, options.confidence, params)
     for warning in warnings:
         console.warn(warning)
     count = summaries["phase2"]["units"]
@@ -156,12 +160,13 @@ def _kept_start(trained: Mapping[str, Any]) -> str:
 
 
 def _write_report(
-    settings: Any,
     classes: Sequence[str],
     summaries: Mapping[str, Any],
     tables: Mapping[str, Any],
     manifest: Sequence[Mapping[str, str]],
     warnings: Sequence[str],
+    confidence: float,
+    params: Mapping[str, object],
 ) -> None:
     histories = {
         phase: records.read_csv(paths.history(stage))
@@ -180,8 +185,8 @@ def _write_report(
         curves=paths.CURVES,
         counts=counts,
         blocks=records.read_csv(paths.BLOCKS),
-        params={name: group for name, group in asdict(settings).items() if name != "tracking"},
-        confidence=settings.evaluate.confidence,
+        params={name: group for name, group in params.items() if name != "tracking"},  # its URI may hold a password
+        confidence=confidence,
         kept=kept,
         warnings=warnings,
     )

@@ -16,21 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import console, records
-from thaw import paths as project_paths
+from thaw import console, paths, records
 from thaw.serving import predict
 
 REMEDY = "run `dvc repro --force export`, which writes it anew"
 
 
 def check(
-    folder: Path, paths: Sequence[str], expected: np.ndarray, classes: Sequence[str], tolerance: float
+    folder: Path, files: Sequence[str], expected: np.ndarray, classes: Sequence[str], tolerance: float
 ) -> dict[str, float]:
     """Compare each way to ask the exported model with what was evaluated.
 
     Args:
         folder: what ``write.write`` wrote.
-        paths: the image files.
+        files: the image files.
         expected: (images, classes) float32, the evaluated probabilities.
         classes: the names that belong to them, of the images that were prepared.
         tolerance: the largest difference of a probability that is let pass.
@@ -43,7 +42,7 @@ def check(
     """
     with tempfile.TemporaryDirectory() as scratch:
         listed, out = Path(scratch, "paths.json"), Path(scratch, "answers.npz")
-        listed.write_text(json.dumps(list(paths)), encoding="utf-8")
+        listed.write_text(json.dumps(list(files)), encoding="utf-8")
         command = [sys.executable, "-m", "thaw.exports.parity", str(folder), str(listed), str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -64,7 +63,7 @@ def check(
                 f"export.tolerance is {tolerance:.0e}"
             )
     for way, labels in named["labels"].items():
-        _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], paths)
+        _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], files)
     return differences
 
 
@@ -81,13 +80,13 @@ def _check_names(place: str, received: Sequence[str], expected: Sequence[str]) -
     raise ValueError(f"{place} of the exported model: {told}; {REMEDY}")
 
 
-def _check_labels(way: str, received: Sequence[str], expected: Sequence[str], paths: Sequence[str]) -> None:
+def _check_labels(way: str, received: Sequence[str], expected: Sequence[str], files: Sequence[str]) -> None:
     """Raise an error if a label is not the name of the likeliest class."""
     wrong = [n for n, (label, name) in enumerate(zip(received, expected, strict=True)) if label != name]
     if wrong:
         raise ValueError(
             f"the exported model ({way}) gives {len(wrong):,} of {len(expected):,} images another label than its "
-            f"probabilities say: expected {expected[wrong[0]]}, received {received[wrong[0]]} for {paths[wrong[0]]}; "
+            f"probabilities say: expected {expected[wrong[0]]}, received {received[wrong[0]]} for {files[wrong[0]]}; "
             f"{REMEDY}"
         )
 
@@ -101,26 +100,24 @@ def _largest(expected: np.ndarray, received: np.ndarray) -> float:
 def main() -> None:
     """Answer for all images with all that is in the folder."""
     folder, listed, out = (Path(argument) for argument in sys.argv[1:4])
-    paths = json.loads(listed.read_text(encoding="utf-8"))
+    files = json.loads(listed.read_text(encoding="utf-8"))
     found: dict[str, np.ndarray] = {}
     classes: dict[str, list[str]] = {}
     labels: dict[str, list[str]] = {}
-    if (folder / project_paths.LABELS).is_file():
-        classes[project_paths.LABELS] = records.read_json(folder / project_paths.LABELS)["classes"]
-    if (folder / project_paths.KERAS_FILE).is_file():
-        exported = predict.load(folder / project_paths.KERAS_FILE)
-        found["keras"], classes[f"{project_paths.LABELS} in {project_paths.KERAS_FILE}"] = (
-            _ask(exported, paths),
+    if (folder / paths.LABELS).is_file():
+        classes[paths.LABELS] = records.read_json(folder / paths.LABELS)["classes"]
+    if (folder / paths.KERAS_FILE).is_file():
+        exported = predict.load(folder / paths.KERAS_FILE)
+        found["keras"], classes[f"{paths.LABELS} in {paths.KERAS_FILE}"] = (
+            _ask(exported, files),
             exported.classes,
         )
-    if (folder / project_paths.SAVED_MODEL).is_dir():
-        exported = predict.load(folder / project_paths.SAVED_MODEL)
-        classes[f"signature classes of {project_paths.SAVED_MODEL}"] = exported.classes
+    if (folder / paths.SAVED_MODEL).is_dir():
+        exported = predict.load(folder / paths.SAVED_MODEL)
+        classes[f"signature classes of {paths.SAVED_MODEL}"] = exported.classes
         labels["saved_model"] = []
-        found["saved_model"] = _ask(_noting(exported, labels["saved_model"]), paths)
-        found["saved_model_images"], labels["saved_model_images"] = _ask_pixels(
-            folder / project_paths.SAVED_MODEL, paths
-        )
+        found["saved_model"] = _ask(_noting(exported, labels["saved_model"]), files)
+        found["saved_model_images"], labels["saved_model_images"] = _ask_pixels(folder / paths.SAVED_MODEL, files)
     np.savez(out, allow_pickle=False, **found)
     records.write_json(out.with_suffix(".json"), {"classes": classes, "labels": labels})
 
@@ -138,21 +135,21 @@ def _noting(exported: predict.Exported, noted: list[str]) -> predict.Exported:
     return predict.Exported(exported.classes, answer)
 
 
-def _ask(exported: predict.Exported, paths: Sequence[str]) -> np.ndarray:
+def _ask(exported: predict.Exported, files: Sequence[str]) -> np.ndarray:
     rows = []
-    for _, answer in predict.answers(exported, [Path(path) for path in console.track(paths, "parity", len(paths))]):
+    for _, answer in predict.answers(exported, [Path(path) for path in console.track(files, "parity", len(files))]):
         rows.append(np.full(len(exported.classes), np.nan, np.float32) if isinstance(answer, str) else answer)
     return np.stack(rows)
 
 
-def _ask_pixels(path: Path, paths: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _ask_pixels(path: Path, files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     from thaw.config import schema  # noqa: PLC0415 -- not needed by the process that compares
     from thaw.images import preprocessing  # noqa: PLC0415
     from thaw.runtime.framework import tf  # noqa: PLC0415
 
     run = tf.saved_model.load(str(path)).signatures["images"]
-    image = schema.Image(**records.read_json(path.parent / project_paths.LABELS)["image"])
-    said = [run(images=preprocessing.decode(tf.io.read_file(file), image)[None]) for file in paths]
+    image = schema.Image(**records.read_json(path.parent / paths.LABELS)["image"])
+    said = [run(images=preprocessing.decode(tf.io.read_file(file), image)[None]) for file in files]
     labels = [name.decode() for each in said for name in each["label"].numpy()]
     return np.concatenate([each["probabilities"].numpy() for each in said]), labels
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-AUTO = "auto"
 NEAR, FAR = "10%", "75%"  # shares of the forward pass that are thawed; benchmarks/depths.py measures what each gives
 
 NEIGHBOURS = 5

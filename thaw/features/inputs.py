@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from thaw import console, paths, records
 from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.config import schema
+from thaw.config.unfreeze import Kind, UnfreezeSpec
 from thaw.features import auto_unfreeze, cache, engines, extraction, out_of_fold, streaming
 from thaw.features.extraction import Frozen
 from thaw.images import augment, manifest
@@ -26,6 +27,14 @@ from thaw.training import imbalance, mixing
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
 AT_ONCE = 64  # images that go through thawed layers when these don't train
 LITTLE = 0.5  # share of the computation that is less than what ``auto`` thaws where a task is far
+
+
+class Settings(Protocol):
+    """The groups of the configuration that both phases' inputs depend on."""
+
+    augment: schema.Augment
+    compute: schema.Compute
+    phase2: schema.Phase2
 
 
 @dataclass
@@ -39,14 +48,11 @@ class Inputs:
     reason: str  # why
 
 
-def pooled(classifier: model.Classifier, settings: Any, train: manifest.Images, val: manifest.Images) -> Inputs:
+def pooled(classifier: model.Classifier, settings: Settings, train: manifest.Images, val: manifest.Images) -> Inputs:
     """Phase 1's inputs: what comes out of the whole backbone and pooling.
 
     Phase 2 will want the activations at its boundary, which the images pass on their way. If it will take them from
     the cache, they are kept in passing, so that no image goes this way again.
-
-    Args:
-        settings: has the groups augment, compute and phase2.
     """
     cuts = _at_cuts(classifier, settings, train, val, {})
     frozen = _frozen(classifier, settings, _pool(classifier) | cuts, classifier.backbone.input, cuts)
@@ -60,7 +66,7 @@ def _pool(classifier: model.Classifier) -> dict[str, Any]:
 
 
 def _at_cuts(
-    classifier: model.Classifier, settings: Any, train: manifest.Images, val: manifest.Images, own: dict[str, Any]
+    classifier: model.Classifier, settings: Settings, train: manifest.Images, val: manifest.Images, own: dict[str, Any]
 ) -> dict[str, Any]:
     """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them.
 
@@ -69,10 +75,10 @@ def _at_cuts(
     """
     backbone, outputs = classifier.backbone, dict(own)
     for unfreeze in dict.fromkeys([settings.phase2.unfreeze, *settings.compute.depths]):
-        auto = unfreeze == auto_unfreeze.AUTO
+        auto = unfreeze == Kind.AUTO.value
         for word in ([] if own else [auto_unfreeze.NEAR, auto_unfreeze.FAR]) if auto else [unfreeze]:
             try:
-                cut = freeze_boundaries.find(backbone, word, told=not auto)
+                cut = freeze_boundaries.find(backbone, UnfreezeSpec.parse(word), told=not auto)
             except ValueError:
                 if unfreeze == settings.phase2.unfreeze:
                     raise
@@ -109,7 +115,7 @@ def leave(
     records.write_json(paths.AUTO_DEPTH, asdict(auto_unfreeze.choose(features, said, labels)))
 
 
-def boundary(classifier: model.Classifier, unfreeze: str) -> freeze_boundaries.Boundary:
+def boundary(classifier: model.Classifier, unfreeze: UnfreezeSpec) -> freeze_boundaries.Boundary:
     """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
 
     Who thaws little where ``auto`` would thaw most is told so.
@@ -120,8 +126,9 @@ def boundary(classifier: model.Classifier, unfreeze: str) -> freeze_boundaries.B
     if not paths.AUTO_DEPTH.is_file():
         raise ValueError(f"{paths.AUTO_DEPTH}: expected what phase 1 leaves, found none; run `dvc repro` first")
     auto = auto_unfreeze.Choice(**records.read_json(paths.AUTO_DEPTH))
-    if unfreeze == auto_unfreeze.AUTO:
-        return replace(freeze_boundaries.find(classifier.backbone, auto.share), reason=auto.reason)
+    if unfreeze.kind is Kind.AUTO:
+        chosen = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(auto.share))
+        return replace(chosen, reason=auto.reason)
     cut = freeze_boundaries.find(classifier.backbone, unfreeze)
     if auto.share == auto_unfreeze.FAR and 0 < cut.share < LITTLE:
         console.warn(
@@ -148,7 +155,7 @@ def at_boundary(
     frozen_part: keras.Model,
     boundary: freeze_boundaries.Boundary,
     classifier: model.Classifier,
-    settings: Any,
+    settings: Settings,
     train: manifest.Images,
     val: manifest.Images,
 ) -> Inputs:
@@ -159,7 +166,6 @@ def at_boundary(
     Args:
         frozen_part: images → activations at ``boundary``.
         classifier: the whole. If images must pass its frozen layers, they pass once for ``compute.depths`` too.
-        settings: has the groups augment, compute and phase2.
     """
     frozen = _frozen(classifier, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
@@ -200,7 +206,7 @@ def batches(
 
 
 def _frozen(
-    classifier: model.Classifier, settings: Any, outputs: dict[str, Any], inputs: Any, spare: Collection[str] = ()
+    classifier: model.Classifier, settings: Settings, outputs: dict[str, Any], inputs: Any, spare: Collection[str] = ()
 ) -> Frozen:
     # By the size of the whole, or phase 1 and phase 2 could take different engines for the same numbers.
     extractor = engines.settled(settings.compute.extractor, classifier.backbone.count_params())
@@ -224,7 +230,7 @@ def _weights(classifier: model.Classifier) -> str:
     return hashlib.sha256(card.weights_sha256.encode() + said).hexdigest()
 
 
-def keep(frozen: Frozen, settings: Any, train: manifest.Images, val: manifest.Images) -> tuple[bool, str]:
+def keep(frozen: Frozen, settings: Settings, train: manifest.Images, val: manifest.Images) -> tuple[bool, str]:
     """Whether phase 2's activations go to the cache, and why."""
     wanted, needed, budget = settings.phase2.activations, _gigabytes(frozen, train, val), settings.compute.cache_gb
     if wanted != "auto":
@@ -234,9 +240,9 @@ def keep(frozen: Frozen, settings: Any, train: manifest.Images, val: manifest.Im
     return False, f"activations streaming: cached they need {needed:.2f} GB, compute.cache_gb is {budget:g}"
 
 
-def fits(frozen: Frozen, settings: Any, train: manifest.Images, val: manifest.Images) -> bool:
+def fits(frozen: Frozen, settings: Settings, train: manifest.Images, val: manifest.Images) -> bool:
     """Whether the cache's budget has room for the activations."""
-    return bool(_gigabytes(frozen, train, val) <= settings.compute.cache_gb)
+    return _gigabytes(frozen, train, val) <= settings.compute.cache_gb
 
 
 def _gigabytes(frozen: Frozen, train: manifest.Images, val: manifest.Images) -> float:

@@ -45,12 +45,12 @@ def classes() -> list[str]:
     return list(records.read_json(paths.CLASSES)["classes"])
 
 
-def read(raw: str, split: str) -> Images:
-    """The images of a split.
+def read(raw: str, *splits: str) -> list[Images]:
+    """Return the images of each split.
 
     Args:
         raw: the folder or table that the manifest was made from.
-        split: train, val or test.
+        splits: train, val or test.
 
     Raises:
         ValueError: the folder isn't there.
@@ -58,8 +58,9 @@ def read(raw: str, split: str) -> Images:
     root = paths.images_root(raw)
     if not root.is_dir():
         raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
-    found = _splits(root, records.sha256(paths.MANIFEST), tuple(classes()))[split]
-    return Images(**{name: copy(value) for name, value in vars(found).items()})  # who changes it changes the own one
+    every = _splits(root, records.sha256(paths.MANIFEST), tuple(classes()))
+    # Copies: who changes one changes the own one.
+    return [Images(**{name: copy(value) for name, value in vars(every[split]).items()}) for split in splits]
 
 
 @lru_cache(maxsize=1)

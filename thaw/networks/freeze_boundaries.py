@@ -16,7 +16,7 @@ from itertools import accumulate, pairwise
 
 from thaw import console
 from thaw.catalog import backbones
-from thaw.config.phases import VARIABLES
+from thaw.config.unfreeze import Kind, UnfreezeSpec
 from thaw.networks import cost, graph
 from thaw.runtime.framework import keras
 
@@ -26,7 +26,6 @@ USUAL_NAMES = (
     r".*?((?:block|layer|mixed|encoder_layer|transformer_layer)_?\d+[a-z]?)(?![0-9a-z])",
 )
 _PART = "part_"
-_COUNT, _BLOCKS, _SHARE = r"\d+", r"(\d+) ?blocks?", r"(\d+(?:\.\d+)?) ?%"
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Boundary:
     frozen_layers: int
     share: float  # of the multiplications of a forward pass that lie behind the cut, 0 to 1
     snapped: bool  # another number of layers, or another share, was asked for
-    requested: str
+    requested: UnfreezeSpec
     variables: str = ""  # a pattern: of all that is behind the cut, only variables of such a path are trained
     reason: str = ""  # for what was requested, where ``auto`` has chosen it
 
@@ -52,7 +51,7 @@ class Boundary:
         where = f"from {self.block} on" if self.block else "the backbone stays frozen"
         if self.variables:
             return f"variables with {self.variables} thawed, which may be anywhere: all layers run in every epoch"
-        if re.fullmatch(_SHARE, self.requested):
+        if self.requested.kind is Kind.SHARE:
             return f"{self.requested} of the computation asked, {self.share:.0%} thawed: {where}"
         if self.snapped:
             return f"{self.requested} layers asked, {self.thawed_layers} thawed: {where}"
@@ -152,53 +151,58 @@ def every(model: keras.Model) -> list[Boundary]:
             layers[cut],
             1 - before[cut] / total,
             False,
-            block or "none",
+            UnfreezeSpec(block, Kind.BLOCK, name=block) if block else UnfreezeSpec.parse("none"),
         )
         for cut, block in [*starts.items(), (len(order) - 1, "")]
     ]
 
 
-def find(model: keras.Model, unfreeze: str, *, told: bool = True) -> Boundary:
-    """The cut that ``phase2.unfreeze`` means.
+def find(model: keras.Model, unfreeze: UnfreezeSpec, *, told: bool = True) -> Boundary:
+    """Return the cut that ``phase2.unfreeze`` means in a network.
 
     Args:
         model: from ``pretrained.build``.
-        unfreeze: a number of layers counted from the output, as Keras lists them, or a share of the multiplications
-            (``30%``): the nearest cut that thaws something, of two equally near the one that thaws less; or a number
-            of blocks from the output (``3blocks``); or a block's name: that block and all behind it; or ``none`` or
-            ``all``; or ``variables:PATTERN``, for networks that can't be cut. ``auto`` is
-            ``thaw.features.auto_unfreeze``'s to turn into one of these.
+        unfreeze: of a number of layers, counted as Keras lists them, and of a share of the multiplications the
+            nearest cut that unfreezes something, of two equally near the one that unfreezes less. ``auto`` is
+            ``thaw.features.auto_unfreeze``'s to turn into a share.
         told: whether someone is warned who gets more than twice what was asked for.
+
+    Raises:
+        ValueError: the network has no such block, or not so many layers or blocks; or it is ``auto``.
     """
     cuts = every(model)
-    total = cuts[0].thawed_layers
-    snapped, count, share = False, 0, 0.0
-    if unfreeze.startswith(VARIABLES) and unfreeze != VARIABLES:
-        cut = replace(cuts[0], variables=unfreeze.removeprefix(VARIABLES))
-    elif unfreeze in ("all", "none"):
-        cut = cuts[0] if unfreeze == "all" else cuts[-1]
-    elif re.fullmatch(_COUNT, unfreeze) and 1 <= int(unfreeze) <= total:
-        count = int(unfreeze)
-        cut = min(cuts[:-1], key=lambda cut: (abs(cut.thawed_layers - count), cut.thawed_layers))
-        snapped = cut.thawed_layers != count
-    elif (blocks := re.fullmatch(_BLOCKS, unfreeze)) and 1 <= int(blocks[1]) < len(cuts):
-        cut = cuts[-1 - int(blocks[1])]
-    elif (asked := re.fullmatch(_SHARE, unfreeze)) and 0 < float(asked[1]) <= 100:
-        share = float(asked[1]) / 100
-        cut = min(cuts[:-1], key=lambda cut: (abs(cut.share - share), cut.share))
-        snapped = cut.share != share
-    else:
-        named = [cut for cut in cuts[:-1] if cut.block == unfreeze]
-        if not named:
-            raise ValueError(
-                f"phase2.unfreeze: expected 1 to {total} layers, 1blocks to {len(cuts) - 1}blocks, a share (30%), "
-                f"none, all, auto or one of {model.name}'s blocks ({', '.join(cut.block for cut in cuts[:-1])}), "
-                f"received {unfreeze!r}"
-            )
-        cut = named[0]
-    found = replace(cut, snapped=snapped, requested=unfreeze)
-    if told and snapped and (cut.share > 2 * share if share else cut.thawed_layers > 2 * count):
+    cut = _meant(cuts, unfreeze)
+    if cut is None:
+        raise ValueError(
+            f"phase2.unfreeze: expected 1 to {cuts[0].thawed_layers} layers, 1blocks to {len(cuts) - 1}blocks, a "
+            f"share (30%), none, all, auto or one of {model.name}'s blocks "
+            f"({', '.join(cut.block for cut in cuts[:-1])}), received {unfreeze.text!r}"
+        )
+    given = {Kind.LAYERS: cut.thawed_layers, Kind.SHARE: cut.share}.get(unfreeze.kind, unfreeze.number)
+    found = replace(cut, snapped=given != unfreeze.number, requested=unfreeze)
+    if told and given > 2 * unfreeze.number:
         _warn(f"phase2.unfreeze: {found.describe()}, more than twice as much; {model.name} has no cut that is nearer")
+    return found
+
+
+def _meant(cuts: Sequence[Boundary], unfreeze: UnfreezeSpec) -> Boundary | None:
+    """Return the cut that is meant, of a network's cuts from the input to the output; None if it has no such cut."""
+    some, number, found = cuts[:-1], unfreeze.number, None  # some: that unfreeze something
+    match unfreeze.kind:
+        case Kind.ALL:
+            found = cuts[0]
+        case Kind.NONE:
+            found = cuts[-1]
+        case Kind.VARIABLES:
+            found = replace(cuts[0], variables=unfreeze.name)
+        case Kind.LAYERS if number <= cuts[0].thawed_layers:
+            found = min(some, key=lambda cut: (abs(cut.thawed_layers - number), cut.thawed_layers))
+        case Kind.SHARE:
+            found = min(some, key=lambda cut: (abs(cut.share - number), cut.share))
+        case Kind.BLOCKS if number <= len(some):
+            found = cuts[-1 - int(number)]
+        case Kind.BLOCK:
+            found = next((cut for cut in some if cut.block == unfreeze.name), None)
     return found
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 from thaw import paths, records, timings
 from thaw.config import load
 from thaw.sweep import locks, plan, resources, results, shared, supervisor, trial
-from thaw.tracking import run as pipeline_run
+from thaw.tracking import pipeline
 
 CHANGED = "code, images, splits, weights, packages or conf/ changed since the sweep began; give the command again"
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -183,7 +183,7 @@ def _trial(this: Job) -> str:
     told = {"sweep": this.folder.name, "parent": begun["parent"], "label": trial.label(this.shown)}
     told["swept"] = {key: value for key, _, value in (override.partition("=") for override in this.shown)}
     environment = resources.environment(settings.job.num, resources.at_once(settings.launcher, settings.sweeper))
-    environment[pipeline_run.TRIAL] = json.dumps(told)
+    environment[pipeline.TRIAL] = json.dumps(told)
     kept = [override for override in this.overrides if not override.startswith("compute.depths=")]
     if begun["owner"] != supervisor.myself() and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: the sweep stops its trial

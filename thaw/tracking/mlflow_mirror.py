@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from thaw import paths, records
 from thaw.config import schema
 from thaw.runtime import imports
-from thaw.tracking import run as pipeline_run
-from thaw.tracking import store
+from thaw.tracking import pipeline, store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,7 +68,7 @@ class Run:
         """
         if self.client is None:
             return
-        step = pipeline_run.first_step(phase) + epoch
+        step = pipeline.first_step(phase) + epoch
         rows = [(f"{phase}/{name}", step, float(value)) for name, value in values.items() if name != "epoch"]
         first = [row for row in rows if row[0].endswith(FIRST)]
         attempt(self, lambda: _log_points(self, first))
@@ -101,8 +100,8 @@ def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> It
     Raises:
         ValueError: The stage is unknown.
     """
-    if name not in pipeline_run.STAGES:
-        raise ValueError(f"tracking: expected one of the stages {', '.join(pipeline_run.STAGES)}, received {name!r}")
+    if name not in pipeline.STAGES:
+        raise ValueError(f"tracking: expected one of the stages {', '.join(pipeline.STAGES)}, received {name!r}")
     run = Run(name, settings, params)
     if name not in BEFORE_DATA:
         attempt(run, lambda: _begin(run))
@@ -112,7 +111,7 @@ def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> It
         reason = error
         attempt(run, lambda: _fail(run, reason))
         raise
-    if name in BEFORE_DATA and pipeline_run.of_sweep():
+    if name in BEFORE_DATA and pipeline.of_sweep():
         return  # a later stage of the trial copies its record too; this one need not wait for MLflow's import
     attempt(run, lambda: _finish(run))
 
@@ -154,7 +153,7 @@ def _open(run: Run) -> "MlflowClient":
     if run.client is not None:
         return run.client
     client, experiment = connect(run.settings)
-    key, since = pipeline_run.identity(run.params)
+    key, since = pipeline.identity(run.params)
     found = client.search_runs(
         [experiment],
         filter_string=f"tags.`thaw.pipeline` = '{key}' AND attributes.start_time >= {int(since * 1000)}",
@@ -166,8 +165,8 @@ def _open(run: Run) -> "MlflowClient":
         client.update_run(run.id, status="RUNNING")
     else:
         _close_killed(client, experiment)
-        name = pipeline_run.title(run.params)
-        run.id = client.create_run(experiment, tags=pipeline_run.tags(key), run_name=name).info.run_id
+        name = pipeline.title(run.params)
+        run.id = client.create_run(experiment, tags=pipeline.tags(key), run_name=name).info.run_id
         if paths.PARAMS.exists():
             client.log_artifact(run.id, str(paths.PARAMS))
     data = client.get_run(run.id).data
@@ -180,9 +179,9 @@ def _open(run: Run) -> "MlflowClient":
 
 def _close_killed(client: "MlflowClient", experiment: str) -> None:
     """End this project's runs whose process could not: ``kill -9`` leaves them RUNNING."""
-    own = f"attributes.status = 'RUNNING' AND tags.`{pipeline_run.PROJECT}` = '{pipeline_run.project()}'"
+    own = f"attributes.status = 'RUNNING' AND tags.`{pipeline.PROJECT}` = '{pipeline.project()}'"
     for each in client.search_runs([experiment], filter_string=own):
-        if pipeline_run.ended(each.data.tags["thaw.pipeline"], each.info.start_time / 1000):
+        if pipeline.ended(each.data.tags["thaw.pipeline"], each.info.start_time / 1000):
             client.set_tag(each.info.run_id, FAILURE, "its process ended without a word")
             client.set_terminated(each.info.run_id, "KILLED")
 
@@ -224,9 +223,7 @@ def _log_params(client: "MlflowClient", run: Run, there: Mapping[str, str]) -> N
     from mlflow.entities import Param  # noqa: PLC0415
 
     new = [
-        Param(key, str(value)[:PARAM_LENGTH])
-        for key, value in pipeline_run.leaves(run.params, ".")
-        if key not in there
+        Param(key, str(value)[:PARAM_LENGTH]) for key, value in pipeline.leaves(run.params, ".") if key not in there
     ]
     for start in range(0, len(new), PARAMS_A_BATCH):
         client.log_batch(run.id, params=new[start : start + PARAMS_A_BATCH])
@@ -254,7 +251,7 @@ def _log_points(run: Run, rows: Iterable[tuple[str, int, float]]) -> None:
 
 def _begin(run: Run) -> None:
     """Show what came before; of a trial of a sweep when the stage ends, since all its trials have that in common."""
-    if pipeline_run.of_sweep():
+    if pipeline.of_sweep():
         _open(run)
     else:
         _mirror(run, finished=False)
@@ -264,13 +261,13 @@ def _mirror(run: Run, *, finished: bool) -> None:
     """Log each valid record once: its figures, its curves, its files."""
     client = _open(run)
     tags = client.get_run(run.id).data.tags
-    for name in pipeline_run.valid(run.stage, run.params, finished=finished):
+    for name in pipeline.valid(run.stage, run.params, finished=finished):
         digest = records.sha256(paths.metrics(name))
         if tags.get(MIRRORED + name) == digest:
             continue
-        _log_points(run, [(key, 0, value) for key, value in pipeline_run.figures(name).items()])
-        _log_points(run, pipeline_run.curves(name))
-        for path, folder in pipeline_run.files(name):
+        _log_points(run, [(key, 0, value) for key, value in pipeline.figures(name).items()])
+        _log_points(run, pipeline.curves(name))
+        for path, folder in pipeline.files(name):
             client.log_artifact(run.id, str(path), folder)
         client.set_tag(run.id, MIRRORED + name, digest)  # last: what was cut short is logged again
 

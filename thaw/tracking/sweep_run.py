@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror
-from thaw.tracking import run as pipeline_run
+from thaw.tracking import mlflow_mirror, pipeline
 
 KIND = "thaw.kind"  # the tag that tells the run of a sweep from those of its trials
 
@@ -23,13 +22,13 @@ def begin(settings: schema.Tracking, name: str, swept: str) -> str:
 
     def open_parent() -> None:
         client, experiment = mlflow_mirror.connect(settings)
-        own = f"tags.`{pipeline_run.SWEEP}` = '{name}' AND tags.`{KIND}` = 'sweep'"
+        own = f"tags.`{pipeline.SWEEP}` = '{name}' AND tags.`{KIND}` = 'sweep'"
         found = client.search_runs([experiment], filter_string=own, max_results=1)
         if found:
             run.id = found[0].info.run_id
             client.update_run(run.id, status="RUNNING")
         else:
-            tags = {pipeline_run.SWEEP: name, KIND: "sweep", "thaw.swept": swept}
+            tags = {pipeline.SWEEP: name, KIND: "sweep", "thaw.swept": swept}
             run.id = client.create_run(experiment, tags=tags, run_name=f"sweep {name}").info.run_id
 
     mlflow_mirror.attempt(run, open_parent)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from thaw import paths, records
-from thaw.tracking import run
+from thaw.tracking import pipeline
 
 PARAMS: dict[str, Any] = {
     "backbone": {"name": "efficientnet_lite0"},
@@ -49,7 +49,7 @@ def record(stage: str, figures: dict[str, Any], inputs: list[Path]) -> None:
 
 
 def valid(stage: str, *, finished: bool = True, params: dict[str, Any] = PARAMS) -> list[str]:
-    return run.valid(stage, params, finished=finished)
+    return pipeline.valid(stage, params, finished=finished)
 
 
 # Which records belong to the run
@@ -115,7 +115,7 @@ def test_a_later_record_must_agree_with_the_code_and_parameters_that_dvc_locked(
                   learning_rate: 1e-04
                 head.units: [128, 64]
         """
-    write(run.LOCK, textwrap.dedent(lock))
+    write(pipeline.LOCK, textwrap.dedent(lock))
     params = PARAMS | {"phase2": {"unfreeze": "40", "learning_rate": rate}}
     assert ("phase2_finetune" in valid("phase1_head", params=params)) is holds
     assert valid("phase2_finetune", params=params) == ALL  # what it has just made itself needs no lock
@@ -131,7 +131,7 @@ def test_a_later_record_must_agree_with_the_packages_that_dvc_locked() -> None:
             deps:
             - {path: thaw/images, hash: md5, md5: 021374a09ce9c6ca3774f595a4265858.dir}
         """
-    write(run.LOCK, textwrap.dedent(lock))
+    write(pipeline.LOCK, textwrap.dedent(lock))
     assert "phase2_finetune" in valid("phase1_head", params=PARAMS)
     write(Path("thaw/images/__pycache__/decoding.pyc"), "what Python leaves")
     assert "phase2_finetune" in valid("phase1_head", params=PARAMS)
@@ -142,7 +142,7 @@ def test_a_later_record_must_agree_with_the_packages_that_dvc_locked() -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_parameter_that_no_longer_exists_differs_from_the_locked_one() -> None:
     lock = "stages: {phase2_finetune: {params: {params.yaml: {phase2.unfreeze: '40'}}}}"
-    write(run.LOCK, lock)
+    write(pipeline.LOCK, lock)
     assert "phase2_finetune" in valid("phase1_head")
     assert "phase2_finetune" not in valid("phase1_head", params={"phase2": "40"})
 
@@ -151,22 +151,22 @@ def test_a_parameter_that_no_longer_exists_differs_from_the_locked_one() -> None
 
 
 def test_by_hand_a_run_is_told_by_folder_parameters_and_data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run.identity(PARAMS)
-    assert run.identity(PARAMS) == first
+    first = pipeline.identity(PARAMS)
+    assert pipeline.identity(PARAMS) == first
     assert first[1] == 0
-    assert run.identity(PARAMS | {"head": {"units": [1]}}) != first
+    assert pipeline.identity(PARAMS | {"head": {"units": [1]}}) != first
     before = paths.MANIFEST.read_text(encoding="utf-8")
     write(paths.MANIFEST, "other data")
-    assert run.identity(PARAMS) != first
+    assert pipeline.identity(PARAMS) != first
     write(paths.MANIFEST, before)
-    assert run.identity(PARAMS) == first
+    assert pipeline.identity(PARAMS) == first
     elsewhere = folder / "elsewhere"
     write(elsewhere / paths.MANIFEST, before)
     monkeypatch.chdir(elsewhere)
-    assert run.identity(PARAMS) != first
+    assert pipeline.identity(PARAMS) != first
 
 
-CHILD = "from thaw.tracking import run; print(*run.identity({'head': 1}))"
+CHILD = "from thaw.tracking import pipeline; print(*pipeline.identity({'head': 1}))"
 # A script called dvc is what DVC's own process looks like. It starts two stages through a shell, as DVC does.
 DVC = """\
 import os, subprocess, sys
@@ -194,26 +194,26 @@ def test_under_dvc_all_stages_of_one_dvc_process_are_one_run(tmp_path: Path) -> 
 
 
 def test_a_runs_process_has_ended_if_it_is_gone_or_another_has_its_number() -> None:
-    me, host = psutil.Process(), run.identity(PARAMS)[0].split(":")[0]
+    me, host = psutil.Process(), pipeline.identity(PARAMS)[0].split(":")[0]
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    assert run.ended(f"{host}:{gone.pid}:", time.time())
-    assert run.ended(f"{host}:{me.pid}:warm", me.create_time() - 60)
-    assert not run.ended(f"{host}:{me.pid}:warm", me.create_time() + 1)
+    assert pipeline.ended(f"{host}:{gone.pid}:", time.time())
+    assert pipeline.ended(f"{host}:{me.pid}:warm", me.create_time() - 60)
+    assert not pipeline.ended(f"{host}:{me.pid}:warm", me.create_time() + 1)
     # Of these nothing is known here.
-    assert not run.ended(f"not-{host}:{gone.pid}:", time.time())
-    assert not run.ended(run.identity(PARAMS)[0], 0)
+    assert not pipeline.ended(f"not-{host}:{gone.pid}:", time.time())
+    assert not pipeline.ended(pipeline.identity(PARAMS)[0], 0)
 
 
 def test_without_dvcs_mark_no_ancestor_is_taken_for_dvc() -> None:
-    assert run.dvc_process() is None
+    assert pipeline.dvc_process() is None
 
 
 def test_a_run_has_the_experiments_name_or_one_that_says_what_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run.title(PARAMS) == "efficientnet_lite0 · 40 · 1e-04"
+    assert pipeline.title(PARAMS) == "efficientnet_lite0 · 40 · 1e-04"
     monkeypatch.setenv("DVC_EXP_NAME", "warm-up")
-    assert run.title(PARAMS) == "warm-up"
-    assert run.tags("key")["dvc.exp_name"] == "warm-up"
+    assert pipeline.title(PARAMS) == "warm-up"
+    assert pipeline.tags("key")["dvc.exp_name"] == "warm-up"
 
 
 def git(*words: str) -> str:
@@ -228,16 +228,16 @@ def test_the_commit_is_told_and_only_changes_that_the_run_did_not_make_itself_co
     git("add", ".")
     git("commit", "--quiet", "--message=first")
     head = git("rev-parse", "HEAD")
-    assert run.commit() == (head, False)
+    assert pipeline.commit() == (head, False)
     write(paths.metrics("evaluate"), "{}")
     write(paths.PARAMS, "a: 1")
-    write(run.LOCK, "stages: {}")
-    assert run.commit() == (head, False)
+    write(pipeline.LOCK, "stages: {}")
+    assert pipeline.commit() == (head, False)
     write(Path("code.py"), "two")
-    assert run.commit() == (head, True)
-    assert run.tags("key") == {
+    assert pipeline.commit() == (head, True)
+    assert pipeline.tags("key") == {
         "thaw.pipeline": "key",
-        "thaw.project": run.project(),
+        "thaw.project": pipeline.project(),
         "mlflow.source.git.commit": head,
         "thaw.git_dirty": "true",
     }
@@ -246,12 +246,12 @@ def test_the_commit_is_told_and_only_changes_that_the_run_did_not_make_itself_co
 def test_without_a_commit_there_is_none_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert run.commit() is None
+    assert pipeline.commit() is None
     git("init", "--quiet")
-    assert run.commit() is None
-    assert run.tags("key") == {"thaw.pipeline": "key", "thaw.project": run.project()}
+    assert pipeline.commit() is None
+    assert pipeline.tags("key") == {"thaw.pipeline": "key", "thaw.project": pipeline.project()}
     monkeypatch.setenv("PATH", "")
-    assert run.commit() is None
+    assert pipeline.commit() is None
 
 
 # What of a record goes to MLflow
@@ -259,16 +259,16 @@ def test_without_a_commit_there_is_none_to_tell(tmp_path: Path, monkeypatch: pyt
 
 def test_leaves_are_named_by_the_way_to_them() -> None:
     tree = {"a": {"b": {"c": 1}, "d": [1, 2]}, "e": None, "f": {}}
-    assert list(run.leaves(tree, ".")) == [("a.b.c", 1), ("a.d", [1, 2]), ("e", None)]
+    assert list(pipeline.leaves(tree, ".")) == [("a.b.c", 1), ("a.d", [1, 2]), ("e", None)]
 
 
 @pytest.mark.usefixtures("folder")
 def test_figures_are_the_numbers_only_under_names_that_mlflow_takes() -> None:
     figures = {"loss": 0.5, "best": {"mouse (grey)": 3}, "sure": True, "text": "x", "list": [1]}
     record("phase1_head", figures, [paths.MANIFEST])
-    assert run.figures("phase1_head") == {"phase1_summary/loss": 0.5, "phase1_summary/best/mouse _grey_": 3.0}
+    assert pipeline.figures("phase1_head") == {"phase1_summary/loss": 0.5, "phase1_summary/best/mouse _grey_": 3.0}
     record("evaluate", {"phase1": {"a": 1}, "phase2": {"a": 2}, "difference": {"a": 3}, "images": 4}, [])
-    assert run.figures("evaluate") == {
+    assert pipeline.figures("evaluate") == {
         "test_phase1/a": 1.0,
         "test/a": 2.0,
         "test_difference/a": 3.0,
@@ -278,32 +278,32 @@ def test_figures_are_the_numbers_only_under_names_that_mlflow_takes() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_the_curves_of_phase_2_go_on_where_phase_1_has_ended() -> None:
-    assert run.curves("phase1_head") == []
+    assert pipeline.curves("phase1_head") == []
     records.write_csv(paths.history("phase1_head"), ["epoch", "loss"], [{"epoch": 1, "loss": 3.0}])
     rows: list[dict[str, Any]] = [
         {"epoch": 1, "loss": 2.0, "val_loss": ""},
         {"epoch": 2, "loss": 1.0, "val_loss": 4.0},
     ]
     records.write_csv(paths.history("phase2_finetune"), ["epoch", "loss", "val_loss"], rows)
-    assert run.curves("phase1_head") == [("phase1/loss", 1, 3.0)]
-    assert run.curves("phase2_finetune") == [
+    assert pipeline.curves("phase1_head") == [("phase1/loss", 1, 3.0)]
+    assert pipeline.curves("phase2_finetune") == [
         ("phase2/loss", 2, 2.0),
         ("phase2/loss", 3, 1.0),
         ("phase2/val_loss", 3, 4.0),
     ]
-    assert run.curves("evaluate") == []
+    assert pipeline.curves("evaluate") == []
 
 
 @pytest.mark.usefixtures("folder")
 def test_only_files_that_are_there_are_named() -> None:
-    assert run.files("evaluate") == [(paths.metrics("evaluate"), "metrics")]
+    assert pipeline.files("evaluate") == [(paths.metrics("evaluate"), "metrics")]
     write(paths.CURVES, "picture")
     write(paths.REPORT, "<html>")
     write(paths.DATA_REPORT, "<html>")
-    assert run.files("evaluate") == [
+    assert pipeline.files("evaluate") == [
         (paths.metrics("evaluate"), "metrics"),
         (paths.CURVES, "pictures"),
         (paths.REPORT, "report"),
         (paths.DATA_REPORT, "report"),
     ]
-    assert run.files("sample") == []
+    assert pipeline.files("sample") == []
