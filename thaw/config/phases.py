@@ -19,10 +19,10 @@ FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
 
 
 def epochs(wanted: int | str, steps: int) -> int:
-    """The epochs of a phase.
+    """Return the number of epochs of a phase.
 
     Args:
-        wanted: their number, or auto: three, or more where an epoch has few steps, but no more than twenty.
+        wanted: it, or auto: three, or more where an epoch has few steps, but no more than twenty.
         steps: of an epoch.
     """
     return int(wanted) if wanted != "auto" else min(max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / steps)), MOST_EPOCHS)
@@ -41,18 +41,19 @@ def _check_balance(phase: "Phase1 | Phase2") -> None:
 
 @dataclass
 class Phase1:
-    """Training of the head on the frozen backbone."""
+    """Transfer learning by feature extraction: a new head is trained on the frozen backbone."""
 
-    epochs: int  # at most; 1 to 1000
-    batch_size: int  # images a step, 1 to 4096
-    learning_rate: float  # Adam's, above 0 and at most 1
-    patience: int  # epochs without a better validation loss before training stops, 1 to 1000
-    plateau_patience: int  # epochs without a better validation loss before the rate is cut, 1 to 1000
-    plateau_factor: float  # what the rate is multiplied by on a plateau, 0.01 to 1 (1: never cut)
-    class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
-    sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
-    canary: str  # what follows if the backbone's pixels seem to be in a wrong range: stop or warn
-    seed: int  # 0 to 4294967295, of the head's initial weights, the dropout and the order of the images
+    epochs: int  # 1 to 1000 epochs | at most; early stopping ends training sooner
+    batch_size: int  # in a step
+    learning_rate: float  # learning rate of Adam
+    patience: int  # early stopping: epochs without a better validation loss before training stops
+    plateau_patience: int  # epochs without a better validation loss before the learning rate is cut
+    plateau_factor: float  # what the learning rate is multiplied by then; 1: it is never cut
+    class_weight: str  # class weights in the loss; `balanced`: each class weighs the same, however few images it has
+    sampler: str  # each image once an epoch, or drawn so that each class comes as often as the others
+    # what follows if the backbone's pixels seem to be in a wrong range, see docs/preprocessing.md#the-range-canary
+    canary: str
+    seed: int  # of the head's first weights, the dropout, the order and the choice of views
 
     def __post_init__(self) -> None:
         between(self, "seed", 0, LARGEST_SEED)
@@ -68,30 +69,38 @@ class Phase1:
 
 @dataclass
 class Phase2:
-    """Training on, with the top of the backbone thawed."""
+    """Fine-tuning: the top of the backbone is unfrozen and trained on at a lower learning rate."""
 
-    unfreeze: (
-        str  # 40 (layers from the output), 3blocks, 30% (of the computation), a block, none, all, auto, variables:…
-    )
-    batch_norm: str  # of thawed blocks: inference (as pretrained), trainable_affine (scale and offset), train (all)
-    epochs: Any  # at most; 1 to 1000, or auto: as many as the number of images asks for
-    batch_size: int  # images a step, 1 to 4096
-    learning_rate: float  # Adam's, above 0 and at most 1, below phase 1's
-    allow_high_rate: bool  # accept a learning rate that is not below phase 1's
-    patience: int  # epochs without a better validation loss before training stops, 1 to 1000
-    weight_decay: float  # AdamW's, of kernels, 0 (none: Adam) to 1
-    layer_decay: float  # a block's rate as a share of that of the block above it, 0.1 to 1 (1: all alike)
-    thaw_every: int  # epochs until one more block is thawed, from the top, 0 (all at once) to 1000
-    schedule: str  # constant, or cosine: down to zero over all epochs
-    warmup: float  # share of all steps over which the rate rises from zero, 0 to 0.5
-    mixup: float  # alpha of MixUp on the thawed layers' inputs, 0 (none) to 1
-    class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
-    sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
-    activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
-    precision: (
-        str  # of thawed convolutions: float32; mixed: bfloat16; auto: mixed where the processor has units for it
-    )
-    seed: int  # 0 to 4294967295, of the dropout and the order of the images
+    # `40` layers, `3blocks`, `30%`, a block, `none`, `all`, `auto` or `variables:PATTERN` | how much is unfrozen,
+    # counted from the output and moved to the nearest freeze boundary, see docs/backbones.md#how-deep; `python -m
+    # thaw.backbone efficientnet_lite0` lists the blocks
+    unfreeze: str
+    # BatchNorm of unfrozen blocks, see docs/training.md#batchnorm: as pretrained; scale and offset trained; statistics
+    # of the images too
+    batch_norm: str
+    epochs: Any  # 1 to 1000 epochs, `auto` | at most; `auto`: three, or as many as give 128 steps, no more than twenty
+    batch_size: int  # in a step
+    learning_rate: float  # learning rate of Adam; below `phase1.learning_rate`
+    allow_high_rate: bool  # accept a learning rate that is not below that of phase 1
+    patience: int  # early stopping: epochs without a better validation loss before training stops
+    weight_decay: float  # AdamW's, of kernels only, times the learning rate; 0: Adam
+    # layer-wise learning rate decay: a block's share of the learning rate of the block above it; 1: all alike, see
+    # docs/training.md#rates-by-depth for what it is good for
+    layer_decay: float
+    # until one more block is unfrozen, from the top, see docs/training.md#gradual-thawing; 0: all at once
+    thaw_every: int
+    schedule: str  # of the learning rate; cosine falls to zero over all `phase2.epochs`
+    warmup: float  # share of all steps over which the learning rate rises from zero
+    mixup: float  # alpha of MixUp, done to the inputs of the unfrozen layers; 0: none
+    class_weight: str  # class weights in the loss; `balanced`: each class weighs the same, however few images it has
+    sampler: str  # each image once an epoch, or drawn so that each class comes as often as the others
+    # frozen layers run once per view, in every epoch with fresh views, or cached if that fits `compute.cache_gb` and
+    # fp16 can hold the activations (`auto`)
+    activations: str
+    # mixed precision: numbers in which the unfrozen convolutions are computed while they train; `mixed`: bfloat16, a
+    # third faster where the processor has units for it (`auto`)
+    precision: str
+    seed: int  # of the dropout, the order and the choice of views
 
     def __post_init__(self) -> None:
         between(self, "seed", 0, LARGEST_SEED)
