@@ -10,7 +10,7 @@ its range, where neither ``between`` nor ``one_of`` checks that.
 
 from dataclasses import dataclass
 
-from thaw.catalog import backbones
+from thaw.catalog import backbones, export_formats
 
 # Under their own names, so that every group is found here.
 from thaw.config.backbone import Backbone as Backbone  # noqa: PLC0414  how a type checker is told
@@ -23,7 +23,7 @@ FITS = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 POOLINGS = ("avg", "max")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
-FORMATS = ("keras", "saved_model")
+FORMATS = tuple(export_formats.FORMATS)
 
 
 @dataclass
@@ -213,14 +213,20 @@ class Project:
                 f"received {self.data.val + self.data.test:g}"
             )
         backbones.check_size(self.backbone.name, self.image.size)
-        if self.backbone.name == "saved_model" and "keras" in self.export.formats:
-            raise ValueError(
-                "export.formats: expected saved_model alone, since a .keras file can't hold a SavedModel, received "
-                f"{self.export.formats}; set 'export.formats=[saved_model]'"
-            )
+        self._check_formats()
         if self.phase2.learning_rate >= self.phase1.learning_rate and not self.phase2.allow_high_rate:
             raise ValueError(
                 "phase2.learning_rate: expected a rate below phase1.learning_rate "
                 f"({self.phase1.learning_rate:g}), received {self.phase2.learning_rate:g}; a high rate destroys "
                 "pretrained weights, set phase2.allow_high_rate=true if you mean it"
+            )
+
+    def _check_formats(self) -> None:
+        """Refuse a format that can't hold a SavedModel, where the backbone is one."""
+        able = [name for name in self.export.formats if export_formats.FORMATS[name].any_layer]
+        if self.backbone.name == backbones.SAVED_MODEL and able != self.export.formats:
+            able = [name for name, form in export_formats.FORMATS.items() if form.any_layer]
+            raise ValueError(
+                f"export.formats: expected {', '.join(able)} alone, since no other can hold a SavedModel, received "
+                f"{self.export.formats}; set 'export.formats=[{','.join(able)}]'"
             )
