@@ -28,7 +28,7 @@ READY = $(STAMP)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: .in-git help setup repro test test-slow lint format params sweep ui lock clean distclean again
+.PHONY: .in-git help setup repro test test-slow lint format params docs sweep ui lock clean distclean again
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ format: $(READY) ## put the code in the one style, and mend what can be mended
 
 params: $(READY) ## compile conf/ to params.yaml; ARGS="data=folder phase2.epochs=5" chooses and sets
 	@$(IN_VENV) python -m thaw.config $(ARGS)
+
+docs: $(READY) ## write the tables of the guides, after a field, an option, a network or a docstring of a module changed
+	@$(IN_VENV) python -m docs.tables
 
 sweep: .in-git $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
 	@$(IN_VENV) python -m thaw.sweep $(ARGS)

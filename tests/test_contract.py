@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from thaw import paths
-from thaw.config import load
+from thaw.config import backbone, load
 from thaw.sweep import multirun
 from thaw.tracking import pipeline
 
@@ -39,14 +39,14 @@ NOT_GROUPS = ("experiment", "hydra", "hydra_plugins")
 OPTIONS = sorted(
     f"{path.parent.relative_to(ROOT / 'conf').as_posix()}={path.stem}"
     for path in (ROOT / "conf").rglob("*/*.yaml")
-    if path.relative_to(ROOT / "conf").parts[0] not in NOT_GROUPS
+    if path.relative_to(ROOT / "conf").parts[0] not in NOT_GROUPS and path.stem != backbone.COMMON
 )
 EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 
 STAGE_LINES, MODULE_LINES = 60, 300
 # Packages and modules that are imported in a second, by commands and by stages that need no TensorFlow.
-WITHOUT_TENSORFLOW = ("catalog", "config", "data", "evaluation", "serving", "sweep", "tracking", "commands.cli")
-NEEDS_TENSORFLOW = {"thaw.evaluation.evaluate"}
+WITHOUT_TENSORFLOW = ("catalog", "config", "data", "evaluation", "exports", "serving", "sweep", "tracking", "commands")
+NEEDS_TENSORFLOW = {"thaw.evaluation.evaluate", "thaw.exports.write"}
 # In no stage's dependencies: parameters are tracked by value, outputs by path, and the others only look on.
 UNLISTED = {"config", "paths", "console", "timings", "pipes", "tracking"}
 

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from typing import Any
 import pytest
 import yaml
 
+from docs import tables
 from thaw import paths
-from thaw.catalog import pixel_ranges
+from thaw.catalog import backbones
 from thaw.commands import cli
 from thaw.config import load, phases, policy, schema
 from thaw.data import issues
@@ -43,14 +44,6 @@ SERVING = ROOT / "docs" / "serving.md"
 PREPROCESSING = ROOT / "docs" / "preprocessing.md"
 TRAINING = ROOT / "docs" / "training.md"
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-GROUPS: dict[str, Any] = {field.name: field.type for field in fields(schema.Project) if field.name != "compiled_from"}
-
-
-def leaves(kind: Any, prefix: str) -> Iterator[str]:
-    """The fields of a group, and of the groups in it."""
-    for field in fields(kind):
-        name = f"{prefix}.{field.name}"
-        yield from leaves(field.type, name) if is_dataclass(field.type) else [name]
 
 
 def group_of(name: str, project: Any) -> tuple[Any, str]:
@@ -71,10 +64,10 @@ SPECIAL = {
 # Fields whose range no check of the schema settles alone, so that the table describes it in words.
 IN_WORDS = {
     "data.raw": "a folder is looked for when the stage runs",
-    "backbone.name": "the choices are those of thaw.networks.pretrained.TABLE, which are compared with them below",
+    "backbone.name": "the choices are those of thaw.networks.backbones.ROWS, which are compared with them below",
     "backbone.weights": "a word, a file or a folder, depending on the name",
     "backbone.builder": "only a custom backbone has one",
-    "backbone.pixels": "a word of thaw.networks.scaling, which the guide to backbones is compared with below",
+    "backbone.pixels": "a word of thaw.catalog.pixel_contracts, which the guide to backbones is compared with below",
     "backbone.sha256": "any hash",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
@@ -93,7 +86,7 @@ def commands(document: Path) -> list[str]:
     return [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def tables(document: Path) -> Iterator[tuple[list[str], list[list[str]]]]:
+def tables_of(document: Path) -> Iterator[tuple[list[str], list[list[str]]]]:
     """Heads and rows of the document's tables."""
     for text in re.findall(r"(?:^\|.*\|\n)+", document.read_text(encoding="utf-8"), re.MULTILINE):
         head, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines())
@@ -102,7 +95,7 @@ def tables(document: Path) -> Iterator[tuple[list[str], list[list[str]]]]:
 
 def table(document: Path, *first_heads: str) -> list[list[str]]:
     """The rows of the one table whose heads begin so."""
-    (rows,) = [rows for head, rows in tables(document) if head[: len(first_heads)] == list(first_heads)]
+    (rows,) = [rows for head, rows in tables_of(document) if head[: len(first_heads)] == list(first_heads)]
     assert all(len(row) == len(rows[0]) for row in rows)
     return rows
 
@@ -209,12 +202,13 @@ def test_the_weights_of_an_example_can_be_had() -> None:
         program, *arguments = shlex.split(command)
         if program == "python" and arguments[:2] == ["-m", "thaw.config"]:
             with contextlib.chdir(ROOT):
-                backbone = load.check(yaml.safe_load(load.compose(arguments[2:], ()))).backbone
+                words = [word for word in arguments[2:] if word != load.RESET]
+                backbone = load.check(yaml.safe_load(load.compose(words, ()))).backbone
             if backbone.weights == "imagenet" and not backbone.sha256:
                 chosen.add(backbone.name)
     assert chosen
     for name in chosen:
-        row = applications.ROWS[name]
+        row = backbones.APPLICATIONS[name]
         shape = (row.size, row.size, 3)
         assert downloads.wanted(partial(applications.network, row, "imagenet", input_shape=shape)).pinned, name
 
@@ -282,15 +276,38 @@ def accepts(group: Any, field: str, value: Any) -> bool:
     return True
 
 
-def test_the_table_of_fields_has_every_field_in_the_order_of_the_schema() -> None:
-    assert list(FIELDS) == [name for group, kind in GROUPS.items() for name in leaves(kind, group)]
+@pytest.mark.parametrize("document", tables.WRITERS)
+def test_the_tables_are_those_that_make_docs_writes(document: str) -> None:
+    written = tables.text(document) == (ROOT / "docs" / document).read_text(encoding="utf-8")
+    assert written, f"docs/{document} is older than the code or conf/: make docs"
 
 
-@pytest.mark.parametrize("name", FIELDS)
-def test_the_default_in_the_table_is_that_of_conf(name: str, project_configuration: schema.Project) -> None:
-    stated, actual = yaml.safe_load(FIELDS[name][0].strip("`")), getattr(*group_of(name, project_configuration))
-    assert stated == actual
-    assert isinstance(stated, str | bool) == isinstance(actual, str | bool)
+def test_a_field_without_a_meaning_or_a_range_stops_make_docs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "comments", lambda kind: dict.fromkeys((field.name for field in fields(kind)), ""))
+    with pytest.raises(ValueError, match=r"^data\.raw: expected a comment at the field"):
+        tables.configuration()
+
+
+def test_a_guide_without_the_marks_of_its_tables_stops_make_docs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "data.md").write_text("# Data\n")
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    with pytest.raises(ValueError, match=r"^docs/data\.md: expected the marks of the tables kinds"):
+        tables.text("data.md")
+
+
+def test_the_marked_tables_hold_what_the_code_says() -> None:
+    fields_of_docs = field_rows()
+    assert fields_of_docs["phase2.schedule"][1] == "`constant`, `cosine`"
+    assert fields_of_docs["augment.rotation"][:2] == ["10", "0 to 180 degrees"]
+    assert "[data.md](data.md)" in fields_of_docs["data.raw"][2]
+    networks = {words(name)[0]: row for name, *row in table(BACKBONES, "`backbone.name`", "size", "smallest")}
+    assert networks["inception_v3"][:3] == ["299", "75", "21.8 million"]
+    listed = {words(name)[0] for name, _ in table(ROOT / "docs" / "architecture.md", "module", "what is there")}
+    on_disk = {path.relative_to(ROOT / "thaw").with_suffix("").as_posix() for path in (ROOT / "thaw").rglob("*.py")}
+    assert {name for name in on_disk if "__" not in name} <= listed
 
 
 @pytest.mark.parametrize("name", sorted(FIELDS.keys() - IN_WORDS))
@@ -322,29 +339,7 @@ def test_the_range_in_the_table_is_that_of_the_schema(name: str, project_configu
             assert not takes(read(high) + (1 if whole else read(high) / 1000))
 
 
-def test_the_networks_in_the_table_are_those_that_there_are() -> None:
-    from thaw.networks import pretrained  # noqa: PLC0415 -- TensorFlow
-
-    assert words(FIELDS["backbone.name"][1]) == [*pretrained.TABLE, *schema.FOREIGN]
-
-
-def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> None:
-    from thaw.networks import pretrained, scaling  # noqa: PLC0415 -- TensorFlow
-
-    rows = table(BACKBONES, "`backbone.name`", "size", "smallest", "parameters", "pixels", "weights")
-    stated = {words(name)[0]: (*cells[:3], words(cells[3]), words(cells[4])) for name, *cells in rows}
-    assert stated == {
-        name: (
-            str(row.size),
-            str(row.smallest),
-            f"{row.parameters / 1e6:.1f} million",
-            [row.pixels],
-            list(row.sources),
-        )
-        for name, row in pretrained.TABLE.items()
-    }
-    contracts = {words(name)[0]: text for name, text in table(BACKBONES, "contract", "what becomes of a pixel")}
-    assert contracts == {name: contract.description for name, contract in scaling.CONTRACTS.items()}
+def test_the_guide_to_backbones_has_the_figures_of_the_rule_for_auto() -> None:
     for said in (
         f"**`{auto_unfreeze.LITTLE}`**",
         f"**`{auto_unfreeze.MOST}`**",
@@ -353,29 +348,6 @@ def test_the_guide_to_backbones_has_the_table_the_contracts_and_the_rule() -> No
         f"{auto_unfreeze.NEIGHBOURS} nearest",
     ):
         assert said in BACKBONES.read_text(encoding="utf-8"), said
-
-
-def test_the_table_of_options_has_every_option_and_names_the_defaults() -> None:
-    chosen = dict(
-        item.popitem()
-        for item in yaml.safe_load((ROOT / "conf/config.yaml").read_text())["defaults"]
-        if isinstance(item, dict)
-    )
-    rows = {
-        words(group)[0]: (words(default), words(others)) for group, default, others, _ in table(CONFIGURATION, "group")
-    }
-    assert list(rows) == list(GROUPS)
-    for group, (default, others) in rows.items():
-        assert default == [chosen[group]]
-        assert sorted(default + others) == sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
-
-
-def test_the_table_of_augmentations_is_that_of_conf() -> None:
-    ((head, rows),) = [found for found in tables(CONFIGURATION) if found[0][1] == "`none`"]
-    for column, title in enumerate(head[1:], start=1):
-        stated = {words(row[0])[0]: yaml.safe_load(row[column]) for row in rows}
-        path = ROOT / "conf" / "augment" / f"{words(title)[0]}.yaml"
-        assert stated == yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def test_the_table_of_what_runs_again_is_that_of_the_pipeline() -> None:
@@ -394,21 +366,13 @@ def test_the_table_of_what_runs_again_is_that_of_the_pipeline() -> None:
         return found
 
     rows = table(CONFIGURATION, "change in", "runs again")
-    assert sorted(itertools.chain.from_iterable(words(groups) for groups, _ in rows)) == sorted(GROUPS)
+    assert sorted(itertools.chain.from_iterable(words(groups) for groups, _ in rows)) == sorted(tables.GROUPS)
     for groups, stated in rows:
         for group in words(groups):
             assert set(words(stated)) == again({group}), group
 
 
 # docs/data.md
-
-
-def test_the_table_of_kinds_is_that_of_the_code_and_of_conf() -> None:
-    rows = table(DATA, "kind", "default", "what it is", "what to do")
-    assert {words(kind)[0]: remedy for kind, _, _, remedy in rows} == issues.REMEDIES
-    defaults = yaml.safe_load((ROOT / "conf/data/policy/default.yaml").read_text(encoding="utf-8"))
-    assert {words(kind)[0]: words(default)[0] for kind, default, *_ in rows} == defaults
-    assert [words(row[0])[0] for row in rows] == list(issues.REMEDIES)
 
 
 def test_what_the_guide_says_of_the_strict_policy_is_true() -> None:
@@ -445,11 +409,6 @@ def test_the_guide_has_each_policy_of_batch_norm() -> None:
 
 
 # docs/preprocessing.md
-
-
-def test_the_table_of_ranges_is_that_of_the_code() -> None:
-    rows = table(PREPROCESSING, "range", "what is done to a pixel")
-    assert [words(name)[0] for name, *_ in rows] == list(pixel_ranges.RANGES)
 
 
 def test_the_table_of_sources_has_every_word_of_the_setting() -> None:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import yaml
 
+from thaw.catalog import backbones
 from thaw.classifier import batch_norm, model
 from thaw.config import load, phases, schema
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.exports import write
-from thaw.networks import freeze_boundaries, pretrained
+from thaw.networks import freeze_boundaries
 from thaw.runtime.framework import keras
 from thaw.training import fit, mixing
 
@@ -173,10 +174,10 @@ QUICK = ("mobilenet_v3_small", "resnet50", "efficientnet_b0", "convnext_tiny")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in pretrained.TABLE]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in backbones.ROWS]
 )
 def test_wherever_a_network_is_cut_training_its_batch_norm_leaves_it_the_same_network(name: str) -> None:
-    image = replace(IMAGE, size=pretrained.TABLE[name].smallest)
+    image = replace(IMAGE, size=backbones.ROWS[name].smallest)
     card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, HEAD, ["ant", "bee"])
     classifier = model.build(card, weights="random")
     cuts = freeze_boundaries.every(classifier.backbone)[:-1]

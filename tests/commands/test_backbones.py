@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from thaw import paths
+from thaw.catalog import backbones as catalog
 from thaw.commands import backbones
-from thaw.config import backbone, load
+from thaw.config import load
 from thaw.networks import pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ def test_the_table_has_a_line_for_each_row_and_one_for_the_others(capsys: pytest
     backbones.main([])
     head, *rows, others = (line.split() for line in capsys.readouterr().out.splitlines())
     assert head == ["name", "size", "smallest", "parameters", "pixels", "weights"]
-    assert [row[0] for row in rows] == list(pretrained.TABLE)
+    assert [row[0] for row in rows] == list(catalog.ROWS)
     by_name = {row[0]: row[1:7] for row in rows}
     assert by_name["resnet50"] == ["224", "px", "32", "px", "23,587,712", "caffe"]
     assert " ".join(others).startswith("custom, keras_hub, saved_model: ")
@@ -41,7 +42,7 @@ def test_of_a_large_network_no_weights_are_drawn(
 ) -> None:
     monkeypatch.setattr(pretrained, "_draw", None)
     parameters = [int(line[3].replace(",", "")) for line in list(printed(capsys, "convnext_xlarge").values())[1:]]
-    assert sum(parameters) == pretrained.TABLE["convnext_xlarge"].parameters
+    assert sum(parameters) == catalog.ROWS["convnext_xlarge"].parameters
 
 
 def test_a_network_from_outside_the_table_is_that_of_params(
@@ -98,4 +99,4 @@ def test_the_command_is_the_backbones_and_its_errors_are_one_line() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("thaw.backbone: backbone.name: expected a name that ")
     assert done.stderr.count("\n") == 1
-    assert backbone.unknown("resnet") in done.stderr
+    assert catalog.unknown("resnet") in done.stderr

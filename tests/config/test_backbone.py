@@ -1,11 +1,14 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from thaw import paths
+from thaw.catalog import backbones
 from thaw.config import backbone, load
-from thaw.networks import pretrained, scaling
 
 ROOT = Path(__file__).resolve().parents[2]
 LITE0 = backbone.Backbone("efficientnet_lite0", "package", "", "", "")
@@ -13,16 +16,41 @@ HUB = backbone.Backbone("keras_hub", "presets/small", "", "imagenet", "")
 CUSTOM = backbone.Backbone("custom", "builder", "mine:build", "0..1", "")
 
 
-def test_what_is_written_down_is_what_the_table_has() -> None:
-    assert tuple(pretrained.TABLE) == backbone.NETWORKS
-    for name, row in pretrained.TABLE.items():
-        assert backbone.words(name) == (*row.sources, "random")
-        assert backbone.SMALLEST.get(name, 32) == row.smallest
-    assert backbone.SMALLEST.keys() <= pretrained.TABLE.keys()
-    assert tuple(scaling.CONTRACTS) == backbone.CONTRACTS
+@pytest.mark.usefixtures("project")
+def test_every_row_is_an_option_with_its_name_and_its_weights() -> None:
+    for name, row in backbones.ROWS.items():
+        composed = yaml.safe_load(load.compose([f"backbone={name}", "image=px224"], ()))["backbone"]
+        common = {"builder": "", "pixels": "", "sha256": ""}
+        assert composed == {"name": name, "weights": row.published, **common}
+    with pytest.raises(ValueError, match=r"Could not find 'backbone/resnet'\n?.*resnet50") as caught:
+        load.compose(["backbone=resnet"], ())
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", backbone.NETWORKS)
+def test_a_row_that_is_added_is_an_option_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backbones.ROWS, "resnet50_wide", replace(backbones.APPLICATIONS["resnet50"], smallest=48))
+    composed = load.check(yaml.safe_load(load.compose(["backbone=resnet50_wide"], ())))
+    assert composed.backbone == backbone.Backbone("resnet50_wide", "imagenet", "", "", "")
+    with pytest.raises(ValueError, match=r"^image\.size: expected 48 pixels or more, as resnet50_wide needs"):
+        replace(composed, image=replace(composed.image, size=47))
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mine"])
+def test_a_file_goes_before_the_row_of_its_name_and_may_build_on_one(project: Path, name: str) -> None:
+    own = "defaults: [resnet101, _self_]\nweights: own.weights.h5\n"
+    (project / "conf" / "backbone" / f"{name}.yaml").write_text(own)
+    # In a process of its own, as Hydra forgets no option that it was told of.
+    subprocess.run([sys.executable, "-m", "thaw.config", f"backbone={name}"], check=True)
+    composed = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["backbone"]
+    assert (composed["name"], composed["weights"]) == ("resnet101", "own.weights.h5")
+
+
+def test_what_the_rows_have_in_common_is_no_network() -> None:
+    with pytest.raises(ValueError, match=r"^backbone\.(name|weights): expected a value, received none; set it with"):
+        load.compose(["backbone=pretrained"], ())
+
+
+@pytest.mark.parametrize("name", backbones.ROWS)
 def test_a_row_takes_its_own_words_only(name: str) -> None:
     for word in (*backbone.WORDS, "own.weights.h5"):
         if word in backbone.words(name) or word == "own.weights.h5":

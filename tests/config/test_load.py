@@ -13,7 +13,7 @@ import yaml
 from dvc.utils.hydra import compose_and_dump
 
 from thaw import paths
-from thaw.config import load, schema
+from thaw.config import backbone, load, schema
 
 # What is wrong, and what the one line about it must hold.
 WRONG = {
@@ -174,7 +174,7 @@ def test_every_file_of_a_group_counts_for_the_digest_and_no_other_does(project: 
 def test_every_option_of_every_group_composes(project: Path) -> None:
     for file in sorted(paths.CONF.glob("*/*.yaml")):
         group = file.parent.name
-        if group != "hydra":
+        if group != "hydra" and file.stem != backbone.COMMON:
             # Some networks take no images as small as the digits.
             larger = ["image=px224"] if group == "backbone" else []
             load.compose([f"{'+' if group == 'experiment' else ''}{group}={file.stem}", *larger])

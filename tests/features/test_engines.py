@@ -5,6 +5,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from thaw.catalog import backbones
 from thaw.features import engines
 from thaw.networks import pretrained
 from thaw.runtime import precision, threads
@@ -194,10 +195,10 @@ FAST = ("efficientnet_lite0", "mobilenet", "mobilenet_v2", "mobilenet_v3_small",
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in pretrained.TABLE]
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in backbones.ROWS]
 )
 def test_every_network_of_the_table_runs_and_is_trained_in_mixed_precision(name: str) -> None:
-    size = pretrained.TABLE[name].smallest
+    size = backbones.ROWS[name].smallest
     model = pretrained.build(name, "random", size)
     images = np.random.default_rng(1).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
     expected = np.asarray(model(images, training=False))

@@ -1,4 +1,5 @@
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -9,14 +10,15 @@ import pytest
 from PIL import Image
 
 from thaw import paths, records
+from thaw.catalog import backbones, pixel_contracts
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.features import auto_unfreeze, cache, engines, extraction
 from thaw.features import inputs as feature_inputs
 from thaw.images import manifest, preprocessing
-from thaw.networks import freeze_boundaries, pretrained
-from thaw.runtime import seeds
+from thaw.networks import freeze_boundaries
+from thaw.runtime import code_version, seeds
 from thaw.runtime.framework import keras, tf
 from thaw.training import fit
 
@@ -104,7 +106,7 @@ def built(name: str = "efficientnet_lite0") -> model.Classifier:
         sys.modules["our_blocks"] = sys.modules[blocks.__module__]
     words = ("our_blocks:blocks", "-1..1", "") if outside else ("", "", "")
     described = schema.Backbone(name, "random", *words)
-    size = SIZE if outside else replace(SIZE, size=pretrained.TABLE[name].smallest)
+    size = SIZE if outside else replace(SIZE, size=backbones.ROWS[name].smallest)
     card = model.Card(described, "0" * 64, size, head, ["a", "b", "c"])
     return model.build(card, weights="random")
 
@@ -142,6 +144,38 @@ def refuse(_model: keras.Model, _extractor: str) -> None:
 
 def rows(folder: str) -> int:
     return sum(1 for _ in Path(folder).glob("*/rows.f16"))
+
+
+def test_activations_stay_warm_whatever_is_done_to_other_networks_rows(
+    settings: Settings, val: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier = built()
+    _, part, _ = parts(classifier, "90%")
+    own, sets = backbones.LITES["efficientnet_lite0"], [(val, 1)]
+
+    def warm() -> bool:
+        frozen = feature_inputs._frozen(classifier, settings, {"cut": part.output}, part.input)
+        return extraction.complete(frozen, sets)
+
+    extraction.cached(feature_inputs._frozen(classifier, settings, {"cut": part.output}, part.input), sets)
+    assert warm()
+    monkeypatch.setitem(backbones.ROWS, "new", replace(own, width=1.4))
+    monkeypatch.setitem(backbones.ROWS, "vgg16", replace(backbones.APPLICATIONS["vgg16"], pixels="0..1"))
+    monkeypatch.setitem(pixel_contracts.CONTRACTS, "caffe", pixel_contracts.Contract(2, 0))
+    library = tmp_path / "thaw"  # and the text of the table
+    shutil.copytree(code_version.LIBRARY, library, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_version, "LIBRARY", library)
+    with (library / "catalog" / "backbones.py").open("a") as file:
+        file.write('ROWS["new"] = ROWS["vgg16"]\n')
+    monkeypatch.setitem(backbones.ROWS, "efficientnet_lite0", replace(own, note="other words for people"))
+    assert warm()
+    for change in ({"width": 1.1}, {"pixels": "-1..1"}, {"blocks": own.blocks[:0]}, {"sha256": "0" * 64}):
+        monkeypatch.setitem(backbones.ROWS, "efficientnet_lite0", replace(own, **change))
+        assert not warm(), change
+    monkeypatch.setitem(backbones.ROWS, "efficientnet_lite0", own)
+    assert warm()
+    monkeypatch.setitem(pixel_contracts.CONTRACTS, own.pixels, pixel_contracts.Contract(1 / 128, -1))
+    assert not warm()
 
 
 @pytest.mark.parametrize(
@@ -440,7 +474,7 @@ def test_cached_or_streaming_the_training_is_the_same(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", pretrained.TABLE)
+@pytest.mark.parametrize("name", backbones.ROWS)
 def test_of_every_network_cached_and_streaming_activations_agree(
     settings: Settings, train: manifest.Images, val: manifest.Images, name: str
 ) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from thaw.catalog import pixel_ranges
+from thaw.catalog import backbones, pixel_ranges
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.exports import write
@@ -20,7 +19,7 @@ from thaw.runtime.framework import keras
 ROOT = Path(__file__).parents[2]
 # One of each kind; the others take minutes.
 QUICK = {"mobilenet", "mobilenet_v3_small", "resnet50", "efficientnet_b0", "inception_v3", "convnext_tiny", "vgg16"}
-NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in applications.ROWS]
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in backbones.APPLICATIONS]
 # Each has something else between its layers: operations without a layer, flipped channels, layers of its own.
 EXPORTED = [
     "mobilenet_v3_small",
@@ -41,7 +40,7 @@ def freed() -> Iterator[None]:
 
 def keras_own(name: str, size: int) -> tuple[keras.Model, Any]:
     """Keras's network as Keras gives it, with the scaling that it brings, and its ``preprocess_input``."""
-    builder = getattr(keras.applications, applications.ROWS[name].builder)
+    builder = getattr(keras.applications, backbones.APPLICATIONS[name].builder)
     own = builder(include_top=False, weights=None, input_shape=(size, size, 3))
     return own, sys.modules[builder.__module__].preprocess_input
 
@@ -68,11 +67,11 @@ def scaling_of(monkeypatch: pytest.MonkeyPatch, build: Callable[[], object]) -> 
     return [layer for layer in called if isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization)]
 
 
-@pytest.mark.parametrize("name", applications.ROWS)
+@pytest.mark.parametrize("name", backbones.APPLICATIONS)
 def test_a_contract_is_what_keras_does_to_pixels_before_the_first_convolution(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = applications.ROWS[name]
+    row = backbones.APPLICATIONS[name]
     builder, shape = getattr(keras.applications, row.builder), (row.size, row.size, 3)
     values = sys.modules[builder.__module__].preprocess_input(pixel_ranges.CORNERS.astype("float64"))
     for layer in scaling_of(monkeypatch, lambda: builder(include_top=False, weights="imagenet", input_shape=shape)):
@@ -89,7 +88,7 @@ def test_a_contract_is_what_keras_does_to_pixels_before_the_first_convolution(
 
 @pytest.fixture(scope="module", params=NAMES)
 def network(request: pytest.FixtureRequest) -> keras.Model:
-    built = pretrained.build(request.param, "random", applications.ROWS[request.param].smallest)
+    built = pretrained.build(request.param, "random", backbones.APPLICATIONS[request.param].smallest)
     # Random weights make squeeze and excitation a switch, and dozens of switches in a row go either way by how a pixel
     # is rounded: then three quarters of EfficientNetV2M's features are noise, and no two computations agree.
     for layer in built.layers:
@@ -126,7 +125,7 @@ def test_a_row_is_kerass_network_on_what_keras_preprocesses(network: keras.Model
 
 
 def test_the_rows_figures_are_those_of_the_network(network: keras.Model) -> None:
-    row = applications.ROWS[network.name]
+    row = backbones.APPLICATIONS[network.name]
     assert network.count_params() == row.parameters
     assert sum(isinstance(layer, keras.layers.Rescaling) for layer in network.layers) == 1
     with pytest.raises(ValueError, match=f"expected {row.smallest} pixels or more, as {network.name} needs"):
@@ -135,7 +134,7 @@ def test_the_rows_figures_are_those_of_the_network(network: keras.Model) -> None
 
 def test_layers_have_the_same_names_whatever_was_built_before(network: keras.Model) -> None:
     keras.layers.Conv2D(1, 1), keras.layers.Add()
-    again = applications.graph(applications.ROWS[network.name], network.name, network.input_shape[1])
+    again = applications.graph(backbones.APPLICATIONS[network.name], network.name, network.input_shape[1])
     assert [one.name for one in again.operations] == [one.name for one in network.operations]
     assert [one.path for one in again.variables] == [one.path for one in network.variables]
 
@@ -175,7 +174,7 @@ def test_every_boundary_is_the_only_way_from_the_input_to_the_output(network: ke
     ],
 )
 def test_blocks_have_the_names_that_people_know(name: str, blocks: str) -> None:
-    row = applications.ROWS[name]
+    row = backbones.APPLICATIONS[name]
     found = [cut.block for cut in freeze_boundaries.every(applications.graph(row, name, row.smallest))]
     assert found[0] == blocks.split(maxsplit=1)[0] and found[-2] == blocks.rsplit(maxsplit=1)[-1]
     assert set(blocks.split()) <= set(found)
@@ -204,7 +203,7 @@ def test_weights_that_kerass_own_network_saved_load(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", EXPORTED)
 def test_the_exported_file_and_the_engines_say_the_same(name: str, tmp_path: Path) -> None:
-    size = applications.ROWS[name].smallest
+    size = backbones.APPLICATIONS[name].smallest
     image = schema.Image(size, "squash", "bilinear", antialias=True)
     head = schema.Head(pooling="avg", units=[], dropout=[], l2=0)
     card = model.Card(schema.Backbone(name, "random", "", "", ""), "0" * 64, image, head, ["ant", "bee"])
@@ -227,9 +226,9 @@ def test_the_exported_file_and_the_engines_say_the_same(name: str, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", pretrained.TABLE)
+@pytest.mark.parametrize("name", backbones.ROWS)
 def test_every_network_is_thawed_at_its_ends_and_in_the_middle_and_exported(name: str, tmp_path: Path) -> None:
-    image = schema.Image(pretrained.TABLE[name].smallest, "squash", "bilinear", antialias=True)
+    image = schema.Image(backbones.ROWS[name].smallest, "squash", "bilinear", antialias=True)
     head = schema.Head(pooling="avg", units=[], dropout=[], l2=0)
     card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, head, ["ant", "bee"])
     classifier = model.build(card, weights="random")
@@ -256,23 +255,17 @@ def test_every_network_is_thawed_at_its_ends_and_in_the_middle_and_exported(name
     np.testing.assert_allclose(loaded(whole), said, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", applications.ROWS)
+@pytest.mark.parametrize("name", backbones.APPLICATIONS)
 def test_a_hash_is_pinned_for_every_networks_weights(name: str) -> None:
-    row = applications.ROWS[name]
+    row = backbones.APPLICATIONS[name]
     shape = (row.size, row.size, 3)
     download = downloads.wanted(lambda: applications.network(row, "imagenet", input_shape=shape))
     assert bool(download.pinned) != bool(row.md5)
     assert re.fullmatch(r"[0-9a-f]{32}|[0-9a-f]{64}", download.pinned or row.md5)
 
 
-def test_conf_has_an_option_for_every_row() -> None:
-    options = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "conf" / "backbone").glob("*.yaml")}
-    named = {stem: option.get("backbone", option)["name"] for stem, option in options.items()}
-    assert named == {name: name for name in (*pretrained.TABLE, *schema.FOREIGN)}
-
-
 def test_every_image_network_of_keras_is_a_row() -> None:
     there = {
         name for name in vars(keras.applications) if isinstance(getattr(keras.applications, name), type(keras_own))
     }
-    assert {row.builder for row in applications.ROWS.values()} == there
+    assert {row.builder for row in backbones.APPLICATIONS.values()} == there

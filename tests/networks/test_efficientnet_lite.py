@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -6,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from thaw.catalog import backbones
 from thaw.networks import efficientnet_lite, pretrained, torch_checkpoint
 
-PIN = pretrained.TABLE["efficientnet_lite0"].sources["package"].sha256
+LITE0 = backbones.LITES["efficientnet_lite0"]
 
 
 @pytest.fixture(scope="module")
 def tensors() -> dict[str, np.ndarray]:
-    return torch_checkpoint.read(efficientnet_lite.package_file(), PIN)
+    return torch_checkpoint.read(efficientnet_lite.package_file(LITE0), LITE0.sha256)
 
 
 @pytest.fixture(scope="module")
@@ -91,18 +93,15 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(tensors: 
         np.testing.assert_array_equal(array, kept)
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    variant = efficientnet_lite.VARIANTS["efficientnet_lite1"]._replace(package="no_such_model")
-    monkeypatch.setitem(efficientnet_lite.VARIANTS, "efficientnet_lite1", variant)
+def test_a_missing_package_is_named() -> None:
     with pytest.raises(ValueError, match=r"received none; install it with: pip install no-such-model==0\.1\.0"):
-        efficientnet_lite.package_file("efficientnet_lite1")
+        efficientnet_lite.package_file(replace(LITE0, package="no_such_model"))
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
 def test_the_larger_variants_see_what_is_on_a_photograph(name: str) -> None:
-    variant = efficientnet_lite.VARIANTS[name]
-    graph = efficientnet_lite.graph(name, variant.size, variant.width, variant.depth)
-    model = efficientnet_lite.imagenet_classifier(graph)
-    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(name), variant.sha256))
+    row = backbones.LITES[name]
+    model = efficientnet_lite.imagenet_classifier(pretrained.graph(name, row.size))
+    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(row), row.sha256))
     datasets = pytest.importorskip("sklearn.datasets")
     assert _best(model, Path(datasets.__file__).parent / "images" / "china.jpg") == 698

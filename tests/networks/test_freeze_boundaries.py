@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from thaw.catalog import backbones
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.networks import freeze_boundaries, pretrained
 from thaw.runtime.framework import keras
@@ -58,7 +59,7 @@ def test_no_cut_lies_inside_a_residual_block(model: keras.Model) -> None:
 def test_wrong_block_patterns_are_refused(
     lite0: keras.Model, monkeypatch: pytest.MonkeyPatch, patterns: tuple[tuple[str, str], ...], message: str
 ) -> None:
-    monkeypatch.setitem(pretrained.TABLE, lite0.name, replace(pretrained.TABLE[lite0.name], blocks=patterns))
+    monkeypatch.setitem(backbones.ROWS, lite0.name, replace(backbones.ROWS[lite0.name], blocks=patterns))
     with pytest.raises(ValueError, match=message):
         freeze_boundaries.every(lite0)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from thaw import console, records
-from thaw.networks import applications, efficientnet_lite, pretrained
+from thaw.catalog import backbones
+from thaw.networks import pretrained
 from thaw.runtime.framework import keras
 
 SHARED = Path(os.environ.get("THAW_SHARED", Path(__file__).parents[3] / "shared"))
@@ -35,7 +36,7 @@ def _same_weights(one: keras.Model, other: keras.Model) -> bool:
 
 
 def test_a_backbone_is_a_flat_graph_from_pixels_to_features(model: keras.Model) -> None:
-    assert model.name in pretrained.TABLE
+    assert model.name in backbones.ROWS
     assert model.input_shape == (None, 64, 64, 3) and model.input.dtype == "float32"
     assert model.output_shape == (None, 2, 2, 1280)
     assert not any(isinstance(layer, keras.Model) for layer in model.layers)
@@ -74,7 +75,7 @@ def test_another_size_than_that_of_the_pretraining_is_said(
 def test_package_weights_are_those_of_the_pinned_file() -> None:
     model = pretrained.build("efficientnet_lite0", "package", 64)
     assert np.std(model.get_layer("stem_bn").moving_mean) > 0
-    pin = pretrained.TABLE["efficientnet_lite0"].sources["package"].sha256
+    pin = backbones.LITES["efficientnet_lite0"].sha256
     assert pretrained.weights_sha256(model, "package") == pin
 
 
@@ -129,7 +130,7 @@ def test_a_failed_download_says_what_to_do() -> None:
 def test_what_keras_pins_no_hash_for_must_have_that_of_the_table(published: Path) -> None:
     """Whoever trusts another file than the table does says so."""
     (published / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5").write_bytes(b"others")
-    pinned = applications.ROWS["mobilenet_v2"].md5
+    pinned = backbones.APPLICATIONS["mobilenet_v2"].md5
     with pytest.raises(ValueError, match=rf"expected the hash {pinned}, which Thaw pins, received [0-9a-f]+; delete"):
         pretrained.build("mobilenet_v2", "imagenet", 64)
     with pytest.raises(ValueError, match=r"^backbone\.sha256: expected .* to have the sha256 00+, received [0-9a-f]+"):
@@ -152,7 +153,7 @@ def test_a_hash_that_is_asked_for_is_checked_whatever_the_source(
     lite0.save_weights(path)
     for weights, right in (
         (str(path), records.sha256(path)),
-        ("package", efficientnet_lite.VARIANTS["efficientnet_lite0"].sha256),
+        ("package", backbones.LITES["efficientnet_lite0"].sha256),
     ):
         build(lite0, weights, right)
         with pytest.raises(ValueError, match=r"^backbone\.sha256: expected .* to have the sha256 00+, received "):
@@ -206,8 +207,8 @@ def test_what_the_table_does_not_hold_is_refused(name: str, weights: str, size: 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
 def test_the_larger_lites_have_their_packages(name: str) -> None:
-    row = pretrained.TABLE[name]
+    row = backbones.LITES[name]
     model = pretrained.build(name, "package", 64)
     assert model.count_params() == row.parameters
-    assert pretrained.weights_sha256(model, "package") == row.sources["package"].sha256
+    assert pretrained.weights_sha256(model, "package") == row.sha256
     assert np.std(model.get_layer("stem_bn").moving_mean) > 0

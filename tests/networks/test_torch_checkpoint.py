@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw.networks import efficientnet_lite, pretrained, torch_checkpoint
+from thaw.catalog import backbones
+from thaw.networks import efficientnet_lite, torch_checkpoint
 from thaw.networks.torch_checkpoint import MAGIC_NUMBER, PROTOCOL_VERSION
 
 START = pickle.dumps(MAGIC_NUMBER, 2) + pickle.dumps(PROTOCOL_VERSION, 2) + pickle.dumps({"little_endian": True}, 2)
@@ -85,8 +86,8 @@ def test_tensors_are_read_by_their_offset_shape_and_strides(tmp_path: Path) -> N
 
 
 def test_the_package_file_reads() -> None:
-    pin = pretrained.TABLE["efficientnet_lite0"].sources["package"].sha256
-    tensors = torch_checkpoint.read(efficientnet_lite.package_file(), pin)
+    row = backbones.LITES["efficientnet_lite0"]
+    tensors = torch_checkpoint.read(efficientnet_lite.package_file(row), row.sha256)
     assert len(tensors) == 296
     assert tensors["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert tensors["_fc.weight"].shape == (1000, 1280)

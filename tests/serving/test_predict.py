@@ -18,7 +18,8 @@ from thaw.classifier import head, model
 from thaw.commands import cli
 from thaw.config import schema
 from thaw.data import folders
-from thaw.exports import write
+from thaw.exports import exported as exported_models
+from thaw.exports import formats, write
 from thaw.images import decoding
 from thaw.runtime.framework import keras
 from thaw.serving import predict
@@ -131,7 +132,7 @@ def test_a_path_that_means_nothing_keeps_its_place_and_is_told() -> None:
 
 @pytest.mark.parametrize("inside", ["", paths.KERAS_FILE, paths.SAVED_MODEL])
 def test_the_folder_and_each_format_in_it_give_the_same_answers(exported: Path, pictures: Path, inside: str) -> None:
-    loaded = predict.load(exported / inside)
+    loaded = formats.load(exported / inside)
     assert loaded.classes == CLASSES
     files = [(pictures / name).read_bytes() for name in GOOD]
     rows = loaded.answer(files)
@@ -145,10 +146,10 @@ def test_the_folder_and_each_format_in_it_give_the_same_answers(exported: Path, 
 
 def test_a_missing_model_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected an exported model \(saved_model/ or model\.keras\), found none"):
-        predict.load(tmp_path)
+        formats.load(tmp_path)
     for name in (paths.SAVED_MODEL, "notes.txt"):
         with pytest.raises(ValueError, match=r"found none; run `dvc repro`, or give its folder with --model"):
-            predict.load(tmp_path / name)
+            formats.load(tmp_path / name)
 
 
 def _cut(path: Path) -> None:
@@ -188,7 +189,7 @@ def test_a_damaged_model_is_told_from_none(
     damage(tmp_path / where)
     for named in (tmp_path, tmp_path / form):
         with pytest.raises(ValueError, match=rf"{form}: expected a whole .* damaged .* run `dvc repro export`"):
-            predict.load(named)
+            formats.load(named)
 
 
 def test_a_keras_file_with_layers_of_ones_own_is_not_called_damaged(exported: Path, tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_a_keras_file_with_layers_of_ones_own_is_not_called_damaged(exported: Pa
             data = whole.read(name)
             changed.writestr(name, data.replace(b'"Softmax"', b'"Sharpmax"') if name == "config.json" else data)
     with pytest.raises(ValueError, match=r"can't be built from the file .*Sharpmax.* set export\.formats="):
-        predict.load(path)
+        formats.load(path)
 
 
 def test_a_keras_file_of_someone_else_is_told_from_ours(exported: Path, tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_keras_file_of_someone_else_is_told_from_ours(exported: Path, tmp_path
             if name != paths.LABELS:
                 theirs.writestr(name, ours.read(name))
     with pytest.raises(ValueError, match=r"expected labels\.json in the file, found none; was it exported by thaw"):
-        predict.load(tmp_path / "x.keras")
+        formats.load(tmp_path / "x.keras")
 
 
 # Answers
@@ -217,13 +218,13 @@ def test_a_keras_file_of_someone_else_is_told_from_ours(exported: Path, tmp_path
 def test_what_cannot_be_used_takes_nothing_from_the_others(
     exported: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, inside: str
 ) -> None:
-    monkeypatch.setattr(predict, "BATCH", 3)
+    monkeypatch.setattr(exported_models, "BATCH", 3)
     (pictures / "empty.png").touch()
     files = [
         *(pictures / name for name in ("1.png", "empty.png", "3.jpg", "gone.png", "2.JPG", "gone too.png")),
         pictures,
     ]
-    found = list(predict.answers(predict.load(exported / inside), files))
+    found = list(exported_models.answers(formats.load(exported / inside), files))
     assert [path for path, _ in found] == files
     said = {path.name: answer if isinstance(answer, str) else CLASSES[int(answer.argmax())] for path, answer in found}
     assert said == {
@@ -247,7 +248,7 @@ def test_what_training_read_as_a_png_is_read_as_one_here_too(exported: Path, pic
     glass.save(pictures / "glass.webp")
     Image.new("RGB", glass.size, "white").save(pictures / "white.png")
     names = ["scan.tif", "same.png", "glass.webp", "white.png"]
-    found = dict(predict.answers(predict.load(exported / inside), [pictures / name for name in names]))
+    found = dict(exported_models.answers(formats.load(exported / inside), [pictures / name for name in names]))
     scan, same, clear, white = (found[pictures / name] for name in names)
     np.testing.assert_array_equal(scan, same)
     np.testing.assert_array_equal(clear, white)
@@ -340,10 +341,10 @@ def test_an_encoding_without_the_letters_of_a_name_ends_no_answer(exported: Path
 
 @pytest.mark.parametrize("inside", [paths.KERAS_FILE, paths.SAVED_MODEL])
 def test_a_model_carries_how_training_read_files(exported: Path, pictures: Path, tmp_path: Path, inside: str) -> None:
-    assert predict.load(exported / inside).reading == decoding.USUAL
+    assert formats.load(exported / inside).reading == decoding.USUAL
     reading = decoding.Reading(max_pixels=20 * 30, stretch=False)
     write.write(tmp_path / "other", classifier(), ["keras", "saved_model"], reading)
-    other = predict.load(tmp_path / "other" / inside)
+    other = formats.load(tmp_path / "other" / inside)
     assert other.reading == reading
     Image.fromarray(np.full((20, 30), 4095, np.uint16)).save(pictures / "scan.png")
     files, given = [pictures / "scan.png", pictures / "2.JPG"], list[bytes]()
@@ -352,8 +353,8 @@ def test_a_model_carries_how_training_read_files(exported: Path, pictures: Path,
         given.extend(contents)
         return np.zeros((len(contents), 2), np.float32)
 
-    for each, last in ((predict.load(exported / inside), ""), (other, "too large, 30 × 27, more than 600 pixels")):
-        *_, (_, said) = predict.answers(replace(each, answer=answer), files)
+    for each, last in ((formats.load(exported / inside), ""), (other, "too large, 30 × 27, more than 600 pixels")):
+        *_, (_, said) = exported_models.answers(replace(each, answer=answer), files)
         assert (f"can't be used: {last}" == said) if last else not isinstance(said, str)
     stretched, jpeg, kept = given
     assert Image.open(io.BytesIO(stretched)).getpixel((0, 0)) == (255, 255, 255)

@@ -12,9 +12,9 @@ from thaw import paths, records
 from thaw.classifier import model
 from thaw.config import load, schema
 from thaw.evaluation import evaluate
+from thaw.exports import formats
 from thaw.images import decoding, manifest
 from thaw.runtime.framework import keras
-from thaw.serving import predict
 
 CLASSES = ["class_0", "class_1", "class_2"]
 OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
@@ -59,7 +59,7 @@ def test_all_formats_are_written_and_proven_equal_to_what_was_evaluated(
     inputs = [paths.PHASE2 / model.WEIGHTS, paths.probabilities("phase2")]
     assert figures["made_from"] == records.made_from(inputs)
 
-    exported = predict.load(paths.EXPORTED)
+    exported = formats.load(paths.EXPORTED)
     assert exported.classes == CLASSES
     answers = exported.answer([Path(path).read_bytes() for path in evaluated.paths])
     np.testing.assert_allclose(answers, np.load(paths.probabilities("phase2")), atol=1e-5)
@@ -100,7 +100,7 @@ def test_other_images_than_were_evaluated_are_not_blamed_on_the_model(evaluated:
 def test_the_model_carries_the_limit_and_the_policy_by_which_training_read_files() -> None:
     configure("export.formats=[keras]", "data.max_pixels=200000000", "data.policy.unused_bits=keep")
     export.main()
-    assert predict.load(paths.EXPORTED).reading == decoding.Reading(max_pixels=200_000_000, stretch=False)
+    assert formats.load(paths.EXPORTED).reading == decoding.Reading(max_pixels=200_000_000, stretch=False)
     # The gate reads by the model's limit, too: by one that is below the images' 1600 pixels it finds none to compare.
     configure("export.formats=[keras]", "data.max_pixels=1599")
     with pytest.raises(ValueError, match=r"the exported model \(keras\) differs"):

@@ -9,6 +9,7 @@ import yaml
 
 from stages import phase1_head, prepare
 from thaw import paths, records
+from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.images import manifest
 from thaw.networks import pretrained as pretrained_networks
@@ -62,7 +63,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     # What the figures say of the classifier is true of the one on disk.
     classifier = model.load(paths.PHASE1)
     assert classifier.card.classes == manifest.classes() == ["class_0", "class_1", "class_2"]
-    pin = pretrained_networks.TABLE["efficientnet_lite0"].sources["package"].sha256
+    pin = backbones.LITES["efficientnet_lite0"].sha256
     assert classifier.card.weights_sha256 == figures["weights_sha256"] == pin
     (val,) = manifest.read("data/raw", "val")
     (pixels,) = manifest.pixels(classifier.card.image, val.paths, val.hashes, len(val))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from thaw.catalog import backbones
 from thaw.config import load, schema
 from thaw.networks import freeze_boundaries, pretrained
 from thaw.runtime.framework import keras
@@ -117,10 +118,10 @@ QUICK = ("efficientnet_lite0", "mobilenet", "mobilenet_v2", "mobilenet_v3_small"
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in pretrained.TABLE]
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in backbones.ROWS]
 )
 def test_every_variable_of_a_backbone_has_the_depth_of_its_block(name: str) -> None:
-    network = pretrained.build(name, "random", pretrained.TABLE[name].smallest)
+    network = pretrained.build(name, "random", backbones.ROWS[name].smallest)
     depths, cuts = freeze_boundaries.depths(network), freeze_boundaries.every(network)
     assert set(depths) == {variable.path for variable in network.variables}
     blocks = [cut.block for cut in cuts[:-1]]

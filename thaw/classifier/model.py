@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from thaw import records
+from thaw.catalog import backbones
 from thaw.classifier import batch_norm
 from thaw.classifier import head as heads
 from thaw.config import schema
@@ -245,7 +246,7 @@ def load(folder: Path) -> Classifier:
         raise ValueError(f"{folder}: expected {CARD} and {WEIGHTS}, found no {CARD}; run `dvc repro` first")
     card = _card(records.read_json(folder / CARD))
     described, size, carried = card.backbone, card.image.size, str(folder / CARRIED)
-    if described.name in external.NAMES:
+    if described.name in backbones.FOREIGN:
         backbone = external.build(described.name, carried, size, described.builder, described.pixels, pretrained=False)
     else:
         backbone = pretrained.build(described.name, "random", size)

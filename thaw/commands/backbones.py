@@ -1,23 +1,19 @@
-"""What ``python -m thaw.backbone`` prints: the table of networks, or the blocks of one.
-
-It is no part of ``thaw.networks.pretrained``, since blocks are what ``thaw.networks.freeze_boundaries`` finds, which
-imports that.
-"""
+"""What ``python -m thaw.backbone`` prints: the table of networks, without TensorFlow, or the blocks of one."""
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from thaw import paths, pipes
-from thaw.config import backbone, load
-from thaw.networks import external, freeze_boundaries, graph, pretrained
-from thaw.runtime.framework import keras
+from thaw.catalog import backbones
+from thaw.config import load
 
 USAGE = "usage: python -m thaw.backbone [NAME [SIZE]]"
 HELP = f"""{USAGE}
 
 Without a name it prints the table of networks; with one the network's blocks, which phase2.unfreeze can name, at SIZE
-pixels or at the size that it was pretrained at. {", ".join(backbone.FOREIGN)} are built as {paths.PARAMS} says."""
+pixels or at the size that it was pretrained at. {", ".join(backbones.FOREIGN)} are built as {paths.PARAMS} says."""
 
 
 @pipes.reader_may_leave()
@@ -36,42 +32,25 @@ def main(arguments: Sequence[str]) -> None:
     elif more or (size and not size.isdecimal()):
         raise ValueError(f"expected a name and perhaps a size in pixels, received {' '.join(arguments)!r}; {USAGE}")
     elif name:
-        _print_blocks(_network(name, int(size) if size else None))
+        _print_blocks(name, int(size) if size else None)
     else:
         _print_table()
 
 
 def _print_table() -> None:
     print(f"{'name':22} {'size':>7} {'smallest':>8} {'parameters':>11} {'pixels':>9}   weights")
-    for name, row in pretrained.TABLE.items():
-        words = ", ".join((*row.sources, "random"))
+    for name, row in backbones.ROWS.items():
         print(
             f"{name:22} {row.size:4} px {row.smallest:5} px {row.parameters:11,} {row.pixels:>9}   "
-            f"{words} or a .weights.h5 file"
+            f"{row.published}, random or a .weights.h5 file"
         )
-    print(f"{', '.join(backbone.FOREIGN)}: networks from outside the table, see docs/backbones.md")
+    print(f"{', '.join(backbones.FOREIGN)}: networks from outside the table, see docs/backbones.md")
 
 
-def _network(name: str, size: int | None) -> keras.Model:
-    """The network with any weights, or with none: only its shape is looked at."""
-    if name in backbone.FOREIGN:
-        settings, _ = load.read()
-        described = settings.backbone
-        if described.name != name:
-            raise ValueError(
-                f"backbone.name: expected {name} in {paths.PARAMS}, which is to say how it is built, received "
-                f"{described.name}; compile it with: python -m thaw.config backbone={name} …"
-            )
-        size = settings.image.size if size is None else size
-        return external.build(name, described.weights, size, described.builder, described.pixels, pretrained=False)
-    row = pretrained.family(name)
-    size = row.size if size is None else size
-    pretrained.check_size(name, size)
-    with keras.StatelessScope(initialize_variables=False):  # 348 million weights take a while to draw
-        return row.graph(name, size)
+def _print_blocks(name: str, size: int | None) -> None:
+    from thaw.networks import freeze_boundaries, graph  # noqa: PLC0415 -- seconds, for TensorFlow
 
-
-def _print_blocks(model: keras.Model) -> None:
+    model = _network(name, size)
     _, outputs = graph.producers(model)
     print(
         f"{'block':22} {'layers':>6} {'from here':>9} {'parameters':>11} {'computation':>11} {'from here':>9}   "
@@ -86,3 +65,24 @@ def _print_blocks(model: keras.Model) -> None:
             f"{cut.share - following.share:11.1%} {cut.share:9.1%}   "
             f"{' x '.join(map(str, shape)):>15} {2 * math.prod(shape) / 1000:8.1f}"
         )
+
+
+def _network(name: str, size: int | None) -> Any:
+    """Return the Keras network with any weights, or with none: only its shape is looked at."""
+    from thaw.networks import external, pretrained  # noqa: PLC0415 -- seconds, for TensorFlow
+    from thaw.runtime.framework import keras  # noqa: PLC0415
+
+    if name in backbones.FOREIGN:
+        settings, _ = load.read()
+        described = settings.backbone
+        if described.name != name:
+            raise ValueError(
+                f"backbone.name: expected {name} in {paths.PARAMS}, which is to say how it is built, received "
+                f"{described.name}; compile it with: python -m thaw.config backbone={name} …"
+            )
+        size = settings.image.size if size is None else size
+        return external.build(name, described.weights, size, described.builder, described.pixels, pretrained=False)
+    row = backbones.row(name)
+    size = row.size if size is None else size
+    with keras.StatelessScope(initialize_variables=False):  # 348 million weights take a while to draw
+        return pretrained.graph(name, size)

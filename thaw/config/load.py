@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw import paths, pipes
-from thaw.config import chosen, errors, schema
+from thaw.config import backbone, chosen, errors, schema
 
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
@@ -119,7 +119,10 @@ def _check_place(raw: str) -> None:
 
 
 def register(conf: Path = paths.CONF, remembered: Sequence[str] | None = None) -> None:
-    """Make schema and remembered choices known to Hydra, as the configs ``schema`` and ``remembered``.
+    """Make known to Hydra what no file of conf/ holds.
+
+    That is the schema, as the config ``schema``, the remembered choices, as ``remembered``, and the networks of the
+    catalog, as options of the group ``backbone``.
 
     Args:
         conf: the folder.
@@ -130,7 +133,11 @@ def register(conf: Path = paths.CONF, remembered: Sequence[str] | None = None) -
     register_check(conf, remembered)
     node = OmegaConf.structured(_with_any_text(schema.Project))
     node.compiled_from = "${thaw.compiled_from:}"
-    ConfigStore.instance().store(name="schema", node=node)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=node)
+    for name, option in backbone.options().items():
+        if not (conf / "backbone" / f"{name}.yaml").is_file():  # which goes before it
+            store.store(group="backbone", name=name, node=option)
     chosen.register(chosen.read(conf) if remembered is None else remembered, conf)
 
 

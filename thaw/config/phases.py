@@ -28,18 +28,19 @@ def _check_balance(phase: "Phase1 | Phase2") -> None:
 
 @dataclass
 class Phase1:
-    """Training of the head on the frozen backbone."""
+    """Transfer learning by feature extraction: a new head is trained on the frozen backbone."""
 
-    epochs: int  # at most; 1 to 1000
-    batch_size: int  # images a step, 1 to 4096
-    learning_rate: float  # Adam's, above 0 and at most 1
-    patience: int  # epochs without a better validation loss before training stops, 1 to 1000
-    plateau_patience: int  # epochs without a better validation loss before the rate is cut, 1 to 1000
-    plateau_factor: float  # what the rate is multiplied by on a plateau, 0.01 to 1 (1: never cut)
-    class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
-    sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
-    canary: str  # what follows if the backbone's pixels seem to be in a wrong range: stop or warn
-    seed: int  # 0 to 4294967295, of the head's initial weights, the dropout and the order of the images
+    epochs: int  # 1 to 1000 epochs | at most; early stopping ends training sooner
+    batch_size: int  # in a step
+    learning_rate: float  # learning rate of Adam
+    patience: int  # early stopping: epochs without a better validation loss before training stops
+    plateau_patience: int  # epochs without a better validation loss before the learning rate is cut
+    plateau_factor: float  # what the learning rate is multiplied by then; 1: it is never cut
+    class_weight: str  # class weights in the loss; `balanced`: each class weighs the same, however few images it has
+    sampler: str  # each image once an epoch, or drawn so that each class comes as often as the others
+    # what follows if the backbone's pixels seem to be in a wrong range, see docs/preprocessing.md#the-range-canary
+    canary: str
+    seed: int  # of the head's first weights, the dropout, the order and the choice of views
 
     def __post_init__(self) -> None:
         between(self, "seed", 0, LARGEST_SEED)
@@ -55,34 +56,50 @@ class Phase1:
 
 @dataclass
 class Phase2:
-    """Training on, with the top of the backbone thawed."""
+    """Fine-tuning: the top of the backbone is unfrozen and trained on at a lower learning rate."""
 
-    unfreeze: (
-        str  # 40 (layers from the output), 3blocks, 30% (of the computation), a block, none, all, auto, variables:…
-    )
-    batch_norm: str  # of thawed blocks: inference (as pretrained), trainable_affine (scale and offset), train (all)
-    epochs: int  # at most, 1 to 1000; of the cosine all of them
-    minutes: float  # of training, about, at most; 0 (no bound) to 100000
-    batch_size: int  # images a step, 1 to 4096
-    learning_rate: float  # Adam's, above 0 and at most 1, below phase 1's
-    allow_high_rate: bool  # accept a learning rate that is not below phase 1's
-    schedule: str  # warmup_stable_decay: ends when the loss is flat; constant; or cosine: down to zero over all epochs
-    warmup: float  # epochs over which the rate rises from zero, 0 to 1000, half of all epochs at most
-    flat_epochs: int  # epochs without a min_improvement after which the stable part ends and the rate falls, 1 to 1000
-    min_improvement: float  # share of the validation loss by which an epoch must lower it to count, 0 to 0.5
-    decay_share: float  # epochs in which the rate falls to zero, as a share of those before, 0.1 to 2; two at least
-    average_epochs: float  # window of the moving average of the weights that is validated and kept, 0 (none) to 100
-    patience: int  # of constant and cosine: epochs without a better loss before training stops, 1 to 1000
-    weight_decay: float  # AdamW's, of kernels, 0 (none: Adam) to 1
-    layer_decay: float  # a block's rate as a share of that of the block above it, 0.1 to 1 (1: all alike)
-    mixup: float  # alpha of MixUp on the thawed layers' inputs, 0 (none) to 1
-    class_weight: str  # none, or balanced: each class weighs the same in the loss, however few images it has
-    sampler: str  # shuffle: each image once an epoch; balanced: drawn so that each class comes as often as the others
-    activations: str  # cached: frozen layers run once per view; streaming: in every epoch; auto: cached if it fits
-    precision: (
-        str  # of training: float32; tf32: rounded in a GPU; mixed: bfloat16 convolutions; auto: mixed where it pays
-    )
-    seed: int  # 0 to 4294967295, of the dropout and the order of the images
+    # `40` layers, `3blocks`, `30%`, a block, `none`, `all`, `auto` or `variables:PATTERN` | how much is unfrozen,
+    # counted from the output and moved to the nearest freeze boundary, see docs/backbones.md#how-deep; `python -m
+    # thaw.backbone efficientnet_lite0` lists the blocks
+    unfreeze: str
+    # BatchNorm of unfrozen blocks, see docs/training.md#batchnorm: as pretrained; scale and offset trained; statistics
+    # of the images too
+    batch_norm: str
+    epochs: int  # at most; of a cosine all
+    minutes: float  # of training, at most, about, see docs/training.md#the-learning-rate; 0: no bound
+    batch_size: int  # in a step
+    learning_rate: float  # learning rate of Adam; below `phase1.learning_rate`
+    allow_high_rate: bool  # accept a learning rate that is not below that of phase 1
+    # of the learning rate, see docs/training.md#the-learning-rate: falls when the validation loss is flat; stays;
+    # falls over all `phase2.epochs`
+    schedule: str
+    warmup: float  # epochs over which the learning rate rises from zero; half of `phase2.epochs` at most
+    # in a row without `phase2.min_improvement`, after which the learning rate of `warmup_stable_decay` falls
+    flat_epochs: int
+    min_improvement: float  # share of the lowest validation loss by which an epoch must be lower to count
+    decay_share: float  # epochs in which that learning rate falls to zero, as a share of those before; two at least
+    # window of the moving average of the weights that is validated and kept, see docs/training.md#averaged-weights; 0:
+    # none
+    average_epochs: float
+    # early stopping: epochs without a better validation loss before training stops, at a constant learning rate or a
+    # cosine
+    patience: int
+    weight_decay: float  # AdamW's, of kernels only, times the learning rate; 0: Adam
+    # layer-wise learning rate decay: a block's share of the learning rate of the block above it; 1: all alike, see
+    # docs/training.md#rates-by-depth for what it is good for
+    layer_decay: float
+    mixup: float  # alpha of MixUp, done to the inputs of the unfrozen layers; 0: none
+    class_weight: str  # class weights in the loss; `balanced`: each class weighs the same, however few images it has
+    sampler: str  # each image once an epoch, or drawn so that each class comes as often as the others
+    # frozen layers run once per view, in every epoch with fresh views, or cached if that fits `compute.cache_gb` and
+    # fp16 can hold the activations (`auto`)
+    activations: str
+    # numbers in which the unfrozen convolutions are computed while they train; `mixed`: mixed precision with bfloat16,
+    # a third faster where the processor has units for it (`auto`); `tf32`: all layers multiply float32 rounded to 11
+    # bits, on NVIDIA's GPUs from Ampere on, elsewhere float32. What is tested, compared or exported is float32
+    # whatever this says
+    precision: str
+    seed: int  # of the dropout, the order and the choice of views
 
     def __post_init__(self) -> None:
         between(self, "seed", 0, LARGEST_SEED)

@@ -8,6 +8,11 @@ STRETCH = "stretch"  # what may be done about unused bits besides
 ODD = ("small", "animated", "misnamed", "converted", "cmyk", "deep", "unused_bits", "palette", "alpha", "rotated")
 
 
+def choices(kind: str) -> tuple[str, ...]:
+    """Return what may be done about a kind of file."""
+    return (*(POLICIES if kind in ODD else REFUSALS), *((STRETCH,) if kind == "unused_bits" else ()))
+
+
 @dataclass
 class Policy:
     """What is done about each kind of bad or odd file; what the kinds are is said in ``thaw.data.issues``.
@@ -16,33 +21,31 @@ class Policy:
     used, and listed with what was done to it. stretch: used, by the bits that are in use.
     """
 
-    empty: str  # quarantine or fail
-    truncated: str  # quarantine or fail
-    damaged: str  # quarantine or fail
-    not_an_image: str  # quarantine or fail
-    unsupported: str  # quarantine or fail
-    too_large: str  # quarantine or fail
-    unreadable: str  # quarantine or fail
-    missing: str  # quarantine or fail
-    link: str  # quarantine or fail
-    misplaced: str  # quarantine or fail
-    name: str  # quarantine or fail
-    few: str  # quarantine (the class is left out) or fail
-    small: str  # quarantine, fail or keep
-    animated: str  # quarantine, fail or keep (its first frame)
-    misnamed: str  # quarantine, fail or keep
-    converted: str  # quarantine, fail or keep (a PNG copy is read in its place)
-    cmyk: str  # quarantine, fail or keep
-    deep: str  # quarantine, fail or keep
-    unused_bits: str  # quarantine, fail, keep (they look black) or stretch (each file by the bits that it uses)
-    palette: str  # quarantine, fail or keep
-    alpha: str  # quarantine, fail or keep
-    rotated: str  # quarantine, fail or keep
+    empty: str  # a file of no bytes
+    truncated: str  # the end is missing: a download or a copy that broke off
+    damaged: str  # a checksum is wrong, or what is there makes no sense
+    not_an_image: str  # text, a web page, a film, a HEIC or raw photograph
+    unsupported: str  # an image of another format, of a rare coding, or with 32 bits a channel
+    too_large: str  # more than `data.max_pixels` pixels, found before any is decoded, or more than 512 MiB
+    unreadable: str  # no permission, a failing disk, or not a file
+    missing: str  # named in a table, and not there
+    link: str  # broken, in a circle, or leading to a folder that it lies in
+    misplaced: str  # outside the class folders, or too deep in them
+    name: str  # not valid Unicode
+    few: str  # a class of fewer than `data.min_per_class` usable images
+    small: str  # width or height below `data.min_side`
+    animated: str  # several frames or pages, of which the first would count
+    misnamed: str  # the name has another format's ending
+    converted: str  # TensorFlow does not decode it, or not to these pixels: a PNG copy is read in its place
+    cmyk: str  # made for print
+    deep: str  # 16 bits a channel
+    unused_bits: str  # 16 bits a channel, of which 8, 10, 12 or 14 are in use
+    palette: str  # colours from a palette, other than in a GIF
+    alpha: str  # transparent, or could be
+    rotated: str  # lies on its side or is mirrored, with an EXIF note how to turn it
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            choices = [*POLICIES] if field.name in ODD else [*REFUSALS]
-            choices += [STRETCH] if field.name == "unused_bits" else []
-            if value not in choices:
-                raise ValueError(f"data.policy.{field.name}: expected one of {', '.join(choices)}, received {value!r}")
+            if value not in (allowed := choices(field.name)):
+                raise ValueError(f"data.policy.{field.name}: expected one of {', '.join(allowed)}, received {value!r}")

@@ -3,17 +3,18 @@
 Values live in YAML only, so no field has a default. A range is checked in ``__post_init__``; what two groups must
 agree on is checked by ``Project``. Nothing here imports TensorFlow. The backbone is in ``thaw.config.backbone``, the
 two phases are in ``thaw.config.phases``.
+
+The comment at a field is its row in docs/configuration.md, which ``make docs`` writes. What stands before `` | `` is
+its range, where neither ``between`` nor ``one_of`` checks that.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from thaw.config import backbone
+from thaw.catalog import backbones, export_formats
 
 # Under their own names, so that every group is found here.
-from thaw.config.backbone import FOREIGN as FOREIGN  # noqa: PLC0414  how a type checker is told
-from thaw.config.backbone import NETWORKS as NETWORKS  # noqa: PLC0414
-from thaw.config.backbone import Backbone as Backbone  # noqa: PLC0414
+from thaw.config.backbone import Backbone as Backbone  # noqa: PLC0414  how a type checker is told
 from thaw.config.phases import Phase1 as Phase1  # noqa: PLC0414
 from thaw.config.phases import Phase2 as Phase2  # noqa: PLC0414
 from thaw.config.policy import Policy
@@ -23,24 +24,25 @@ FITS = ("squash", "crop", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 POOLINGS = ("avg", "max")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
-FORMATS = ("keras", "saved_model")
+FORMATS = tuple(export_formats.FORMATS)
 
 
 @dataclass
 class Data:
-    """Which images, what is done about bad ones, and how they are divided."""
+    """Which images, what is done about bad ones, and how they are split."""
 
-    raw: str  # folder of class folders, or of train/ val/ test/ with them, or a .csv or .parquet manifest; see data.md
+    # a folder, or a `.csv` or `.parquet` file | the images, see docs/data.md; relative to the project, or absolute
+    raw: str
     nested: bool  # folders in class folders are classes of their own, named a/b
-    val: float  # share of the images for validation, 0.01 to 0.5
-    test: float  # share of the images for the test, 0.01 to 0.5
-    seed: int  # of the split, 0 to 4294967295
-    near_duplicates: bool  # images that look alike go to one split, as those with the same bytes always do
-    near_threshold: float  # likeness of two images from which they are one picture, 0.7 to 1
-    min_side: int  # pixels, a smaller width or height is "small", 1 to 1024
-    max_pixels: int  # width × height above which an image is not decoded, 1 to 1000000000
-    min_per_class: int  # images, a class with fewer is "few", 1 to 1000000
-    max_bad_share: float  # of the files; if more are bad, the stage stops; 0 to 1
+    val: float  # share of the images for validation
+    test: float  # share of the images for the held-out test
+    seed: int  # of the split
+    near_duplicates: bool  # near-duplicates go to one split, as images with the same bytes always do
+    near_threshold: float  # likeness of two images from which they are near-duplicates
+    min_side: int  # an image with a smaller width or height is `small`
+    max_pixels: int  # width × height above which an image is not decoded
+    min_per_class: int  # a class with fewer usable ones is `few`
+    max_bad_share: float  # share of files left out above which `prepare` stops
     policy: Policy
 
     def __post_init__(self) -> None:
@@ -58,11 +60,11 @@ class Data:
 
 @dataclass
 class Image:
-    """How a file becomes the backbone's input: the one preprocessing contract."""
+    """Preprocessing: size of the input, and how an image is fitted to it."""
 
-    size: int  # pixels, height and width of the input, 32 to 1024
-    fit: str  # squash: stretch to the square; crop: cut the middle square; pad: add black borders
-    interpolation: str  # nearest, bilinear or bicubic
+    size: int  # height and width of the input
+    fit: str  # stretch to the square, cut out its middle, or add black borders
+    interpolation: str  # how pixels between pixels are found
     antialias: bool  # low-pass filter before an image is made smaller
 
     def __post_init__(self) -> None:
@@ -73,18 +75,18 @@ class Image:
 
 @dataclass
 class Augment:
-    """Random views of a training image. Every range is symmetric around "unchanged"."""
+    """Augmentation: random views of the training images. Every range is symmetric around "unchanged"."""
 
-    views: int  # seeded views kept per training image; view 0 is the clean image; 1 to 64
-    horizontal_flip: bool  # left and right exchanged, half of the time
-    vertical_flip: bool  # top and bottom exchanged, half of the time
+    views: int  # seeded views kept of each training image; the first is the image as it is
+    horizontal_flip: bool  # left and right exchanged in half of the views
+    vertical_flip: bool  # top and bottom exchanged in half of the views
     quarter_turns: bool  # turned by 0, 90, 180 or 270 degrees
-    rotation: float  # degrees at most, 0 to 180
-    zoom: float  # 0.1 is 90 % to 110 % of the size, 0 to 0.9
-    translation: float  # share of the image's side, each direction, 0 to 0.5
-    brightness: float  # share of the pixel range added or taken away, 0 to 1
-    contrast: float  # 0.1 is 90 % to 110 % of the distance from the mean, 0 to 1
-    seed: int  # of the views, 0 to 4294967295
+    rotation: float  # largest angle, to either side
+    zoom: float  # 0.1 is 90 % to 110 % of the size
+    translation: float  # largest shift, as a share of the image's side
+    brightness: float  # largest amount added or taken away, as a share of the pixel range
+    contrast: float  # 0.1 is 90 % to 110 % of the distance from the image's mean
+    seed: int  # of the views
 
     def __post_init__(self) -> None:
         between(self, "seed", 0, LARGEST_SEED)
@@ -100,10 +102,10 @@ class Augment:
 class Head:
     """The layers put on the backbone: pooling, then dense layers with dropout, then logits."""
 
-    pooling: str  # avg or max, over height and width
-    units: list[int]  # width of each hidden dense layer; may be empty
-    dropout: list[float]  # after each hidden layer, 0 to 0.95, as many as units
-    l2: float  # weight of the L2 penalty on dense kernels, 0 to 1
+    pooling: str  # of the features, over height and width: their mean or their maximum
+    units: list[int]  # 1 or more, each | width of each hidden layer; may be empty
+    dropout: list[float]  # 0 to 0.95, each | dropout rate after each hidden layer, as many as `head.units`
+    l2: float  # weight of the L2 penalty on the dense kernels
 
     def __post_init__(self) -> None:
         one_of(self, "pooling", POOLINGS)
@@ -121,16 +123,21 @@ class Head:
 
 @dataclass
 class Compute:
-    """How the work is done. DVC does not track it, since what comes out is the same but for last bits.
+    """How the work is done: cache and engine. DVC does not track it, since results are the same but for last bits.
 
     One thing hangs on it: whether ``phase2.activations=auto`` caches or streams, which the stage's record says.
     """
 
-    cache_dir: str  # folder of the activation cache; empty: .thaw/activations in the project
-    cache_gb: float  # disk budget of the activation cache in GB (10^9 bytes), 0 to 100000
-    extractor: str  # engine that runs the frozen layers: auto, onnxruntime or tensorflow
-    extract_batch_size: Any  # images a step through the frozen layers, 1 to 4096, or auto: 32, 128 on a GPU
-    depths: list[str]  # values of phase2.unfreeze, besides its own, whose activations are kept in the same pass
+    cache_dir: str  # a folder, or empty | the activation cache; empty: `.thaw/activations` in the project
+    cache_gb: float  # disk budget of the activation cache (10⁹ bytes)
+    # engine of the frozen layers; `auto`: TensorFlow on a GPU or for more than 30 million parameters, else ONNX
+    # Runtime
+    extractor: str
+    # 1 to 4096 images, `auto` | at once through the frozen layers; `auto`: 32, on a GPU 128
+    extract_batch_size: Any
+    # values of `phase2.unfreeze` | whose activations are kept too when images pass the frozen layers; a sweep names
+    # all of its own here
+    depths: list[str]
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")
@@ -142,12 +149,12 @@ class Compute:
 
 @dataclass
 class Evaluate:
-    """The test."""
+    """The held-out test: metrics with confidence intervals."""
 
-    top_k: list[int]  # the answer counts as right if it is among the k likeliest classes; each 1 or more
-    confidence: float  # of the intervals, 0.5 to 0.999
-    batch_size: int  # images a step, 1 to 4096
-    suspects: int  # suspected label errors shown on the data page, 0 to 1000
+    top_k: list[int]  # 1 or more, each | an answer is right if it is among the k likeliest classes
+    confidence: float  # of the intervals
+    batch_size: int  # at once through the models
+    suspects: int  # suspected label errors shown on the data page
 
     def __post_init__(self) -> None:
         between(self, "suspects", 0, 1000, "images")
@@ -159,10 +166,10 @@ class Evaluate:
 
 @dataclass
 class Export:
-    """What is deployed, and how exactly it must agree with what was tested."""
+    """Formats of deployment, and how exactly they must agree with what was tested."""
 
-    formats: list[str]  # keras, saved_model
-    tolerance: float  # largest difference of a probability between the exported and the evaluated model, 0 to 0.1
+    formats: list[str]  # `keras`, `saved_model` | one or both, see docs/serving.md
+    tolerance: float  # largest difference of a probability between the exported and the evaluated model
 
     def __post_init__(self) -> None:
         between(self, "tolerance", 0, 0.1)
@@ -173,11 +180,13 @@ class Export:
 
 @dataclass
 class Tracking:
-    """Where the runs are mirrored."""
+    """The mirror of all runs in MLflow."""
 
-    enabled: bool  # false: no run is written
-    uri: str  # MLflow's tracking URI; empty: mlflow.db in the project. MLFLOW_TRACKING_URI goes before it
-    experiment: str  # MLflow's experiment name
+    enabled: bool  # whether runs are written to MLflow
+    # an MLflow tracking URI, or empty | empty: `mlflow.db` in the project; the variable `MLFLOW_TRACKING_URI` goes
+    # before it
+    uri: str
+    experiment: str  # a name | MLflow's experiment
 
     def __post_init__(self) -> None:
         if not self.experiment:
@@ -207,20 +216,21 @@ class Project:
                 "data.val + data.test: expected 0.9 at most, so that something is left to train on, "
                 f"received {self.data.val + self.data.test:g}"
             )
-        smallest = backbone.SMALLEST.get(self.backbone.name, 1)
-        if self.image.size < smallest:
-            raise ValueError(
-                f"image.size: expected {smallest} pixels or more, as {self.backbone.name} needs, received "
-                f"{self.image.size}"
-            )
-        if self.backbone.name == "saved_model" and "keras" in self.export.formats:
-            raise ValueError(
-                "export.formats: expected saved_model alone, since a .keras file can't hold a SavedModel, received "
-                f"{self.export.formats}; set 'export.formats=[saved_model]'"
-            )
+        backbones.check_size(self.backbone.name, self.image.size)
+        self._check_formats()
         if self.phase2.learning_rate >= self.phase1.learning_rate and not self.phase2.allow_high_rate:
             raise ValueError(
                 "phase2.learning_rate: expected a rate below phase1.learning_rate "
                 f"({self.phase1.learning_rate:g}), received {self.phase2.learning_rate:g}; a high rate destroys "
                 "pretrained weights, set phase2.allow_high_rate=true if you mean it"
+            )
+
+    def _check_formats(self) -> None:
+        """Refuse a format that can't hold a SavedModel, where the backbone is one."""
+        able = [name for name in self.export.formats if export_formats.FORMATS[name].any_layer]
+        if self.backbone.name == backbones.SAVED_MODEL and able != self.export.formats:
+            able = [name for name, form in export_formats.FORMATS.items() if form.any_layer]
+            raise ValueError(
+                f"export.formats: expected {', '.join(able)} alone, since no other can hold a SavedModel, received "
+                f"{self.export.formats}; set 'export.formats=[{','.join(able)}]'"
             )

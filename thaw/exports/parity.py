@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from thaw import console, paths, records
-from thaw.serving import predict
+from thaw.exports import exported, formats
 
 _FULL = re.compile(r"ResourceExhausted|out.of.memory|failed to allocate", re.IGNORECASE)
 REMEDY = "run `dvc repro --force export`, which writes it anew"
@@ -63,11 +64,13 @@ def check(
     for place, names in named["classes"].items():
         _check_names(place, names, classes)
     differences = {way: _largest(expected, probabilities) for way, probabilities in found.items()}
+    times = {way: form.about.tolerance for name, form in formats.FORMATS.items() for way in form.ways(name)}
     for way, difference in differences.items():
-        if not difference <= tolerance:
+        if not difference <= tolerance * times[way]:
+            times_so_much = "" if times[way] == 1 else f", which allows this format {times[way]:g} times as much"
             raise ValueError(
                 f"the exported model ({way}) differs from the evaluated one by {difference:.1e} in a probability, "
-                f"export.tolerance is {tolerance:.0e}"
+                f"export.tolerance is {tolerance:.0e}{times_so_much}"
             )
     for way, labels in named["labels"].items():
         _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], files)
@@ -113,52 +116,42 @@ def main() -> None:
     labels: dict[str, list[str]] = {}
     if (folder / paths.LABELS).is_file():
         classes[paths.LABELS] = records.read_json(folder / paths.LABELS)["classes"]
-    if (folder / paths.KERAS_FILE).is_file():
-        exported = predict.load(folder / paths.KERAS_FILE)
-        found["keras"], classes[f"{paths.LABELS} in {paths.KERAS_FILE}"] = (
-            _ask(exported, files),
-            exported.classes,
-        )
-    if (folder / paths.SAVED_MODEL).is_dir():
-        exported = predict.load(folder / paths.SAVED_MODEL)
-        classes[f"signature classes of {paths.SAVED_MODEL}"] = exported.classes
-        labels["saved_model"] = []
-        found["saved_model"] = _ask(_noting(exported, labels["saved_model"]), files)
-        found["saved_model_images"], labels["saved_model_images"] = _ask_pixels(folder / paths.SAVED_MODEL, files)
+    for name, form in formats.FORMATS.items():
+        path = folder / form.about.file
+        if not form.is_one(path):
+            continue
+        loaded = formats.load(path)
+        classes[form.classes] = loaded.classes
+        asked = [_ask(loaded, files), *(probe(path, files) for probe in form.probes.values())]
+        for way, (probabilities, said) in zip(form.ways(name), asked, strict=True):
+            found[way] = probabilities
+            labels |= {way: said} if said else {}
     np.savez(out, allow_pickle=False, **found)
     records.write_json(out.with_suffix(".json"), {"classes": classes, "labels": labels})
 
 
-def _noting(exported: predict.Exported, noted: list[str]) -> predict.Exported:
+def _ask(loaded: exported.Exported, files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return the probabilities, NaN where there are none, and the labels that the model gives, if it gives any."""
+    labels: list[str] = []
+    rows = []
+    for _, answer in exported.answers(
+        _noting(loaded, labels), list(map(Path, console.track(files, "parity", len(files))))
+    ):
+        rows.append(np.full(len(loaded.classes), np.nan, np.float32) if isinstance(answer, str) else answer)
+    return np.stack(rows), labels
+
+
+def _noting(loaded: exported.Exported, noted: list[str]) -> exported.Exported:
     """Return the model, which then adds to ``noted`` the label of each image that it answers for."""
 
-    def answer(files: Sequence[bytes]) -> np.ndarray:
-        if exported.labelled is None:
-            return exported.answer(files)
-        probabilities, labels = exported.labelled(files)
-        noted.extend(labels)
+    def answer(contents: Sequence[bytes]) -> np.ndarray:
+        if loaded.labelled is None:
+            return loaded.answer(contents)
+        probabilities, said = loaded.labelled(contents)
+        noted.extend(said)
         return probabilities
 
-    return predict.Exported(exported.classes, answer)
-
-
-def _ask(exported: predict.Exported, files: Sequence[str]) -> np.ndarray:
-    rows = []
-    for _, answer in predict.answers(exported, [Path(path) for path in console.track(files, "parity", len(files))]):
-        rows.append(np.full(len(exported.classes), np.nan, np.float32) if isinstance(answer, str) else answer)
-    return np.stack(rows)
-
-
-def _ask_pixels(path: Path, files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    from thaw.config import schema  # noqa: PLC0415 -- not needed by the process that compares
-    from thaw.images import preprocessing  # noqa: PLC0415
-    from thaw.runtime.framework import tf  # noqa: PLC0415
-
-    run = tf.saved_model.load(str(path)).signatures["images"]
-    image = schema.Image(**records.read_json(path.parent / paths.LABELS)["image"])
-    said = [run(images=preprocessing.decode(tf.io.read_file(file), image)[None]) for file in files]
-    labels = [name.decode() for each in said for name in each["label"].numpy()]
-    return np.concatenate([each["probabilities"].numpy() for each in said]), labels
+    return replace(loaded, answer=answer)
 
 
 if __name__ == "__main__":

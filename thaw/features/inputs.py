@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from thaw import console, paths, records
+from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.config.unfreeze import Kind, UnfreezeSpec
@@ -219,12 +220,13 @@ def _frozen(
 def _weights(classifier: model.Classifier) -> str:
     """What stands for the frozen layers in the cache, wherever they are cut.
 
-    A row of the table is what its weights are. A network from outside is also what its builder and its contract make
-    of them, so it is asked what it says of an image.
+    A network of the catalog is also what its own row says, and no other row. One from outside is what its builder and
+    its contract make of the weights, so it is asked what it says of an image.
     """
     card, backbone = classifier.card, classifier.backbone
-    if card.backbone.name not in schema.FOREIGN:
-        return card.weights_sha256
+    if card.backbone.name in backbones.ROWS:
+        own = f"{card.weights_sha256} {backbones.identity(card.backbone.name)}"
+        return hashlib.sha256(own.encode()).hexdigest()
     noise = np.random.default_rng(0).uniform(0, 255, (1, *backbone.input_shape[1:])).astype(np.float32)
     said = backbone(noise, training=False).numpy().tobytes()
     return hashlib.sha256(card.weights_sha256.encode() + said).hexdigest()

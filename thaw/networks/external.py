@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 
 from thaw import records
-from thaw.config import backbone
+from thaw.catalog.backbones import CUSTOM, KERAS_HUB, SAVED_MODEL
 from thaw.config.backbone import HANDLE, KAGGLE, PIN
-from thaw.networks import graph, saved_model
-from thaw.networks import scaling as contracts
+from thaw.networks import graph, saved_model, scaling
 from thaw.runtime.framework import keras, numbered_from_the_start, tf
 
-CUSTOM, KERAS_HUB, SAVED_MODEL = NAMES = backbone.FOREIGN
 INSTALL = "install the extra with: pip install 'thaw[hub]'"
 _PRESET = "config.json"  # all of a preset that tells its architecture
 _SAVED = "saved_model.pb"
@@ -30,12 +28,12 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
     """A network from outside the table.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``thaw.catalog.backbones.FOREIGN``.
         weights: ``builder``, ``random`` or a file's path for a custom one; a folder or a handle for the others.
         size: height and width of the input in pixels.
         builder: ``package.module:function`` of a custom one: ``function(size)`` gives a functional Keras model on what
             the contract makes of the pixels, without a classifier.
-        pixels: the contract, a key of ``thaw.networks.scaling.CONTRACTS``.
+        pixels: the contract, a key of ``thaw.catalog.pixel_contracts.CONTRACTS``.
         pretrained: with its weights; else with any.
 
     Returns:
@@ -44,7 +42,7 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
     """
     with numbered_from_the_start():
         given = keras.Input((size, size, 3), name="pixels", dtype="float32")
-        scaled = contracts.scaled(given, pixels)
+        scaled = scaling.scaled(given, pixels)
         if name == CUSTOM:
             features = _flat(_custom(builder, size), scaled, "backbone.builder")
         elif name == KERAS_HUB:

@@ -15,8 +15,9 @@ from functools import cache
 from itertools import accumulate, pairwise
 
 from thaw import console
+from thaw.catalog import backbones
 from thaw.config.unfreeze import Kind, UnfreezeSpec
-from thaw.networks import cost, graph, pretrained
+from thaw.networks import cost, graph
 from thaw.runtime.framework import keras
 
 # How blocks are usually called, for networks that are no row of the table: the first that finds two or more.
@@ -96,9 +97,9 @@ def _blocks(
 ) -> dict[int, str]:
     """The cut before each block that computes something, and the block's name; a lone norm is the last block's."""
     cuts = graph.cuts(names, feeds, forked)
-    if model.name in pretrained.TABLE:
+    if model.name in backbones.ROWS:
         try:
-            starts = _named(names, cuts, pretrained.TABLE[model.name].blocks)
+            starts = _named(names, cuts, backbones.ROWS[model.name].blocks)
         except ValueError as error:
             raise ValueError(f"{model.name}: {error}; correct the row's patterns of block names") from error
     else:

@@ -1,17 +1,15 @@
-"""The pretrained networks and their weights. Where they may be cut is ``thaw.networks.freeze_boundaries``'s to
-know."""
+"""The networks of the catalog and those from outside it, built, and their weights found, checked and loaded."""
 
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from thaw import console, records
+from thaw.catalog import backbones
 from thaw.config import backbone
 from thaw.networks import applications, downloads, efficientnet_lite, external, torch_checkpoint
 from thaw.runtime.framework import keras
@@ -20,58 +18,30 @@ from thaw.runtime.framework import keras
 RANDOM_SEED = 0
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where published weights come from, and how they get into the network."""
+def graph(name: str, size: int) -> keras.Model:
+    """Return the network of a row with any weights, as ``build`` does with its own.
 
-    load: Callable[[keras.Model, Path], None]  # (network, the file)
-    sha256: str  # of the file; empty: its publisher gives none
-    file: Callable[[str], Path]  # finds or fetches it; sha256 that it must have, or empty → the file, checked
-
-
-@dataclass(frozen=True)
-class Family:
-    """One row of the table: a network that ``backbone.name`` can choose."""
-
-    graph: Callable[[str, int], keras.Model]  # (name, size) → flat model on pixels in [0, 255], any weights
-    size: int  # pixels, the input it was pretrained at
-    smallest: int  # pixels, the smallest input that it takes
-    parameters: int  # of it
-    pixels: str  # what it was pretrained on, a key of thaw.networks.scaling.CONTRACTS
-    sources: Mapping[str, Source]  # words of backbone.weights, besides random and a file's path
-    blocks: tuple[tuple[str, str], ...]  # the first pattern that a layer's name begins with gives its block's name
+    Raises:
+        ValueError: there is no such row, or it takes no images as small as that.
+    """
+    row = backbones.row(name)
+    backbones.check_size(name, size)
+    if isinstance(row, backbones.Lite):
+        return efficientnet_lite.graph(name, size, row.width, row.depth, row.pixels)
+    return applications.graph(row, name, size)
 
 
-def _load_package(model: keras.Model, path: Path) -> None:
-    pinned = efficientnet_lite.VARIANTS[model.name].sha256
-    efficientnet_lite.load_torch(model, torch_checkpoint.read(path, pinned))
+def _published(name: str, sha256: str) -> Path:
+    """Return the file of a row's published weights, found or fetched, and checked.
 
-
-def _package_file(name: str, sha256: str) -> Path:
-    path = efficientnet_lite.package_file(name)
-    downloads.check(path, sha256)
-    return path
-
-
-def _lite(name: str) -> Family:
-    variant = efficientnet_lite.VARIANTS[name]
-    return Family(
-        graph=lambda model, size: efficientnet_lite.graph(model, size, variant.width, variant.depth),
-        size=variant.size,
-        smallest=32,
-        parameters=variant.parameters,
-        pixels=efficientnet_lite.CONTRACT,
-        sources={"package": Source(_load_package, variant.sha256, partial(_package_file, name))},
-        blocks=((r"block_\d+[a-z]|stem|top", r"\g<0>"),),
-    )
-
-
-def _load_download(model: keras.Model, path: Path) -> None:
-    row = applications.ROWS[model.name]
-    applications.copy(applications.network(row, str(path), input_shape=(row.size, row.size, 3)), model)
-
-
-def _download(row: applications.Application, sha256: str) -> Path:
+    Args:
+        sha256: that it must have; empty: as the row or Keras says.
+    """
+    row = backbones.row(name)
+    if isinstance(row, backbones.Lite):
+        path = efficientnet_lite.package_file(row)
+        downloads.check(path, sha256)
+        return path
     shape = (row.size, row.size, 3)
     download = downloads.wanted(lambda: applications.network(row, "imagenet", input_shape=shape))
     if not (download.pinned or sha256):  # a user's own hash counts more than the row's, which a new file outdates
@@ -79,56 +49,22 @@ def _download(row: applications.Application, sha256: str) -> Path:
     return downloads.obtain(download, sha256)
 
 
-def _application(row: applications.Application) -> Family:
-    return Family(
-        graph=partial(applications.graph, row),
-        size=row.size,
-        smallest=row.smallest,
-        parameters=row.parameters,
-        pixels=row.pixels,
-        sources={"imagenet": Source(_load_download, "", partial(_download, row))},
-        blocks=row.blocks,
-    )
+def _load_published(model: keras.Model, path: Path) -> None:
+    row = backbones.row(model.name)
+    if isinstance(row, backbones.Lite):
+        efficientnet_lite.load_torch(model, torch_checkpoint.read(path, row.sha256))
+    else:
+        applications.copy(applications.network(row, str(path), input_shape=(row.size, row.size, 3)), model)
 
 
-TABLE: dict[str, Family] = {
-    **{name: _lite(name) for name in efficientnet_lite.VARIANTS},
-    **{name: _application(row) for name, row in applications.ROWS.items()},
-}
-
-
-def family(name: str) -> Family:
-    """The row of a name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in TABLE:
-        raise ValueError(backbone.unknown(name))
-    return TABLE[name]
-
-
-def check_size(name: str, size: int) -> None:
-    """Require a size that the network of a row takes.
-
-    Raises:
-        ValueError: it is smaller.
-    """
-    smallest = family(name).smallest
-    if size < smallest:
-        raise ValueError(f"image.size: expected {smallest} pixels or more, as {name} needs, received {size}")
-
-
-def _source(name: str, weights: str) -> Source | Path | None:
-    """The published source, the local file, or None for random weights."""
-    sources = {} if name == external.CUSTOM else family(name).sources
-    if weights == "random" or (name == external.CUSTOM and weights == "builder"):
+def _own_file(name: str, weights: str) -> Path | None:
+    """Return a user's weights file; None for published and for random weights."""
+    words = backbone.words(name)
+    if weights in words:
         return None
-    if weights in sources:
-        return sources[weights]
     if not weights.endswith(".h5"):
-        words = ", ".join((*sources, "random"))
-        raise ValueError(f"backbone.weights: {name} expects {words} or a .weights.h5 file, received {weights!r}")
+        known = ", ".join(words)
+        raise ValueError(f"backbone.weights: {name} expects {known} or a .weights.h5 file, received {weights!r}")
     if not Path(weights).is_file():
         raise ValueError(f"backbone.weights: expected a file, received {weights!r}, which does not exist")
     return Path(weights)
@@ -169,8 +105,8 @@ def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str 
     """The network of a row, or one from outside the table, with its weights, without a classifier.
 
     Args:
-        name: a row of ``TABLE``, or one of ``thaw.networks.external.NAMES``.
-        weights: ``random`` (the same in every process), a word of the row's ``sources``, or a weights file's path.
+        name: a row of ``thaw.catalog.backbones``, or one of ``thaw.networks.backbones.FOREIGN``.
+        weights: ``random`` (the same in every process), the row's ``published`` word, or a weights file's path.
         size: height and width of the input in pixels.
         builder: of a custom network.
         pixels: the contract of a network from outside the table.
@@ -183,36 +119,35 @@ def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str 
     Raises:
         ValueError: unknown name or word, or weights that are missing, damaged or another network's.
     """
-    if name in external.NAMES:
+    if name in backbones.FOREIGN:
         return _foreign(name, weights, size, builder, pixels, sha256)
-    source = _source(name, weights)
-    check_size(name, size)
-    model = family(name).graph(name, size)
-    if source is not None and size != family(name).size:
-        console.say(f"{name} was pretrained at {family(name).size} pixels and gets {size}, which is image.size")
-    if source is None:
+    file = _own_file(name, weights)
+    model, row = graph(name, size), backbones.row(name)
+    if weights != "random" and size != row.size:
+        console.say(f"{name} was pretrained at {row.size} pixels and gets {size}, which is image.size")
+    if weights == "random":
         _draw(model)
-    elif isinstance(source, Source):
-        source.load(model, source.file(sha256))
+    elif file is None:
+        _load_published(model, _published(name, sha256))
     else:
-        downloads.check(source, sha256)
-        row = applications.ROWS.get(name)
-        if row and row.scaled_by:  # a file of Keras's own network has the scaling's weights too
+        downloads.check(file, sha256)
+        if isinstance(row, backbones.Application) and row.scaled_by:
+            # A file of Keras's own network has the scaling's weights too.
             own = applications.network(row, None, input_shape=(row.size, row.size, 3))
-            _load_file(own, source)
+            _load_file(own, file)
             applications.copy(own, model)
         else:
-            _load_file(model, source)
+            _load_file(model, file)
     return model
 
 
 def _foreign(name: str, weights: str, size: int, builder: str, pixels: str, sha256: str) -> keras.Model:
-    if name in (external.KERAS_HUB, external.SAVED_MODEL):
+    if name in (backbones.KERAS_HUB, backbones.SAVED_MODEL):
         _folder_sha256(weights, sha256)  # before anything of it is loaded
     model = external.build(name, weights, size, builder, pixels, pretrained=True)
-    if name == external.CUSTOM and weights == "random":
+    if name == backbones.CUSTOM and weights == "random":
         _draw(model)
-    elif name == external.CUSTOM and isinstance(file := _source(name, weights), Path):
+    elif name == backbones.CUSTOM and (file := _own_file(name, weights)):
         downloads.check(file, sha256)
         _load_file(model, file)
     return model
@@ -239,14 +174,14 @@ def weights_sha256(network: keras.Model, weights: str, *, sha256: str = "") -> s
         network: from ``build``, with these weights, before it is trained.
         sha256: that it must be; empty: any. Random weights are the program's own, so theirs is not asked.
     """
-    if network.name in (external.KERAS_HUB, external.SAVED_MODEL):
+    if network.name in (backbones.KERAS_HUB, backbones.SAVED_MODEL):
         return _folder_sha256(weights, sha256)
-    source = _source(network.name, weights)
-    if isinstance(source, Path):
-        downloads.check(source, sha256)
-        return records.sha256(source)
-    if source is not None:
-        return records.sha256(source.file(sha256))
+    if weights not in ("random", "builder"):
+        file = _own_file(network.name, weights)
+        if file is None:
+            return records.sha256(_published(network.name, sha256))
+        downloads.check(file, sha256)
+        return records.sha256(file)
     digest = hashlib.sha256()
     for array in network.get_weights():
         digest.update(np.ascontiguousarray(array, "<f4").tobytes())

@@ -183,7 +183,7 @@ def _range(backbone: keras.Model, entering: Any) -> Range | None:
     plain = np.broadcast_to(colours[:, None, None], (5, size, size, 3))
     values = np.asarray(keras.Model(backbone.input, entering)(plain, training=False), np.float64)
     made = values[:, values.shape[1] // 2, values.shape[2] // 2]  # where no padding is
-    found = Range("", ((made[1:4] - made[0]) / 255).T, made[0])
+    found = Range(((made[1:4] - made[0]) / 255).T, made[0])
     is_affine = np.allclose(found(colours[4]), made[4], atol=1e-3 * np.ptp(made))
     return found if is_affine and np.linalg.matrix_rank(found.matrix) == 3 else None
 

@@ -1,48 +1,17 @@
-"""The pixel contracts: what a pretrained network was fed with, as its own first layers make it of RGB in [0, 255]."""
+"""The first layers of a backbone: RGB in [0, 255] brought into the range that the network was pretrained in."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from thaw.catalog.pixel_contracts import CONTRACTS
 from thaw.runtime.framework import keras
-
-# Of ImageNet's pixels: mean and deviation in [0, 1], RGB, and the mean in [0, 255], BGR.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_CAFFE_MEAN = (103.939, 116.779, 123.68)
-
-
-@dataclass(frozen=True)
-class Contract:
-    """pixels × scale + offset, for all channels or for each; with ``bgr`` the channels change places before that."""
-
-    scale: float | tuple[float, ...]
-    offset: float | tuple[float, ...]
-    bgr: bool
-    description: str
-
-
-# The words of backbone.pixels. Those of a row of the table are the row's own.
-CONTRACTS: dict[str, Contract] = {
-    "0..255": Contract(1.0, 0.0, False, "as they are"),
-    "0..1": Contract(1 / 255, 0.0, False, "divided by 255"),
-    "-1..1": Contract(1 / 127.5, -1, False, "divided by 127.5, less 1"),
-    "-1..0.99": Contract(1 / 128, -1, False, "divided by 128, less 1"),
-    "lite": Contract(1 / 128, -127 / 128, False, "less 127, divided by 128"),
-    "imagenet": Contract(
-        tuple(1 / (255 * deviation) for deviation in _DEVIATION),
-        tuple(-mean / deviation for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)),
-        False,
-        "divided by 255, less ImageNet's mean, divided by its deviation",
-    ),
-    "caffe": Contract(1.0, tuple(-mean for mean in _CAFFE_MEAN), True, "BGR, less ImageNet's mean"),
-}
 
 
 def scaled(pixels: Any, contract: str, name: str = "stem_range") -> Any:
-    """What the network wants of pixels in [0, 255], by layers that Keras itself has.
+    """Return what the network wants of pixels in [0, 255], by layers that Keras itself has.
 
     Args:
         pixels: Keras tensor (batch, height, width, 3) float32 RGB in [0, 255].
-        contract: a key of ``CONTRACTS``.
+        contract: a key of ``thaw.catalog.pixel_contracts.CONTRACTS``.
         name: of the layer.
 
     Raises:

@@ -4,117 +4,17 @@ import argparse
 import json
 import sys
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from thaw import paths, pipes
 from thaw.data import folders
-from thaw.images import content, decoding
-from thaw.images.integrity import Unusable
+from thaw.exports import exported, formats
+from thaw.images import decoding
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
-BATCH = 32  # files read and answered at once
-UNSAID = decoding.Reading(stretch=False)  # how files are read for a model of an earlier version, which does not say it
-
-
-class ForeignError(ValueError):
-    """A model that may be whole, but was not exported by thaw."""
-
-
-@dataclass
-class Exported:
-    """A model as it is deployed."""
-
-    classes: list[str]
-    answer: Callable[[Sequence[bytes]], np.ndarray]  # n encoded images → (n, classes) float32 probabilities
-    # The same with the label that the model itself gives each image; None where it gives none.
-    labelled: Callable[[Sequence[bytes]], tuple[np.ndarray, list[str]]] | None = None
-    reading: decoding.Reading = UNSAID  # as training read files
-
-
-def load(path: Path) -> Exported:
-    """Load what the stage `export` wrote.
-
-    Args:
-        path: the folder that it wrote, or the ``.keras`` file or the SavedModel in it.
-
-    Raises:
-        ValueError: there is no exported model, or it is damaged.
-    """
-    if (path / paths.SAVED_MODEL).is_dir():
-        return _whole(_saved_model, path / paths.SAVED_MODEL)
-    if (path.name == paths.SAVED_MODEL and path.is_dir()) or (path / "saved_model.pb").is_file():
-        return _whole(_saved_model, path)
-    for each in (path / paths.KERAS_FILE, path):
-        if each.is_file() and (each.suffix == Path(paths.KERAS_FILE).suffix or zipfile.is_zipfile(each)):
-            return _whole(_keras, each)
-    raise ValueError(
-        f"{path}: expected an exported model ({paths.SAVED_MODEL}/ or {paths.KERAS_FILE}), found none; "
-        "run `dvc repro`, or give its folder with --model"
-    )
-
-
-def _whole(read: Callable[[Path], Exported], path: Path) -> Exported:
-    """Load a model that is there: where a part is missing or cut off, errors of many classes are raised."""
-    try:
-        return read(path)
-    except (ForeignError, ImportError, MemoryError, PermissionError):
-        raise
-    except Exception as error:
-        if "deserialize" in str(error):  # Keras's word, of a class that it does not know or can't build as told
-            raise ValueError(
-                f"{path}: expected a model of Keras's own layers, received one that can't be built from the file "
-                f"({' '.join(str(error).split()):.200}); set export.formats=[saved_model], which needs no layer's "
-                "code, and run `dvc repro export`"
-            ) from error
-        raise ValueError(
-            f"{path}: expected a whole exported model, received a damaged one, which does not load; run "
-            "`dvc repro export`, or copy it again if it is a copy"
-        ) from error
-
-
-def _saved_model(path: Path) -> Exported:
-    from thaw.runtime.framework import tf  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
-
-    loaded = tf.saved_model.load(str(path))
-    names = loaded.signatures["classes"]()["classes"].numpy()
-
-    def labelled(files: Sequence[bytes]) -> tuple[np.ndarray, list[str]]:
-        said = loaded.signatures["encoded"](encoded=tf.constant(list(files)))
-        return said["probabilities"].numpy(), [name.decode() for name in said["label"].numpy()]
-
-    reading = UNSAID
-    if "files" in loaded.signatures:
-        said = loaded.signatures["files"]()
-        reading = decoding.Reading(int(said["max_pixels"]), bool(said["stretch"]))
-    return Exported([name.decode() for name in names], lambda files: labelled(files)[0], labelled, reading)
-
-
-def _keras(path: Path) -> Exported:
-    from thaw.config import schema  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
-    from thaw.images import preprocessing  # noqa: PLC0415
-    from thaw.runtime.framework import keras, tf  # noqa: PLC0415
-
-    with zipfile.ZipFile(path) as archive:
-        if paths.LABELS not in archive.namelist():
-            raise ForeignError(f"{path}: expected {paths.LABELS} in the file, found none; was it exported by thaw?")
-        about = json.loads(archive.read(paths.LABELS))
-    image = schema.Image(**about["image"])
-    deployed = tf.function(keras.saving.load_model(path, compile=False), reduce_retracing=True)
-
-    def answer(files: Sequence[bytes]) -> np.ndarray:
-        decoded = (preprocessing.decode(tf.constant(file), image)[None] for file in files)
-        return np.concatenate([deployed(pixels).numpy() for pixels in decoded])
-
-    return Exported(
-        about["classes"], answer, reading=decoding.Reading(**about["files"]) if "files" in about else UNSAID
-    )
 
 
 @dataclass
@@ -175,36 +75,6 @@ def _no_image(path: Path) -> str:
         return ""
 
 
-def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | str]]:
-    """The probabilities for each file, (classes,) float32, or what is wrong with it."""
-    waiting = iter(files)
-    while batch := list(islice(waiting, BATCH)):
-        contents = [_read(path, exported.reading) for path in batch]
-        try:
-            rows: list[Any] = list(exported.answer([data for data in contents if isinstance(data, bytes)]))
-        except Exception:  # one of them is no image; TensorFlow says so with several classes of errors
-            rows = [_alone(exported, data) for data in contents if isinstance(data, bytes)]
-        good = iter(rows)
-        for path, data in zip(batch, contents, strict=True):
-            yield path, next(good) if isinstance(data, bytes) else data
-
-
-def _read(path: Path, reading: decoding.Reading) -> bytes | str:
-    """What the model is given for a file, which is what training was given; or what is wrong with the file."""
-    try:
-        return decoding.servable(content.read(path), reading.max_pixels, stretch=reading.stretch)
-    except Unusable as refused:
-        return f"can't be used: {refused.kind.replace('_', ' ')}, {refused.reason}"
-
-
-def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
-    try:
-        row: np.ndarray = exported.answer([data])[0]
-        return row
-    except Exception:  # see above
-        return "expected an image that can be decoded, received a damaged one"
-
-
 def add(commands: Any) -> None:
     """Add ``predict`` to the command ``thaw``."""
     command = commands.add_parser("predict", help="label and probability for images, from the exported model")
@@ -243,14 +113,15 @@ def _all(
 ) -> Iterator[tuple[Path, dict[str, float] | str]]:
     """The probability of each class for each file, or what is wrong with it; no model is loaded for none."""
     usable = [file for file in files if file not in wrong]
-    exported = load(model) if usable else Exported([], np.asarray)
-    good = answers(exported, usable)
+    loaded = formats.load(model) if usable else None
+    classes = loaded.classes if loaded else []
+    good = exported.answers(loaded, usable) if loaded else iter(())
     for file in files:
         answer = wrong[file] if file in wrong else next(good)[1]
         if isinstance(answer, str):
             yield file, answer
         else:
-            yield file, {name: float(value) for name, value in zip(exported.classes, answer, strict=True)}
+            yield file, {name: float(value) for name, value in zip(classes, answer, strict=True)}
 
 
 def _printable(path: Path) -> str:

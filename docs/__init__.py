@@ -1,0 +1,1 @@
+"""The guides, and the module that writes their tables."""

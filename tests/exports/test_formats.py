@@ -1,0 +1,78 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw import paths
+from thaw.catalog import export_formats
+from thaw.classifier import head, model
+from thaw.config import schema
+from thaw.exports import exported, formats, parity, write
+from thaw.images import decoding
+from thaw.runtime.framework import keras
+
+CLASSES = ["ant", "bee"]
+
+
+@pytest.fixture(scope="module")
+def classifier() -> model.Classifier:
+    image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
+    pixels = keras.Input((32, 32, 3), name="pixels")
+    backbone = keras.Model(pixels, keras.layers.Rescaling(1 / 255, name="range")(pixels), name="tiny")
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
+    return model.Classifier(backbone, head.build(linear, 3, 2), card, {})
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def test_what_the_configuration_can_ask_for_is_what_can_be_written() -> None:
+    assert tuple(formats.FORMATS) == tuple(export_formats.FORMATS) == schema.FORMATS
+    files = [form.about.file for form in formats.FORMATS.values()]
+    assert len(set(files)) == len(files)
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_a_format_alone_is_written_loaded_and_asked_in_each_way(
+    name: str, classifier: model.Classifier, tmp_path: Path, picture: Path
+) -> None:
+    form, folder = formats.FORMATS[name], tmp_path / "export"
+    write.write(folder, classifier, [name])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([form.about.file, paths.LABELS])
+    assert [other for other, each in formats.FORMATS.items() if each.is_one(folder / form.about.file)] == [name]
+    loaded = formats.load(folder)
+    assert loaded.classes == CLASSES
+    ((_, answer),) = exported.answers(loaded, [picture])
+    assert not isinstance(answer, str)
+    differences = parity.check(folder, [str(picture)], answer[None], CLASSES, 1e-5)
+    assert list(differences) == form.ways(name) == [name, *(f"{name}_{probe}" for probe in form.probes)]
+
+
+def test_a_format_that_computes_in_less_exact_numbers_has_a_tolerance_of_its_own(
+    classifier: model.Classifier, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write.write(tmp_path / "export", classifier, ["keras"])
+    ((_, answer),) = exported.answers(formats.load(tmp_path / "export"), [picture])
+    shifted = np.asarray(answer)[None] + np.array([[0.004, -0.004]], np.float32)
+    with pytest.raises(ValueError, match=r"\(keras\) differs .* by 4\.0e-03 .* export\.tolerance is 1e-04$"):
+        parity.check(tmp_path / "export", [str(picture)], shifted, CLASSES, 1e-4)
+    form = formats.FORMATS["keras"]
+    for times, enough in ((30, False), (50, True)):
+        monkeypatch.setitem(formats.FORMATS, "keras", replace(form, about=replace(form.about, tolerance=times)))
+        if enough:
+            parity.check(tmp_path / "export", [str(picture)], shifted, CLASSES, 1e-4)
+        else:
+            with pytest.raises(ValueError, match=r"which allows this format 30 times as much$"):
+                parity.check(tmp_path / "export", [str(picture)], shifted, CLASSES, 1e-4)
+
+
+def test_the_process_that_asks_reads_files_as_training_did(classifier: model.Classifier) -> None:
+    reading = decoding.Reading(max_pixels=600, stretch=True)
+    loaded = exported.Exported(CLASSES, lambda files: np.zeros((len(files), 2), np.float32), reading=reading)
+    assert parity._noting(loaded, []).reading == reading

@@ -1,0 +1,89 @@
+"""A model as it is deployed: what a format is written from, and what one says of image files. No TensorFlow here."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thaw.images import content, decoding
+from thaw.images.integrity import Unusable
+
+if TYPE_CHECKING:  # seconds, for TensorFlow, which who only asks for help need not wait
+    from thaw.classifier import model
+    from thaw.runtime.framework import keras
+
+BATCH = 32  # files read and answered at once
+UNSAID = decoding.Reading(stretch=False)  # how files are read for a model of an earlier version, which does not say it
+
+
+class ForeignError(ValueError):
+    """A model that may be whole, but was not exported by thaw."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What a format is written from."""
+
+    serving: "keras.Model"  # (batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32 probabilities
+    classifier: "model.Classifier"  # that it was made of
+    reading: decoding.Reading  # how training read files
+    about: Mapping[str, Any]  # the content of labels.json
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model as it was loaded from a format."""
+
+    classes: list[str]
+    answer: Callable[[Sequence[bytes]], np.ndarray]  # n encoded images → (n, classes) float32 probabilities
+    # The same with the label that the model itself gives each image; None where it gives none.
+    labelled: Callable[[Sequence[bytes]], tuple[np.ndarray, list[str]]] | None = None
+    reading: decoding.Reading = UNSAID  # as training read files
+
+
+@contextmanager
+def unless_refused(kind: str, instead: str) -> Iterator[None]:
+    """Say in one line what a layer raises that can't be written: its parts are unknown, or its state is not."""
+    try:
+        yield
+    except OSError:  # of the disk, not of the network
+        raise
+    except Exception as error:  # of many classes, AssertionError among them
+        raise ValueError(
+            f"export.formats: expected a network that {kind} can hold, received one that it can't hold "
+            f"({type(error).__name__}: {' '.join(str(error).split()):.200}); set export.formats=[{instead}]"
+        ) from error
+
+
+def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | str]]:
+    """The probabilities for each file, (classes,) float32, or what is wrong with it."""
+    waiting = iter(files)
+    while batch := list(islice(waiting, BATCH)):
+        contents = [_read(path, exported.reading) for path in batch]
+        try:
+            rows: list[Any] = list(exported.answer([data for data in contents if isinstance(data, bytes)]))
+        except Exception:  # one of them is no image; TensorFlow says so with several classes of errors
+            rows = [_alone(exported, data) for data in contents if isinstance(data, bytes)]
+        good = iter(rows)
+        for path, data in zip(batch, contents, strict=True):
+            yield path, next(good) if isinstance(data, bytes) else data
+
+
+def _read(path: Path, reading: decoding.Reading) -> bytes | str:
+    """What the model is given for a file, which is what training was given; or what is wrong with the file."""
+    try:
+        return decoding.servable(content.read(path), reading.max_pixels, stretch=reading.stretch)
+    except Unusable as refused:
+        return f"can't be used: {refused.kind.replace('_', ' ')}, {refused.reason}"
+
+
+def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
+    try:
+        row: np.ndarray = exported.answer([data])[0]
+        return row
+    except Exception:  # see above
+        return "expected an image that can be decoded, received a damaged one"

@@ -1,0 +1,70 @@
+"""The format ``keras``: one file that takes batches of pixels of any size, of layers that Keras itself has.
+
+The labels are in it. No TensorFlow before a file is loaded.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from thaw import paths, records
+from thaw.config import schema
+from thaw.exports.exported import UNSAID, Deployed, Exported, ForeignError, unless_refused
+from thaw.images import decoding
+
+CLASSES = f"{paths.LABELS} in {paths.KERAS_FILE}"  # the place where it names them
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
+
+
+def write(path: Path, deployed: Deployed) -> None:
+    """Save, then write the zip again: without dates, so that equal models are equal files, and with the labels."""
+    with unless_refused("a .keras file", "saved_model"), records.replaced(path) as part:
+        deployed.serving.save(part)
+    with zipfile.ZipFile(path) as saved:
+        parts = {name: saved.read(name) for name in saved.namelist()}
+    metadata = json.loads(parts["metadata.json"])
+    metadata.pop("date_saved", None)
+    parts["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+    parts["config.json"] = _renumbered(parts["config.json"])
+    parts[paths.LABELS] = json.dumps(deployed.about, sort_keys=True, ensure_ascii=False).encode()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in sorted(parts):
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), parts[name])
+    records.write_bytes(path, packed.getvalue())
+
+
+def _renumbered(graph: bytes) -> bytes:
+    """Keras tells shared objects by their addresses, which differ in each process; their order tells them as well."""
+    numbers: dict[bytes, int] = {}
+
+    def number(found: re.Match[bytes]) -> bytes:
+        return b"%s%d" % (found[1], numbers.setdefault(found[2], len(numbers)))
+
+    return re.sub(rb'("shared_object_id": )(\d+)', number, graph)
+
+
+def load(path: Path) -> Exported:
+    """Load a file that ``write`` wrote."""
+    from thaw.images import preprocessing  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
+    from thaw.runtime.framework import keras, tf  # noqa: PLC0415
+
+    with zipfile.ZipFile(path) as archive:
+        if paths.LABELS not in archive.namelist():
+            raise ForeignError(f"{path}: expected {paths.LABELS} in the file, found none; was it exported by thaw?")
+        about = json.loads(archive.read(paths.LABELS))
+    image = schema.Image(**about["image"])
+    deployed = tf.function(keras.saving.load_model(path, compile=False), reduce_retracing=True)
+
+    def answer(files: Sequence[bytes]) -> np.ndarray:
+        decoded = (preprocessing.decode(tf.constant(file), image)[None] for file in files)
+        return np.concatenate([deployed(pixels).numpy() for pixels in decoded])
+
+    return Exported(
+        about["classes"], answer, reading=decoding.Reading(**about["files"]) if "files" in about else UNSAID
+    )

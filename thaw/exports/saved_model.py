@@ -1,0 +1,105 @@
+"""The format ``saved_model``: a folder for TensorFlow Serving and all that reads SavedModel.
+
+It takes pixels and encoded files. No TensorFlow before one is written or loaded.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from thaw import paths, records
+from thaw.config import schema
+from thaw.exports.exported import UNSAID, Deployed, Exported, unless_refused
+from thaw.images import decoding
+
+CLASSES = f"signature classes of {paths.SAVED_MODEL}"  # the place where it names them
+
+
+def write(folder: Path, deployed: Deployed) -> None:
+    """Save with signatures for encoded files and for pixels, and with what it is to be known by."""
+    from thaw.classifier import model  # noqa: PLC0415 -- seconds, for TensorFlow
+    from thaw.images import preprocessing  # noqa: PLC0415
+    from thaw.runtime.framework import tf  # noqa: PLC0415
+
+    classifier, reading = deployed.classifier, deployed.reading
+    labels = tf.constant(classifier.card.classes)
+    load = preprocessing.load(classifier.card.image)
+    size = classifier.card.image.size
+    whole = model.whole(classifier)
+
+    # Types are quoted, as AutoGraph takes the functions for a module's own and finds no `tf` there.
+    def answer(probabilities: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
+
+    def encoded(files: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        spec = tf.TensorSpec((size, size, 3), tf.float32)
+        return answer(tf.nn.softmax(whole(tf.map_fn(load, files, fn_output_signature=spec), training=False)))
+
+    def pixels(images: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        return answer(deployed.serving(images, training=False))
+
+    def classes() -> "dict[str, tf.Tensor]":
+        return {"classes": labels}
+
+    def files() -> "dict[str, tf.Tensor]":
+        return {"max_pixels": tf.constant(reading.max_pixels, tf.int64), "stretch": tf.constant(reading.stretch)}
+
+    # Keras's own ExportArchive keeps the variables in a set, whose order differs in each process.
+    exported = tf.Module()
+    # Weights, not all variables: the states of Dropout are drawn anew in each process, and nothing here uses them.
+    exported.model_variables = [variable.value for variable in deployed.serving.weights]
+    signatures = {
+        "encoded": tf.function(encoded, input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")]),
+        "images": tf.function(pixels, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")]),
+        "classes": tf.function(classes, input_signature=[]),
+        "files": tf.function(files, input_signature=[]),
+    }
+    # TensorFlow Serving answers with this one if none is named.
+    signatures["serving_default"] = signatures["encoded"]
+    with unless_refused("a SavedModel", "keras"), records.room_said(folder):
+        tf.saved_model.save(exported, folder, signatures)
+    _name_by_content(folder / "fingerprint.pb")
+
+
+def _name_by_content(path: Path) -> None:
+    """Exchange the random identity of a SavedModel for one that follows from what is in it."""
+    # Not above: TensorFlow is quiet only where thaw.runtime.framework is the first to import it.
+    from tensorflow.core.protobuf import fingerprint_pb2  # noqa: PLC0415
+
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint.uuid = ""
+    digest = hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).digest()
+    fingerprint.uuid = str(int.from_bytes(digest[:16]))
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
+def load(path: Path) -> Exported:
+    """Load a folder that ``write`` wrote."""
+    from thaw.runtime.framework import tf  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
+
+    loaded = tf.saved_model.load(str(path))
+    names = loaded.signatures["classes"]()["classes"].numpy()
+
+    def labelled(files: Sequence[bytes]) -> tuple[np.ndarray, list[str]]:
+        said = loaded.signatures["encoded"](encoded=tf.constant(list(files)))
+        return said["probabilities"].numpy(), [name.decode() for name in said["label"].numpy()]
+
+    reading = UNSAID
+    if "files" in loaded.signatures:
+        said = loaded.signatures["files"]()
+        reading = decoding.Reading(int(said["max_pixels"]), bool(said["stretch"]))
+    return Exported([name.decode() for name in names], lambda files: labelled(files)[0], labelled, reading)
+
+
+def ask_pixels(path: Path, files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return what it says of pixels, which its signature ``images`` takes, and the labels."""
+    from thaw.images import preprocessing  # noqa: PLC0415 -- seconds, for TensorFlow
+    from thaw.runtime.framework import tf  # noqa: PLC0415
+
+    run = tf.saved_model.load(str(path)).signatures["images"]
+    image = schema.Image(**records.read_json(path.parent / paths.LABELS)["image"])
+    said = [run(images=preprocessing.decode(tf.io.read_file(file), image)[None]) for file in files]
+    labels = [name.decode() for each in said for name in each["label"].numpy()]
+    return np.concatenate([each["probabilities"].numpy() for each in said]), labels
