@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from thaw import paths, records
@@ -22,6 +23,16 @@ from thaw.config import chosen, load
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # So does ONNX Runtime, which some test modules import before anything of the library.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# Property-based tests: the same few examples each time, unless THAW_HYPOTHESIS=long asks for many new ones.
+TOO_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]  # not what is tested here
+settings.register_profile(
+    "short", derandomize=True, max_examples=100, deadline=None, database=None, suppress_health_check=TOO_SLOW
+)
+settings.register_profile(
+    "long", max_examples=5000, deadline=None, database=None, print_blob=True, suppress_health_check=TOO_SLOW
+)
+settings.load_profile(os.environ.get("THAW_HYPOTHESIS", "short"))
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("conf", "stages", "thaw", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")
