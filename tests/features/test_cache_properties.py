@@ -78,6 +78,7 @@ class Entry(RuleBasedStateMachine):
     @rule()
     def refuse(self) -> None:
         self.entry.refuse()
+        assert self.entry.mark.exists() and self.entry.size() == 0
         self.sound.clear()
 
     @rule()
