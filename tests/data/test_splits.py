@@ -66,11 +66,11 @@ def test_each_class_needs_an_image_to_train_on_that_weighs_something(data: schem
     for one in found:
         if one.label == "dog":
             one.weight = 0
-    with pytest.raises(ValueError, match="class dog: .*of weight 0"):
+    with pytest.raises(ValueError, match=r"class dog: .*of weight 0"):
         splits.divide(found, data, {})
     for one in found:
         one.weight, one.split = 1, "test" if one.label == "dog" else "train"
-    with pytest.raises(ValueError, match="class dog: .*received 10 in test"):
+    with pytest.raises(ValueError, match=r"class dog: .*received 10 in test"):
         splits.divide(found, data, {})
 
 
