@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from thaw import paths, records
@@ -23,10 +24,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # So does ONNX Runtime, which some test modules import before anything of the library.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
+# Property-based tests: the same few examples each time, unless THAW_HYPOTHESIS=long asks for many new ones.
+TOO_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]  # not what is tested here
+settings.register_profile(
+    "short", derandomize=True, max_examples=100, deadline=None, database=None, suppress_health_check=TOO_SLOW
+)
+settings.register_profile(
+    "long", max_examples=5000, deadline=None, database=None, print_blob=True, suppress_health_check=TOO_SLOW
+)
+settings.load_profile(os.environ.get("THAW_HYPOTHESIS", "short"))
+
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("conf", "stages", "thaw", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")
 # Small, yet every part of the pipeline has something to do. tracking.enabled=true where a test is about MLflow.
 TINY = ("data=folder", "image=px64", "augment.views=2", "phase1.epochs=2", "phase2.epochs=2", "tracking.enabled=false")
+SWEEP = paths.SWEEPS / "learning_rate-unfreeze-12345678"  # of the project that ``finished_sweep`` is in
 # What a developer's shell, or the DVC that runs these tests, could bring in.
 FOREIGN = (
     "DVC_ROOT",
@@ -80,32 +92,43 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A committed copy of the project, configured by ``TINY``, and the current folder from now on.
-
-    Its images are data/raw, which the fixture ``tiny_images`` fills. ``python``, ``dvc`` and ``thaw`` are the
-    environment's own, and ``python -m stages.x`` runs the copy.
-    """
+@pytest.fixture(scope="session")
+def fresh_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every ``project`` is copied from: to compose and to commit takes longer than to copy."""
+    folder = tmp_path_factory.mktemp("fresh")
     for part in PARTS:
-        source, target = ROOT / part, tmp_path / part
+        source, target = ROOT / part, folder / part
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.exists():
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, target)
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(folder)
+        here.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        chosen.write([], paths.CONF)  # whatever is remembered where the tests lie
+        paths.PARAMS.write_text(load.compose(TINY), encoding="utf-8", newline="\n")
+        for words in (
+            ("init", "--quiet", "--initial-branch=main"),
+            ("config", "user.name", "test"),
+            ("config", "user.email", "test@example.com"),
+            ("add", "."),
+            ("commit", "--quiet", "--message=start"),
+        ):
+            subprocess.run(["git", *words], check=True)
+    return folder
+
+
+@pytest.fixture
+def project(fresh_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A committed copy of the project, configured by ``TINY``, and the current folder from now on.
+
+    Its images are data/raw, which the fixture ``tiny_images`` fills. ``python``, ``dvc`` and ``thaw`` are the
+    environment's own, and ``python -m stages.x`` runs the copy.
+    """
+    shutil.copytree(fresh_project, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
-    chosen.write([], paths.CONF)  # whatever is remembered where the tests lie
-    paths.PARAMS.write_text(load.compose(TINY), encoding="utf-8", newline="\n")
-    for words in (
-        ("init", "--quiet", "--initial-branch=main"),
-        ("config", "user.name", "test"),
-        ("config", "user.email", "test@example.com"),
-        ("add", "."),
-        ("commit", "--quiet", "--message=start"),
-    ):
-        subprocess.run(["git", *words], check=True)
     return tmp_path
 
 
@@ -138,14 +161,30 @@ def make_images(root: Path, classes: int = 3, per_class: int = 12, size: int = 4
     return root
 
 
+@pytest.fixture(scope="session")
+def swept_project(fresh_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a project with a ``finished_sweep`` is copied from."""
+    folder = tmp_path_factory.mktemp("swept")
+    shutil.copytree(fresh_project, folder, symlinks=True, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as here:
+        here.chdir(folder)
+        here.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        _leave_sweep(folder / SWEEP)
+    return folder
+
+
 @pytest.fixture
-def finished_sweep(project: Path) -> Path:
+def finished_sweep(swept_project: Path, project: Path) -> Path:
     """The folder of a sweep as it is left: four finished trials and one that has failed.
 
     Each is an experiment in git, and what it made is in DVC's cache. Of 40 validation images the two that thaw 20
     layers get 30 and 37 right, those that thaw 40 get 31 and 38; the last has the lowest loss.
     """
-    folder = project / paths.SWEEPS / "learning_rate-unfreeze-12345678"
+    shutil.copytree(swept_project, project, symlinks=True, dirs_exist_ok=True)
+    return project / SWEEP
+
+
+def _leave_sweep(folder: Path) -> None:
     swept = {
         "phase2.learning_rate": ["phase2.learning_rate=1e-05", "phase2.learning_rate=0.0001"],
         "phase2.unfreeze": ["phase2.unfreeze=20", "phase2.unfreeze=40"],
@@ -168,7 +207,6 @@ def finished_sweep(project: Path) -> Path:
     records.write_json(
         folder / "failed-00000009.json", record | {"label": "lr=0.0001 depth=80", "seconds": 3.0, "figures": {}}
     )
-    return folder
 
 
 @pytest.fixture

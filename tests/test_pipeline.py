@@ -102,6 +102,16 @@ def test_the_whole_way(project: Path, tiny_images: Path) -> None:
     assert steps["phase2/val_loss"] == [3, 4]
 
 
+def test_the_demonstration_is_as_accurate_as_it_was(project: Path) -> None:
+    """A floor below what README shows, above what a mistake in training or preprocessing would leave."""
+    paths.PARAMS.write_text(load.compose(["tracking.enabled=false"]), encoding="utf-8", newline="\n")
+    run("dvc", "repro", "evaluate")
+    found = records.read_json(paths.metrics("evaluate"))
+    assert found["phase1"]["images"] == found["phase2"]["images"] == 750
+    assert found["phase1"]["accuracy"] >= 0.91
+    assert found["phase2"]["accuracy"] >= 0.975
+
+
 @pytest.mark.parametrize(
     ("override", "reason"),
     [

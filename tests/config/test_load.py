@@ -171,15 +171,6 @@ def test_every_file_of_a_group_counts_for_the_digest_and_no_other_does(project: 
     assert load.digest(paths.CONF) != start
 
 
-def test_every_option_of_every_group_composes(project: Path) -> None:
-    for file in sorted(paths.CONF.glob("*/*.yaml")):
-        group = file.parent.name
-        if group != "hydra" and file.stem != backbone.COMMON:
-            # Some networks take no images as small as the digits.
-            larger = ["image=px224"] if group == "backbone" else []
-            load.compose([f"{'+' if group == 'experiment' else ''}{group}={file.stem}", *larger])
-
-
 def test_the_article_stays_what_it_is(project: Path) -> None:
     article = load.check(yaml.safe_load(load.compose(["+experiment=article"])))
     assert (article.head.units, article.head.dropout) == ([256, 128], [0.5, 0.3])

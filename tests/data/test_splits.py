@@ -61,6 +61,48 @@ def test_images_that_look_alike_and_groups_go_together(data: schema.Data) -> Non
         assert division.random_leaks > 0
 
 
+def test_each_class_needs_an_image_to_train_on_that_weighs_something(data: schema.Data) -> None:
+    found = samples()
+    for one in found:
+        if one.label == "dog":
+            one.weight = 0
+    with pytest.raises(ValueError, match=r"class dog: .*of weight 0"):
+        splits.divide(found, data, {})
+    for one in found:
+        one.weight, one.split = 1, "test" if one.label == "dog" else "train"
+    with pytest.raises(ValueError, match=r"class dog: .*received 10 in test"):
+        splits.divide(found, data, {})
+
+
+def test_units_of_several_images_are_numbered_in_the_manifest_and_others_are_not(data: schema.Data) -> None:
+    found = [*samples(), sample(80, "cat", like=3), sample(81, "dog", group="p"), sample(82, "dog", group="p")]
+    division = splits.divide(found, data, {})
+    splits.assign(found, division)
+    assert [one.split for one in found] == division.splits
+    assert {index: one.unit for index, one in enumerate(found) if one.unit} == {3: "1", 20: "1", 21: "2", 22: "2"}
+
+
+def test_of_a_division_that_was_drawn_there_is_nothing_to_warn_of(data: schema.Data) -> None:
+    found = [*samples(), sample(80, "cat", like=3)]
+    assert list(splits.warnings(found, splits.divide(found, data, {}))) == []
+
+
+def test_warnings_count_what_leaks_what_joined_a_given_split_and_what_is_in_none(data: schema.Data) -> None:
+    given = ["train"] * 12 + ["test"] * 8
+    found = [sample(number, ("cat", "dog")[number % 2], split=split) for number, split in enumerate(given)]
+    found += [sample(number, "cat", split="train") for number in range(30, 50)]
+    found.append(sample(80, "cat", like=15))  # goes to the test with its copy
+    assert [text.split(" images")[0] for text in splits.warnings(found, splits.divide(found, data, {}))] == ["1"]
+    found.append(sample(81, "cat", like=2, split="test"))
+    leaking = list(splits.warnings(found, splits.divide(found, data, {})))
+    assert len(leaking) == 2 and leaking[0].startswith("leaks: 1 of 10 test images")
+    found[-1] = sample(81, "cat", like=2, group="p")
+    found.append(sample(82, "cat", like=15, group="p", split="test"))
+    found.append(sample(2, "dog"))  # of two labels, and not trained on since its copy is tested
+    between = list(splits.warnings(found, splits.divide(found, data, {})))
+    assert any("in no split" in text for text in between)
+
+
 def test_likeness_can_be_left_aside_but_equal_bytes_cannot(data: schema.Data) -> None:
     data.near_duplicates = False
     found = [*samples(), sample(0, "cat"), sample(80, "cat", like=1)]

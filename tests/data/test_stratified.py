@@ -45,6 +45,27 @@ def test_the_seed_and_nothing_else_decides_besides_the_content() -> None:
     assert stratified.draw(contents, labels, val=0.2, test=0.2, seed=1) != first
 
 
+def test_the_test_takes_the_low_end_of_the_hashes_and_validation_the_high_end() -> None:
+    """By a second way to the same division: another one would move the images of every project without a memory."""
+    contents, labels = data_set(cat=15, dog=40)
+    for seed in range(3):
+        divided = stratified.draw(contents, labels, val=0.2, test=0.1, seed=seed)
+        for label, test, val in (("cat", 2, 3), ("dog", 4, 8)):  # a half is rounded up
+            own = [index for index, each in enumerate(labels) if each == label]
+            order = sorted(own, key=lambda index: hashlib.sha256(f"{seed} {contents[index]}".encode()).digest())
+            expected = ["test"] * test + ["train"] * (len(own) - test - val) + ["val"] * val
+            assert [divided[index] for index in order] == expected
+
+
+def test_a_unit_has_the_lowest_place_of_its_images() -> None:
+    contents, labels = data_set(cat=40)
+    for seed in range(10):
+        order = sorted(range(40), key=lambda index: hashlib.sha256(f"{seed} {contents[index]}".encode()).digest())
+        link = (order[0], order[-1])
+        divided = stratified.draw(contents, labels, val=0.2, test=0.2, seed=seed, links=[link])
+        assert [divided[index] for index in link] == ["test", "test"]
+
+
 def test_equal_bytes_stay_together_and_their_copies_count() -> None:
     contents, labels = data_set(cat=100, dog=100)
     contents, labels = contents + contents[:30] * 2, labels + labels[:30] * 2
@@ -190,8 +211,11 @@ def test_an_error_says_where_the_memory_keeps_the_images_of_a_class() -> None:
     message = (
         r"class dog: expected at least 2 distinct images, free to go to test and val, received 0 beside 6 in train"
     )
-    with pytest.raises(ValueError, match=message + r", where data/splits\.json has them"):
+    with pytest.raises(ValueError, match=message + r", where data/splits\.json has them.*divide anew"):
         stratified.draw(contents, labels, val=0.2, test=0.2, seed=0, known=known)
+    with pytest.raises(ValueError, match="expected at least") as fresh:
+        stratified.draw(contents[:10], labels[:10], val=0.2, test=0.2, seed=0)
+    assert "anew" not in str(fresh.value)
 
 
 def test_splits_that_came_as_folders_are_kept() -> None:

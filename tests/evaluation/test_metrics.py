@@ -116,6 +116,19 @@ def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
     assert [(bin_["low"], bin_["high"], bin_["images"]) for bin_ in result["bins"]] == [(0.25, 0.5, 1), (0.5, 0.75, 1)]
 
 
+def test_a_confidence_that_rounding_puts_above_one_belongs_to_the_last_bin() -> None:
+    result = metrics.calibration(np.array([[1.0005, 0.0], [0.97, 0.03]]), np.array([0, 0]))
+    (last,) = result["bins"]
+    assert (last["low"], last["high"], last["images"]) == (pytest.approx(14 / 15), 1, 2)  # of the usual 15
+
+
+def test_in_one_bin_calibration_is_the_gap_of_the_means() -> None:
+    probabilities, labels = answers(50, 3, seed=1)
+    right = probabilities.argmax(axis=1) == labels
+    gap = abs(float(probabilities.max(axis=1).mean() - right.mean()))
+    assert metrics.calibration(probabilities, labels, bins=1)["ece"] == pytest.approx(gap)
+
+
 def test_calibration_is_zero_for_answers_that_are_sure_and_right_and_counts_every_image() -> None:
     certain = np.eye(3)[[0, 1, 2]]
     assert metrics.calibration(certain, np.array([0, 1, 2]))["ece"] == 0
@@ -142,6 +155,17 @@ def test_summary_is_flat_plain_and_says_what_the_parts_say() -> None:
     assert (result["accuracy_low"], result["accuracy_high"]) == intervals.wilson(
         int((predicted == labels).sum()), 200, 0.95
     )
+
+
+def test_summary_counts_units_where_images_are_not_independent() -> None:
+    probabilities, labels = answers(30, 3, seed=2)
+    alone = metrics.summary(probabilities, labels, [], 0.95)
+    assert alone["units"] == alone["images"] == 30
+    units = np.arange(30) // 3
+    grouped = metrics.summary(probabilities, labels, [], 0.95, units)
+    assert (grouped["units"], grouped["images"]) == (10, 30)
+    right = probabilities.argmax(axis=1) == labels
+    assert (grouped["accuracy_low"], grouped["accuracy_high"]) == intervals.accuracy(right, 0.95, units)
 
 
 def test_summary_of_one_image_is_finite() -> None:

@@ -52,6 +52,14 @@ def test_the_images_of_an_entry_are_told_by_its_index(entry: cache.Entry) -> Non
     assert cache.names(entry.path) == set(HASHES[:3])
 
 
+def test_a_damaged_line_of_the_index_hides_no_other_image(entry: cache.Entry) -> None:
+    entry.append(HASHES[:3], values(3))
+    whole = entry.index.read_bytes()
+    entry.index.write_bytes(whole[:140] + bytes(8) + whole[148:])  # with the end of the second line
+    assert entry.find(HASHES[:3]).tolist() == [0, -1, 2]
+    assert cache.names(entry.path) >= {HASHES[0], HASHES[2]}
+
+
 def test_an_entry_that_is_new_or_empty_has_nothing(entry: cache.Entry) -> None:
     assert entry.find(HASHES).tolist() == [-1] * 20
     assert entry.find([]).tolist() == []
@@ -208,7 +216,9 @@ def test_a_folder_that_cannot_be_written_is_told_with_its_setting(
 
 def filled(folder: Path, names: list[str]) -> list[Path]:
     """Entries of 100 rows, the first one used longest ago."""
-    for age, name in enumerate(reversed(names)):
+    # Made in another order than they were used in, whichever way a file system lists them.
+    for name in names[1::2] + names[::2]:
+        age = len(names) - names.index(name)
         cache.Entry(folder / name, SHAPE).append([f"{row:064x}" for row in range(100)], values(100))
         os.utime(folder / name, (1e9 - age, 1e9 - age))
     return [folder / name for name in names]
@@ -238,6 +248,15 @@ def test_what_is_used_counts_as_used_last(tmp_path: Path) -> None:
     assert not list(entries[0].glob("users/*"))  # that process has ended
     cache.make_room(tmp_path, 0, 2 * ENTRY_BYTES)
     assert [entry.exists() for entry in entries] == [True, False, False, True]
+
+
+def test_an_entry_can_be_claimed_before_it_is_made_and_more_than_once(tmp_path: Path) -> None:
+    folder = tmp_path / "of" / "many"
+    for _ in range(2):
+        cache.claim(folder, NAMES[:1])
+    (entry,) = filled(folder, NAMES[:1])
+    assert cache.make_room(folder, 0, 0) == ENTRY_BYTES
+    assert entry.exists()
 
 
 def test_an_entry_in_use_is_never_removed_and_the_excess_is_told(tmp_path: Path) -> None:

@@ -247,6 +247,19 @@ def test_no_view_of_an_image_comes_again_before_all_have_come(views: int) -> Non
     assert len({tuple(column) for column in table.T}) == views  # images begin at different views
 
 
+def test_an_image_that_is_drawn_more_often_goes_through_its_views_in_turn() -> None:
+    chances = np.array([0.6, 0.2, 0.1, 0.1])
+    train = manifest.Batches(index_and_view, np.zeros(4, np.int64), 4, views=3, seed=0, chances=chances)
+    drawn: dict[int, list[int]] = {image: [] for image in range(4)}
+    for _ in range(30):
+        for image, view in train[0][0].astype(int).tolist():
+            drawn[image].append(view)
+        train.on_epoch_end()
+    assert len(drawn[0]) > 2 * len(drawn[1]) > 0
+    for seen in drawn.values():
+        assert seen == [(seen[0] + turn) % 3 for turn in range(len(seen))]
+
+
 def test_weights_stay_with_their_images() -> None:
     weights = np.random.default_rng(0).uniform(size=11).astype(np.float32)
     train = manifest.Batches(index_and_view, np.zeros(11, np.int64), 4, views=2, seed=1, weights=weights)

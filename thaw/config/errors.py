@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
@@ -57,6 +57,11 @@ def check_keys(values: dict[str, Any], expected: type = schema.Project, prefix: 
             if not isinstance(value, dict):
                 raise ValueError(f"{prefix}{key}: expected a group of keys, received {value!r}")
             check_keys(value, kind, f"{prefix}{key}.")
+        elif isinstance(value, dict):
+            wanted = "a list, such as [128]" if get_origin(kind) is list else "a value"
+            raise ValueError(f"{prefix}{key}: expected {wanted}, received {value!r}, a group of keys")
+        elif isinstance(value, list) and any(isinstance(each, list | dict) for each in value):
+            raise ValueError(f"{prefix}{key}: expected a list of single values, such as [128], received {value!r}")
 
 
 def _names(kind: Any) -> set[str]:

@@ -52,12 +52,13 @@ def name(**determinants: Any) -> str:
 
 def names(entry: Path) -> set[str]:
     """The images that an entry's index names; none where there is no entry."""
-    index = entry / "index.csv"
-    return (
-        {line[:64] for line in index.read_text(encoding="ascii", errors="replace").split()}
-        if index.exists()
-        else set()
-    )
+    return {line[:64].decode("ascii", "replace") for line in _lines(entry / "index.csv")}
+
+
+def _lines(index: Path) -> list[bytes]:
+    """Return the whole lines of an index by their length: damage within one moves no other."""
+    text = index.read_bytes() if index.exists() else b""
+    return [text[start : start + _LINE] for start in range(0, len(text) - _LINE + 1, _LINE)]
 
 
 class TooLargeError(ValueError):
@@ -78,17 +79,13 @@ class Entry:
         self.data, self.index, self.mark = path / "rows.f16", path / "index.csv", path / "too_large"
         path.mkdir(parents=True, exist_ok=True)
 
-    def _lines(self) -> list[bytes]:
-        text = self.index.read_bytes() if self.index.exists() else b""
-        return [text[start : start + _LINE] for start in range(0, len(text) - _LINE + 1, _LINE)]
-
     def find(self, hashes: Sequence[str]) -> np.ndarray:
         """The row of each image, checked against its checksum.
 
         Returns:
             (n,) int64; -1 where the image is not in the entry, or its row is damaged.
         """
-        lines = self._lines()
+        lines = _lines(self.index)
         known = {line[:64].decode("ascii", "replace"): row for row, line in enumerate(lines)}
         rows = np.array([known.get(sha, -1) for sha in hashes], np.int64)
         if (rows >= 0).any():
