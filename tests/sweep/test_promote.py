@@ -134,7 +134,7 @@ def test_the_promoted_trial_comes_out_of_dvc_repro_bit_for_bit(project: Path, ti
         paths = [project_paths.metrics(stage), project_paths.history(stage)]
         assert [path.read_text() for path in paths] == trial.files(record["name"], [path.as_posix() for path in paths])
     weights = (project_paths.PHASE2 / "model.weights.h5").read_bytes()
-    assert trial.cached(record["name"], trial.TARGET, "model.weights.h5") == weights
+    assert trial.cached(record["name"], project_paths.PHASE2 / "model.weights.h5") == weights
 
 
 @pytest.mark.parametrize(("more", "expected"), [(0, "dvc repro"), (3, "TF_NUM_INTRAOP_THREADS={} dvc repro")])

@@ -175,10 +175,8 @@ def _answers(record: dict[str, Any]) -> Answers | None:
     """Return what the trial's model said of the validation images, if DVC's cache tells."""
     name, commit = str(record["name"]), str(record.get("commit", ""))
     thawed = record["figures"]["layers"] > 0
-    stage, folder = (trial.TARGET, paths.PHASE2) if thawed else (trial.SHARED[-1], paths.PHASE1)
-    said = trial.cached(name, stage, paths.validation(folder).name, commit)
-    tables = (paths.MANIFEST, paths.CLASSES)
-    manifest, classes = (trial.cached(name, "prepare", path.name, commit) for path in tables)
+    said = trial.cached(name, paths.validation(paths.PHASE2 if thawed else paths.PHASE1), commit)
+    manifest, classes = (trial.cached(name, path, commit) for path in (paths.MANIFEST, paths.CLASSES))
     if said is None or manifest is None or classes is None:
         return None
     images, labels, own = _validation(manifest, classes)

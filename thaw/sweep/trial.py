@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from thaw.sweep import reasons, supervisor
 
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
 TARGET = "phase2_finetune"
-CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where it is elsewhere, counts as gone
 SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
 ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
 NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
@@ -169,17 +169,37 @@ def counted(name: str, commit: str = "") -> int:
     return int(json.loads(text)["splits"]["val"]["images"])
 
 
-def cached(name: str, stage: str, file: str, commit: str = "") -> bytes | None:
-    """A file that a stage of the experiment has made, out of DVC's cache; None if it is not there."""
-    (lock,) = files(name, ["dvc.lock"], commit)
-    for md5 in outs(lock, [stage]) if lock else ():
-        listing = CACHE / md5[:2] / md5[2:]
-        for entry in json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else ():
-            path = CACHE / entry["md5"][:2] / entry["md5"][2:]
-            if entry["relpath"] == file and path.is_file():
-                found: bytes = path.read_bytes()
+def cached(name: str, path: Path, commit: str = "") -> bytes | None:
+    """Return a file that the experiment of this name has made, out of DVC's cache or remote; None if neither has it.
+
+    Args:
+        path: in the project.
+        commit: as in ``files``.
+    """
+    refs = _refs(name, commit)
+    if refs:
+        made = _made(Path.cwd(), _git("rev-parse", refs[0]).strip())
+        with suppress(FileNotFoundError):  # it is in a listing of the cache, and not in the cache
+            if made.exists(path.as_posix()):
+                found: bytes = made.cat_file(path.as_posix())
                 return found
     return None
+
+
+@lru_cache(maxsize=1)  # several files of one experiment are read, then those of the next
+def _made(project: Path, revision: str) -> Any:
+    """Return the files of a commit, with those that DVC keeps, as a file system."""
+    from dvc.api import DVCFileSystem  # noqa: PLC0415 -- a second, which most that a sweep does need not wait for
+
+    return DVCFileSystem(project, rev=revision)
+
+
+@lru_cache(maxsize=1)
+def _cache(project: Path) -> Any:
+    """Return DVC's cache, wherever its configuration has it."""
+    from dvc.repo import Repo  # noqa: PLC0415 -- as above
+
+    return Repo(project).cache.local
 
 
 def forget(name: str, commit: str = "") -> None:
@@ -206,7 +226,7 @@ def left(key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     found = records.read_json(path)
-    return found if all((CACHE / md5[:2] / md5[2:]).is_file() for md5 in found["outs"]) else None
+    return found if all(map(_cache(Path.cwd()).exists, found["outs"])) else None
 
 
 def head() -> str:
