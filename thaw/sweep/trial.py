@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from thaw import paths, records
 from thaw.config import load, schema
 from thaw.networks import environment
 from thaw.runtime import code_version
-from thaw.sweep import reasons, supervisor
+from thaw.sweep import dvc_files, reasons, supervisor
 
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
 TARGET = "phase2_finetune"
@@ -170,36 +169,9 @@ def counted(name: str, commit: str = "") -> int:
 
 
 def cached(name: str, path: Path, commit: str = "") -> bytes | None:
-    """Return a file that the experiment of this name has made, out of DVC's cache or remote; None if neither has it.
-
-    Args:
-        path: in the project.
-        commit: as in ``files``.
-    """
+    """Return a file that the experiment of this name has made, if DVC still has it; ``commit`` as in ``files``."""
     refs = _refs(name, commit)
-    if refs:
-        made = _made(Path.cwd(), _git("rev-parse", refs[0]).strip())
-        with suppress(FileNotFoundError):  # it is in a listing of the cache, and not in the cache
-            if made.exists(path.as_posix()):
-                found: bytes = made.cat_file(path.as_posix())
-                return found
-    return None
-
-
-@lru_cache(maxsize=1)  # several files of one experiment are read, then those of the next
-def _made(project: Path, revision: str) -> Any:
-    """Return the files of a commit, with those that DVC keeps, as a file system."""
-    from dvc.api import DVCFileSystem  # noqa: PLC0415 -- a second, which most that a sweep does need not wait for
-
-    return DVCFileSystem(project, rev=revision)
-
-
-@lru_cache(maxsize=1)
-def _cache(project: Path) -> Any:
-    """Return DVC's cache, wherever its configuration has it."""
-    from dvc.repo import Repo  # noqa: PLC0415 -- as above
-
-    return Repo(project).cache.local
+    return dvc_files.read(_git("rev-parse", refs[0]).strip(), path) if refs else None
 
 
 def forget(name: str, commit: str = "") -> None:
@@ -226,7 +198,7 @@ def left(key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     found = records.read_json(path)
-    return found if all(map(_cache(Path.cwd()).exists, found["outs"])) else None
+    return found if all(map(dvc_files.is_cached, found["outs"])) else None
 
 
 def head() -> str:
