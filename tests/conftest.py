@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dvc.repo import Repo
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
@@ -231,8 +232,15 @@ def _leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, An
         prepared = keep_in_cache([made / path.name for path in (paths.MANIFEST, paths.CLASSES)])
         trained = keep_in_cache([made / paths.validation(made).name])
         committed = made / "committed"
-        lock = {"prepare": {"outs": [{"md5": prepared}]}, "phase2_finetune": {"outs": [{"md5": trained}]}}
-        records.write_json(committed / "dvc.lock", {"stages": lock})
+        lock = {
+            stage: {"cmd": "", "outs": [{"path": folder.as_posix(), "hash": "md5", "md5": md5}]}
+            for stage, folder, md5 in (
+                ("prepare", paths.PREPARED, prepared),
+                ("phase2_finetune", paths.PHASE2, trained),
+            )
+        }
+        records.write_json(committed / "dvc.lock", {"schema": "2.0", "stages": lock})
+        shutil.copyfile("dvc.yaml", committed / "dvc.yaml")
         (committed / paths.PARAMS).write_text(load.compose(overrides), encoding="utf-8")
         images = {"train": [], "val": [f"{index:016}" for index in range(40)], "test": []}
         drawn_with = {"seed": 0, "val": 0.15, "test": 0.15}
@@ -254,12 +262,11 @@ def _leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, An
 
 def keep_in_cache(files: Sequence[Path]) -> str:
     """Put files into DVC's cache as a folder's; its hash."""
+    cache = Repo().cache.local
 
     def keep(data: bytes, ending: str = "") -> str:
         md5 = hashlib.md5(data, usedforsecurity=False).hexdigest() + ending
-        path = Path(".dvc/cache/files/md5") / md5[:2] / md5[2:]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        cache.add_bytes(md5, data)
         return md5
 
     listing = [{"md5": keep(path.read_bytes()), "relpath": path.name} for path in files]

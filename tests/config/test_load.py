@@ -13,7 +13,7 @@ import yaml
 from dvc.utils.hydra import compose_and_dump
 
 from thaw import paths
-from thaw.config import backbone, load, schema
+from thaw.config import load, schema
 
 # What is wrong, and what the one line about it must hold.
 WRONG = {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn import calibration
 from sklearn import metrics as sk
 
 from thaw.evaluation import intervals, metrics
@@ -56,44 +57,37 @@ def test_ties_go_to_the_lower_class_and_top_1_is_the_accuracy_of_argmax() -> Non
 
 
 @pytest.mark.parametrize(
-    ("labels", "predicted", "classes"),
+    ("labels", "predicted", "counts", "precision", "recall", "f1"),
     [
-        (np.random.default_rng(0).integers(0, 5, 400), np.random.default_rng(1).integers(0, 5, 400), 5),
-        (np.array([0, 1, 2, 2]), np.array([0, 1, 1, 1]), 3),  # a class that is never predicted
-        (np.array([0, 0, 1]), np.array([0, 2, 1]), 3),  # a class without images
-        (np.array([1, 0, 1]), np.array([1, 0, 1]), 2),  # all right
-        (np.array([1, 0, 1]), np.array([0, 1, 0]), 2),  # all wrong
-        (np.array([1]), np.array([1]), 4),  # one image
+        ([0, 0, 0, 1, 1], [0, 0, 1, 1, 0], [[2, 1], [1, 1]], [2 / 3, 1 / 2], [2 / 3, 1 / 2], [2 / 3, 1 / 2]),
+        # The last class is never predicted.
+        ([0, 1, 2, 2], [0, 1, 1, 1], [[1, 0, 0], [0, 1, 0], [0, 2, 0]], [1, 1 / 3, 0], [1, 1, 0], [1, 1 / 2, 0]),
+        ([1, 0, 1], [1, 0, 1], [[1, 0], [0, 2]], [1, 1], [1, 1], [1, 1]),
+        ([1, 0, 1], [0, 1, 0], [[0, 1], [2, 0]], [0, 0], [0, 0], [0, 0]),
+        # Classes without images were not tested: they have no figures and count in no mean, also if they are answered.
+        ([0, 0, 1], [0, 2, 1], [[1, 0, 1], [0, 1, 0], [0] * 3], [1, 1, None], [1 / 2, 1, None], [2 / 3, 1, None]),
+        ([1], [1], [[0, 0, 0], [0, 1, 0], [0, 0, 0]], [None, 1, None], [None, 1, None], [None, 1, None]),
     ],
 )
-def test_confusion_and_the_figures_per_class_agree_with_scikit_learn(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+def test_figures_per_class_and_their_means_are_those_counted_by_hand(
+    labels: list[int],
+    predicted: list[int],
+    counts: list[list[int]],
+    precision: list[float | None],
+    recall: list[float | None],
+    f1: list[float | None],
 ) -> None:
-    every = list(range(classes))
-    counts = metrics.confusion(labels, predicted, classes)
-    assert counts.dtype == np.int64
-    np.testing.assert_array_equal(counts, sk.confusion_matrix(labels, predicted, labels=every))
-
-    tested = sorted(set(labels.tolist()))
-    rows = metrics.per_class(counts)
-    expected = sk.precision_recall_fscore_support(labels, predicted, labels=tested, zero_division=0)
-    for name, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
-        np.testing.assert_allclose([rows[label][name] for label in tested], values, atol=1e-15)
-
-    means = metrics.averages(counts)
-    for kind in ("macro", "weighted"):
-        scores = sk.precision_recall_fscore_support(labels, predicted, labels=tested, average=kind, zero_division=0)
-        for name, value in zip(("precision", "recall", "f1"), scores[:3], strict=True):
-            assert means[f"{kind}_{name}"] == pytest.approx(value)
-
-
-def test_a_class_that_was_not_tested_has_no_figures_and_counts_in_no_mean() -> None:
-    counts = metrics.confusion(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), 3)
-    assert metrics.per_class(counts)[2] == {"precision": None, "recall": None, "f1": None, "support": 0}
-    assert set(metrics.averages(counts).values()) == {1.0}
-    mistaken = metrics.confusion(np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1]), 3)  # also when it is answered
-    assert metrics.per_class(mistaken)[2]["precision"] is None
-    assert metrics.averages(mistaken)["macro_recall"] == 0.75
+    given, classes = (np.array(labels), np.array(predicted)), len(counts)
+    found = metrics.confusion(*given, classes)
+    assert found.tolist() == counts and found.dtype == np.int64
+    rows = metrics.per_class(*given, classes)
+    assert [row["support"] for row in rows] == [sum(row) for row in counts]
+    assert {type(value) for row in rows for value in row.values()} <= {float, int, type(None)}
+    means = metrics.macro(*given)
+    assert list(means) == ["macro_precision", "macro_recall", "macro_f1"]
+    for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+        assert [row[name] for row in rows] == pytest.approx(expected)
+        assert means[f"macro_{name}"] == pytest.approx(np.mean([value for value in expected if value is not None]))
 
 
 def test_rows_of_the_confusion_are_the_actual_class() -> None:
@@ -105,38 +99,42 @@ def test_calibration_is_the_gap_between_confidence_and_accuracy() -> None:
     # 0.9 sure and right three times of four; 0.6 sure and right once of two.
     probabilities = np.array([[0.9, 0.1]] * 4 + [[0.4, 0.6]] * 2)
     labels = np.array([0, 0, 0, 1, 1, 0])
-    result = metrics.calibration(probabilities, labels, bins=10)
-    assert result["ece"] == pytest.approx((4 * 0.15 + 2 * 0.1) / 6)
-    assert [(bin_["images"], bin_["accuracy"]) for bin_ in result["bins"]] == [(2, 0.5), (4, 0.75)]
-    assert sum(bin_["images"] for bin_ in result["bins"]) == 6
+    assert metrics.calibration_error(probabilities, labels, bins=10) == pytest.approx((4 * 0.15 + 2 * 0.1) / 6)
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below() -> None:
-    result = metrics.calibration(np.array([[0.75, 0.25], [0.5, 0.5]]), np.array([0, 0]), bins=4)
-    assert [(bin_["low"], bin_["high"], bin_["images"]) for bin_ in result["bins"]] == [(0.25, 0.5, 1), (0.5, 0.75, 1)]
+    for sure, bins, expected in (((0.75, 0.5), 2, (0.25 + 0.5) / 2), ((0.75, 0.7), 4, (0.7 - 0.25) / 2)):
+        probabilities = np.array([[share, 1 - share] for share in sure])
+        found = metrics.calibration_error(probabilities, np.array([0, 1]), bins)  # the first is right, the other wrong
+        assert found == pytest.approx(expected)
 
 
 def test_a_confidence_that_rounding_puts_above_one_belongs_to_the_last_bin() -> None:
-    result = metrics.calibration(np.array([[1.0005, 0.0], [0.97, 0.03]]), np.array([0, 0]))
-    (last,) = result["bins"]
-    assert (last["low"], last["high"], last["images"]) == (pytest.approx(14 / 15), 1, 2)  # of the usual 15
+    above = np.array([[1.0005, 0.0], [0.97, 0.03]])
+    found = metrics.calibration_error(above, np.array([0, 0]), 15)  # both in the last of the usual 15
+    assert found == pytest.approx(abs(1 - above[:, 0].mean()))
 
 
 def test_in_one_bin_calibration_is_the_gap_of_the_means() -> None:
     probabilities, labels = answers(50, 3, seed=1)
     right = probabilities.argmax(axis=1) == labels
     gap = abs(float(probabilities.max(axis=1).mean() - right.mean()))
-    assert metrics.calibration(probabilities, labels, bins=1)["ece"] == pytest.approx(gap)
+    assert metrics.calibration_error(probabilities, labels, 1) == pytest.approx(gap)
 
 
-def test_calibration_is_zero_for_answers_that_are_sure_and_right_and_counts_every_image() -> None:
+def test_calibration_is_zero_for_answers_that_are_sure_and_right() -> None:
     certain = np.eye(3)[[0, 1, 2]]
-    assert metrics.calibration(certain, np.array([0, 1, 2]))["ece"] == 0
-    assert metrics.calibration(certain, np.array([1, 2, 0]))["ece"] == 1
-    probabilities, labels = answers(400, 4, seed=3)
-    result = metrics.calibration(probabilities, labels)
-    assert sum(bin_["images"] for bin_ in result["bins"]) == 400
-    assert all(bin_["low"] < bin_["confidence"] <= bin_["high"] for bin_ in result["bins"])
+    assert metrics.calibration_error(certain, np.array([0, 1, 2])) == 0
+    assert metrics.calibration_error(certain, np.array([1, 2, 0])) == 1
+
+
+def test_bins_of_confidence_are_those_of_scikit_learn() -> None:
+    probabilities, labels = answers(400, 2, seed=3)
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    accuracy, confidence = calibration.calibration_curve(right, sure, n_bins=15)
+    held = np.histogram(sure, np.linspace(0, 1, 16))[0]
+    expected = np.average(np.abs(accuracy - confidence), weights=held[held > 0])
+    assert metrics.calibration_error(probabilities, labels) == pytest.approx(expected)
 
 
 def test_summary_is_flat_plain_and_says_what_the_parts_say() -> None:
@@ -196,7 +194,7 @@ EVEN = np.full((2, 2), 0.5)
 def test_probabilities_and_labels_that_cannot_be_are_refused(
     probabilities: NDArray[Any], labels: NDArray[Any], message: str
 ) -> None:
-    for figure in (metrics.cross_entropy, metrics.brier, metrics.calibration):
+    for figure in (metrics.cross_entropy, metrics.brier, metrics.calibration_error):
         with pytest.raises(ValueError, match=message):
             figure(probabilities, labels)
     with pytest.raises(ValueError, match=message):
@@ -208,11 +206,10 @@ def test_probabilities_and_labels_that_cannot_be_are_refused(
 def test_other_arguments_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="k of 1 or more, received 0"):
         metrics.top_k_accuracy(EVEN, np.array([0, 1]), 0)
-    with pytest.raises(ValueError, match="bins"):
-        metrics.calibration(EVEN, np.array([0, 1]), bins=0)
-    with pytest.raises(ValueError, match="as many as the 2 labels, received 1"):
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         metrics.confusion(np.array([0, 1]), np.array([0]), 2)
-    with pytest.raises(ValueError, match="square"):
-        metrics.per_class(np.zeros((2, 3), np.int64))
-    with pytest.raises(ValueError, match="at least one image"):
-        metrics.averages(np.zeros((2, 2), np.int64))
+    for figure in (metrics.confusion, metrics.per_class):
+        with pytest.raises(ValueError, match="predicted: expected 0 to 1, received 0 to 2"):
+            figure(np.array([0, 1]), np.array([0, 2]), 2)
+        with pytest.raises(ValueError, match="labels: expected one integer per image"):
+            figure(np.empty(0, int), np.empty(0, int), 2)

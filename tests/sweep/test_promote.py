@@ -137,7 +137,7 @@ def test_the_promoted_trial_comes_out_of_dvc_repro_bit_for_bit(project: Path, ti
             record.name, [path.as_posix() for path in paths]
         )
     weights = (project_paths.PHASE2 / "model.weights.h5").read_bytes()
-    assert experiments.cached(record.name, experiments.TARGET, "model.weights.h5") == weights
+    assert experiments.cached(record.name, project_paths.PHASE2 / "model.weights.h5") == weights
 
 
 @pytest.mark.parametrize(("more", "expected"), [(0, "dvc repro"), (3, "TF_NUM_INTRAOP_THREADS={} dvc repro")])

@@ -136,9 +136,9 @@ def test_trials_that_answer_alike_are_one_in_the_number_of_comparisons(monkeypat
 def test_copies_and_groups_of_the_validation_images_are_units(finished_sweep: Path) -> None:
     trials, cached = finished(finished_sweep), experiments.cached
 
-    def with_units(name: str, stage: str, file: str, *of: str) -> bytes | None:
-        found = cached(name, stage, file, *of)
-        return found and found.replace(b"val,\n", b"val,7\n", 3) if file == paths.MANIFEST.name else found
+    def with_units(name: str, path: Path, *of: str) -> bytes | None:
+        found = cached(name, path, *of)
+        return found and found.replace(b"val,\n", b"val,7\n", 3) if path == paths.MANIFEST else found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiments, "cached", with_units)

@@ -123,7 +123,7 @@ def test_a_finished_trial_is_found_on_its_sweeps_commit_under_any_name(project: 
 def test_what_has_no_experiment_any_more_is_said_and_has_nothing_in_the_cache() -> None:
     with pytest.raises(ValueError, match="gone-00000000: expected its experiment in git, found none; run the sweep"):
         experiments.counted("gone-00000000")
-    assert experiments.cached("gone-00000000", "prepare", "classes.json") is None
+    assert experiments.cached("gone-00000000", paths.CLASSES) is None
 
 
 def test_a_stop_ends_a_trial_with_all_that_it_has_started() -> None:
@@ -215,9 +215,18 @@ def test_a_change_of_code_that_no_trial_runs_leaves_its_name(values: dict[str, A
 def test_what_an_experiment_has_made_is_found_in_dvcs_cache() -> None:
     name = "rate=0.0001,depth=20-00000002"
     assert experiments.counted(name) == 40
-    classes = experiments.cached(name, "prepare", "classes.json")
+    classes = experiments.cached(name, paths.CLASSES)
     assert classes is not None and b'"a"' in classes
-    assert experiments.cached(name, "prepare", "nonesuch") is None
+    assert experiments.cached(name, paths.PREPARED / "nonesuch") is None
     assert experiments.files("nonesuch-00000000", ["params.yaml"]) == [""]
     experiments.forget(name)
     assert experiments.finished(name, experiments.head()) is None
+
+
+@pytest.mark.usefixtures("finished_sweep")
+def test_what_an_experiment_has_made_is_found_where_dvcs_cache_is_elsewhere(tmp_path: Path) -> None:
+    name, shared = "rate=0.0001,depth=20-00000002", tmp_path / "of all users"
+    shutil.move(".dvc/cache", shared)
+    subprocess.run(["dvc", "cache", "dir", "--local", str(shared)], check=True, capture_output=True)
+    classes = experiments.cached(name, paths.CLASSES)
+    assert classes is not None and b'"a"' in classes

@@ -8,6 +8,9 @@ from typing import Any
 
 import psutil
 import pytest
+from dvc.repo import Repo
+from dvc_data.hashfile.build import build
+from dvc_objects.fs.local import localfs
 
 from thaw import paths, records
 from thaw.tracking import pipeline
@@ -125,11 +128,13 @@ def test_a_later_record_must_agree_with_the_code_and_parameters_that_dvc_locked(
 def test_a_later_record_must_agree_with_the_packages_that_dvc_locked() -> None:
     write(Path("thaw/images/decoding.py"), "A = 1\n")
     write(Path("thaw/images/__init__.py"), "")
-    lock = """\
+    cache, folder = Repo.init(no_scm=True).cache.local, str(Path("thaw/images").absolute())
+    _, _, hashed = build(cache, folder, localfs, "md5", dry_run=True)  # as DVC does for dvc.lock
+    lock = f"""\
         stages:
           phase2_finetune:
             deps:
-            - {path: thaw/images, hash: md5, md5: 021374a09ce9c6ca3774f595a4265858.dir}
+            - {{path: thaw/images, hash: md5, md5: {hashed.hash_info.value}}}
         """
     write(pipeline.LOCK, textwrap.dedent(lock))
     assert "phase2_finetune" in valid("phase1_head", params=PARAMS)

@@ -70,7 +70,7 @@ def write(
         right[phase] = guesses == split.labels
         counts = metrics.confusion(split.labels, guesses, len(classes))
         summaries[phase] = metrics.summary(rows, split.labels, options.top_k, options.confidence, own)
-        tables[phase] = metrics.per_class(counts)
+        tables[phase] = metrics.per_class(split.labels, guesses, len(classes))
         pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))
         _write_predictions(phase, rows, split, classes)
     first, second = right.values()
@@ -86,7 +86,7 @@ def write(
     records.write_json(paths.metrics("evaluate"), {**summaries, **clean, "untested": absent, "made_from": made_from})
     records.write_csv(
         paths.PER_CLASS,
-        ["phase", "class", "precision", "recall", "f1", "support"],
+        ["phase", "class", *metrics.PER_CLASS],
         (
             {"phase": phase, "class": name, **row}
             for phase in found

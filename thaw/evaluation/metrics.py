@@ -1,16 +1,17 @@
-"""How good the answers are: accuracy, per class, calibration. How sure we can be of it says
-``thaw.evaluation.intervals``.
+"""Metrics of the test: accuracy, figures per class, calibration; by scikit-learn where it defines them the same way.
+
+How sure they are says ``thaw.evaluation.intervals``.
 
 Throughout, ``probabilities`` are (images, classes) float whose rows sum to 1, ``labels`` and ``predicted``
 are (images,) integers from 0 to classes - 1, and every image counts exactly once.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import metrics as sk
 
 from thaw.evaluation import intervals
 
@@ -21,20 +22,25 @@ Integers = NDArray[np.integer[Any]]
 FLOOR = float(np.finfo(np.float32).tiny)
 # What a row may miss 1 by: rounding of half precision, far below any mistake (logits, a sigmoid, percent).
 ROW_TOLERANCE = 1e-3
+PER_CLASS = ("precision", "recall", "f1", "support")
 
 
 def cross_entropy(probabilities: Floats, labels: Integers) -> float:
-    """Mean negative log likelihood in nats; a probability below ``FLOOR`` counts as ``FLOOR``."""
+    """Return the mean negative log likelihood in nats; a probability below ``FLOOR`` counts as ``FLOOR``.
+
+    scikit-learn's ``log_loss`` raises all below 2e-16 to that, a cost of 36 nats.
+    """
     probabilities, labels = _checked(probabilities, labels)
     likelihood = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(likelihood, FLOOR)).mean())
 
 
 def top_k_accuracy(probabilities: Floats, labels: Integers, k: int) -> float:
-    """Share of images whose label is among the ``k`` likeliest classes; a ``k`` above the classes counts as all.
+    """Return the share of images whose label is among the ``k`` likeliest classes.
 
-    Between equal probabilities the lower class index goes first, as in ``argmax``. So a tie is broken without regard
-    to the label, ``k=1`` is the plain accuracy, and the result never falls when ``k`` grows.
+    Between equal probabilities the lower class index goes first, as in ``argmax``; in scikit-learn's
+    ``top_k_accuracy_score`` the higher one does. So a tie is broken without regard to the label, ``k=1`` is the plain
+    accuracy, and the result never falls when ``k`` grows. A ``k`` above the classes counts as all.
     """
     probabilities, labels = _checked(probabilities, labels)
     if k < 1:
@@ -46,74 +52,48 @@ def top_k_accuracy(probabilities: Floats, labels: Integers, k: int) -> float:
 
 
 def confusion(labels: Integers, predicted: Integers, classes: int) -> NDArray[np.int64]:
-    """Counts, (classes, classes) int64: rows are the actual class, columns the predicted one."""
-    labels = _indices("labels", labels, classes)
-    predicted = _indices("predicted", predicted, classes)
-    if len(labels) != len(predicted):
-        raise ValueError(f"predicted: expected as many as the {len(labels)} labels, received {len(predicted)}")
-    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
-    return counts.reshape(classes, classes).astype(np.int64, copy=False)
+    """Return the counts, (classes, classes) int64: rows are the actual class, columns the predicted one."""
+    labels, predicted = _indices("labels", labels, classes), _indices("predicted", predicted, classes)
+    counts: NDArray[np.int64] = sk.confusion_matrix(labels, predicted, labels=range(classes))
+    return counts
 
 
-def per_class(confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """For each class in order: ``precision``, ``recall``, ``f1`` (0 to 1) and ``support``, its number of images.
+def per_class(labels: Integers, predicted: Integers, classes: int) -> list[dict[str, Any]]:
+    """Return for each class in order ``precision``, ``recall``, ``f1`` (0 to 1) and ``support``, its number of images.
 
     The precision of a class never predicted is 0. A class without images was not tested: it has no figures, but None.
     """
-    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1] or confusion.min(initial=0) < 0:
-        raise ValueError(f"confusion: expected a square array of counts, received shape {confusion.shape}")
-    rows = []
-    for right, support, answers in zip(
-        confusion.diagonal().tolist(), confusion.sum(axis=1).tolist(), confusion.sum(axis=0).tolist(), strict=True
-    ):
-        if support:
-            precision = right / answers if answers else 0.0
-            row = {"precision": precision, "recall": right / support, "f1": 2 * right / (answers + support)}
-        else:
-            row = dict.fromkeys(("precision", "recall", "f1"))
-        rows.append({**row, "support": support})
-    return rows
+    labels, predicted = _indices("labels", labels, classes), _indices("predicted", predicted, classes)
+    scores = sk.precision_recall_fscore_support(labels, predicted, labels=range(classes), zero_division=0.0)
+    rows = zip(*(score.tolist() for score in scores), strict=True)
+    return [dict(zip(PER_CLASS, row if row[-1] else (None, None, None, 0), strict=True)) for row in rows]
 
 
-def averages(confusion: NDArray[np.int64]) -> dict[str, float]:
-    """Means over the classes that have images: ``macro_*`` (each class alike) and ``weighted_*`` (by support)."""
-    rows = [row for row in per_class(confusion) if row["support"]]
-    total = sum(row["support"] for row in rows)
-    if total == 0:
-        raise ValueError("confusion: expected at least one image, received none")
-    means = {}
-    for name in ("precision", "recall", "f1"):
-        means[f"macro_{name}"] = math.fsum(row[name] for row in rows) / len(rows)
-        means[f"weighted_{name}"] = math.fsum(row[name] * row["support"] for row in rows) / total
-    return means
+def macro(labels: Integers, predicted: Integers) -> dict[str, float]:
+    """Return the means over the classes that have images, each class alike: ``macro_precision``, and so on."""
+    tested = np.unique(labels)
+    scores = sk.precision_recall_fscore_support(labels, predicted, labels=tested, average="macro", zero_division=0.0)
+    return {f"macro_{name}": float(score) for name, score in zip(PER_CLASS[:3], scores[:3], strict=True)}
 
 
-def calibration(probabilities: Floats, labels: Integers, bins: int = 15) -> dict[str, Any]:
-    """Expected calibration error of the likeliest class, in bins of equal width (Guo et al. 2017, arXiv:1706.04599).
+def calibration_error(probabilities: Floats, labels: Integers, bins: int = 15) -> float:
+    """Return the expected calibration error, 0 to 1 (Guo et al. 2017, arXiv:1706.04599).
 
-    Returns:
-        ``ece`` (0 to 1) and ``bins``, the bins that hold an image: ``low`` (exclusive), ``high`` (inclusive),
-        ``images``, and their mean ``confidence`` and ``accuracy``.
+    It is the gap between the accuracy and the mean probability of the likeliest class, in bins of equal width, each
+    with its upper edge. scikit-learn's ``calibration_curve`` has the same bins, but not how many images are in each.
     """
     probabilities, labels = _checked(probabilities, labels)
-    if bins < 1:
-        raise ValueError(f"calibration: expected 1 or more bins, received {bins}")
     sure = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, bins - 1)
-    rows, error = [], 0.0
-    for index in np.unique(place).tolist():
-        inside = place == index
-        confidence, accuracy, images = float(sure[inside].mean()), float(right[inside].mean()), int(inside.sum())
-        error += images / len(labels) * abs(accuracy - confidence)
-        low, high = float(edges[index]), float(edges[index + 1])
-        rows.append({"low": low, "high": high, "images": images, "confidence": confidence, "accuracy": accuracy})
-    return {"ece": error, "bins": rows}
+    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure)
+    return float(np.abs(np.bincount(place, right - sure)).sum() / len(labels))
 
 
 def brier(probabilities: Floats, labels: Integers) -> float:
-    """Mean over images of the squared error summed over classes, 0 to 2 (Brier 1950, Monthly Weather Review 78)."""
+    """Return the mean over images of the squared error summed over classes, 0 to 2 (Brier 1950).
+
+    scikit-learn's ``brier_score_loss`` says the same, and warns that a softmax in float32 sums to 1 only nearly.
+    """
     probabilities, labels = _checked(probabilities, labels)
     own = probabilities[np.arange(len(labels)), labels]
     others = (probabilities**2).sum(axis=1) - own**2
@@ -127,7 +107,7 @@ def summary(
     confidence: float,
     units: intervals.Units | None = None,
 ) -> dict[str, Any]:
-    """The test in one flat record of plain numbers, as ``dvc metrics show`` prints it.
+    """Return the test in one flat record of plain numbers, as ``dvc metrics show`` prints it.
 
     Args:
         probabilities: (images, classes) float, rows that sum to 1.
@@ -138,7 +118,6 @@ def summary(
     """
     probabilities, labels = _checked(probabilities, labels)
     predicted = probabilities.argmax(axis=1)
-    means = averages(confusion(labels, predicted, probabilities.shape[1]))
     low, high = intervals.accuracy(predicted == labels, confidence, units)
     return {
         "images": len(labels),
@@ -148,8 +127,8 @@ def summary(
         "accuracy_low": low,
         "accuracy_high": high,
         **{f"top_{k}_accuracy": top_k_accuracy(probabilities, labels, k) for k in sorted(set(top_k)) if k != 1},
-        **{name: means[name] for name in ("macro_precision", "macro_recall", "macro_f1")},
-        "ece": calibration(probabilities, labels)["ece"],
+        **macro(labels, predicted),
+        "ece": calibration_error(probabilities, labels),
         "brier": brier(probabilities, labels),
     }
 

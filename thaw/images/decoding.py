@@ -137,13 +137,7 @@ def _header(image: Image.Image, data: bytes, max_pixels: int) -> tuple[str, int,
     if image.width * image.height > max_pixels:
         raise Unusable("too_large", beyond(*image.size, max_pixels))
     integrity.check(kind, data)
-    depth = _bits(kind, image, data)
-    if image.mode not in MODES or depth not in (1, 2, 4, 8, 16):
-        raise Unusable(
-            "unsupported", f"a {kind} with pixels of {depth} bits ({image.mode}), which have no fixed range"
-        )
-    if depth == 16 and kind == "TIFF" and all(tile[0] == "raw" and ";16" not in tile[3][0] for tile in _tiles(image)):
-        raise Unusable("unsupported", "an uncompressed TIFF of 16 bits a channel in planes, which Pillow misreads")
+    depth = _depth(kind, image, data)
     turned = _orientation(kind, image)
     oddities = {}
     if kind != "JPEG" and _is_animated(image):

@@ -21,7 +21,6 @@ from thaw.runtime.framework import keras
 STEM_FILTERS = 32
 TOP_FILTERS = 1280
 FILTER_DIVISOR = 8
-CLASSES = 1000
 
 # As in the TensorFlow original; the weights only fit this epsilon.
 EPSILON = 1e-3
@@ -114,12 +113,6 @@ def graph(name: str, size: int, width: float = 1.0, depth: float = 1.0, contract
     return keras.Model(pixels, x, name=name)
 
 
-def imagenet_classifier(model: keras.Model) -> keras.Model:
-    """Put ImageNet's original classifier (random until ``load_torch``) on ``graph``'s model: logits (batch, 1000)."""
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(model.output)
-    return keras.Model(model.input, keras.layers.Dense(CLASSES, name="classifier")(x), name=f"{model.name}_imagenet")
-
-
 def package_file(row: Lite) -> Path:
     """Return where the installed package keeps a row's ImageNet weights. The package's code is not run.
 
@@ -138,13 +131,7 @@ def package_file(row: Lite) -> Path:
 
 def _torch_layers(model: keras.Model) -> dict[str, str]:
     """The PyTorch module of each layer that has weights; PyTorch numbers the blocks, and the norms inside one."""
-    names = {
-        "stem_conv": "_conv_stem",
-        "stem_bn": "_bn0",
-        "top_conv": "_conv_head",
-        "top_bn": "_bn1",
-        "classifier": "_fc",
-    }
+    names = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
     found = (re.match(r"block_\d+[a-z]", layer.name) for layer in model.layers)
     for number, block in enumerate(dict.fromkeys(match[0] for match in found if match)):
         for index, part in enumerate(("expand", "depthwise", "project")):
@@ -157,10 +144,8 @@ def _torch_weight(layer: keras.Layer, variable: str) -> tuple[str, tuple[int, ..
     """What PyTorch calls a variable, and the order of axes that makes PyTorch's array Keras's (None: as it is)."""
     if variable == "kernel" and isinstance(layer, keras.layers.DepthwiseConv2D):
         return "weight", (2, 3, 0, 1)  # (channels, 1, height, width) → (height, width, channels, 1)
-    if variable == "kernel" and isinstance(layer, keras.layers.Conv2D):
-        return "weight", (2, 3, 1, 0)  # (out, in, height, width) → (height, width, in, out)
     if variable == "kernel":
-        return "weight", (1, 0)  # (out, in) → (in, out)
+        return "weight", (2, 3, 1, 0)  # (out, in, height, width) → (height, width, in, out)
     names = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
     return names.get(variable, variable), None
 
@@ -169,17 +154,14 @@ def load_torch(model: keras.Model, tensors: Mapping[str, np.ndarray]) -> None:
     """Set every weight of the model from a PyTorch checkpoint's tensors, each of which must be used exactly once.
 
     Args:
-        model: from ``graph`` or ``imagenet_classifier``.
-        tensors: as ``torch_checkpoint.read`` gives them. Counts of batches, and the classifier where the model has
-            none, may be left over.
+        model: from ``graph``.
+        tensors: as ``torch_checkpoint.read`` gives them. Counts of batches and the classifier are left over.
 
     Raises:
         ValueError: a tensor is missing, left over or of another shape. The model is then unchanged.
     """
     modules = _torch_layers(model)
-    unused = {name for name in tensors if not name.endswith(".num_batches_tracked")}
-    if not any(layer.name == "classifier" for layer in model.layers):
-        unused -= {"_fc.weight", "_fc.bias"}
+    unused = {name for name in tensors if not name.endswith(".num_batches_tracked")} - {"_fc.weight", "_fc.bias"}
     values = []
     for layer in model.layers:
         for variable in layer.weights:

@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 
 from thaw import paths, records
+from thaw.sweep import dvc_files
 from thaw.sweep.results import Figures
 
 # A trial ends here: the test set is for the one trial that is chosen in the end, not for choosing.
 TARGET = "phase2_finetune"
 SHARED = ("prepare", "phase1_head")  # what trials have in common that differ in phase 2 only
-CACHE = Path(".dvc/cache/files/md5")  # DVC's; what is not found in it, as where it is elsewhere, counts as gone
 RERUN = "run the sweep again, which repeats no work that still holds"
 
 
@@ -69,17 +69,10 @@ def counted(name: str, commit: str = "") -> int:
     return int(json.loads(text)["splits"]["val"]["images"])
 
 
-def cached(name: str, stage: str, file: str, commit: str = "") -> bytes | None:
-    """A file that a stage of the experiment has made, out of DVC's cache; None if it is not there."""
-    (lock,) = files(name, ["dvc.lock"], commit)
-    for md5 in outs(lock, [stage]) if lock else ():
-        listing = CACHE / md5[:2] / md5[2:]
-        for entry in json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else ():
-            path = CACHE / entry["md5"][:2] / entry["md5"][2:]
-            if entry["relpath"] == file and path.is_file():
-                found: bytes = path.read_bytes()
-                return found
-    return None
+def cached(name: str, path: Path, commit: str = "") -> bytes | None:
+    """Return a file that the experiment of this name has made, if DVC still has it; ``commit`` as in ``files``."""
+    refs = _refs(name, commit)
+    return dvc_files.read(git("rev-parse", refs[0]).strip(), path) if refs else None
 
 
 def forget(name: str, commit: str = "") -> None:
@@ -106,7 +99,7 @@ def left(key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     found = records.read_json(path)
-    return found if all((CACHE / md5[:2] / md5[2:]).is_file() for md5 in found["outs"]) else None
+    return found if all(map(dvc_files.is_cached, found["outs"])) else None
 
 
 def head() -> str:

@@ -174,11 +174,8 @@ def _wilson(record: TrialResult, images: int, confidence: float) -> tuple[float,
 def _answers(record: TrialResult) -> Answers | None:
     """Return what the trial's model said of the validation images, if DVC's cache tells."""
     name, commit = record.name, record.commit
-    thawed = record.measured.layers > 0
-    stage, folder = (experiments.TARGET, paths.PHASE2) if thawed else (experiments.SHARED[-1], paths.PHASE1)
-    said = experiments.cached(name, stage, paths.validation(folder).name, commit)
-    tables = (paths.MANIFEST, paths.CLASSES)
-    manifest, classes = (experiments.cached(name, "prepare", path.name, commit) for path in tables)
+    said = experiments.cached(name, paths.validation(paths.PHASE2 if record.measured.layers else paths.PHASE1), commit)
+    manifest, classes = (experiments.cached(name, path, commit) for path in (paths.MANIFEST, paths.CLASSES))
     if said is None or manifest is None or classes is None:
         return None
     images, labels, own = _validation(manifest, classes)
