@@ -27,7 +27,7 @@ BATCH = 32
 
 
 def load(split: manifest.Images, size: int, *, shuffle: bool) -> Any:
-    """As ``image_dataset_from_directory`` does it: decode, resize, batch, prefetch; every epoch anew."""
+    """Load images as ``image_dataset_from_directory`` does: decode, resize, batch, prefetch; every epoch anew."""
 
     def read(path: Any, label: Any) -> tuple[Any, Any]:
         pixels = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)

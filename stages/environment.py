@@ -1,4 +1,4 @@
-"""environment: what else determines results, the packages that compute and the bytes of the weights."""
+"""environment: record the packages that compute and the bytes of the weights, which also determine results."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ STAGE = "environment"
 
 @dataclass
 class Config:
-    """What this stage reads of params.yaml."""
+    """The groups of params.yaml that this stage reads."""
 
     backbone: schema.Backbone
 
 
 def main() -> None:
-    """Write it down. DVC runs this each time, and what depends on it only where it is another than before."""
+    """Write the record. DVC runs this each time, and what depends on it only where the record has changed."""
     settings = load.load(Config)
     # No run is opened in MLflow: there are no figures to show, and none should be there where nothing else has run.
     with console.stage(STAGE):

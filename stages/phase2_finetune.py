@@ -1,4 +1,4 @@
-"""phase2_finetune: thaw the top of the backbone and train on at a much lower rate."""
+"""phase2_finetune: fine-tuning, the top of the backbone is unfrozen and trained on at a much lower learning rate."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ STAGE = "phase2_finetune"
 
 @dataclass
 class Config:
-    """What this stage reads of params.yaml."""
+    """The groups of params.yaml that this stage reads."""
 
     data: schema.Data
     augment: schema.Augment
@@ -26,7 +26,7 @@ class Config:
 
 
 def main() -> None:
-    """Cut phase 1's classifier at the boundary, train what lies behind it, prove that the rest is untouched."""
+    """Cut phase 1's classifier at the freeze boundary, train what lies behind it, prove that the rest is untouched."""
     settings = load.load(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, load.read()) as run, console.stage(STAGE):
         seeds.fix(settings.phase2.seed)

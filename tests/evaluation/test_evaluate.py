@@ -224,7 +224,7 @@ def test_the_report_says_that_phase_2_kept_its_start() -> None:
     [
         (4, 3, 1, ""),
         (4, 1, 0, "Phase 2 did not help: its only epoch had no lower validation loss than its start, so "),
-        (0, 0, 0, "Phase 2 thawed nothing, so its model is phase 1's."),
+        (0, 0, 0, "Phase 2 unfroze nothing, so its model is phase 1's."),
     ],
 )
 def test_whether_phase_2_kept_its_start_is_read_from_its_figures(

@@ -1,4 +1,4 @@
-"""What ``python -m thaw.backbone`` prints: the table of networks, or the blocks of one.
+"""``python -m thaw.backbone``: print the table of networks, or the blocks of one.
 
 It is no part of ``thaw.networks.pretrained``, since blocks are what ``thaw.networks.freeze_boundaries`` finds, which
 imports that.
@@ -53,7 +53,7 @@ def _print_table() -> None:
 
 
 def _network(name: str, size: int | None) -> keras.Model:
-    """The network with any weights, or with none: only its shape is looked at."""
+    """Return the network with any weights, or with none: only its shape is looked at."""
     if name in backbone.FOREIGN:
         settings = load.check(load.read())
         described = settings.backbone

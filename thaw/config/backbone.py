@@ -1,4 +1,4 @@
-"""The group ``backbone`` of the configuration: which network, and its weights.
+"""The group ``backbone`` of the configuration: the pretrained network, and its weights.
 
 The networks themselves are in ``thaw.networks.pretrained.TABLE``, which takes TensorFlow to make. What a configuration
 must agree with is written down here a second time, so that a mistake is found before anything runs; tests compare the

@@ -15,7 +15,7 @@ SAMPLERS = ("shuffle", "balanced")
 CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
 VARIABLES = "variables:"  # what phase2.unfreeze begins with where a pattern follows
-FEWEST_STEPS = 128  # that thawed layers need to come to more than their first, harmful steps: docs/performance.md
+FEWEST_STEPS = 128  # that unfrozen layers need to come to more than their first, harmful steps: docs/performance.md
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 20
 
 

@@ -1,4 +1,4 @@
-"""How good the answers are: accuracy, per class, calibration. How sure we can be of it says
+"""Metrics of the test: accuracy, per class, calibration. Their confidence intervals are in
 ``thaw.evaluation.intervals``.
 
 Throughout, ``probabilities`` are (images, classes) float whose rows sum to 1, ``labels`` and ``predicted``
@@ -24,14 +24,14 @@ ROW_TOLERANCE = 1e-3
 
 
 def cross_entropy(probabilities: Floats, labels: Integers) -> float:
-    """Mean negative log likelihood in nats; a probability below ``FLOOR`` counts as ``FLOOR``."""
+    """Return the mean negative log likelihood in nats; a probability below ``FLOOR`` counts as ``FLOOR``."""
     probabilities, labels = _checked(probabilities, labels)
     likelihood = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(likelihood, FLOOR)).mean())
 
 
 def top_k_accuracy(probabilities: Floats, labels: Integers, k: int) -> float:
-    """Share of images whose label is among the ``k`` likeliest classes; a ``k`` above the classes counts as all.
+    """Return the share of images whose label is among the ``k`` likeliest classes; a ``k`` above the classes is all.
 
     Between equal probabilities the lower class index goes first, as in ``argmax``. So a tie is broken without regard
     to the label, ``k=1`` is the plain accuracy, and the result never falls when ``k`` grows.
@@ -46,7 +46,7 @@ def top_k_accuracy(probabilities: Floats, labels: Integers, k: int) -> float:
 
 
 def confusion(labels: Integers, predicted: Integers, classes: int) -> NDArray[np.int64]:
-    """Counts, (classes, classes) int64: rows are the actual class, columns the predicted one."""
+    """Return the confusion matrix, (classes, classes) int64: rows are the actual class, columns the predicted one."""
     labels = _indices("labels", labels, classes)
     predicted = _indices("predicted", predicted, classes)
     if len(labels) != len(predicted):
@@ -56,7 +56,7 @@ def confusion(labels: Integers, predicted: Integers, classes: int) -> NDArray[np
 
 
 def per_class(confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """For each class in order: ``precision``, ``recall``, ``f1`` (0 to 1) and ``support``, its number of images.
+    """Return ``precision``, ``recall``, ``f1`` (0 to 1) and ``support``, the number of images, of each class in order.
 
     The precision of a class never predicted is 0. A class without images was not tested: it has no figures, but None.
     """
@@ -76,7 +76,7 @@ def per_class(confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
 
 
 def averages(confusion: NDArray[np.int64]) -> dict[str, float]:
-    """Means over the classes that have images: ``macro_*`` (each class alike) and ``weighted_*`` (by support)."""
+    """Return the means over the classes that have images: ``macro_*`` (unweighted) and ``weighted_*`` (by support)."""
     rows = [row for row in per_class(confusion) if row["support"]]
     total = sum(row["support"] for row in rows)
     if total == 0:
@@ -89,7 +89,8 @@ def averages(confusion: NDArray[np.int64]) -> dict[str, float]:
 
 
 def calibration(probabilities: Floats, labels: Integers, bins: int = 15) -> dict[str, Any]:
-    """Expected calibration error of the likeliest class, in bins of equal width (Guo et al. 2017, arXiv:1706.04599).
+    """Return the expected calibration error of the likeliest class, in bins of equal width (Guo et al. 2017,
+    arXiv:1706.04599).
 
     Returns:
         ``ece`` (0 to 1) and ``bins``, the bins that hold an image: ``low`` (exclusive), ``high`` (inclusive),
@@ -113,7 +114,9 @@ def calibration(probabilities: Floats, labels: Integers, bins: int = 15) -> dict
 
 
 def brier(probabilities: Floats, labels: Integers) -> float:
-    """Mean over images of the squared error summed over classes, 0 to 2 (Brier 1950, Monthly Weather Review 78)."""
+    """Return the Brier score: the mean over images of the squared error summed over classes, 0 to 2 (Brier 1950,
+    Monthly Weather Review 78).
+    """
     probabilities, labels = _checked(probabilities, labels)
     own = probabilities[np.arange(len(labels)), labels]
     others = (probabilities**2).sum(axis=1) - own**2
@@ -127,7 +130,7 @@ def summary(
     confidence: float,
     units: intervals.Units | None = None,
 ) -> dict[str, Any]:
-    """The test in one flat record of plain numbers, as ``dvc metrics show`` prints it.
+    """Return all metrics of the test in one flat record of plain numbers, as ``dvc metrics show`` prints it.
 
     Args:
         probabilities: (images, classes) float, rows that sum to 1.

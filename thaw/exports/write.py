@@ -1,4 +1,4 @@
-"""The classifier as it is deployed: raw images in, probabilities and labels out, preprocessing inside.
+"""Export the classifier for deployment: raw images in, probabilities and labels out, preprocessing inside.
 
 ``keras``: one file, batches of pixels of any size, only layers that Keras itself has. ``saved_model``: a folder for
 TensorFlow Serving and all that reads SavedModel, for pixels and for encoded files. Both name their classes themselves.
@@ -24,7 +24,9 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 
 
 def serving(classifier: model.Classifier) -> keras.Model:
-    """(batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32 probabilities."""
+    """Return the deployed model: (batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32
+    probabilities.
+    """
     pixels = keras.Input((None, None, 3), dtype="uint8", name="images")
     fitted = preprocessing.resizer(classifier.card.image)(pixels)
     features = classifier.pool(classifier.backbone(fitted, training=False))
@@ -72,7 +74,7 @@ def _write_keras(path: Path, deployed: keras.Model, about: Mapping[str, Any]) ->
 
 @contextmanager
 def _unless_refused(kind: str, instead: str) -> Iterator[None]:
-    """What a layer raises that can't say what it is made of, or has a state that can't be written, in one line."""
+    """Say in one line what a layer raises that can't describe itself, or has a state that can't be written."""
     try:
         yield
     except OSError:  # of the disk, not of the network
@@ -85,7 +87,7 @@ def _unless_refused(kind: str, instead: str) -> Iterator[None]:
 
 
 def _renumbered(graph: bytes) -> bytes:
-    """Keras tells shared objects by their addresses, which differ in each process; their order tells them as well."""
+    """Renumber shared objects by their order: Keras tells them by their addresses, which differ in each process."""
     numbers: dict[bytes, int] = {}
 
     def number(found: re.Match[bytes]) -> bytes:
@@ -136,7 +138,7 @@ def _write_saved_model(
 
 
 def _name_by_content(path: Path) -> None:
-    """Exchange the random identity of a SavedModel for one that follows from what is in it."""
+    """Replace the random identity of a SavedModel by one that follows from its content."""
     # Not above: TensorFlow is quiet only where thaw.runtime.framework is the first to import it.
     from tensorflow.core.protobuf import fingerprint_pb2  # noqa: PLC0415
 

@@ -1,5 +1,4 @@
-"""The pretrained networks and their weights. Where they may be cut is ``thaw.networks.freeze_boundaries``'s to
-know."""
+"""The pretrained networks and their weights. ``thaw.networks.freeze_boundaries`` finds where they may be cut."""
 
 import hashlib
 import math
@@ -22,7 +21,7 @@ RANDOM_SEED = 0
 
 @dataclass(frozen=True)
 class Source:
-    """Where published weights come from, and how they get into the network."""
+    """A source of published weights, and how they get into the network."""
 
     load: Callable[[keras.Model, Path], None]  # (network, the file)
     sha256: str  # of the file; empty: its publisher gives none
@@ -98,7 +97,7 @@ TABLE: dict[str, Family] = {
 
 
 def family(name: str) -> Family:
-    """The row of a name.
+    """Return the row of a name.
 
     Raises:
         ValueError: there is none.
@@ -120,7 +119,7 @@ def check_size(name: str, size: int) -> None:
 
 
 def _source(name: str, weights: str) -> Source | Path | None:
-    """The published source, the local file, or None for random weights."""
+    """Return the published source, the local file, or None for random weights."""
     sources = {} if name == external.CUSTOM else family(name).sources
     if weights == "random" or (name == external.CUSTOM and weights == "builder"):
         return None
@@ -135,7 +134,7 @@ def _source(name: str, weights: str) -> Source | Path | None:
 
 
 def _draw(model: keras.Model) -> None:
-    """Random kernels with the variance of He et al. (2015, arXiv:1502.01852); norms stay the identity."""
+    """Draw random kernels with the variance of He et al. (2015, arXiv:1502.01852); norms stay the identity."""
     generator = np.random.default_rng(RANDOM_SEED)
     for layer in model.layers:
         for variable in layer.weights:
@@ -166,7 +165,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
 
 
 def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str = "", sha256: str = "") -> keras.Model:
-    """The network of a row, or one from outside the table, with its weights, without a classifier.
+    """Build a network with its weights, without a classifier: of a row, or from outside the table.
 
     Args:
         name: a row of ``TABLE``, or one of ``thaw.networks.external.NAMES``.
@@ -230,7 +229,7 @@ def _require(found: str, sha256: str, what: str) -> None:
 
 
 def weights_sha256(network: keras.Model, weights: str, *, sha256: str = "") -> str:
-    """Hex digest that tells pretrained weights from others.
+    """Return the hex digest that tells pretrained weights from others.
 
     It is the file's, or the folder's. For ``random`` and ``builder``, which have no file, it is that of the network's
     weights: their float32 bytes, in the model's order.

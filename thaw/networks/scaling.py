@@ -1,4 +1,4 @@
-"""The pixel contracts: what a pretrained network was fed with, as its own first layers make it of RGB in [0, 255]."""
+"""The pixel contracts: how a pretrained network's own first layers scale RGB in [0, 255] to its range."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,9 @@ _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 @dataclass(frozen=True)
 class Contract:
-    """pixels × scale + offset, for all channels or for each; with ``bgr`` the channels change places before that."""
+    """A pixel contract: pixels × scale + offset, for all channels or for each; ``bgr`` reverses the channels before
+    that.
+    """
 
     scale: float | tuple[float, ...]
     offset: float | tuple[float, ...]
@@ -38,7 +40,7 @@ CONTRACTS: dict[str, Contract] = {
 
 
 def scaled(pixels: Any, contract: str, name: str = "stem_range") -> Any:
-    """What the network wants of pixels in [0, 255], by layers that Keras itself has.
+    """Scale pixels in [0, 255] to a contract's range, by layers that Keras itself has.
 
     Args:
         pixels: Keras tensor (batch, height, width, 3) float32 RGB in [0, 255].

@@ -1,4 +1,4 @@
-"""``thaw predict``: an exported model's answers for files and folders. Only the exported model is read."""
+"""``thaw predict``: predict files and folders with an exported model. Only the exported model is read."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ class ForeignError(ValueError):
 
 @dataclass
 class Exported:
-    """A model as it is deployed."""
+    """An exported model, ready to predict."""
 
     classes: list[str]
     answer: Callable[[Sequence[bytes]], np.ndarray]  # n encoded images → (n, classes) float32 probabilities
@@ -119,7 +119,7 @@ def _keras(path: Path) -> Exported:
 
 @dataclass
 class Meant:
-    """The files that the arguments of a command mean."""
+    """The files that the arguments of a command name."""
 
     files: list[Path] = field(default_factory=list)  # in order; among them what is in ``wrong``
     wrong: dict[Path, str] = field(default_factory=dict)  # what cannot be read, a folder without an image, and why
@@ -163,7 +163,7 @@ def _in_folder(folder: Path, meant: Meant) -> None:
 
 
 def _no_image(path: Path) -> str:
-    """Why a file in a folder is not meant; empty if it is."""
+    """Return why a file in a folder is passed over; empty if it is not."""
     if not path.is_file():
         return "not a file"
     if path.suffix.lower() in SUFFIXES:
@@ -176,7 +176,7 @@ def _no_image(path: Path) -> str:
 
 
 def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | str]]:
-    """The probabilities for each file, (classes,) float32, or what is wrong with it."""
+    """Return the class probabilities of each file, (classes,) float32, or what is wrong with it."""
     waiting = iter(files)
     while batch := list(islice(waiting, BATCH)):
         contents = [_read(path, exported.reading) for path in batch]
@@ -190,7 +190,7 @@ def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, n
 
 
 def _read(path: Path, reading: decoding.Reading) -> bytes | str:
-    """What the model is given for a file, which is what training was given; or what is wrong with the file."""
+    """Return what the model is given for a file, which is what training was given; or what is wrong with the file."""
     try:
         return decoding.servable(content.read(path), reading.max_pixels, stretch=reading.stretch)
     except Unusable as refused:
@@ -241,7 +241,7 @@ def _predict(options: argparse.Namespace) -> None:
 def _all(
     model: Path, files: Sequence[Path], wrong: Mapping[Path, str]
 ) -> Iterator[tuple[Path, dict[str, float] | str]]:
-    """The probability of each class for each file, or what is wrong with it; no model is loaded for none."""
+    """Return the class probabilities of each file, or what is wrong with it; no model is loaded for none."""
     usable = [file for file in files if file not in wrong]
     exported = load(model) if usable else Exported([], np.asarray)
     good = answers(exported, usable)
@@ -254,5 +254,5 @@ def _all(
 
 
 def _printable(path: Path) -> str:
-    """A name need not be Unicode, what is printed must."""
+    """Return a name as text: it need not be Unicode, what is printed must."""
     return str(path).encode("utf-8", "replace").decode()

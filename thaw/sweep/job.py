@@ -1,4 +1,4 @@
-"""One job of a sweep: a trial found finished, or run, and its record in the sweep's folder.
+"""Run one job of a sweep: a trial found finished, or run, and its record in the sweep's folder.
 
 Hydra calls it in whichever process its launcher has for it, perhaps on another machine.
 """
@@ -30,7 +30,7 @@ stopped: list[bool] = []  # filled once a trial of this process was stopped
 
 @dataclass
 class Job:
-    """A trial and the sweep that it is of."""
+    """A trial, and the sweep that it belongs to."""
 
     name: str
     shown: list[str]  # the overrides that tell it from others
@@ -42,16 +42,16 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """Of its record."""
+        """Return the path of its record."""
         return self.folder / f"{self.name}.json"
 
     @property
     def log(self) -> Path:
-        """All that DVC and the stages said."""
+        """Return the log: all that DVC and the stages said."""
         return self.folder / f"{self.name}.log"
 
     def known(self) -> dict[str, Any]:
-        """Its record, if there is one."""
+        """Return its record, if there is one."""
         return records.read_json(self.path) if self.path.is_file() else {}
 
 
@@ -92,7 +92,7 @@ def run(composed: DictConfig) -> float:
 
 
 def _known(this: Job) -> dict[str, Any] | None:
-    """The record of a trial that is finished, or has failed before and is not to run again; None of any other."""
+    """Return the record of a trial that is finished, or has failed before and is not to run again; else None."""
     known = this.known()
     found = trial.finished(this.name, this.begun["commit"])
     if found:
@@ -154,7 +154,7 @@ def _record(this: Job, found: trial.Finished | None, failure: str, seconds: floa
 
 
 def _seconds(this: Job) -> float | None:
-    """What the trial took when it was run, if anyone still knows."""
+    """Return the seconds that the trial took when it was run, if anyone still knows."""
     known = this.known()
     if known.get("seconds") is not None and not known["failure"]:
         return float(known["seconds"])
@@ -178,7 +178,7 @@ def _composed(this: Job, found: trial.Finished) -> bool:
 
 
 def _trial(this: Job) -> str:
-    """Run the trial; why it failed, empty if it did not."""
+    """Run the trial and return why it failed, empty if it did not."""
     settings, begun = HydraConfig.get(), this.begun
     told = {"sweep": this.folder.name, "parent": begun["parent"], "label": trial.label(this.shown)}
     told["swept"] = {key: value for key, _, value in (override.partition("=") for override in this.shown)}

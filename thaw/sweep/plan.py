@@ -1,4 +1,4 @@
-"""What a sweep will run, what of it is there already, what its trials have in common, and how long it will take.
+"""Plan a sweep: what will run, what is there already, what its trials have in common, and how long it will take.
 
 It all comes from the composed configurations, from git and from what earlier runs left in ``.thaw``; nothing is run.
 """
@@ -54,7 +54,7 @@ class Plan:
     added: str = ""  # what is swept because conf/ says so, and not the command line; for people
 
     def depths(self) -> list[str]:
-        """The values of ``phase2.unfreeze`` that are known to come."""
+        """Return the values of ``phase2.unfreeze`` that are known to come."""
         found = {str(each.values["phase2"]["unfreeze"]) for each in self.trials}
         return sorted(found, key=lambda depth: (not depth.isdecimal(), depth.zfill(4)))
 
@@ -102,7 +102,7 @@ def make(composed: DictConfig) -> Plan:
 
 
 def _added(unasked: Sequence[Override], sweeper: str) -> str:
-    """What the sweeper's preset sweeps though the command line does not say it, and what stops that."""
+    """Return what the sweeper's preset sweeps though the command line does not say it, and what stops that."""
     instead = " ".join(f"{item.get_key_element()}=VALUE" for item in unasked)
     what = " ".join(str(item.input_line) for item in unasked)
     return f"hydra/sweeper={sweeper} adds {what}; {instead} on the command line stops that" if unasked else ""
@@ -123,7 +123,7 @@ def _compose(overrides: list[str], swept: Collection[str], states: dict[str, str
 
 
 def choices(override: Override) -> list[str]:
-    """The overrides that a swept one stands for; of a range its two ends."""
+    """Return the overrides that a swept one stands for; of a range its two ends."""
     key = override.get_key_element()
     if override.is_discrete_sweep():
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
@@ -132,7 +132,7 @@ def choices(override: Override) -> list[str]:
 
 
 def distinct(overrides: Sequence[str], swept: Collection[str]) -> list[str]:
-    """What tells a trial from the others of its sweep; all of it if nothing is swept."""
+    """Return the overrides that tell a trial from the others of its sweep; all of them if nothing is swept."""
     return [override for override in overrides if override.split("=", 1)[0] in swept] or list(overrides)
 
 
@@ -151,7 +151,7 @@ def check_images(plan: Plan) -> None:
 
 
 def missing(plan: Plan, *, retry: bool) -> list[Trial]:
-    """The trials that neither are finished nor have failed before.
+    """Return the trials that neither are finished nor have failed before.
 
     Args:
         retry: those that have failed count as missing too.
@@ -164,13 +164,13 @@ def missing(plan: Plan, *, retry: bool) -> list[Trial]:
 
 
 def failure(folder: Path, each: Trial) -> str:
-    """Why the trial failed when the sweep ran before; empty if it did not."""
+    """Return why the trial failed when the sweep ran before; empty if it did not."""
     path = folder / f"{each.name}.json"
     return str(records.read_json(path)["failure"]) if path.is_file() else ""
 
 
 def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
-    """One trial for each upstream that several of the wanted ones have in common and no earlier sweep has left."""
+    """Return one trial for each upstream that several wanted ones have in common and no earlier sweep has left."""
     groups = {group for stage in trial.SHARED for group in trial.stages()[stage]["params"]}
     if groups & {key.split(".")[0].strip("+~") for key in plan.ranges}:
         return []  # each trial will have its own
@@ -181,13 +181,13 @@ def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
 
 
 def alone(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> list[Trial]:
-    """Those of the wanted trials that compute what comes before phase 2 themselves: no other has it in common."""
+    """Return the wanted trials that compute what comes before phase 2 themselves: no other has it in common."""
     known = {each.upstream for each in first}
     return [each for each in wanted if each.upstream not in known and not trial.left(each.upstream)]
 
 
 def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> list[str]:
-    """The plan in lines for people.
+    """Return the plan in lines for people.
 
     Args:
         wanted: what ``missing`` gives.
@@ -221,7 +221,7 @@ def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> lis
 
 
 def _time(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> str:
-    """How long it will take, from what was measured here before."""
+    """Estimate how long it will take, from what was measured here before."""
     around = timings.seconds_around("upstream")
     before, trials = [_upstream_seconds(each, around) for each in first], [_trial_seconds(each) for each in wanted]
     trials += [_upstream_seconds(each, 0.0) for each in alone(plan, wanted, first)]  # the trial's own start is counted
@@ -235,7 +235,9 @@ def _time(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> str:
 
 
 def _images(each: Trial) -> tuple[float, float]:
-    """Images to train on and to validate with: what ``prepare`` counted, or else what the shares will come to."""
+    """Return the numbers of training and validation images: what ``prepare`` counted, or else what the shares will
+    come to.
+    """
     counted = trial.left(each.upstream)
     if counted:
         return counted["images"]["train"], counted["images"]["val"]

@@ -1,4 +1,4 @@
-"""``thaw promote``: a sweep's trial becomes an experiment of conf/, which ``dvc repro`` reproduces to the bit.
+"""``thaw promote``: make a sweep's trial an experiment of conf/, which ``dvc repro`` reproduces to the bit.
 
 All that its result depends on is written out, so that the file stays what it is when the defaults change. Where each
 image went, ``prepare`` remembers in a file of its own, and the workspace must have the trial's. The test set is looked
@@ -47,7 +47,7 @@ def _promote(options: argparse.Namespace) -> None:
 
 
 def command(name: str, record: Mapping[str, Any]) -> str:
-    """What runs the experiment, with as many threads as the trial, whose record is given."""
+    """Return the command that runs the experiment, with as many threads as the trial, whose record is given."""
     wanted = record["figures"].get("threads", threads.used())
     with_threads = "" if wanted == threads.used() else f"{threads.VARIABLE}={wanted} "
     return f"python -m thaw.config +experiment={name} && {with_threads}dvc repro"
@@ -59,7 +59,7 @@ def _threads(record: Mapping[str, Any]) -> str:
 
 
 def find(wanted: str) -> tuple[str, dict[str, Any]]:
-    """The finished trial that is meant, in whichever sweep.
+    """Find the finished trial of that name, in whichever sweep.
 
     A label repeats from sweep to sweep. Only what the current commit still has an experiment of can be promoted, so of
     several that is meant.
@@ -145,7 +145,7 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
 
 
 def _tracked(params: str) -> dict[str, Any]:
-    """The groups of the text of a params.yaml that a result depends on."""
+    """Return the groups of the text of a params.yaml that a result depends on."""
     values: dict[str, Any] = yaml.safe_load(params)
     project = vars(load.check(values))
     return {key: values[key] for key in project if key not in (*load.UNTRACKED, "compiled_from")}

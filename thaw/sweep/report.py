@@ -1,4 +1,4 @@
-"""``thaw sweep-report``: the trials of a sweep compared, as text and as one HTML page.
+"""``thaw sweep-report``: compare the trials of a sweep, as text and as one HTML page.
 
 Intervals, the effect of each parameter, the surface of rate × depth, cost against accuracy, and what is proposed.
 """
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
 
 
 def latest() -> Path:
-    """The folder of the sweep that ran last.
+    """Return the folder of the sweep that ran last.
 
     Raises:
         ValueError: none has.
@@ -94,7 +94,7 @@ def write(folder: Path, margin: float = ranking.MARGIN) -> Ranking:
 
 
 def verdict(ranked: Ranking) -> str:
-    """What is proposed and why, in a sentence or two."""
+    """Return what is proposed and why, in a sentence or two."""
     same, others = sum(each.within_noise for each in ranked.trials), len(ranked.trials) - 1
     how = "on the same validation images" if ranked.paired else "by their intervals"
     if 0 < ranked.paired < others:
@@ -111,12 +111,12 @@ def verdict(ranked: Ranking) -> str:
     close = sum(each is best or each.behind <= ranked.margin for each in ranked.trials)
     among = f"the simplest of {close} trials that are at most {_points(ranked.margin)} less accurate than any other"
     most = f" (the most accurate: {best.record['label']}, {best.accuracy:.1%})"
-    why = "fewest thawed layers, then least time, then lowest loss"
+    why = "fewest unfrozen layers, then least time, then lowest loss"
     return f"Proposed: {which}, {among}{most}, {how}: {why}.{_open(ranked)}"
 
 
 def _open(ranked: Ranking) -> str:
-    """What the images cannot tell of simpler trials, in a sentence; empty if they tell all."""
+    """Return what the images cannot tell of simpler trials, in a sentence; empty if they tell all."""
     simpler = ranked.unresolved
     if not simpler:
         return ""
@@ -146,7 +146,7 @@ def _lines(ranked: Ranking) -> list[str]:
 
 
 def _effects(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]], path: Path) -> bool:
-    """Each trial's accuracy by the values of each parameter, and the mean of those that share a value."""
+    """Plot each trial's accuracy by the values of each parameter, and the mean of those that share a value."""
     varied = [key for key in swept if len({values.get(key) for values in given}) > 1]
     if not varied:
         return False
@@ -176,7 +176,7 @@ def _effects(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, st
 
 
 def _surface(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]], path: Path) -> bool:
-    """Accuracy over rate × depth: a table of colours for a grid, points where a sampler chose."""
+    """Plot accuracy over learning rate × depth: a table of colours for a grid, points where a sampler chose."""
     if not {RATE, DEPTH} <= set(swept):
         return False
     rates, depths = (_ordered([values[key] for values in given]) for key in (RATE, DEPTH))
@@ -207,7 +207,7 @@ def _surface(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, st
 
 
 def _cost(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]], path: Path) -> bool:
-    """Accuracy with its interval against the trial's seconds."""
+    """Plot accuracy with its interval against the trial's seconds."""
     timed = [each for each in ranked.trials if each.seconds < float("inf")]
     if not timed:
         return False
@@ -248,7 +248,7 @@ def _numbers(axes: Axes, places: Sequence[float]) -> None:
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
-    """One place for each, slanted where they would touch."""
+    """Set one tick for each name, slanted where they would touch."""
     slanted = sum(map(len, names)) > MOST_CHARACTERS
     axes.set_xticks(range(len(names)), names, rotation=30 if slanted else 0, ha="right" if slanted else "center")
 
@@ -261,7 +261,7 @@ def _number(text: str) -> float | None:
 
 
 def _ordered(values: Sequence[str]) -> list[str]:
-    """Each value once: numbers by size, then words."""
+    """Return each value once: numbers by size, then words."""
 
     def place(text: str) -> tuple[bool, float, str]:
         number = _number(text)

@@ -1,4 +1,4 @@
-"""The trials of a sweep as a table, the best first: on the terminal, and as a file that says nothing of time."""
+"""The table of a sweep's trials, the best first: on the terminal, and as a file that says nothing of time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ FIGURES = ("val_loss", "val_accuracy", "best_epoch")
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The records that trials have left in the sweep's folder, the best first, the failed last."""
+    """Read the records that trials have left in the sweep's folder, the best first, the failed last."""
     found = [records.read_json(path) for path in folder.glob("*.json")]
     trials = [record for record in found if "figures" in record]
     trials.sort(key=lambda record: (bool(record["failure"]), record["figures"].get(OBJECTIVE, 0), record["shown"]))
@@ -48,5 +48,5 @@ def show(swept: Sequence[str], trials: Sequence[dict[str, Any]]) -> None:
 
 
 def given(record: dict[str, Any]) -> dict[str, str]:
-    """A trial's overrides by key."""
+    """Return a trial's overrides by key."""
     return dict(override.split("=", 1) for override in record["overrides"] if "=" in override)

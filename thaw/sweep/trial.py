@@ -1,4 +1,4 @@
-"""One trial of a sweep: a DVC experiment in a copy of the project, its name, its run and what is left of it.
+"""Run one trial of a sweep: a DVC experiment in a copy of the project, its name, its run and its files.
 
 A trial that is finished, with the same configuration, code, images, splits, weights and packages, is found under its
 name and not run again.
@@ -46,7 +46,7 @@ class Finished:
 
 
 def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str = "") -> str:
-    """A name for people and for git: the same for the same trial, another for another.
+    """Return a name for people and for git: the same for the same trial, another for another.
 
     Args:
         overrides: in Hydra's grammar; the readable part.
@@ -60,12 +60,14 @@ def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str =
 
 
 def digest(values: Mapping[str, Any], state: str) -> str:
-    """Eight hex digits of some values and the state of all else."""
+    """Return eight hex digits of some values and the state of all else."""
     return hashlib.sha256(f"{json.dumps(values, sort_keys=True)}{state}".encode()).hexdigest()[:8]
 
 
 def inputs(values: Mapping[str, Any]) -> str:
-    """Return what of a configuration names files of the user's: trials in which it is the same read the same."""
+    """Return the values of a configuration that name the user's files: trials with the same values read the same
+    files.
+    """
     return json.dumps([values["data"]["raw"], values["backbone"]["weights"], values["backbone"]["builder"]])
 
 
@@ -96,7 +98,7 @@ def fingerprint(values: Mapping[str, Any]) -> str:
 
 
 def changed(values: Mapping[str, Any], state: str) -> bool:
-    """Whether what ``fingerprint`` looks at is no longer as it found it.
+    """Return whether what ``fingerprint`` looks at is no longer as it found it.
 
     Not at first sight: DVC takes what is not committed out of the workspace for a moment to set an experiment up.
     """
@@ -116,13 +118,13 @@ def stages() -> dict[str, Any]:
 
 
 def upstream(values: Mapping[str, Any], state: str) -> str:
-    """The digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
+    """Return the digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
     groups = {group for stage in SHARED for group in stages()[stage]["params"]}
     return digest({group: values[group] for group in groups}, state)
 
 
 def label(shown: Sequence[str]) -> str:
-    """A short name for people, such as ``lr=3e-05 depth=block_13``, made of the overrides that tell trials apart."""
+    """Return a short name for people, such as ``lr=3e-05 depth=block_13``, of the overrides that tell trials apart."""
     keys = [override.partition("=")[0] for override in shown]
     short = [key.rsplit(".", 1)[-1].lstrip("+") for key in keys]
     names = [ALIASES.get(name, name) if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
@@ -130,9 +132,9 @@ def label(shown: Sequence[str]) -> str:
 
 
 def finished(name: str, commit: str) -> Finished | None:
-    """The experiment of the same trial, also if another sweep named it, and its figures.
+    """Return the experiment of the same trial, also if another sweep named it, and its figures.
 
-    Where nothing is thawed, phase 2 has no validation figures of its own: its model is phase 1's, and so are they.
+    Where nothing is unfrozen, phase 2 has no validation figures of its own: its model is phase 1's, and so are they.
 
     Args:
         commit: on which the sweep began. DVC ties an experiment to the commit that is current when it runs, so the
@@ -148,7 +150,7 @@ def finished(name: str, commit: str) -> Finished | None:
 
 
 def files(name: str, paths: Sequence[str], commit: str = "") -> list[str]:
-    """Files of the experiment of this name; empty texts for those that it does not have.
+    """Return files of the experiment of this name; empty texts for those that it does not have.
 
     Args:
         commit: that it is tied to; empty: to whichever, the newest experiment goes before.
@@ -158,7 +160,7 @@ def files(name: str, paths: Sequence[str], commit: str = "") -> list[str]:
 
 
 def counted(name: str, commit: str = "") -> int:
-    """The validation images of the experiment of this name; ``commit`` as in ``files``.
+    """Return the number of validation images of the experiment of this name; ``commit`` as in ``files``.
 
     Raises:
         ValueError: there is no such experiment.
@@ -170,7 +172,7 @@ def counted(name: str, commit: str = "") -> int:
 
 
 def cached(name: str, stage: str, file: str, commit: str = "") -> bytes | None:
-    """A file that a stage of the experiment has made, out of DVC's cache; None if it is not there."""
+    """Return a file that a stage of the experiment has made, out of DVC's cache; None if it is not there."""
     (lock,) = files(name, ["dvc.lock"], commit)
     for md5 in outs(lock, [stage]) if lock else ():
         listing = CACHE / md5[:2] / md5[2:]
@@ -189,19 +191,19 @@ def forget(name: str, commit: str = "") -> None:
 
 
 def _refs(pattern: str, commit: str = "") -> list[str]:
-    """Experiments, the newest first; ``commit`` as in ``files``."""
+    """Return experiments, the newest first; ``commit`` as in ``files``."""
     on = f"{commit[:2]}/{commit[2:]}" if commit else "*/*"
     return _git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", f"refs/exps/{on}/{pattern}").split()
 
 
 def outs(lock: str, names: Sequence[str]) -> list[str]:
-    """The hashes under which DVC's cache has what some stages have made, out of the text of a dvc.lock."""
+    """Return the hashes under which DVC's cache has what some stages have made, out of the text of a dvc.lock."""
     locked = yaml.safe_load(lock)["stages"]
     return [out["md5"] for name in names for out in locked[name]["outs"] if out["md5"].endswith(".dir")]
 
 
 def left(key: str) -> dict[str, Any] | None:
-    """What an earlier sweep has left of an upstream, while DVC's cache still has it."""
+    """Return what an earlier sweep has left of an upstream, while DVC's cache still has it."""
     path = paths.UPSTREAMS / f"{key}.json"
     if not path.is_file():
         return None
@@ -210,7 +212,7 @@ def left(key: str) -> dict[str, Any] | None:
 
 
 def head() -> str:
-    """The current commit, to which DVC ties experiments.
+    """Return the current commit, to which DVC ties experiments.
 
     Raises:
         ValueError: there is none.
@@ -221,12 +223,12 @@ def head() -> str:
 
 
 def committed(path: Path) -> str:
-    """What the current commit has of a file, empty if nothing."""
+    """Return what the current commit has of a file, empty if nothing."""
     return _git("show", f"HEAD:./{path.as_posix()}")
 
 
 def check_images_travel(raw: Path) -> None:
-    """A trial's copy of the project holds what git or DVC know, and no more.
+    """Check that the images get into a trial's copy of the project, which holds what git or DVC know, and no more.
 
     Raises:
         ValueError: the images are not among it.
@@ -247,13 +249,13 @@ def check_images_travel(raw: Path) -> None:
 
 
 def _git(*words: str) -> str:
-    """What git says; nothing if it fails."""
+    """Return what git prints; nothing if it fails."""
     done = subprocess.run(["git", *words], capture_output=True, text=True, encoding="utf-8", check=False)
     return "" if done.returncode else done.stdout
 
 
 def ran(log: Path) -> bool:
-    """Whether a trial's phase 2 was run, by its log; else DVC has restored it."""
+    """Return whether a trial's phase 2 was run, by its log; else DVC has restored it."""
     return log.is_file() and f"Running stage '{TARGET}'" in log.read_text(encoding="utf-8", errors="replace")
 
 
