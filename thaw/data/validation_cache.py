@@ -96,4 +96,4 @@ class Memo:
             with suppress(OSError):
                 self.path.unlink()
         then = "it was removed" if damaged else "it is not used"
-        console.warn(f"{self.path}: expected the memo of judged images, received {error}; {then}, all are decoded")
+        console.warn(f"{self.path}: expected the cache of validated images, received {error}; {then}, all are decoded")

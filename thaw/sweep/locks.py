@@ -1,7 +1,7 @@
 """Locks: what two sweeps, or two jobs of one, have in common is run by the first, and found by the other.
 
-A lock goes with the process that holds it. So a sweep that was killed leaves none, and what it had on a leash, which
-takes seconds to put things in order, is waited for.
+A lock goes with the process that holds it. So a sweep that was killed leaves none, and its supervised trials, which
+take seconds to put things in order, are waited for.
 """
 
 from collections.abc import Iterator

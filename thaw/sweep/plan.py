@@ -214,7 +214,7 @@ def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> lis
         which = "each trial" if len(own) == len(wanted) else f"{len(own)} of the trials"
         lines.append(f"  in {which}, shared with no other: prepare, phase 1, activations at its depth")
     if wanted:
-        again = "prepare again (from its memo of judged images) unless the workspace has run it, "
+        again = "prepare again (from its cache of validated images) unless the workspace has run it, "
         lines.append(f"  in each of them: {again}then phase 2; what has run before comes out of DVC's cache")
         lines.append(f"  time: {_time(plan, wanted, first)}")
     return lines

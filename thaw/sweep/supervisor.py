@@ -99,7 +99,7 @@ def settle(mark: str) -> None:
     """
     end = time.monotonic() + 2 * GRACE
     # Looked at, not waited for: that would take the exit code from whoever has started it.
-    while _leashes(mark) and time.monotonic() < end:
+    while _supervisors(mark) and time.monotonic() < end:
         time.sleep(0.1)
 
 
@@ -114,7 +114,7 @@ def interrupt(mark: str) -> None:
     now = time.monotonic()
     quiet, end = now + QUIET, now + 2 * GRACE
     while (now := time.monotonic()) < min(quiet, end):
-        for process in _leashes(mark):
+        for process in _supervisors(mark):
             quiet = now + QUIET
             with suppress(ProcessLookupError, psutil.Error):
                 # Before it has started its command, it would not hear.
@@ -125,7 +125,7 @@ def interrupt(mark: str) -> None:
         time.sleep(0.1)
 
 
-def _leashes(mark: str) -> list[psutil.Process]:
+def _supervisors(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

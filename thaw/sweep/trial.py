@@ -294,6 +294,6 @@ def run(
     finally:
         supervisor.stop(process)
         supervisor.tidy(name)
-    if code in (supervisor.INTERRUPTED, -signal.SIGINT):  # by its leash, or before that heard anything
+    if code in (supervisor.INTERRUPTED, -signal.SIGINT):  # by its supervisor, or before that heard anything
         raise KeyboardInterrupt
     return reasons.find(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""
