@@ -43,7 +43,10 @@ def main() -> None:
     cut = freeze_boundaries.find(classifier.backbone, params.phase2.unfreeze)
     frozen_part, _ = freeze_boundaries.split(classifier.backbone, cut)
 
-    size = params.compute.extract_batch_size
+    frozen = extraction.Frozen(
+        frozen_part, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute
+    )
+    size = frozen.batch_size()
     memory = list(manifest.pixels(params.image, paths, hashes, size))
     rates: dict[str, list[float]] = {"bare engine": [], "extractor": []}
     name = ""
@@ -56,9 +59,6 @@ def main() -> None:
         rates["bare engine"].append(len(paths) / (time.monotonic() - start))
         with tempfile.TemporaryDirectory() as scratch:
             params.compute.cache_dir = scratch
-            frozen = extraction.Frozen(
-                frozen_part, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute
-            )
             # What is paid once a run, converting and checking the engine, is left out of the rate and shown beside it.
             start = time.monotonic()
             engines.engine(frozen_part, params.compute.extractor)

@@ -39,6 +39,38 @@ FOREIGN = (
 )
 
 
+# How near numbers are that were computed in other orders, as shares of the largest: on a GPU cuDNN chooses how.
+NEAR = {"cpu": 1e-5, "gpu": 1e-4}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    needy = [item for item in items if item.get_closest_marker("gpu")]
+    if needy and not _gpu():
+        for item in needy:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU that TensorFlow sees"))
+
+
+def _gpu() -> bool:
+    from thaw.runtime import devices  # noqa: PLC0415 -- TensorFlow is loaded where tests want it
+
+    return devices.on_gpu()
+
+
+@pytest.fixture(scope="session")
+def near() -> float:
+    """How near, as a share of the largest, float32 numbers are that a device adds up in another order."""
+    return NEAR["gpu" if _gpu() else "cpu"]
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is special on a GPU is left aside, as the choice of float16."""
+    from thaw.runtime import devices  # noqa: PLC0415
+
+    monkeypatch.setattr(devices, "on_gpu", lambda: False)
+
+
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reaches a real MLflow server, takes itself for a stage under DVC, or reads a person's git settings."""

@@ -72,7 +72,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("phase2", "patience", 0, "phase2.patience: expected 1 to 1000 epochs"),
     ("phase2", "schedule", "step", "phase2.schedule: expected one of constant, cosine"),
     ("phase2", "warmup", 0.6, "phase2.warmup: expected 0 to 0.5"),
-    ("phase2", "precision", "half", "phase2.precision: expected one of auto, float32, mixed, received 'half'"),
+    ("phase2", "precision", "half", "phase2.precision: expected one of auto, float32, tf32, mixed, received 'half'"),
     ("phase2", "mixup", 1.5, "phase2.mixup: expected 0 to 1, received 1.5"),
     ("phase2", "activations", "disk", "phase2.activations: expected one of auto, cached, streaming"),
     ("compute", "cache_gb", -1.0, "compute.cache_gb: expected 0 to 100000 GB"),

@@ -7,8 +7,11 @@ import pytest
 
 from thaw.features import engines
 from thaw.networks import pretrained
-from thaw.runtime import threads
-from thaw.runtime.framework import keras
+from thaw.runtime import precision, threads
+from thaw.runtime.framework import keras, tf
+
+# On a GPU too: what is special there has tests of its own.
+pytestmark = pytest.mark.usefixtures("processor")
 
 PIXELS = np.random.default_rng(1).uniform(0, 255, (5, 64, 64, 3)).astype(np.float32)
 
@@ -23,7 +26,7 @@ def small() -> keras.Model:
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2"])
 @pytest.mark.parametrize("extractor", ["onnxruntime", "tensorflow"])
-def test_each_engine_says_what_keras_says(name: str, extractor: str) -> None:
+def test_each_engine_says_what_keras_says(name: str, extractor: str, near: float) -> None:
     model = pretrained.build(name, "random", 64)
     run, used = engines.engine(model, extractor)
     assert used == extractor
@@ -35,14 +38,14 @@ def test_each_engine_says_what_keras_says(name: str, extractor: str) -> None:
     # An image's activations do not depend on the others of its batch, but for the order in which an engine adds.
     for size in (1, 2):
         parts = [run(PIXELS[first : first + size])[0] for first in range(0, 5, size)]
-        np.testing.assert_allclose(np.concatenate(parts), found, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(np.concatenate(parts), found, rtol=0, atol=near * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("extractor", ["onnxruntime", "tensorflow"])
-def test_a_model_of_several_outputs_gives_them_in_order(small: keras.Model, extractor: str) -> None:
+def test_a_model_of_several_outputs_gives_them_in_order(small: keras.Model, extractor: str, near: float) -> None:
     run, _ = engines.engine(small, extractor)
     for found, expected in zip(run(PIXELS), small(PIXELS), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        np.testing.assert_allclose(found, expected, atol=near)
 
 
 @pytest.mark.parametrize(("share", "sizes"), [("1", [5]), ("4", [1, 1, 1, 2])])
@@ -148,13 +151,69 @@ def test_on_a_gpu_tensorflow_runs_in_float16_if_that_is_near_enough(
     large = keras.models.clone_model(small)
     large.set_weights([1e6 * weight for weight in small.get_weights()])  # more than float16 can hold
     run, used = engines.engine(large, "auto")
-    assert used == "tensorflow"
-    assert "float16 does not do for this backbone" in capsys.readouterr().err
+    assert used == "tensorflow, bfloat16"
+    assert capsys.readouterr().err.count("float16 does not do for this backbone") == 1
     exact = np.asarray(large(PIXELS)[0])
-    np.testing.assert_allclose(run(PIXELS)[0], exact, atol=engines.TOLERANCE * np.abs(exact).max())
+    np.testing.assert_allclose(run(PIXELS)[0], exact, atol=engines.BFLOAT_TOLERANCE * np.abs(exact).max())
 
 
-def test_an_image_that_float16_cannot_hold_makes_it_float32_from_there_on(
+def test_where_float16_is_not_near_enough_bfloat16_is_not_tried(
+    small: keras.Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "on_gpu", lambda: True)
+    monkeypatch.setattr(engines, "MIXED_TOLERANCE", 1e-9)
+    tried, mixed = list[str](), engines.mixed
+
+    def noted(model: keras.Model, policy: str) -> keras.Model:
+        tried.append(policy)
+        return mixed(model, policy)
+
+    monkeypatch.setattr(engines, "mixed", noted)
+    run, used = engines.engine(small, "auto")
+    assert (used, tried) == ("tensorflow", ["mixed_float16"])
+    assert "it runs in float32" in capsys.readouterr().err
+    for found, expected in zip(run(PIXELS), small(PIXELS), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_operations_that_are_no_layers_are_cloned_with_the_layers() -> None:
+    pixels = keras.Input((8, 8, 3))
+    values = keras.layers.Conv2D(4, 1)(keras.ops.flip(pixels, axis=-1) * 0.5)
+    model = keras.Model(pixels, keras.ops.relu(values + 3.0) / 6.0)
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    expected = np.asarray(model(images))
+    for policy, most in (("mixed_float16", 2e-3), ("mixed_bfloat16", 2e-2)):
+        copy = engines.mixed(model, policy)
+        assert not {id(each) for each in copy.operations} & {id(each) for each in model.operations}
+        off = np.abs(np.asarray(copy(images), np.float32) - expected).max() / np.abs(expected).max()
+        assert 0 < off < most
+
+
+# One of each family, and of each that has operations or activations of its own; the whole table is slow.
+FAST = ("efficientnet_lite0", "mobilenet", "mobilenet_v2", "mobilenet_v3_small", "resnet50", "vgg16", "xception")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in pretrained.TABLE]
+)
+def test_every_network_of_the_table_runs_and_is_trained_in_mixed_precision(name: str) -> None:
+    size = pretrained.TABLE[name].smallest
+    model = pretrained.build(name, "random", size)
+    images = np.random.default_rng(1).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    expected = np.asarray(model(images, training=False))
+    for policy in ("mixed_float16", "mixed_bfloat16"):
+        found = np.asarray(engines.mixed(model, policy)(images, training=False), np.float32)
+        assert found.shape == expected.shape
+        # Random weights may bring more than float16 holds, which ``Widening`` sees; bfloat16 holds what float32 does.
+        assert policy == "mixed_float16" or np.isfinite(found).all()
+    with precision.computing(model, "mixed_bfloat16"), tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.cast(model(images, training=False), tf.float32) / float(np.abs(expected).max()))
+    slopes = tape.gradient(loss, model.trainable_variables)
+    assert all(slope is not None and slope.dtype == tf.float32 for slope in slopes)
+    assert all(bool(tf.reduce_all(tf.math.is_finite(slope))) for slope in slopes)
+
+
+def test_an_image_that_float16_cannot_hold_makes_it_bfloat16_from_there_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(engines, "on_gpu", lambda: True)
@@ -167,7 +226,7 @@ def test_an_image_that_float16_cannot_hold_makes_it_float32_from_there_on(
     np.testing.assert_allclose(run(usual)[0], 120 * 0.4 * 5 * 192, rtol=1e-2)
     assert capsys.readouterr().err == ""
     for images, value in ((bright, 255), (usual, 120)):
-        np.testing.assert_allclose(run(images)[0], value * 0.4 * 5 * 192, rtol=1e-6)
+        np.testing.assert_allclose(run(images)[0], value * 0.4 * 5 * 192, rtol=1e-2)
     assert capsys.readouterr().err.count("too large for float16") == 1
 
 

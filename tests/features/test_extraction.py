@@ -23,6 +23,9 @@ from thaw.images import augment, manifest, preprocessing
 from thaw.runtime import code_version
 from thaw.runtime.framework import keras, tf
 
+# On a GPU too: what is special there has tests of its own.
+pytestmark = pytest.mark.usefixtures("processor")
+
 SIZE = schema.Image(32, "squash", "bilinear", antialias=True)
 LIGHT = schema.Augment(
     views=3,
@@ -374,7 +377,9 @@ def test_an_error_half_way_loses_only_what_was_not_done(tmp_path: Path, passes: 
 def worker(folder: Path, out: Path, slow: float) -> subprocess.Popen[bytes]:
     """This file as a process of its own that fills the cache and writes what it reads from it."""
     command = [sys.executable, __file__, str(folder), str(out), str(slow)]
-    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path(thaw.__file__).parents[1])})
+    return subprocess.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(Path(thaw.__file__).parents[1]), "CUDA_VISIBLE_DEVICES": ""}
+    )
 
 
 def test_two_processes_that_want_the_same_compute_it_once(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,3 +275,14 @@ def test_validation_takes_the_clean_images_in_their_order_each_time() -> None:
 def test_one_view_is_always_the_clean_image() -> None:
     train = manifest.Batches(index_and_view, np.zeros(9, np.int64), 9, views=1, seed=5)
     assert (train[0][0][:, 1] == 0).all()
+
+
+def test_who_leaves_off_half_way_is_told_nothing_when_the_interpreter_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def numbers() -> Generator[int]:
+        with manifest.told():
+            yield from range(9)
+
+    half_way = numbers()
+    next(half_way)
+    monkeypatch.setattr(manifest, "tf", None)  # as Python leaves a module that it takes down
+    half_way.close()  # at the very end Python would print what is raised here

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,24 @@ def test_tensorflow_is_told_of_the_quota_before_it_is_imported(tmp_path: Path) -
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == {"1"}
+
+
+def test_who_leaves_off_half_way_closes_what_was_made_ahead() -> None:
+    closed = []
+
+    def numbers() -> Generator[int]:
+        try:
+            yield from range(9)
+        finally:
+            closed.append(True)
+
+    items = numbers()
+    ahead = threads.ahead(items)
+    assert [next(ahead), next(ahead)] == [0, 1]
+    assert not closed
+    ahead.close()
+    assert closed == [True]
+
+
+def test_what_is_made_ahead_comes_in_its_order() -> None:
+    assert list(threads.ahead(number for number in range(9))) == list(range(9))

@@ -10,7 +10,7 @@ from thaw.config.ranges import LARGEST_SEED, between, one_of
 SCHEDULES = ("constant", "cosine")
 ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")
-PRECISIONS = ("auto", "float32", "mixed")
+PRECISIONS = ("auto", "float32", "tf32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
 CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
@@ -99,7 +99,9 @@ class Phase2:
     # fp16 can hold the activations (`auto`)
     activations: str
     # mixed precision: numbers in which the unfrozen convolutions are computed while they train; `mixed`: bfloat16, a
-    # third faster where the processor has units for it (`auto`)
+    # third faster where the processor has units for it (`auto`); `tf32`: all layers multiply float32 rounded to 11
+    # bits, on NVIDIA's GPUs from Ampere on, elsewhere float32. What is tested, compared or exported is float32
+    # whatever this says
     precision: str
     seed: int  # of the dropout, the order and the choice of views
 

@@ -9,6 +9,7 @@ its range, where neither ``between`` nor ``one_of`` checks that.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from thaw.config import backbone
 
@@ -134,7 +135,9 @@ class Compute:
     # engine of the frozen layers; `auto`: TensorFlow on a GPU or for more than 30 million parameters, else ONNX
     # Runtime
     extractor: str
-    extract_batch_size: int  # at once through the frozen layers
+    # `auto`, 1 to 4096 images | at once through the frozen layers; `auto`: 32, and 128 on a GPU, which halves it by
+    # itself where its memory is full
+    extract_batch_size: Any
     # values of `phase2.unfreeze` | whose activations are kept too when images pass the frozen layers; a sweep names
     # all of its own here
     depths: list[str]
@@ -142,7 +145,9 @@ class Compute:
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")
         one_of(self, "extractor", EXTRACTORS)
-        between(self, "extract_batch_size", 1, 4096, "images")
+        size = self.extract_batch_size
+        if size != "auto" and not (type(size) is int and 1 <= size <= 4096):
+            raise ValueError(f"compute.extract_batch_size: expected 1 to 4096 images or auto, received {size!r}")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from thaw.config import schema
 from thaw.data import units
 from thaw.evaluation import intervals, metrics, pictures, report
 from thaw.images import manifest
+from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
 
 NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
@@ -31,7 +32,8 @@ def probabilities(
     batches = manifest.pixels(classifiers[0].card.image, split.paths, split.hashes, batch_size)
     for pixels in console.track(batches, "test images", -(-len(split) // batch_size), "batches"):
         for run, rows in zip(runs, found, strict=True):
-            rows.append(run(pixels).numpy())
+            with devices.enough_memory("evaluate.batch_size", batch_size):
+                rows.append(run(pixels).numpy())
     return [np.concatenate(rows) for rows in found]
 
 

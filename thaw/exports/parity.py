@@ -8,6 +8,7 @@ image of LIST with each way there is to ask, and writes the probabilities to OUT
 """
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from thaw import console, records
 from thaw import paths as project_paths
 from thaw.serving import predict
 
+_FULL = re.compile(r"ResourceExhausted|out.of.memory|failed to allocate", re.IGNORECASE)
 REMEDY = "run `dvc repro --force export`, which writes it anew"
 
 
@@ -47,6 +49,11 @@ def check(
         command = [sys.executable, "-m", "thaw.exports.parity", str(folder), str(listed), str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
+            if _FULL.search(done.stderr):
+                raise ValueError(
+                    "export: expected GPU memory for a process that loads the exported model, found too little; "
+                    "end what else computes there, or give the command again with CUDA_VISIBLE_DEVICES= before it"
+                )
             last = done.stderr.strip().splitlines()[-1:] or ["no message"]
             raise ValueError(f"the exported model does not load in a fresh process: {last[0]}")
         with np.load(out, allow_pickle=False) as answers:

@@ -163,6 +163,7 @@ class Reader:
                 "the disk of compute.cache_dir is damaged, or another program changes it"
             )
         self.entries, self.rows = list(entries), list(rows)
+        self.shape, self.row_bytes = self.entries[0].shape, self.entries[0].row_bytes
         self.maps: list[mmap.mmap] = []
         for entry in self.entries:
             with entry.data.open("rb") as file:
@@ -170,13 +171,19 @@ class Reader:
 
     def __call__(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         """(b,) int64 images and (b,) int64 views → (b, *shape) float32."""
-        shape = self.entries[0].shape
-        values = np.empty((len(indices), *shape), np.float32)
+        return self._read(indices, views, np.float32)
+
+    def half(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+        """The same as they are kept: (b, *shape) float16."""
+        return self._read(indices, views, np.float16)
+
+    def _read(self, indices: np.ndarray, views: np.ndarray, kind: type) -> np.ndarray:
+        values: np.ndarray = np.empty((len(indices), *self.shape), kind)
         for view in np.unique(views):
             wanted = views == view
             # A crash may have left part of a row at the end, which no index names.
             whole = len(self.maps[view]) // self.entries[view].row_bytes * self.entries[view].row_bytes // 2
-            table = np.frombuffer(self.maps[view], np.float16, whole).reshape(-1, *shape)
+            table = np.frombuffer(self.maps[view], np.float16, whole).reshape(-1, *self.shape)
             values[wanted] = table[self.rows[view][indices[wanted]]]
             del table
             # The pages stay in the system's cache, but no longer count as this process's memory.

@@ -8,28 +8,27 @@ only themselves, and a view more costs only that view.
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from filelock import Timeout
 
 from thaw import console, timings
 from thaw.config import schema
-from thaw.features import cache, engines
+from thaw.features import cache, engines, gpu_extraction
 from thaw.images import augment, manifest
-from thaw.runtime import code_version
-from thaw.runtime.framework import keras
-
-Item = TypeVar("Item")
+from thaw.runtime import code_version, threads
+from thaw.runtime.framework import keras, tf
 
 # The packages whose code makes the numbers, wherever it is called from. Pooling is a part of the head.
 CODE = ("classifier", "features", "images", "networks", "runtime")
+BATCH = 32  # images a step on a processor where compute.extract_batch_size is auto
 WAIT = 2.0  # seconds for another process before a person is told of it
 
 
@@ -56,6 +55,11 @@ class Frozen:
     def cache_bytes(self, train: int, val: int) -> int:
         """What the cache needs for so many images of training and validation."""
         return sum(self.row_bytes()) * (train * self.views() + val)
+
+    def batch_size(self) -> int:
+        """Images a step through the layers."""
+        size = self.compute.extract_batch_size
+        return int(size) if size != "auto" else gpu_extraction.BATCH if engines.on_gpu() else BATCH
 
     def views(self) -> int:
         """Different views that the cache keeps of each training image."""
@@ -161,16 +165,16 @@ def _fill(
             f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all else is in use. Images that "
             "are no longer there count too; `make clean` empties the cache"
         )
-    run, engine = engines.engine(frozen.model, frozen.compute.extractor)
+    made, engine = _outputs(frozen, paths, missing)
     passes = sum(len(views) for views in missing.values())
     console.say(
         f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
     )
     start, done, left_out = time.monotonic(), 0, set[int]()
-    with console.bar("views") as bar:
+    with console.bar("views") as bar, closing(made):
         task = bar.add_task("frozen layers", total=passes, note="")
-        for view, shas, pixels in _ahead(_views(frozen, paths, missing)):
-            for cut, values in enumerate(run(pixels)):
+        for view, shas, outputs in made:
+            for cut, values in enumerate(outputs):
                 kept = [row for row, sha in enumerate(shas) if cut in missing[sha][view]]
                 if not kept or cut in left_out:
                     continue
@@ -190,12 +194,25 @@ def _fill(
     timings.note("extraction", count=passes, seconds=time.monotonic() - start)
 
 
+def _outputs(
+    frozen: Frozen, paths: Mapping[str, str], missing: Mapping[str, Mapping[int, Sequence[int]]]
+) -> tuple[Generator[gpu_extraction.Views], str]:
+    """What the layers make of each missing view, and the name of the engine."""
+    if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
+        card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size(), tf.float16)
+        wanted = [gpu_extraction.Wanted(paths[sha], sha, tuple(sorted(views))) for sha, views in missing.items()]
+        return gpu_extraction.outputs(card, frozen.image, frozen.augment, wanted), card.layers.name
+    run, engine = engines.engine(frozen.model, frozen.compute.extractor)
+    views = threads.ahead(_views(frozen, paths, missing))
+    return ((view, shas, run(pixels)) for view, shas, pixels in views), engine
+
+
 def _views(
     frozen: Frozen, paths: Mapping[str, str], missing: Mapping[str, Mapping[int, Sequence[int]]]
-) -> Iterator[tuple[int, list[str], np.ndarray]]:
+) -> Generator[tuple[int, list[str], np.ndarray]]:
     """Each missing view: its number, the images' hashes, their pixels (n, size, size, 3) float32 in [0, 255]."""
     make_views = augment.view(frozen.augment)
-    hashes, size = list(missing), frozen.compute.extract_batch_size
+    hashes, size = list(missing), frozen.batch_size()
     for number, clean in enumerate(manifest.pixels(frozen.image, [paths[sha] for sha in hashes], hashes, size)):
         shas = hashes[number * size : (number + 1) * size]
         for view in sorted({view for sha in shas for view in missing[sha]}):
@@ -206,16 +223,6 @@ def _views(
                 seeds = augment.view_seeds(frozen.augment, picked, [view] * len(picked))
                 pixels = make_views(pixels, seeds).numpy()
             yield view, picked, pixels
-
-
-def _ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The same items, the next of them made while the caller is busy with the last."""
-    end: Any = object()
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(next, items, end)
-        while (item := waiting.result()) is not end:
-            waiting = pool.submit(next, items, end)
-            yield item
 
 
 def _missing(

@@ -2,14 +2,18 @@
 
 import numpy as np
 
-from thaw.features import engines
+from thaw.features import engines, gpu_extraction
 from thaw.features.extraction import Frozen
 from thaw.images import augment, manifest, preprocessing
+from thaw.runtime import threads
 from thaw.runtime.framework import tf
 
 
 def source(frozen: Frozen, split: manifest.Images) -> manifest.Source:
     """The activations at the first cut, computed when they are asked for, from views that need not be kept."""
+    if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
+        card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size())
+        return gpu_extraction.streamed(card, frozen.image, frozen.augment, split)
     run, _ = engines.engine(frozen.model, frozen.compute.extractor)
     load = preprocessing.load(frozen.image)
     make_views = augment.view(frozen.augment)
@@ -17,8 +21,12 @@ def source(frozen: Frozen, split: manifest.Images) -> manifest.Source:
     shape = (frozen.image.size, frozen.image.size, 3)
 
     def decode_all(files: tf.Tensor, expected: tf.Tensor) -> tf.Tensor:
-        spec = tf.TensorSpec(shape, tf.float32)
-        return tf.map_fn(lambda file: load(manifest.encoded(*file)), (files, expected), fn_output_signature=spec)
+        decoded = tf.data.Dataset.from_tensor_slices((files, expected)).map(
+            lambda *file: tf.ensure_shape(load(manifest.encoded(*file)), shape),
+            num_parallel_calls=threads.used(),
+            deterministic=True,
+        )
+        return decoded.batch(tf.size(files, tf.int64)).get_single_element()
 
     decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), tf.string)] * 2)
 

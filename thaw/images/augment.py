@@ -51,15 +51,11 @@ def view(augment: schema.Augment) -> Any:
         ((batch, height, width, 3) float32 in [0, 255], (batch, 2) int32) → (batch, height, width, 3) float32 in
         [0, 255]. What the geometry uncovers is filled with the mirrored image.
     """
-    geometric = any((augment.horizontal_flip, augment.vertical_flip, augment.quarter_turns)) or any(
-        (augment.rotation, augment.zoom, augment.translation)
-    )
 
     def make(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        # (batch, 9) in [0, 1): nine independent numbers an image
-        chance = tf.map_fn(lambda seed: tf.random.stateless_uniform((9,), seed), seeds, fn_output_signature=tf.float32)
-        if geometric:
-            images = _move(augment, images, chance)
+        chance = _chance(seeds)
+        if _geometric(augment):
+            images = _move(images, _matrices(augment, chance, tf.shape(images)[1:3]))
         # Contrast and brightness in one pass over the pixels: factor * pixel + offset.
         factor, offset = tf.ones_like(chance[:, 7]), 255 * augment.brightness * (2 * chance[:, 8] - 1)
         if augment.contrast:
@@ -77,11 +73,69 @@ def view(augment: schema.Augment) -> Any:
     )
 
 
-def _move(augment: schema.Augment, images: tf.Tensor, chance: tf.Tensor) -> tf.Tensor:
+def drawn(augment: schema.Augment, size: int) -> Any:
+    """A function from seeds to what ``moved`` does with them, the same numbers that ``view`` draws.
+
+    Args:
+        size: pixels, height and width of the images.
+
+    Returns:
+        (batch, 2) int32 → (batch, 8) float32, the geometry, and (batch, 2) float32, contrast and brightness.
+    """
+
+    def draw(seeds: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chance = _chance(seeds)
+        factor = 1 + augment.contrast * (2 * chance[:, 7] - 1)
+        shift = 255 * augment.brightness * (2 * chance[:, 8] - 1)
+        return _matrices(augment, chance, tf.constant([size, size])), tf.stack([factor, shift], axis=1)
+
+    return draw
+
+
+def moved(augment: schema.Augment) -> Any:
+    """A function from clean images and what was drawn to views, a whole batch at once, as a GPU makes them.
+
+    Returns:
+        ((batch, height, width, 3) float32, (batch, 8) float32, (batch, 2) float32) → (batch, height, width, 3) float32
+        in [0, 255]. They are ``view``'s but for the order in which a mean is added up, and a device's last bits.
+    """
+
+    def move(images: tf.Tensor, matrices: tf.Tensor, colours: tf.Tensor) -> tf.Tensor:
+        if _geometric(augment):
+            images = _move(images, matrices)
+        factor, offset = colours[:, 0], colours[:, 1]
+        if augment.contrast:
+            offset += (1 - factor) * tf.reduce_mean(images, axis=(1, 2, 3))
+        if augment.contrast or augment.brightness:
+            images = images * factor[:, None, None, None] + offset[:, None, None, None]
+        return tf.clip_by_value(images, 0, 255)
+
+    return move
+
+
+def _geometric(augment: schema.Augment) -> bool:
+    """Whether pixels change their places."""
+    flags = augment.horizontal_flip, augment.vertical_flip, augment.quarter_turns
+    return any(flags) or any((augment.rotation, augment.zoom, augment.translation))
+
+
+def _chance(seeds: tf.Tensor) -> tf.Tensor:
+    """(batch, 2) int32 → (batch, 9) in [0, 1): nine independent numbers an image."""
+    return tf.map_fn(lambda seed: tf.random.stateless_uniform((9,), seed), seeds, fn_output_signature=tf.float32)
+
+
+def _move(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
+    return keras.ops.image.affine_transform(
+        images, matrices, interpolation="bilinear", fill_mode="reflect", data_format="channels_last"
+    )
+
+
+def _matrices(augment: schema.Augment, chance: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
+    """From a pixel of each view to the pixel of its image: (batch, 8) float32; sides: (2,) int32."""
     # In float64, rounded once at the end: in float32 TensorFlow's sines and quotients differ in their last bits
     # between a single number and one among many, and between a graph and outside of one.
     chance = tf.cast(chance, tf.float64)
-    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float64))
+    height, width = tf.unstack(tf.cast(sides, tf.float64))
 
     def around_zero(column: int, most: float) -> tf.Tensor:
         return most * (2 * chance[:, column] - 1)
@@ -105,7 +159,4 @@ def _move(augment: schema.Augment, images: tf.Tensor, chance: tf.Tensor) -> tf.T
     a2 = middle_x + shift_x - a0 * middle_x - a1 * middle_y
     b2 = middle_y + shift_y - b0 * middle_x - b1 * middle_y
     zero = tf.zeros_like(a0)
-    matrix = tf.cast(tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1), tf.float32)  # (batch, 8)
-    return keras.ops.image.affine_transform(
-        images, matrix, interpolation="bilinear", fill_mode="reflect", data_format="channels_last"
-    )
+    return tf.cast(tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], axis=1), tf.float32)

@@ -114,6 +114,8 @@ def told() -> Iterator[None]:
     """Raise what ``encoded`` or a decoder raises within a graph as an error in one line."""
     try:
         yield
+    except GeneratorExit:  # a generator that is left half-way may be closed when the interpreter has let go of tf
+        raise
     except tf.errors.OpError as error:
         ours = re.search(r"ValueError: (.*?)\n+Traceback", error.message, re.DOTALL)
         reason = ours[1] if ours else f"an image can't be decoded ({error.message.splitlines()[0]:.200})"

@@ -212,6 +212,23 @@ def resizer(image: schema.Image) -> Callable[[Any], Any]:
     return lambda pixels: in_range(resize(as_float(pixels)))
 
 
+def framed(pixels: tf.Tensor, image: schema.Image) -> tf.Tensor:
+    """Cut or pad a picture to the square that ``resizer`` fits: what is left is to stretch it.
+
+    Args:
+        pixels: (height, width, 3).
+    """
+    if image.fit == "squash":
+        return pixels
+    height, width = tf.unstack(tf.shape(pixels)[:2])
+    short, spare = tf.minimum(height, width), tf.abs(height - width) // 2
+    if image.fit == "crop":
+        top, left = (height - short) // 2, (width - short) // 2
+        return pixels[top : top + short, left : left + short]
+    above, beside = tf.where(height < width, spare, 0), tf.where(width < height, spare, 0)
+    return tf.pad(pixels, [[above, above], [beside, beside], [0, 0]])
+
+
 def load(image: schema.Image) -> Any:
     """Return the whole preprocessing as one function: () string, encoded → (size, size, 3) float32 in [0, 255]."""
     resize = resizer(image)

@@ -21,6 +21,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # TensorFlow takes oneDNN's kernels by itself only where there are units for neural networks. Without such units, as on
 # most laptops, a training step is half as fast again with them.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# TensorFlow would take all memory of a GPU at once, and leave nothing to another process, as `export` starts one. The
+# variable, and not a call, so that processes that are started from here have it too.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 threads.keep_to_quota()
 
 M_TOP_PAD = -2  # of glibc's malloc.h
@@ -66,10 +69,15 @@ with _stderr_held_back(), imports.without():
     import keras
     import tensorflow as tf
     from keras.src.backend.common import global_state  # has no public name
+    from tensorflow.python.framework.config import is_op_determinism_enabled  # nor has this
 
     tf.config.list_physical_devices()  # looks for drivers, and says what it did not find
+    # NVIDIA's GPUs from Ampere on would round float32 to 11 bits before they multiply: an image alone and among others
+    # would differ by 1e-3. What is compared or deployed is float32; ``thaw.runtime.devices`` lets training do
+    # otherwise.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
-__all__ = ["keras", "numbered_from_the_start", "tf"]
+__all__ = ["is_op_determinism_enabled", "keras", "numbered_from_the_start", "tf"]
 
 
 @contextmanager

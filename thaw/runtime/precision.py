@@ -3,24 +3,32 @@
 Processors with units for bfloat16 multiply matrices of it about twice as fast, and add up in float32. Kalamkar et al.
 (2019), arXiv:1905.12322, train networks with it as well as with float32. Weights, normalisation, the loss and the
 optimiser stay float32, and so does everything that is tested or deployed.
+
+GPUs that can do this can also multiply float32 rounded to 11 bits (TensorFloat-32), in all layers. It is used in
+training alone, and only if it is asked for.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
 
 CPU_FLAGS = {"avx512_bf16", "amx_bf16"}  # what Linux calls the units, of x86
 GPU_CAPABILITY = (8, 0)  # NVIDIA's from Ampere on
+TF32 = "tf32"
 
 
 def choose(wanted: str) -> str:
-    """Return the name of Keras's policy.
+    """Return the name of Keras's policy, or tf32.
 
     Args:
-        wanted: float32, mixed, or auto: mixed where the processor has units for it.
+        wanted: float32, tf32 (float32 where no GPU can do it), mixed, or auto: mixed where the processor has units for
+            it.
     """
+    if wanted == TF32:
+        return TF32 if devices.on_gpu() and _has_units() else "float32"
     mixed = wanted == "mixed" or (wanted == "auto" and _has_units())
     return "mixed_bfloat16" if mixed else "float32"
 
@@ -44,7 +52,14 @@ def computing(model: keras.Model, policy: str) -> Iterator[None]:
     """Compute the model's convolutions by a policy inside, and as before afterwards.
 
     Depthwise convolutions stay as they are: they have little to multiply, and their gradients are slow in bfloat16.
+
+    Args:
+        policy: as ``choose`` gives it.
     """
+    if policy == TF32:
+        with devices.tensor_float_32(True):
+            yield
+        return
     convolutions = [layer for layer in _layers(model) if type(layer) is keras.layers.Conv2D]
     before = [layer.dtype_policy for layer in convolutions]
     try:

@@ -2,8 +2,13 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
 
 VARIABLE = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's
 # Where Linux says which control groups a process is in, and what each of them may use.
@@ -21,6 +26,19 @@ def cores() -> int:
 def used() -> int:
     """Return the threads that share one operation of TensorFlow in this process, and in those that it starts."""
     return int(os.environ.get(VARIABLE) or 0) or cores()
+
+
+def ahead(items: Generator[Item]) -> Generator[Item]:
+    """The same items, the next of them made while the caller is busy with the last.
+
+    Who stops half-way closes this, and ``items`` with it: nothing computes on behind a caller that has gone.
+    """
+    end: Any = object()
+    with closing(items), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, end)
+        while (item := waiting.result()) is not end:
+            waiting = pool.submit(next, items, end)
+            yield item
 
 
 def keep_to_quota() -> None:

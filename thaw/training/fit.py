@@ -9,10 +9,9 @@ from typing import Any
 
 from thaw import console, paths, records, timings
 from thaw.config import phases, schema
-from thaw.images.manifest import Batches
-from thaw.runtime import precision, threads
+from thaw.runtime import devices, precision, threads
 from thaw.runtime.framework import keras
-from thaw.training import optimizer
+from thaw.training import feed, mixing, optimizer
 
 # Called after every epoch with its number, from 1, and its figures.
 Report = Callable[[int, Mapping[str, float]], None]
@@ -60,6 +59,7 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
         "epochs": len(history.rows),
         "precision": history.precision,
         "threads": threads.used(),
+        "device": devices.record(),
         "best_epoch": history.best,
         **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
         "made_from": records.made_from(made_from),
@@ -71,8 +71,8 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
 
 def fit(
     model: keras.Model,
-    train: Batches,
-    val: Batches,
+    train: mixing.Mixed,
+    val: mixing.Mixed,
     settings: schema.Phase1 | schema.Phase2,
     report: Report,
     description: str,
@@ -93,18 +93,21 @@ def fit(
     """
     epochs = phases.epochs(settings.epochs, len(train))
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
-    model = keras.Model(model.inputs, model.outputs)
+    given = feed.fed(model, train, val)
+    model = given.model
     model.compile(
         optimizer.optimiser(settings, _rate(settings, epochs * len(train)), depths),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True)],
-        jit_compile=False,  # on a CPU, XLA runs depthwise convolutions ten times slower
+        # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
+        jit_compile=False,
         steps_per_execution=STEPS_AT_ONCE,
     )
     before = model.get_weights()
     watch = _Watch(epochs, len(train), report, description)
     callbacks = [
         watch,
+        *given.callbacks,
         keras.callbacks.EarlyStopping(MONITORED, mode="min", patience=settings.patience, restore_best_weights=True),
     ]
     if isinstance(settings, schema.Phase1) and settings.plateau_factor < 1:
@@ -124,12 +127,17 @@ def fit(
             console.say(by_depth)
     policy = precision.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
     began = time.monotonic()
-    with watch.bar, precision.computing(model, policy):
-        found = model.evaluate(val, verbose=0, return_dict=True)
+    kind = type(settings).__name__.lower()
+    with (
+        watch.bar,
+        precision.computing(model, policy),
+        devices.enough_memory(f"{kind}.batch_size", settings.batch_size),
+    ):
+        found = model.evaluate(given.val, verbose=0, return_dict=True)
         start = {"val_loss": float(found["cross_entropy"]), "val_accuracy": float(found["accuracy"])}
-        model.fit(train, validation_data=val, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+        model.fit(given.train, validation_data=given.val, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
     count = len(watch.rows) * len(train) * settings.batch_size
-    timings.note(type(settings).__name__.lower(), count=count, seconds=time.monotonic() - began)
+    timings.note(kind, count=count, seconds=time.monotonic() - began)
     best = min(watch.rows, key=lambda row: row["val_loss"])
     if best["val_loss"] < start["val_loss"]:
         epoch = int(best["epoch"])

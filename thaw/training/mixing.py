@@ -38,12 +38,23 @@ class Mixed(Batches):
             chance = np.random.default_rng([self.seed, self.epoch, number])
             others = chance.permutation(len(labels))
             share = chance.beta(self.alpha, self.alpha, len(labels)).astype(np.float32)
-            wide = share.reshape(-1, *[1] * (inputs.ndim - 1))
-            inputs = wide * inputs + (1 - wide) * inputs[others]
+            inputs = self.blend(inputs, share, others)
             if weights:
                 own, taken = share * weights[0], (1 - share) * weights[0][others]
                 weights = [own + taken]
                 # Where both weigh nothing any label will do.
-                share = np.divide(own, own + taken, out=share, where=own + taken > 0)
+                share = np.divide(own, own + taken, out=share.copy(), where=own + taken > 0)
             targets = share[:, None] * targets + (1 - share[:, None]) * targets[others]
         return inputs, targets, *weights
+
+    def blend(self, values: np.ndarray, share: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Inputs that are each a share of themselves and the rest of another; a GPU does this for itself.
+
+        Args:
+            values: (b, ...) float32.
+            share: (b,) float32 in [0, 1].
+            others: (b,) int64, places in the batch.
+        """
+        wide = share.reshape(-1, *[1] * (values.ndim - 1))
+        mixed: np.ndarray = wide * values + (1 - wide) * values[others]
+        return mixed

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.config import schema
+from thaw.images import fitting, preprocessing
+from thaw.runtime.framework import tf
+
+SIZES = [
+    (24, 40),
+    (40, 24),
+    (64, 64),
+    (63, 31),
+    (200, 20),
+    (1, 5),
+    (33, 32),
+]  # of a 32-pixel square the fifth is large
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A picture of each size; the last three are JPEGs, the last turned by EXIF."""
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    paths = []
+    for number, (width, height) in enumerate(SIZES):
+        pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        path = folder / f"{number}.{'png' if number < 4 else 'jpg'}"
+        exif = Image.Exif()
+        exif[274] = 6
+        Image.fromarray(pixels).save(path, exif=exif if number == len(SIZES) - 1 else Image.Exif())
+        paths.append(str(path))
+    return paths
+
+
+@pytest.mark.parametrize("fit", schema.FITS)
+@pytest.mark.parametrize(
+    ("interpolation", "antialias"),
+    [("bilinear", True), ("bilinear", False), ("bicubic", True), ("bicubic", False), ("nearest", False)],
+)
+def test_a_batch_of_pictures_is_fitted_as_one_is(
+    files: list[str], fit: str, interpolation: str, antialias: bool
+) -> None:
+    image = schema.Image(32, fit, interpolation, antialias)
+    load, picture = preprocessing.load(image), fitting.picture(image)
+    encoded = [Path(path).read_bytes() for path in files]
+    pictures = tf.data.Dataset.from_tensor_slices(encoded).map(picture).padded_batch(len(files))
+    pixels, sides, fitted = next(iter(pictures))
+    signature = [tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, 2), tf.int32)]
+    fit_all = tf.function(fitting.fitter(image), input_signature=[*signature, tf.TensorSpec((None, None, None, 3))])
+    found = fit_all(pixels, sides, fitted).numpy()
+    assert found.dtype == np.float32
+    for data, one in zip(encoded, found, strict=True):
+        # By far the most agree within a thousandth; see ``fitting.TOLERANCE``.
+        expected = load(tf.constant(data)).numpy()
+        most = fitting.TOLERANCE if interpolation == "bicubic" and not antialias else 1e-3
+        np.testing.assert_allclose(one, expected, rtol=0, atol=most)
+    large = [max(width, height) > 2 * 32 for width, height in SIZES]
+    assert (sides.numpy()[:, 0] == 0).tolist() == (large if fit != "crop" else [False] * len(SIZES))
+
+
+def test_no_bytes_are_a_black_picture() -> None:
+    image = schema.Image(32, "squash", "bilinear", antialias=True)
+    pixels, sides, fitted = fitting.picture(image)(tf.constant(""))
+    assert fitted.shape == (0, 0, 3)
+    assert not pixels.numpy().any()
+    assert sides.numpy().tolist() == [1, 1]

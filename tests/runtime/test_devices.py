@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from thaw.runtime import devices
+from thaw.runtime.framework import tf
+
+
+def test_float32_is_exact_everywhere_but_where_training_asks_for_less() -> None:
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    assert not enabled()
+    for allowed in (True, False):
+        with devices.tensor_float_32(allowed):
+            assert enabled() is allowed
+    with pytest.raises(RuntimeError), devices.tensor_float_32(True):
+        raise RuntimeError
+    assert not enabled()
+
+
+FULL = tf.errors.ResourceExhaustedError(None, None, "failed to allocate memory")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FULL, True),
+        (tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY: out of memory"), True),
+        (tf.errors.UnknownError(None, None, "CUDNN_STATUS_ALLOC_FAILED"), True),
+        (tf.errors.InternalError(None, None, "a kernel failed"), False),
+        (tf.errors.InvalidArgumentError(None, None, "out of memory is only mentioned"), False),
+    ],
+)
+def test_a_full_memory_is_told_from_other_errors(error: tf.errors.OpError, expected: bool) -> None:
+    assert devices.is_full(error) is expected
+
+
+def test_a_full_memory_becomes_one_line_that_names_the_batch_size_to_set() -> None:
+    half = r"^phase2\.batch_size: expected .*, received 48 at once; set phase2\.batch_size=24, or"
+    with pytest.raises(ValueError, match=half) as error, devices.enough_memory("phase2.batch_size", 48):
+        raise FULL
+    assert "\n" not in str(error.value)
+    none = r"received 1 at once; choose a smaller network or image\.size"
+    with pytest.raises(ValueError, match=none), devices.enough_memory("phase2.batch_size", 1):
+        raise FULL
+    with pytest.raises(tf.errors.NotFoundError), devices.enough_memory("phase2.batch_size", 48):
+        raise tf.errors.NotFoundError(None, None, "no such file")
+
+
+def test_the_driver_says_its_version(tmp_path: Path) -> None:
+    version = tmp_path / "version"
+    assert devices.driver(version) == ""
+    version.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23\nGCC version: gcc 12\n")
+    assert devices.driver(version) == "580.95.05"
+    version.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n")
+    assert devices.driver(version) == "570.86.15"
+
+
+def test_a_record_says_what_computed_and_whether_it_is_repeatable() -> None:
+    found = devices.record()
+    assert found["name"] == devices.name()
+    assert isinstance(found["deterministic"], bool)
+    assert ("driver" in found) == devices.on_gpu()
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_found_with_its_driver() -> None:
+    assert devices.place() == "/GPU:0"
+    assert devices.driver()
+    assert devices.name() != "cpu"

@@ -1,0 +1,88 @@
+"""The device that computes: what it is, whether it may round float32, and what to do when its memory is full."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from thaw.runtime.framework import is_op_determinism_enabled, tf
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+# How TensorFlow, XLA and cuDNN say that memory does not suffice where they do not raise ResourceExhaustedError.
+_FULL = re.compile(
+    r"out of memory|OUT_OF_MEMORY|RESOURCE_EXHAUSTED|STATUS_ALLOC_FAILED|failed to allocate", re.IGNORECASE
+)
+
+
+def on_gpu() -> bool:
+    """Return whether TensorFlow sees a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def place() -> str:
+    """Return TensorFlow's name of the device that computes: the first GPU, or the processor."""
+    return "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
+
+
+@contextmanager
+def tensor_float_32(allowed: bool) -> Iterator[None]:
+    """Let a GPU multiply float32 rounded to TensorFloat-32 inside, if ``allowed``, and as before afterwards."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(allowed)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error of TensorFlow says that the device's memory does not suffice."""
+    known = isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.InternalError, tf.errors.UnknownError))
+    return isinstance(error, tf.errors.ResourceExhaustedError) or (known and bool(_FULL.search(str(error))))
+
+
+@contextmanager
+def enough_memory(parameter: str, batch_size: int) -> Iterator[None]:
+    """Turn a full memory into one line that names what to set.
+
+    Args:
+        parameter: the key of the batch size, as ``phase2.batch_size``.
+        batch_size: its value.
+
+    Raises:
+        ValueError: the device's memory does not suffice.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not is_full(error):
+            raise
+        remedy = f"set {parameter}={batch_size // 2}" if batch_size > 1 else "choose a smaller network or image.size"
+        raise ValueError(
+            f"{parameter}: expected images that fit the memory of {name()}, received {batch_size} at once; {remedy}, "
+            "or end what else computes there"
+        ) from error
+
+
+def name() -> str:
+    """Return what the maker calls the GPU; cpu where there is none."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return str(_details(gpus[0]).get("device_name", "GPU")) if gpus else "cpu"
+
+
+def _details(gpu: Any) -> dict[str, Any]:
+    return dict(tf.config.experimental.get_device_details(gpu))
+
+
+def driver(version: Path = _DRIVER) -> str:
+    """Return the version of NVIDIA's driver; empty where there is none."""
+    text = version.read_text(encoding="utf-8", errors="replace") if version.is_file() else ""
+    found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)", text)
+    return found[1] if found else ""
+
+
+def record() -> dict[str, Any]:
+    """Return what a result's last bits hang on, for its record: device, driver, and whether results are repeatable."""
+    gpu = {"driver": driver()} if on_gpu() else {}
+    return {"name": name(), **gpu, "deterministic": bool(is_op_determinism_enabled())}
