@@ -96,7 +96,7 @@ LOCK = pyproject.toml --quiet --upgrade --extra sample --extra lite --extra hub 
 # What sweeps may use besides, and all that the first lock has: docs/cluster.md
 SWEEPS = --extra joblib --extra optuna --extra ray --extra slurm
 
-clean: ## remove what tools cache, the activation cache and the memo of judged images; data, models and runs stay
+clean: ## remove what tools cache, the activation cache and the cache of validated images; data, models and runs stay
 	rm -rf .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info .thaw/activations .thaw/triage
 	find conf stages tests thaw -name __pycache__ -prune -exec rm -rf {} +
 

@@ -1,1 +1,1 @@
-"""Where the README's figures come from. Each is one command: ``python -m benchmarks.NAME``."""
+"""The benchmarks that the README's figures come from. Each is one command: ``python -m benchmarks.NAME``."""

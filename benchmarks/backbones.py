@@ -1,4 +1,4 @@
-"""What each backbone with real weights reaches on real images, after each phase, and how long it takes.
+"""Measure what each backbone with real weights reaches on real images, after each phase, and how long it takes.
 
 ``python -m benchmarks.backbones --data DIR [DIR …] [--backbones OVERRIDES …]``. A backbone is given as overrides with
 spaces between, such as ``"backbone=mobilenet_v2 backbone.weights=PATH"``.

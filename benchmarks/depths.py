@@ -1,4 +1,4 @@
-"""What thawing more or less is worth: the test accuracy at several depths, and what ``auto`` would have chosen.
+"""Measure the test accuracy by how much is unfrozen, and what ``auto`` would have chosen.
 
 ``python -m benchmarks.depths --data DIR [DIR …]``. From its tables the numbers of ``thaw.features.auto_unfreeze`` are
 chosen.

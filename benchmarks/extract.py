@@ -1,4 +1,4 @@
-"""Images a second of the extractor, files to cache, against the bare engine on the same layers with data in memory.
+"""Measure images a second of feature extraction, files to cache, against the bare engine with data in memory.
 
 ``python -m benchmarks.extract --data DIR``. The goal is a ratio of 0.9 or more: reading, decoding, resizing and
 writing must hide behind the engine.

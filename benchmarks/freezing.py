@@ -1,7 +1,7 @@
-"""What it costs to freeze in the middle of a block, and to let BatchNorm go on counting: the two faults of phase 2.
+"""Measure what it costs to freeze in the middle of a block, and to let BatchNorm go on counting.
 
 ``python -m benchmarks.freezing --data DIR [DIR …]``. The pipeline never cuts a block in two, so the benchmark freezes
-the first half of the first thawed block by hand.
+the first half of the first unfrozen block by hand.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What `prepare` makes of bad and odd files: ``python -m benchmarks.hostile``.
+"""Check what `prepare` makes of bad and odd files: ``python -m benchmarks.hostile``.
 
 Writes a folder of good images with one file of each kind of trouble among them, runs the stage on it, and prints what
 became of each. It fails if the stage does, if a file is passed over in silence, or if a byte of the folder changed.
@@ -30,7 +30,7 @@ OVERRIDES = ("data.policy.few=quarantine", "data.max_bad_share=0.2")
 
 
 def picture(seed: int, mode: str = "RGB") -> Image.Image:
-    """A blurred patch of noise, like no other."""
+    """Return a blurred patch of noise, like no other."""
     noise = np.random.default_rng(seed).integers(0, 256, (HEIGHT // 6, WIDTH // 6, 3), dtype=np.uint8)
     large = Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     return large.filter(ImageFilter.SMOOTH).convert(mode)
@@ -59,12 +59,12 @@ def turned(orientation: int) -> Image.Exif:
 
 
 def flipped(data: bytes, place: int) -> bytes:
-    """With the bits of a byte turned over, as a bad disk does it."""
+    """Turn over the bits of a byte, as a bad disk does it."""
     return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
 
 
 def bomb() -> bytes:
-    """A PNG of a few kilobytes that is 10 GB of pixels."""
+    """Return a PNG of a few kilobytes that is 10 GB of pixels."""
     side = 60_000
 
     def chunk(name: bytes, data: bytes) -> bytes:
@@ -75,7 +75,7 @@ def bomb() -> bytes:
 
 
 def without_adobe(data: bytes) -> bytes:
-    """A CMYK JPEG without the mark by which readers know that its colours are stored inverted."""
+    """Return a CMYK JPEG without the mark by which readers know that its colours are stored inverted."""
     place = data.index(b"\xff\xee")
     return data[:place] + data[place + 2 + int.from_bytes(data[place + 2 : place + 4], "big") :]
 
@@ -199,7 +199,7 @@ def make(root: Path) -> dict[str, str]:
 
 
 def state(root: Path) -> dict[str, tuple[str, int, int]]:
-    """Hash, mode and time of every file; nothing is followed."""
+    """Return hash, mode and time of every file; nothing is followed."""
 
     def files() -> Iterator[Path]:
         for folder, _, names in os.walk(root):
@@ -216,7 +216,7 @@ def state(root: Path) -> dict[str, tuple[str, int, int]]:
 
 
 def became(project: Path) -> Callable[[str], str]:
-    """What `prepare` says became of a file."""
+    """Return what `prepare` says became of a file."""
     listed: dict[str, dict[str, str]] = {}
     for row in records.read_csv(project / paths.QUARANTINE):
         listed.setdefault(row["path"], {})[row["kind"]] = row["action"]

@@ -1,4 +1,4 @@
-"""A sweep killed outright at random moments and gone on with, against one that nobody disturbed.
+"""Kill a sweep at random moments, go on with it, and compare it with one that nobody disturbed.
 
 ``python -m benchmarks.killed --data DIR``. After each ``kill -9`` of the sweep's process, what it had started must end
 by itself; then the same command is given again. In the end the table must have the same bytes, no trial that was
@@ -22,7 +22,7 @@ PATIENCE = 90  # seconds in which what was started has to end
 
 
 def finished(folder: Path) -> dict[str, float]:
-    """The trials that git has an experiment of, each with the time of its log, which a second run would change."""
+    """Return the trials that git has an experiment of, each with the time of its log: a second run would change it."""
     names = repository.run(folder, "git", "for-each-ref", "--format=%(refname)", "refs/exps/").split()
     logs = {path.stem: path.stat().st_mtime for path in (folder / ".thaw").glob("sweeps/*/*.log")}
     return {name: logs[name] for name in (ref.rsplit("/", 1)[1] for ref in names) if name in logs}

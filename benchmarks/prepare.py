@@ -1,4 +1,4 @@
-"""Time and memory of the stage `prepare`: ``python -m benchmarks.prepare``.
+"""Measure time and memory of the stage `prepare`: ``python -m benchmarks.prepare``.
 
 Makes 10,000 JPEG images of 256 pixels, then 100,000 of 32, and runs the stage on each with nothing remembered, again
 as it is, and again after 100 images were added. The goals: a minute for the first on two cores, and memory that does
@@ -24,7 +24,7 @@ CLASSES = 5
 
 
 def write(root: Path, side: int, number: int) -> None:
-    """Image ``number``: noise of every octave, whose strength falls off with the frequency as in photographs.
+    """Write image ``number``: noise of every octave, whose strength falls off with the frequency as in photographs.
 
     One that all images share would make them look alike to ``thaw.data.near_duplicates``, so each has its own.
     """
@@ -51,7 +51,7 @@ def make(root: Path, side: int, first: int, last: int) -> None:
 
 
 def measure(count: int, side: int, more: int, overrides: list[str]) -> list[dict[str, Any]]:
-    """Three runs on ``count`` images of ``side`` pixels, the last of them with ``more`` added."""
+    """Run `prepare` three times on ``count`` images of ``side`` pixels, the last time with ``more`` added."""
     folder = Path(tempfile.mkdtemp())
     rows = []
     try:

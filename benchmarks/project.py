@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """The copy, as the current folder; it is gone afterwards."""
+    """Copy the project and make the copy the current folder; it is gone afterwards."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         for part in ("conf", "stages", "thaw"):

@@ -1,4 +1,5 @@
-"""What reading costs in an epoch of phase 2 on cached activations: ``python -m benchmarks.reading --data DIR``.
+"""Measure what reading costs in an epoch of phase 2 on cached activations: ``python -m benchmarks.reading --data
+DIR``.
 
 Batches are read, mixed and handed over as in training, but not trained on; the time is set against that of the epoch.
 """

@@ -1,4 +1,4 @@
-"""What all benchmarks do with their results: a table on the terminal, JSON with hardware and date on disk."""
+"""Record the results of benchmarks: a table on the terminal, JSON with hardware and date on disk."""
 
 import json
 import platform
@@ -17,7 +17,7 @@ FOLDER = Path("benchmarks/results")
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return the machine that the figures were measured on."""
     cpu = platform.processor()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

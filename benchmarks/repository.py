@@ -1,4 +1,4 @@
-"""A copy of the project under git, in which a benchmark runs sweeps as a user does; and what a sweep leaves there."""
+"""A copy of the project under git, in which a benchmark runs sweeps as a user does, and what a sweep leaves there."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['P
 
 @contextmanager
 def cold() -> Iterator[Path]:
-    """A copy with nothing computed yet; it is gone afterwards."""
+    """Return a copy with nothing computed yet; it is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve() / "project"
         for part in PARTS:
@@ -34,7 +34,7 @@ def cold() -> Iterator[Path]:
 
 
 def run(folder: Path, *words: str) -> str:
-    """What a command prints that ends well."""
+    """Run a command and return what it prints."""
     done = subprocess.run(words, cwd=folder, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{words}: expected it to end well, received\n{done.stdout}\n{done.stderr}")
@@ -42,20 +42,20 @@ def run(folder: Path, *words: str) -> str:
 
 
 def start(folder: Path, overrides: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A sweep that runs by itself."""
+    """Start a sweep in a process of its own."""
     words = [sys.executable, "-m", "thaw.sweep", *overrides]
     with (folder.parent / "sweep.log").open("a") as log:
         return subprocess.Popen(words, cwd=folder, env=os.environ | ENVIRONMENT, stdout=log, stderr=log)
 
 
 def table(folder: Path) -> bytes:
-    """The table of the one sweep that ran there."""
+    """Return the table of the one sweep that ran there."""
     (path,) = (folder / ".thaw" / "sweeps").glob("*/table.csv")
     return path.read_bytes()
 
 
 def busy(folder: Path) -> list[psutil.Process]:
-    """The processes that work in the copy."""
+    """Return the processes that work in the copy."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -67,7 +67,7 @@ def busy(folder: Path) -> list[psutil.Process]:
 
 
 def subset(data: Path, per_class: int, target: Path) -> Path:
-    """Some images of each class, copied; all of them where ``per_class`` is 0."""
+    """Copy some images of each class; all of them where ``per_class`` is 0."""
     if not per_class:
         return data.resolve()
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):

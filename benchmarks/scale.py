@@ -1,4 +1,4 @@
-"""Time and memory as a folder of images grows tenfold: ``python -m benchmarks.scale --data DIR``.
+"""Measure time and memory as a folder of images grows tenfold: ``python -m benchmarks.scale --data DIR``.
 
 The larger folder holds ten versions of each image, changed a little and written anew, so that each has activations of
 its own. Every stage runs as a process of its own, and its peak resident memory is what the kernel says of it.
@@ -46,7 +46,7 @@ def grow(source: Path, target: Path, images: int, times: int) -> int:
 
 
 def stage(name: str) -> tuple[float, float]:
-    """Seconds and peak resident memory in MB of a stage in a process of its own."""
+    """Return seconds and peak resident memory in MB of a stage in a process of its own."""
     start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, f"stages.{name}"], check=True, stderr=subprocess.PIPE, text=True

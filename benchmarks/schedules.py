@@ -1,4 +1,4 @@
-"""What phase 2's schedule and options are worth, each against the article's twenty epochs at a constant rate.
+"""Measure phase 2's schedule and options, each against the article's twenty epochs at a constant learning rate.
 
 ``python -m benchmarks.schedules --data DIR [DIR …]``.
 """

@@ -1,4 +1,4 @@
-"""The stage `prepare` in a process and a folder of its own, with a clock and a look at its memory."""
+"""Run the stage `prepare` in a process and a folder of its own, and measure time and memory."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Run:
-    """What became of a run."""
+    """The outcome of a run."""
 
     seconds: float  # wall time of the process
     busy: float  # seconds that its threads computed, which depends less on what else the machine does

@@ -1,4 +1,4 @@
-"""A sweep of 12 trials, 4 rates × 3 depths, against one cold run of the pipeline and against the script.
+"""Measure a sweep of 12 trials, 4 learning rates × 3 depths, against one cold run of the pipeline and the script.
 
 ``python -m benchmarks.sweep --data DIR``. What went through the frozen layers is counted, and what a trial takes
 beside its training. The script's seconds are those of benchmarks/results/recipe_<DIR>.json, where that was measured.
@@ -19,7 +19,7 @@ GRID = ("phase2.learning_rate=3e-5,1e-4,3e-4,6e-4", "phase2.unfreeze=20,40,80")
 
 
 def notes(folder: Path, what: str) -> list[dict[str, Any]]:
-    """What the ledger has of a kind."""
+    """Return the ledger's notes of a kind."""
     path = folder / ".thaw" / "ledger.jsonl"
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if line["what"] == what]

@@ -1,4 +1,4 @@
-"""How many cached views an image needs: test accuracy by their number, against streaming with a fresh view each epoch.
+"""Measure test accuracy by the number of cached views, against streaming with a fresh view each epoch.
 
 ``python -m benchmarks.views --data DIR [DIR …]``.
 """

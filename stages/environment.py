@@ -1,4 +1,4 @@
-"""environment: what else determines results, the packages that compute and the bytes of the weights."""
+"""environment: record the packages that compute and the bytes of the weights, which also determine results."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ STAGE = "environment"
 
 @dataclass
 class Config:
-    """What this stage reads of params.yaml."""
+    """The groups of params.yaml that this stage reads."""
 
     backbone: schema.Backbone
 

@@ -1,4 +1,4 @@
-"""evaluate: what the models of both phases are worth on images that nothing was chosen by."""
+"""evaluate: measure the models of both phases on the held-out test images, by which nothing was chosen."""
 
 from dataclasses import asdict, dataclass
 
@@ -15,7 +15,7 @@ STAGE = "evaluate"
 
 @dataclass
 class Config:
-    """What this stage reads of params.yaml; most of it only for the report."""
+    """The groups of params.yaml that this stage reads; most of them only for the report."""
 
     data: schema.Data
     image: schema.Image

@@ -1,4 +1,4 @@
-"""export: the classifier as it is deployed, proven equal to what was evaluated."""
+"""export: write the classifier as it is deployed, proven equal to what was evaluated."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ STAGE = "export"
 
 @dataclass
 class Config:
-    """What this stage reads of params.yaml."""
+    """The groups of params.yaml that this stage reads."""
 
     data: schema.Data
     export: schema.Export

@@ -1,4 +1,4 @@
-"""phase1_head: train a new head on the frozen backbone."""
+"""phase1_head: transfer learning, a new head is trained on the frozen backbone."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ STAGE = "phase1_head"
 
 @dataclass
 class Config:
-    """What this stage reads of params.yaml."""
+    """The groups of params.yaml that this stage reads."""
 
     data: schema.Data
     image: schema.Image

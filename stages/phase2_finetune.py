@@ -1,4 +1,4 @@
-"""phase2_finetune: thaw the top of the backbone and train on at a much lower rate."""
+"""phase2_finetune: fine-tuning, the top of the backbone is unfrozen and trained on at a much lower learning rate."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ STAGE = "phase2_finetune"
 
 @dataclass
 class Config:
-    """What this stage reads of params.yaml."""
+    """The groups of params.yaml that this stage reads."""
 
     data: schema.Data
     augment: schema.Augment

@@ -1,4 +1,4 @@
-"""prepare: read every image once, leave out what cannot be used, divide the rest."""
+"""prepare: read every image once, leave out what cannot be used, split the rest."""
 
 from dataclasses import dataclass, fields
 

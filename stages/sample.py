@@ -20,7 +20,7 @@ class Config:
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """The images, (5000, 28, 28) uint8 with the ink bright, and their labels, (5000,) int, 0 to 9.
+    """Return the images, (5000, 28, 28) uint8 with the ink bright, and their labels, (5000,) int, 0 to 9.
 
     Raises:
         ValueError: the package that holds them is not installed.

@@ -1,5 +1,6 @@
 """What the README and the guides say is true: commands, links, tables, examples."""
 
+import ast
 import contextlib
 import importlib.util
 import itertools
@@ -43,6 +44,14 @@ BACKBONES = ROOT / "docs" / "backbones.md"
 SERVING = ROOT / "docs" / "serving.md"
 PREPROCESSING = ROOT / "docs" / "preprocessing.md"
 TRAINING = ROOT / "docs" / "training.md"
+MLFLOW_TAGS = {"thaw.weights_sha256"}
+# What a person who knows the field searches for, in lower case.
+TERMS = (
+    *("fine-tuning", "transfer learning", "learning rate", "frozen", "unfreeze", "freeze boundary"),
+    *("feature extraction", "activations", "embeddings", "augmentation", "early stopping", "checkpoint"),
+    *("out-of-fold", "cross-validation", "mixed precision", "class weights", "calibration", "hyperparameter"),
+    *("confusion matrix", "near-duplicate", "held-out", "cold cache", "warm cache"),
+)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
@@ -220,6 +229,51 @@ def test_targets_and_modules_named_in_the_text_exist(document: Path) -> None:
         check_make([target])
     for module in re.findall(r"`python -m ([\w.]+)", text):
         assert importlib.util.find_spec(module), f"no module {module}"
+
+
+def there_is(name: str) -> bool:
+    """Whether a name such as thaw.data.folders.find is a package, a module, or a name in one."""
+    path, *inside = ROOT, *name.split(".")
+    while inside and (path / inside[0]).is_dir():
+        path /= inside.pop(0)
+    module = path / f"{inside.pop(0)}.py" if inside else path / "__init__.py"
+    if not module.is_file():
+        return False
+    body = ast.parse(module.read_text(encoding="utf-8")).body
+    for part in inside:
+        found = [each for each in body if getattr(each, "name", "") == part or part in names_set_by(each)]
+        if not found:
+            return False
+        body = getattr(found[0], "body", [])
+    return True
+
+
+def names_set_by(node: ast.stmt) -> list[str]:
+    targets = (
+        node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    )
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_modules_and_functions_named_in_the_text_exist(document: Path) -> None:
+    named = set(re.findall(r"`(thaw(?:\.\w+)+)`", document.read_text(encoding="utf-8"))) - MLFLOW_TAGS
+    assert not [name for name in sorted(named) if not there_is(name)]
+
+
+def test_a_name_that_is_not_there_is_found_out() -> None:
+    assert there_is("thaw.data.validation_cache.Memo.get")
+    assert there_is("thaw.catalog.pixel_ranges.RANGES")
+    assert not there_is("thaw.data.folders.seek")
+    assert not there_is("thaw.folders")
+    assert not there_is("thaw.data.validation_cache.Memo.take")
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_search_for_a_term_of_the_field_finds_a_guide(term: str) -> None:
+    texts = (document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    prose = (re.sub(r"^(?:\|[^\n]*|```.*?^```)$", "", text, flags=re.MULTILINE | re.DOTALL) for text in texts)
+    assert any(term in re.sub(r"\s+", " ", text).lower() for text in prose)
 
 
 def test_every_special_command_is_in_the_readme() -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs. On a terminal: stage, bar, time left, result. Elsewhere: the result only."""
+"""Output for a person while a stage runs. On a terminal: stage, bar, time left, result. Elsewhere: the result only."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ console = Console(highlight=False)
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Head line and total time of the stage ``name``."""
+    """Print the head line of the stage ``name``, and at its end the total time."""
     if console.is_terminal:
         console.rule(f"[bold]{name}", align="left")
     start = time.monotonic()
@@ -27,23 +27,23 @@ def stage(name: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line for people at a terminal."""
+    """Print a line for people at a terminal."""
     if console.is_terminal:
         console.print(text, markup=False)
 
 
 def result(name: str, text: str) -> None:
-    """What came of a stage and where it lies; also written when nobody watches."""
+    """Print what came of a stage and where it lies; also written when nobody watches."""
     console.print(pipes.shown(f"{name}: {text}"), markup=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """Something that a person should know, on stderr; also written when nobody watches."""
+    """Print a warning on stderr; also written when nobody watches."""
     Console(stderr=True, highlight=False).print(pipes.shown(f"warning: {text}"), markup=False, soft_wrap=True)
 
 
 def bar(unit: str) -> Progress:
-    """A progress bar with the time left and a free text field ``note``; invisible when not on a terminal."""
+    """Return a progress bar with the time left and a free text field ``note``; invisible when not on a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -69,7 +69,7 @@ def track(items: Iterable[Item], description: str, total: int, unit: str = "imag
 
 
 def duration(seconds: float) -> str:
-    """3 s, 2 min 5 s, 1 h 4 min."""
+    """Return a duration in words: 3 s, 2 min 5 s, 1 h 4 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"

@@ -1,4 +1,4 @@
-"""Every path of the project, once. All are relative to the project's root, where the stages run."""
+"""Every path of the project, relative to its root, where the stages run."""
 
 import os
 from pathlib import Path
@@ -42,12 +42,12 @@ SPLITS = ("train", "val", "test")
 
 
 def metrics(stage: str) -> Path:
-    """The stage's figures, kept in git."""
+    """Return the file of the stage's metrics, kept in git."""
     return METRICS / f"{stage}.json"
 
 
 def history(stage: str) -> Path:
-    """The stage's figures by epoch, kept in git."""
+    """Return the file of the stage's figures by epoch, kept in git."""
     return METRICS / f"{stage}_history.csv"
 
 
@@ -56,54 +56,54 @@ BLOCKS = PHASE2 / "blocks.csv"
 
 
 def out_of_sample(split: str) -> Path:
-    """What models that were not trained on them say of the images of "train" or "val": (images, classes) float32."""
+    """Return the out-of-fold probabilities of the images of "train" or "val": (images, classes) float32."""
     return PHASE1 / f"out_of_sample_{split}.npy"
 
 
-# How deep ``phase2.unfreeze=auto`` thaws, and why.
+# How deep ``phase2.unfreeze=auto`` unfreezes, and why.
 AUTO_DEPTH = PHASE1 / "auto_depth.json"
 
 
 def validation(folder: Path) -> Path:
-    """What the model in a phase's folder says of the validation images: (images, classes) float32.
+    """Return the probabilities of the validation images by the model in a phase's folder: (images, classes) float32.
 
-    Phase 2 has none where nothing is thawed: its model is phase 1's.
+    Phase 2 has none where nothing is unfrozen: its model is phase 1's.
     """
     return folder / "out_of_sample_val.npy"
 
 
 def predictions(phase: str) -> Path:
-    """What the model of a phase ("phase1", "phase2") said of each test image."""
+    """Return the file of a phase's ("phase1", "phase2") predictions for each test image."""
     return EVALUATION / f"predictions_{phase}.csv"
 
 
 def probabilities(phase: str) -> Path:
-    """The probabilities behind ``predictions``: (images, classes) float32, a row a line."""
+    """Return the probabilities behind ``predictions``: (images, classes) float32, a row a line."""
     return EVALUATION / f"probabilities_{phase}.npy"
 
 
 def confusion_picture(phase: str) -> Path:
-    """Actual against predicted classes of the test images."""
+    """Return the picture of actual against predicted classes of the test images."""
     return EVALUATION / f"confusion_{phase}.png"
 
 
 def is_listing(raw: str) -> bool:
-    """Whether ``data.raw`` is a table that lists images, and no folder."""
+    """Return whether ``data.raw`` is a table that lists images, and no folder."""
     return Path(raw).suffix.lower() in (".csv", ".parquet") and not Path(raw).is_dir()
 
 
 def images_root(raw: str) -> Path:
-    """The folder that the paths of the images of ``data.raw`` are relative to."""
+    """Return the folder that the paths of the images of ``data.raw`` are relative to."""
     return Path(raw).parent if is_listing(raw) else Path(raw)
 
 
 def converted(sha256: str) -> Path:
-    """The PNG that is read in place of the file with this hash."""
+    """Return the PNG that is read in place of the file with this hash."""
     return CONVERTED / f"{sha256}.png"
 
 
 def main_root() -> Path:
-    """The repository that an isolated experiment was started from, or else the folder we are in.
+    """Return the repository that an isolated experiment was started from, or else the folder we are in.
 
     DVC runs an isolated experiment in a temporary copy and leaves the path of the main repository in ``DVC_ROOT``:
     what all runs share (the MLflow database, the activation cache) belongs there.

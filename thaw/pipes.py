@@ -1,4 +1,4 @@
-"""What is written to whoever reads a command's output: who may leave early, as ``head`` does, or take no Unicode."""
+"""Output for the reader of a command, who may leave early, as ``head`` does, or take no Unicode."""
 
 import io
 import os
@@ -13,7 +13,9 @@ CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def on_one_line(text: str) -> str:
-    """Tabs, ends of lines, other signs of control and backslashes as Python writes them: \\t, \\n, \\x1b, \\\\."""
+    """Escape tabs, ends of lines, other control characters and backslashes as Python writes them: \\t, \\n, \\x1b,
+    \\\\.
+    """
     return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode("ascii"), text)
 
 
@@ -23,7 +25,7 @@ def shown(text: str) -> str:
 
 
 def in_any_encoding() -> None:
-    """Let output that takes ASCII or the like only hold the rest as Python writes it (\\xe9), where it would raise."""
+    """Write the rest as Python writes it (\\xe9) where output takes ASCII or the like only, and would raise."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Json and csv, in and out, in deterministic bytes: sorted keys, fixed number format, LF at line ends.
+"""Read and write JSON and CSV in deterministic bytes: sorted keys, fixed number format, LF at line ends.
 
 A file is there as a whole or not at all, also if the process is killed or the disk is full while it is written. It is
 never written over: it may be a hard link, one file with an entry of DVC's cache, which must keep its bytes.
@@ -39,7 +39,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What ``write_json`` has written.
+    """Return the record that ``write_json`` has written.
 
     Raises:
         ValueError: the file is none that it has.
@@ -176,18 +176,18 @@ def _text(cell: str) -> str:
 
 
 def made_from(paths: Iterable[Path]) -> list[dict[str, str]]:
-    """What a record was made from: path and sha256 of each file. A list, which ``dvc metrics show`` leaves out."""
+    """Return path and sha256 of each file that a record was made from: a list, which ``dvc metrics show`` omits."""
     return [{"path": path.as_posix(), "sha256": sha256(path)} for path in paths]
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of the file's bytes."""
+    """Return the hex digest of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_sha256(path: Path) -> str:
-    """Hex sha256 of a folder: of each file's path in it, size and bytes, in order of the paths."""
+    """Return the hex sha256 of a folder: of each file's path in it, size and bytes, in order of the paths."""
     total = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         total.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())

@@ -1,4 +1,4 @@
-"""What earlier runs took: a line for each piece of work in ``.thaw/ledger.jsonl``, for the plans of sweeps.
+"""Timings of earlier runs: a line for each piece of work in ``.thaw/ledger.jsonl``, for the plans of sweeps.
 
 A memo like the activation cache, shared by the workspace and all isolated experiments: deleting it changes no result.
 """
@@ -48,7 +48,7 @@ def write(what: str, params: Mapping[str, Any], **facts: Any) -> None:
 
 
 def about(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the parameters the time for an image depends on."""
+    """Return the parameters that the time for an image depends on."""
     return {
         "backbone": params["backbone"]["name"],
         "size": params["image"]["size"],
@@ -57,7 +57,7 @@ def about(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lines(**wanted: Any) -> Iterator[dict[str, Any]]:
-    """The notes that say what is wanted, the oldest first."""
+    """Yield the notes that say what is wanted, the oldest first."""
     path = paths.main_root() / paths.LEDGER
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
@@ -69,17 +69,19 @@ def lines(**wanted: Any) -> Iterator[dict[str, Any]]:
 
 
 def seconds_each(what: str, **wanted: Any) -> float | None:
-    """The median of the newest seconds for one image, or None where nothing of this kind was measured."""
+    """Return the median of the newest seconds for one image, or None where nothing of this kind was measured."""
     found = [line["seconds"] / line["count"] for line in lines(what=what, **wanted) if line["count"]]
     return statistics.median(found[-NEWEST:]) if found else None
 
 
 def seconds_around(what: str) -> float | None:
-    """The median of the newest seconds that trials, or what they share, took beside the work on images; or None."""
+    """Return the median of the newest seconds that trials, or what they share, took beside the work on images; or
+    None.
+    """
     found = [line["seconds"] - line["inside"] for line in lines(what=what)]
     return statistics.median(found[-NEWEST:]) if found else None
 
 
 def inside(run: str, since: float) -> float:
-    """Seconds that the stages of an experiment have worked on images since a Unix time."""
+    """Return the seconds that the stages of an experiment have worked on images since a Unix time."""
     return sum(float(line["seconds"]) for line in lines(run=run) if line["what"] in WORK and line["end"] >= since)

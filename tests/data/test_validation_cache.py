@@ -59,7 +59,7 @@ def test_a_damaged_memo_is_told_removed_and_made_anew(
         table.put(A, {"width": 1})
     assert all(record is None or record == {"width": number} for number, record in enumerate(found))
     assert None in found
-    assert "expected the memo of judged images" in capsys.readouterr().err
+    assert "expected the cache of validated images" in capsys.readouterr().err
     write(path, {A: {"width": 1}})
     with validation_cache.Memo(path, "1") as table:
         assert table.get(A) == {"width": 1}

@@ -251,7 +251,7 @@ def test_what_ended_too_early_is_said_and_nothing_where_it_did_not() -> None:
             0,
             "Phase 2 did not help: the validation loss of its only epoch is higher than its start's by 0.051 (",
         ),
-        (0, 0, 0, "Phase 2 thawed nothing, so its model is phase 1's."),
+        (0, 0, 0, "Phase 2 unfroze nothing, so its model is phase 1's."),
     ],
 )
 def test_whether_phase_2_kept_its_start_is_read_from_its_figures(

@@ -220,7 +220,7 @@ def test_the_page_says_at_each_place_that_phase_2_was_not_kept(tmp_path: Path) -
     parts = re.split("<h2>", html.unescape(page(tmp_path, ["ant", "bee"], gain=0, kept=KEPT)))
     verdict, training, backbone = parts[0], parts[2], parts[3]
     assert f'<p class="verdict">{KEPT}</p>' in verdict and "McNemar" not in verdict and "noise" not in verdict
-    assert "the same model as phase 1's" in verdict and "thawed" not in verdict
+    assert "the same model as phase 1's" in verdict and "unfrozen" not in verdict
     assert KEPT in training and KEPT in backbone
     text = page(tmp_path, ["ant", "bee"])
     assert KEPT not in text and "McNemar" in text

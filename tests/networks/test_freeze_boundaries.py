@@ -82,8 +82,11 @@ def test_of_two_cuts_equally_near_the_one_that_thaws_less_is_taken(lite0: keras.
 @pytest.mark.parametrize(
     ("unfreeze", "said"),
     [
-        ("1%", "phase2.unfreeze: 1% of the computation asked, 5% thawed: from top on, more than twice as much; "),
-        ("1", "phase2.unfreeze: 1 layers asked, 3 thawed: from top on, more than twice as much; efficientnet_lite0 "),
+        ("1%", "phase2.unfreeze: 1% of the computation asked, 5% unfrozen: from top on, more than twice as much; "),
+        (
+            "1",
+            "phase2.unfreeze: 1 layers asked, 3 unfrozen: from top on, more than twice as much; efficientnet_lite0 ",
+        ),
         ("40", ""),
         ("30%", ""),
         ("all", ""),
@@ -106,13 +109,13 @@ def test_boundaries_describe_themselves(lite0: keras.Model) -> None:
         for word in ("40", "38", "block_6b", "2blocks", "30%", "none", "all")
     }
     assert said == {
-        "40": "40 layers asked, 38 thawed: from block_6b on",
-        "38": "38 of 141 layers thawed: from block_6b on",
-        "block_6b": "38 of 141 layers thawed: from block_6b on",
-        "2blocks": "11 of 141 layers thawed: from block_7a on",
-        "30%": "30% of the computation asked, 31% thawed: from block_6b on",
-        "none": "0 of 141 layers thawed: the backbone stays frozen",
-        "all": "141 of 141 layers thawed: from stem on",
+        "40": "40 layers asked, 38 unfrozen: from block_6b on",
+        "38": "38 of 141 layers unfrozen: from block_6b on",
+        "block_6b": "38 of 141 layers unfrozen: from block_6b on",
+        "2blocks": "11 of 141 layers unfrozen: from block_7a on",
+        "30%": "30% of the computation asked, 31% unfrozen: from block_6b on",
+        "none": "0 of 141 layers unfrozen: the backbone stays frozen",
+        "all": "141 of 141 layers unfrozen: from stem on",
     }
 
 

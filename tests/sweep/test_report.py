@@ -38,15 +38,15 @@ def test_the_page_shows_every_trial_the_pictures_and_what_is_proposed(finished_s
 def test_the_verdict_says_how_noise_was_judged(finished_sweep: Path) -> None:
     few = sweep_report.verdict(sweep_report.write(finished_sweep))
     assert few == (
-        "Proposed: lr=0.0001 depth=40 (validation accuracy 95.0%, 40 layers thawed), the most accurate. 2 others "
+        "Proposed: lr=0.0001 depth=40 (validation accuracy 95.0%, 40 layers unfrozen), the most accurate. 2 others "
         "cannot be told from it, on the same validation images. Of these 1 would be simpler, but 40 validation images "
         "cannot show that one is at most 1 point less accurate: the closest may be 18.8 points."
     )
     ranked = sweep_report.write(finished_sweep, margin=0.2)
     assert sweep_report.verdict(ranked) == (
-        "Proposed: lr=0.0001 depth=20 (validation accuracy 92.5%, 20 layers thawed), the simplest of 2 trials that "
+        "Proposed: lr=0.0001 depth=20 (validation accuracy 92.5%, 20 layers unfrozen), the simplest of 2 trials that "
         "are at most 20 points less accurate than any other (the most accurate: lr=0.0001 depth=40, 95.0%), on the "
-        "same validation images: fewest thawed layers, then least time, then lowest loss."
+        "same validation images: fewest unfrozen layers, then least time, then lowest loss."
     )
     for each in ranked.trials[2:]:
         each.p_value = None
@@ -74,7 +74,7 @@ def test_the_page_says_where_phase_2_did_not_help(finished_sweep: Path) -> None:
     ranked = sweep_report.write(finished_sweep, margin=0.2)
     page = (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
     assert told in page and '<td data-name="Layers">0 of 20</td>\n<td data-name="Epoch">0</td>' in page
-    assert "(validation accuracy 92.5%, 0 of 20 layers thawed: phase 2 did not help, the " in (
+    assert "(validation accuracy 92.5%, 0 of 20 layers unfrozen: phase 2 did not help, the " in (
         sweep_report.verdict(ranked)
     )
 

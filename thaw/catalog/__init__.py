@@ -1,1 +1,1 @@
-"""Pure tables: what networks expect of their pixels. No TensorFlow."""
+"""Pure tables without TensorFlow: the pixel ranges of pretrained networks."""

@@ -14,13 +14,15 @@ CORNERS = np.stack(np.meshgrid(*[[0, 255]] * 3), axis=-1).reshape(-1, 3)
 
 @dataclass(frozen=True, eq=False)
 class Range:
-    """Pixels times ``matrix`` plus ``offset``: what a network's first convolution is to be given."""
+    """A pixel range, as a matrix and an offset: pixels times ``matrix`` plus ``offset`` is what the first convolution
+    gets.
+    """
 
     matrix: np.ndarray  # (3, 3), the network's channel by that of the pixels
     offset: np.ndarray  # (3,)
 
     def __call__(self, pixels: Any) -> np.ndarray:
-        """(..., 3) RGB in [0, 255] → (..., 3) float64."""
+        """Scale (..., 3) RGB in [0, 255] to (..., 3) float64."""
         scaled: np.ndarray = np.asarray(pixels, np.float64) @ self.matrix.T + self.offset
         return scaled
 
@@ -29,12 +31,12 @@ class Range:
         return Range(self.matrix[:, ::-1], self.offset)
 
     def back(self, values: Any) -> np.ndarray:
-        """The pixels, not always in [0, 255], that ``self`` makes the values of."""
+        """Return the pixels, not always in [0, 255], that this range makes the values of."""
         pixels: np.ndarray = (np.asarray(values, np.float64) - self.offset) @ np.linalg.inv(self.matrix).T
         return pixels
 
     def is_near(self, other: "Range", tolerance: float = 0.02) -> bool:
-        """Whether no pixel comes out further from the other's than a share of the length of its range."""
+        """Return whether no pixel comes out further from the other range's than a share of the length of its range."""
         mine, theirs = self(CORNERS), other(CORNERS)
         return bool(np.abs(mine - theirs).max() <= tolerance * np.ptp(theirs, axis=0).min())
 

@@ -1,4 +1,4 @@
-"""What BatchNorm does in thawed blocks: the three policies of ``phase2.batch_norm``.
+"""BatchNorm in unfrozen blocks: the three policies of ``phase2.batch_norm``.
 
 A BatchNorm layer (Ioffe and Szegedy, 2015, arXiv:1502.03167) has a scale and an offset, which gradients train, and a
 mean and a variance, which move with every batch that passes in training mode.
@@ -42,29 +42,31 @@ def _all_tensors(value: Any) -> bool:
 
 
 def norms(model: keras.Model) -> list[keras.layers.Layer]:
-    """All BatchNorm layers of the model, those inside of other layers too."""
+    """Return all BatchNorm layers of the model, also those inside of other layers."""
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _saved(model: keras.Model) -> list[keras.Variable]:
-    """Of the BatchNorm inside of SavedModels, all that has a name; ``thaw.networks.saved_model`` finds it."""
+    """Return the named part of the BatchNorm variables inside of SavedModels; ``thaw.networks.saved_model`` finds
+    them.
+    """
     return [variable for layer in model._flatten_layers() for variable in getattr(layer, "saved_norms", [])]
 
 
 def statistics(model: keras.Model) -> list[keras.Variable]:
-    """The moving means and variances of the model's BatchNorm layers."""
+    """Return the moving means and variances of the model's BatchNorm layers."""
     return [variable for layer in norms(model) for variable in (layer.moving_mean, layer.moving_variance)]
 
 
 def held(model: keras.Model, policy: str) -> list[keras.Variable]:
-    """What a policy promises to keep of all the model's BatchNorm layers, be they thawed or not."""
+    """Return the variables of all BatchNorm layers, frozen or not, that a policy promises to keep."""
     if policy == "inference":
         return [*(variable for layer in norms(model) for variable in layer.variables), *_saved(model)]
     return [] if policy == "train" else statistics(model)
 
 
 def trained_by(part: keras.Model, policy: str) -> keras.Model:
-    """A thawed part as training runs it, with what may be trained of it set trainable.
+    """Return the unfrozen part as training runs it, and set trainable what the policy allows.
 
     Args:
         part: a functional model, activations at the boundary → features.
@@ -98,7 +100,8 @@ def trained_by(part: keras.Model, policy: str) -> keras.Model:
 
 
 def _steady(layer: Any) -> Any:
-    """The layer itself, if training changes nothing in it but BatchNorm; else one that is always in inference mode.
+    """Return the layer itself if training changes nothing in it but BatchNorm, else one that is always in inference
+    mode.
 
     What draws at random has a state too, that of its generator.
     """

@@ -1,18 +1,18 @@
-"""The layers that are trained from scratch: dense layers with dropout on pooled features, then logits."""
+"""The classification head, trained from scratch: dense layers with dropout on pooled features, then logits."""
 
 from thaw.config import schema
 from thaw.runtime.framework import keras
 
 
 def pool(head: schema.Head) -> keras.layers.Layer:
-    """(batch, height, width, channels) → (batch, channels)."""
+    """Return the pooling layer: (batch, height, width, channels) → (batch, channels)."""
     if head.pooling == "max":
         return keras.layers.GlobalMaxPooling2D(name="pool")
     return keras.layers.GlobalAveragePooling2D(name="pool")
 
 
 def build(head: schema.Head, channels: int, classes: int) -> keras.Model:
-    """Pooled features to logits.
+    """Build the head: pooled features to logits.
 
     Returns:
         (batch, channels) float32 → (batch, classes) float32, not normalised.

@@ -1,4 +1,4 @@
-"""The classifier: backbone and head in one, written to and read from disk, and what of it is trained."""
+"""The classifier, backbone and head in one: built, saved and loaded, and frozen and unfrozen."""
 
 import hashlib
 import math
@@ -29,7 +29,7 @@ BLOCKS = ("block", "layers", "parameters", "trained", "computation")  # columns 
 
 @dataclass
 class Card:
-    """All that is needed, besides the weights, to build the classifier again and to feed it."""
+    """The description of a classifier: all that is needed, besides the weights, to build and to feed it again."""
 
     backbone: schema.Backbone
     weights_sha256: str  # of the pretrained weights the backbone started from
@@ -50,12 +50,12 @@ class Classifier:
 
     @property
     def pool(self) -> keras.layers.Layer:
-        """The layer between the two; it has no weights."""
+        """Return the pooling layer between backbone and head; it has no weights."""
         return heads.pool(self.card.head)
 
 
 def build(card: Card, *, weights: str) -> Classifier:
-    """A classifier with a new head.
+    """Build a classifier with a new head.
 
     Args:
         card: its ``weights_sha256`` is not known before the backbone is built; the classifier's card has it.
@@ -73,13 +73,14 @@ def _with_head(backbone: keras.Model, card: Card, hashes: dict[str, str], source
 
 
 def whole(classifier: Classifier) -> keras.Model:
-    """(batch, size, size, 3) float32 in [0, 255] → (batch, classes) logits."""
+    """Return the classifier as one model: (batch, size, size, 3) float32 in [0, 255] → (batch, classes) logits."""
     return attach(classifier.backbone, classifier)
 
 
 def attach(part: keras.Model, classifier: Classifier) -> keras.Model:
-    """Pooling and head on the backbone or on its thawed end. How it behaves in training is
-    ``thaw.classifier.batch_norm``'s."""
+    """Put pooling and head on the backbone or on its unfrozen end. How it behaves in training is
+    ``thaw.classifier.batch_norm``'s.
+    """
     inputs = keras.Input(part.input_shape[1:], name="input")
     features = classifier.pool(part(inputs, training=False))
     return keras.Model(inputs, classifier.head(features), name="classifier")
@@ -105,7 +106,7 @@ def thaw(
     if boundary.thawed_layers and not trained.trainable_variables:
         raise ValueError(
             f"phase2.unfreeze: expected weights that can be trained ({boundary.describe()}), received none: of "
-            f"{classifier.backbone.name}, what is thawed was saved as not trainable; set phase2.unfreeze=none"
+            f"{classifier.backbone.name}, what is unfrozen was saved as not trainable; set phase2.unfreeze=none"
         )
     if boundary.variables:
         _only(thawed, boundary.variables)
@@ -113,7 +114,7 @@ def thaw(
 
 
 def _only(thawed: keras.Model, pattern: str) -> None:
-    """Leave trainable, of what is, the variables whose path has the pattern in it."""
+    """Freeze all trainable variables but those whose path contains the pattern."""
     found = [variable for variable in thawed.trainable_variables if re.search(pattern, variable.path)]
     if not found:
         paths = ", ".join(variable.path for variable in thawed.trainable_variables[:5])
@@ -123,12 +124,12 @@ def _only(thawed: keras.Model, pattern: str) -> None:
 
 
 def depths(classifier: Classifier) -> dict[str, int]:
-    """How many blocks from the top each of the backbone's variables lies, by path."""
+    """Return for each of the backbone's variables, by path, how many blocks from the top it lies."""
     return freeze_boundaries.depths(classifier.backbone)
 
 
 def fingerprint(backbone: keras.Model) -> dict[str, str]:
-    """The hash of every weight of the backbone, by path.
+    """Return the hash of every weight of the backbone, by path.
 
     Raises:
         ValueError: two weights have one path, so that none could stand for the other.
@@ -143,7 +144,7 @@ def fingerprint(backbone: keras.Model) -> dict[str, str]:
 
 
 def witness(classifier: Classifier, trained: keras.Model, policy: str = "inference") -> dict[str, str]:
-    """The pretrained hash of every weight that training ``trained`` must not touch, by path.
+    """Return the pretrained hash of every weight that training ``trained`` must not touch, by path.
 
     These are all of the backbone that ``trained`` has no gradient for, and what the BatchNorm policy promises to keep,
     even if something has set it trainable. Under ``train`` the statistics in ``trained`` are free to move.
@@ -237,7 +238,7 @@ def save(folder: Path, classifier: Classifier) -> None:
 
 
 def load(folder: Path) -> Classifier:
-    """Read what ``save`` wrote.
+    """Load a classifier that ``save`` wrote.
 
     Raises:
         ValueError: the folder holds no classifier.
@@ -256,7 +257,7 @@ def load(folder: Path) -> Classifier:
 
 
 def load_untrained(folder: Path) -> Classifier:
-    """The same, of a classifier whose backbone is as it was pretrained.
+    """Load a classifier as ``load`` does, and check that its backbone is as it was pretrained.
 
     Raises:
         ValueError: a weight of the backbone is another.

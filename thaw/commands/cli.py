@@ -1,4 +1,4 @@
-"""The command ``thaw``: its subcommands, each a function of the module that does the work."""
+"""The command ``thaw``: each subcommand is a function of the module that does the work."""
 
 import argparse
 

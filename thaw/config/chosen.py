@@ -1,4 +1,4 @@
-"""What was chosen on the command line of ``thaw.config``, remembered in conf/chosen.yaml for all later compositions.
+"""The choices made on the command line of ``thaw.config``, kept in conf/chosen.yaml for all later compositions.
 
 conf/config.yaml includes it as the config ``remembered``, which ``register`` makes known to Hydra, so that the
 compositions of ``dvc exp run -S`` and of sweeps have it too. A group whose option was chosen has one more there: that
@@ -58,7 +58,7 @@ def write(words: Sequence[str], conf: Path) -> None:
 
 
 def key(word: str) -> str:
-    """Return what an override is of: a group with ``/``, or a field with dots."""
+    """Return the key that an override sets: a group with ``/``, or a field with dots."""
     return word.partition("=")[0].lstrip("+")
 
 
@@ -89,7 +89,7 @@ def add(before: Sequence[str], words: Sequence[str], conf: Path) -> list[str]:
 
 
 def _within(name: str, replaced: set[str], conf: Path) -> bool:
-    """Whether a choice is one of the replaced ones, or a field of a group or of a field among them."""
+    """Return whether a choice is one of the replaced ones, or a field of a group or of a field among them."""
     parts = name.split(".")
     around = (".".join(parts[:end]) for end in range(2, len(parts)))
     return bool(replaced & {name, group(name, conf), *around})

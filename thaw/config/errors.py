@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one line: what was expected, what came, and what to do.
+"""Error messages for a wrong configuration, in one line: what was expected, what was received, the remedy.
 
 ``check_keys`` finds keys that do not exist; ``explain`` makes a line of what Hydra, OmegaConf and PyYAML raise.
 """
@@ -69,7 +69,7 @@ def _names(kind: Any) -> set[str]:
 
 
 def explain(error: Exception) -> str:
-    """One line out of the chain of exceptions that composing conf/ raises."""
+    """Return one line for the chain of exceptions that composing conf/ raises."""
     if isinstance(error, yaml.YAMLError):
         return _syntax(error)
     opening = str(error).strip().partition("\n")[0]
@@ -77,7 +77,7 @@ def explain(error: Exception) -> str:
 
 
 def _of_override(error: Exception, opening: str) -> str:
-    """What Hydra has against an override; empty if it is something else."""
+    """Return Hydra's objection to an override; empty if it is something else."""
     from hydra.errors import OverrideParseException  # noqa: PLC0415 -- stages never import Hydra
 
     if isinstance(error, OverrideParseException):
@@ -89,7 +89,7 @@ def _of_override(error: Exception, opening: str) -> str:
 
 
 def _of_file(error: Exception, opening: str) -> str:
-    """What Hydra says of no key: a file is not there, or is not made of keys; empty if it is something else."""
+    """Return Hydra's objection to a file that is missing or not made of keys; empty if it is something else."""
     from hydra.errors import MissingConfigException  # noqa: PLC0415 -- stages never import Hydra
 
     text = " ".join(str(error).split())
@@ -102,7 +102,7 @@ def _of_file(error: Exception, opening: str) -> str:
 
 
 def _of_causes(error: Exception, opening: str) -> str:
-    """What OmegaConf has against a key or its value, or else the first line of the first cause."""
+    """Return OmegaConf's objection to a key or its value, or else the first line of the first cause."""
     if blamed := _blamed(error):
         return of_value(blamed) + _where(opening)
     lines = [*str(list(_causes(error))[-1]).splitlines(), type(error).__name__]
@@ -112,12 +112,12 @@ def _of_causes(error: Exception, opening: str) -> str:
 
 
 def _blamed(error: Exception) -> OmegaConfBaseException | None:
-    """The first exception of the chain that names a key."""
+    """Return the first exception of the chain that names a key."""
     return next((each for each in _causes(error) if isinstance(each, OmegaConfBaseException) and each.full_key), None)
 
 
 def of_value(error: OmegaConfBaseException) -> str:
-    """What OmegaConf has against one key or its value."""
+    """Return OmegaConf's objection to one key or its value."""
     first = str(error).splitlines()[0]
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.full_key:
         *groups, key = str(error.full_key).split(".")
@@ -135,7 +135,7 @@ def _type(said: str) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The exception, and those that it was raised from or while handling."""
+    """Yield the exception, and those that it was raised from or while handling."""
     found: BaseException | None = error
     while found is not None:
         yield found
@@ -143,7 +143,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _where(opening: str) -> str:
-    """The file of conf/ that Hydra names."""
+    """Return the file of conf/ that Hydra names."""
     named = re.match(r"In '([\w/-]+)'", opening)
     path = paths.CONF / f"{named[1]}.yaml" if named else None
     return f" (in {path.as_posix()})" if path and path.is_file() else ""
@@ -161,7 +161,7 @@ def _unknown_key(groups: Sequence[str], key: str) -> str:
 
 
 def _syntax(error: yaml.YAMLError) -> str:
-    """Where a file is no YAML, and why."""
+    """Return where a file is no YAML, and why."""
     mark = getattr(error, "problem_mark", None)
     path = Path(mark.name if mark else getattr(error, "name", "conf"))
     name = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

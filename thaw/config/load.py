@@ -1,4 +1,4 @@
-"""conf/ composed, checked and compiled to params.yaml; params.yaml read by the stages.
+"""Compose conf/, check it and compile it to params.yaml; read params.yaml for the stages.
 
 ``python -m thaw.config [group=option key=value …]`` writes params.yaml, byte for byte as ``dvc exp run -S …`` does,
 and remembers what it was told: ``thaw.config.chosen``.
@@ -168,7 +168,7 @@ def _with_any_text(kind: type, prefix: str = "") -> type:
 
 
 def compose(overrides: Sequence[str] = (), remembered: Sequence[str] | None = None) -> str:
-    """The text of params.yaml for conf/ with ``overrides`` (Hydra's grammar).
+    """Compose conf/ with ``overrides`` (Hydra's grammar), check the result and return the text of params.yaml.
 
     Args:
         overrides: of this composition; free texts, such as paths, need no quotes.

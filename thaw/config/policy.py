@@ -1,4 +1,4 @@
-"""What is done about each kind of bad or odd file: the part ``data.policy`` of the configuration."""
+"""The group ``data.policy`` of the configuration: what is done about each kind of bad or odd file."""
 
 from dataclasses import dataclass, fields
 
@@ -15,7 +15,7 @@ def choices(kind: str) -> tuple[str, ...]:
 
 @dataclass
 class Policy:
-    """What is done about each kind of bad or odd file; what the kinds are is said in ``thaw.data.issues``.
+    """The action for each kind of bad or odd file; the kinds are described in ``thaw.data.issues``.
 
     quarantine: the file is left out and listed. fail: the stage stops, after the list was written. keep: the file is
     used, and listed with what was done to it. stretch: used, by the bits that are in use.

@@ -1,4 +1,4 @@
-"""What a group of the configuration requires of its fields. Errors are one line: what was expected and received."""
+"""Checks of single fields of the configuration. Errors are one line: what was expected and received."""
 
 from collections.abc import Collection
 

@@ -29,7 +29,7 @@ FORMATS = tuple(export_formats.FORMATS)
 
 @dataclass
 class Data:
-    """Which images, what is done about bad ones, and how they are split."""
+    """The images, what is done about bad ones, and how they are split."""
 
     # a folder, or a `.csv` or `.parquet` file | the images, see docs/data.md; relative to the project, or absolute
     raw: str
@@ -123,7 +123,7 @@ class Head:
 
 @dataclass
 class Compute:
-    """How the work is done: cache and engine. DVC does not track it, since results are the same but for last bits.
+    """The activation cache and the engine. DVC does not track them, since results are the same but for last bits.
 
     One thing hangs on it: whether ``phase2.activations=auto`` caches or streams, which the stage's record says.
     """

@@ -1,4 +1,4 @@
-"""Who belongs together: images joined by pairs and by words that they share, as the sets that hold together."""
+"""Clusters of images: images joined by pairs and by words that they share, such as near-duplicates and groups."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ def joined(
 
 
 def conflicts(contents: Sequence[str], labels: Sequence[str]) -> set[str]:
-    """The contents that carry more than one label."""
+    """Return the contents that carry more than one label."""
     first: dict[str, str] = {}
     return {
         content for content, label in zip(contents, labels, strict=True) if first.setdefault(content, label) != label

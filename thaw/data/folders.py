@@ -1,4 +1,4 @@
-"""Where images come from: a folder per class, ready-made splits of such folders, or a table (``thaw.data.table``).
+"""Find the images: a folder per class, ready-made splits of such folders, or a table (``thaw.data.table``).
 
 Files are found here and judged by ``thaw.data.validation``.
 """
@@ -29,7 +29,7 @@ SEPARATORS = ",;|"  # between several labels, as tables write them
 
 @dataclass
 class Found:
-    """The files there are, in no order, and those that cannot be followed."""
+    """The files that were found, in no order, and the findings about those that cannot be followed."""
 
     root: Path  # what their paths are relative to
     classes: list[str] = field(default_factory=list)  # sorted as text, so "10" goes before "2"
@@ -41,7 +41,7 @@ class Found:
 
 
 def find(raw: str, nested: bool) -> Found:
-    """The images that ``data.raw`` means.
+    """Find the images that ``data.raw`` names.
 
     Args:
         raw: a folder or a table.
@@ -93,7 +93,7 @@ def below(root: Path) -> tuple[list[Path], list[Finding]]:
 
 
 def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
-    """All files, and the parts of all folders, relative to ``root``; what cannot be followed is a finding."""
+    """Return all files, and the parts of all folders, relative to ``root``; what cannot be followed is a finding."""
     files: list[Path] = []
     folders: list[tuple[str, ...]] = []
     found = Found(root)
@@ -126,12 +126,12 @@ def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
 
 
 def printable(name: Path) -> str:
-    """The path as text that can be written as UTF-8, whatever bytes the name is made of."""
+    """Return the path as text that can be written as UTF-8, whatever bytes the name is made of."""
     return name.as_posix().encode("utf-8", "replace").decode()
 
 
 def _depth(root: Path, nested: bool, folders: list[tuple[str, ...]], files: list[Path]) -> int:
-    """How many folders an image lies in at least: 1 for <class>/, 2 for <split>/<class>/."""
+    """Return how many folders an image lies in at least: 1 for <class>/, 2 for <split>/<class>/."""
     tops = {parts[0] for parts in folders}
     named = {name for name in tops if name.lower() in OTHER_SPLIT_NAMES.union(paths.SPLITS)}
     if others := sorted(tops - named):
@@ -178,7 +178,8 @@ def _check_hidden(found: Found, depth: int, nested: bool) -> None:
 
 
 def _not_followed(found: Found, depth: int) -> list[tuple[str, ...]]:
-    """The classes whose folders could not be entered: they stay classes, of no images, so that they are missed.
+    """Return the classes whose folders could not be entered: they stay classes, without images, so that they are
+    missed.
 
     Raises:
         ValueError: a split could not be entered, in the place of which another would be drawn.
@@ -240,7 +241,7 @@ def _words(label: str) -> set[str]:
 
 
 def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]], files: list[Path]) -> list[str]:
-    """The labels; where folders are nested, of those that hold files or nothing at all."""
+    """Return the labels; where folders are nested, of those that hold files or nothing at all."""
     if nested:
         inner = {parts[:-1] for parts in folders}
         holding = {path.parts[:-1] for path in files}

@@ -1,4 +1,4 @@
-"""What can be wrong or odd about a file: the kinds, and what a person can do about each."""
+"""The kinds of bad and odd files, and what a person can do about each."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ REMEDIES = {
 
 @dataclass(slots=True)
 class Finding:
-    """A kind of thing that a file is, and what was done about it."""
+    """A finding about a file: its kind, the reason and the action."""
 
     kind: str  # a key of REMEDIES
     path: str  # POSIX, relative to the folder of images; of a class its name
@@ -40,5 +40,5 @@ class Finding:
 
     @property
     def remedy(self) -> str:
-        """What a person can do about it."""
+        """Return what a person can do about it."""
         return REMEDIES[self.kind]

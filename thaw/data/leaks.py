@@ -1,4 +1,4 @@
-"""What two splits share: the same bytes, the same picture, a group; none where all was drawn."""
+"""Leaks between splits: the same bytes, near-duplicates or a group in two of them; none where all was drawn."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from thaw.data.stratified import LEFT_OUT
 
 
 def contents(hashes: Sequence[str], divided: Sequence[str]) -> dict[str, int]:
-    """How many distinct contents two splits have in common, for each two of them; 0 unless folders came that way."""
+    """Return how many contents each pair of splits has in common; 0 unless the splits came with the images."""
     held: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}
     for content, split in zip(hashes, divided, strict=True):
         if split != LEFT_OUT:
@@ -18,7 +18,7 @@ def contents(hashes: Sequence[str], divided: Sequence[str]) -> dict[str, int]:
 
 
 def pairs(divided: Sequence[str], links: Links = (), keys: Sequence[Sequence[str]] = ()) -> list[tuple[int, int]]:
-    """Pairs of images in two splits that belong together.
+    """Return the pairs of images in two splits that belong together.
 
     Of those with the same word each is named with the first of every other split, or a large group would fill a disk.
     """
@@ -36,7 +36,7 @@ def pairs(divided: Sequence[str], links: Links = (), keys: Sequence[Sequence[str
 
 
 def expected(whole: Sequence[int], *, val: float, test: float) -> float:
-    """How many held-out images would have a copy in training if each image were drawn by itself, on average.
+    """Return how many held-out images would on average have a copy in training if each image were drawn by itself.
 
     Args:
         whole: the cluster of each image.

@@ -1,4 +1,4 @@
-"""Images that look alike: a fingerprint of each, and the pairs of fingerprints that are one picture twice.
+"""Find near-duplicates: a fingerprint of each image (a perceptual hash), and the pairs whose fingerprints correlate.
 
 The fingerprint goes on from the perceptual hash (Zauner, "Implementation and benchmarking of perceptual image hash
 functions", 2010), which keeps the signs of 8 × 8 low frequencies of a small grey picture. It keeps 319 frequencies, up
@@ -41,7 +41,7 @@ WAITING = 500_000  # candidates looked at together: memory, not results
 
 
 def _margins() -> list[tuple[float, float, float, float]]:
-    """What a copy may have lost on the left, top, right and bottom, as shares of width and height."""
+    """Return the margins that a cropped copy may have lost: left, top, right and bottom, as shares of the sides."""
     even = [(share,) * 4 for share in (0.025, 0.0125, 0.035, 0.05)]
     corners = [(x, y, share - x, share - y) for share in (0.025, 0.05) for x in (0, share) for y in (0, share)]
     sides = [tuple(0.05 * (side == other) for other in range(4)) for side in range(4)]
@@ -58,7 +58,7 @@ _DIGITS = 2 * -(-3 * _COUNT // 8)  # of the text
 
 
 def _waves(places: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """The orthonormal cosines of a thumbnail at ``places`` in [0, 1], (places, count)."""
+    """Return the orthonormal cosines of a thumbnail at ``places`` in [0, 1], (places, count)."""
     waves: NDArray[np.float64] = np.cos(np.pi * np.outer(places, np.arange(count))) * np.sqrt(2 / SIDE)
     waves[:, 0] /= np.sqrt(2)
     return waves
@@ -69,7 +69,7 @@ _DCT = _waves(_CENTRES, BAND).T  # (band, side)
 
 
 def fingerprint(image: Image.Image) -> str:
-    """What an image looks like, as text.
+    """Return the fingerprint of an image, as text.
 
     Args:
         image: upright, RGB.
@@ -85,7 +85,7 @@ def fingerprint(image: Image.Image) -> str:
 
 
 def _levels(waves: NDArray[np.floating[Any]]) -> Levels:
-    """Weighted frequencies (..., count) in levels of -3 to 3."""
+    """Quantise weighted frequencies (..., count) to levels of -3 to 3."""
     deviation = np.sqrt(np.mean(np.square(waves), axis=-1, keepdims=True))
     levels: Levels = np.clip(np.rint(waves / np.maximum(deviation * STEP, 1e-9)), -TOP, TOP).astype(np.int8)
     return levels
@@ -97,7 +97,7 @@ def _text(levels: Levels) -> str:
 
 
 def _read(texts: Sequence[str]) -> Levels:
-    """Texts of fingerprints → (n, count) levels."""
+    """Parse the texts of fingerprints → (n, count) levels."""
     if wrong := [text for text in texts if len(text) != _DIGITS]:
         raise ValueError(f"fingerprint: expected {_DIGITS} hexadecimal digits, received {wrong[0]!r}")
     packed = np.frombuffer(bytes.fromhex("".join(texts)), np.uint8).reshape(len(texts), _DIGITS // 2)
@@ -110,7 +110,7 @@ def _read(texts: Sequence[str]) -> Levels:
 
 
 def alike(fingerprints: Sequence[str], threshold: float) -> list[tuple[int, int]]:
-    """The pairs of images that look alike.
+    """Find the pairs of near-duplicates.
 
     Args:
         fingerprints: of each image.
@@ -137,7 +137,7 @@ def alike(fingerprints: Sequence[str], threshold: float) -> list[tuple[int, int]
 
 
 def _all(ours: Sequence[int], theirs: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """All pairs; of very many images only those with the first one, which is enough to hold them together."""
+    """Return all pairs; of very many images only those with the first one, which is enough to hold them together."""
     if len(ours) * len(theirs) > MANY:
         ours, theirs = ours[:1], [*ours[1:], *theirs]
     for one, other in product(ours, theirs):
@@ -153,7 +153,7 @@ _EXCHANGED = _GRID.T[_KEPT]
 
 
 def _upright(levels: Levels, threshold: float) -> Iterator[Pairs]:
-    """Pairs that are alike as they are, or when something is cut off one of them."""
+    """Return the pairs that are alike as they are, or when something is cut off one of them."""
     coarse, norms = _coarse(levels), _norms(levels)
     waiting: list[Pairs] = []
     for rows, columns in _candidates(coarse, CUT):
@@ -168,7 +168,7 @@ def _upright(levels: Levels, threshold: float) -> Iterator[Pairs]:
 
 
 def _turned(levels: Levels, threshold: float) -> Iterator[Pairs]:
-    """Pairs that are alike when one is mirrored or turned by quarters.
+    """Return the pairs that are alike when one is mirrored or turned by quarters.
 
     Candidates are found by the lengths of a frequency together with its exchanged one, which no turn changes.
     """
@@ -185,7 +185,7 @@ def _turned(levels: Levels, threshold: float) -> Iterator[Pairs]:
 
 
 def _left_over(levels: Levels, waiting: Sequence[Pairs], threshold: float) -> Iterator[Pairs]:
-    """Of the candidates those that are alike when one is cut, by one margin after the other."""
+    """Return the candidates that are alike when one is cut, by one margin after the other."""
     ones, others = (np.concatenate(side) for side in zip(*waiting, strict=True))
     rows, columns = np.concatenate([ones, others]), np.concatenate([others, ones])  # either may be the cut one
     unique, places = np.unique(columns, return_inverse=True)
@@ -202,13 +202,13 @@ def _left_over(levels: Levels, waiting: Sequence[Pairs], threshold: float) -> It
 
 
 def _without(levels: Levels, cut: tuple[float, float, float, float]) -> Levels:
-    """The levels of what is left of the fingerprints' pictures when shares of them are cut off."""
+    """Return the levels of what is left of the fingerprints' pictures when shares of them are cut off."""
     return _levels(levels.astype(np.float32) @ _cutting(cut))
 
 
 @cache
 def _cutting(cut: tuple[float, float, float, float]) -> Floats:
-    """The matrix that takes weighted frequencies to those of what is left, (count, count)."""
+    """Return the matrix from weighted frequencies to those of what is left, (count, count)."""
     left, top, right, bottom = cut
     across = _DCT @ _waves(left + (1 - left - right) * _CENTRES, BAND)
     down = _DCT @ _waves(top + (1 - top - bottom) * _CENTRES, BAND)
@@ -218,7 +218,7 @@ def _cutting(cut: tuple[float, float, float, float]) -> Floats:
 
 
 def _candidates(vectors: Floats, limit: float) -> Iterator[Pairs]:
-    """Pairs of rows, the first before the second, whose product reaches ``limit``."""
+    """Return the pairs of rows, the first before the second, whose product reaches ``limit``."""
     room = np.empty(BLOCK * BLOCK, np.float32)
     for start in range(0, len(vectors), BLOCK):
         for other in range(start, len(vectors), BLOCK):
@@ -238,7 +238,7 @@ def _coarse(levels: Levels) -> Floats:
 
 
 def _products(one: Levels, other: Levels) -> Floats:
-    """Of one row with one row each, exact: whole numbers that a float32 holds."""
+    """Return the products of one row with one row each, exact: whole numbers that a float32 holds."""
     products: Floats = np.einsum("pk,pk->p", one.astype(np.float32), other.astype(np.float32))
     return products
 

@@ -1,4 +1,4 @@
-"""The images divided: who belongs together, where each goes, what would leak, and the memory of it.
+"""Split the images: keep together what belongs together, remember where each image went, report leaks.
 
 The memory is a file in git, for the reason that ``thaw.data.stratified`` gives. With another seed or other shares all
 is divided anew, and so it is without the file. Each such way has its part of it, in which images of any data set stay.
@@ -17,7 +17,7 @@ HEX = 16  # digits of a content in the memory: 64 bits
 
 
 class Sample(Protocol):
-    """What is known of an image."""
+    """The part of an image's record that splitting needs."""
 
     path: str
     sha256: str
@@ -31,7 +31,7 @@ class Sample(Protocol):
 
 @dataclass
 class Division:
-    """Where the images go, in their order."""
+    """The split of each image, in the order of the images, and how it came about."""
 
     splits: list[str]  # train, val or test, or splits.LEFT_OUT
     sources: dict[str, str]  # of each split: folder or drawn
@@ -41,13 +41,13 @@ class Division:
     random_leaks: float  # held-out images that would have a copy in training if all were drawn one by one
 
     def repeated(self) -> dict[str, int]:
-        """Pictures that are there more than once: how many, in how many images, and the most of one."""
+        """Count the pictures that are there more than once: how many, in how many images, and the most of one."""
         sizes = [size for size in Counter(self.clusters).values() if size > 1]
         return {"clusters": len(sizes), "images": sum(sizes), "largest": max(sizes, default=0)}
 
 
 def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str]) -> Division:
-    """Find who belongs together and divide.
+    """Find the images that belong together, and split all images.
 
     Args:
         known: from ``remembered``.
@@ -75,7 +75,7 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
 
 
 def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
-    """Stop where a class has nothing to learn from; given splits may come that way."""
+    """Stop where a class has no training image; splits that come with the images may lack one."""
     sizes = Counter((sample.label, split) for sample, split in zip(samples, divided, strict=True))
     learned = {
         sample.label for sample, split in zip(samples, divided, strict=True) if split == "train" and sample.weight > 0
@@ -196,7 +196,8 @@ def _remember(samples: Sequence[Sample], division: Division, data: schema.Data) 
 
 
 def remembered(data: schema.Data) -> dict[str, str]:
-    """Where images were put before, by the beginning of their sha256; empty if they were divided in another way.
+    """Return the split of each image in earlier runs, by the beginning of its sha256; empty if the settings were
+    others.
 
     Raises:
         ValueError: the file was damaged.

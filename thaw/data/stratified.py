@@ -1,4 +1,4 @@
-"""Which image is for training, which for validation, which for the test: decided by content, and kept for good.
+"""Draw stratified splits by content: train, validation and test, and keep each image where it is for good.
 
 Images that belong together (the same bytes, alike, one group) are one unit, which goes to one split. A first division
 depends on the hashes of the images and the seed, never on names or the order of files: within a class the units are
@@ -53,7 +53,7 @@ def draw(
     given: Sequence[str] = (),
     known: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """A stratified split.
+    """Draw a stratified split.
 
     Args:
         contents: the sha256 of each image's bytes, hex. Equal ones belong together.
@@ -185,7 +185,8 @@ def _settled(
     known: Mapping[str, str],
     parts: Sequence[str],
 ) -> tuple[list[str | None], list[set[str]]]:
-    """Where images are before any is drawn, None if nowhere; and all splits that each one's company is in.
+    """Return the split of images that have one before any is drawn, None elsewhere; and all splits of each one's
+    cluster.
 
     Their company are the images that they belong with by way of others that are somewhere already.
     """
@@ -226,7 +227,7 @@ def _units(
     barred: set[int],
     seed: int,
 ) -> list[Unit]:
-    """The units that are free to go anywhere; those that belong to images in a split are put in ``placed``."""
+    """Return the units that are free to go anywhere; those that belong to images in a split are put in ``placed``."""
     owner = clusters.joined(len(contents), links, keys, [split is None for split in placed])
     beside = _beside(owner, links, keys, placed, sides)
     members: dict[int, list[int]] = {}
@@ -252,7 +253,7 @@ def _beside(
     placed: Sequence[str | None],
     sides: Sequence[set[str]],
 ) -> dict[int, set[str]]:
-    """The splits that each cluster of free images is held to by images that are in one."""
+    """Return the splits that each cluster of free images is held to by images that are in one."""
     beside: dict[int, set[str]] = {}
     for link in links:
         for one, other in (link, link[::-1]):
@@ -279,7 +280,7 @@ def _too_few(
     *,
     again: bool,
 ) -> str:
-    """What to say of a class that has too few images for the splits that are ``lacking`` one."""
+    """Return the error message for a class that has too few images for the splits that are ``lacking`` one."""
     clean = [index for index in own if whole[index] not in for_training]
     bound = Counter(split for index in clean if (split := divided[index]))
     free = [index for index in clean if divided[index] is None]

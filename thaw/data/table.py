@@ -1,4 +1,5 @@
-"""Images listed in a table, CSV or Parquet: a row an image, with its path and label, and perhaps more.
+"""Read a table of images, CSV or Parquet: a row an image, with its path and label, and perhaps split, group and
+weight.
 
 | column | holds |
 |---|---|
@@ -36,7 +37,7 @@ class Entry:
 
 
 def read(path: Path) -> tuple[list[Entry], list[Finding]]:
-    """The rows of a table, and the files that it names and that are not there.
+    """Read the rows of a table, and find the files that it names and that are not there.
 
     Args:
         path: a ``.csv`` (UTF-8, commas, a line of heads) or ``.parquet`` file.
@@ -95,7 +96,7 @@ def _entry(values: dict[str, str]) -> Entry:
 
 
 def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows as text, with the number of their line."""
+    """Yield the rows as text, with the number of their line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             heads = next(csv.reader(file, strict=True), [])
@@ -119,7 +120,7 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows as text, counted from 1."""
+    """Yield the rows as text, counted from 1."""
     import pyarrow  # noqa: PLC0415 -- half a second, which only those wait who have such a table
     import pyarrow.parquet  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Which images are independent: near-duplicates and the images of one group are one unit, and both link transitively.
+"""Units of independent images: near-duplicates and images of one group form one unit, also transitively.
 
 What is counted by image and means independent images (intervals, tests, leaks) is counted by these.
 """
@@ -22,7 +22,7 @@ def read(manifest: Sequence[Mapping[str, str]]) -> list[int]:
 
 
 def leaked(units: Sequence[int], divided: Sequence[str]) -> list[bool]:
-    """Return for each image whether it is held out and its unit has an image that was learnt or chosen by.
+    """Return for each image whether it is held out and its unit has an image that was trained on or selected by.
 
     Args:
         units: of each image.
@@ -42,7 +42,7 @@ def leaks(units: Sequence[int], divided: Sequence[str]) -> dict[str, int]:
 
 
 def warning(found: Mapping[str, int], divided: Sequence[str]) -> str:
-    """Return what to say of leaks in a sentence without its end; empty if there are none.
+    """Return the warning about leaks, a sentence without its end; empty if there are none.
 
     Args:
         found: from ``leaks``.

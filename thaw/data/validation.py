@@ -1,4 +1,4 @@
-"""Every file judged once: what can be trained on, and what cannot, why, and what to do about it.
+"""Validate every image file once: what can be trained on, and what cannot, why, and what to do about it.
 
 Files are opened for reading only, and read once: for the hash, the decoding and the likeness. All that is accepted is
 decoded by training (``thaw.images.decoding``), so that no run stops at a bad file hours later.
@@ -57,7 +57,7 @@ class Sample:
 
 @dataclass
 class Outcome:
-    """All that became of the files; lists are sorted by path."""
+    """The outcome of validation; lists are sorted by path."""
 
     classes: list[str]  # sorted as text, so "10" goes before "2"
     samples: list[Sample] = field(default_factory=list)
@@ -65,11 +65,11 @@ class Outcome:
     ignored: int = 0  # hidden files and what systems leave behind
 
     def quarantined(self) -> list[Finding]:
-        """The findings for which files were left out; a file may have several."""
+        """Return the findings for which files were left out; a file may have several."""
         return [finding for finding in self.findings if finding.action == "quarantined"]
 
     def bad(self) -> set[str]:
-        """The files that were left out for what they are; a class that is left out is not made of bad files."""
+        """Return the files that were left out for what they are; a class that is left out is not made of bad files."""
         return {finding.path for finding in self.quarantined() if finding.kind != "few"}
 
 
@@ -104,7 +104,7 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
 
 
 def rows(outcome: Outcome) -> Iterator[dict[str, str]]:
-    """The findings for ``paths.QUARANTINE``, under ``COLUMNS``."""
+    """Return the rows of ``paths.QUARANTINE``, under ``COLUMNS``."""
     return map(_row, outcome.findings)
 
 
@@ -113,7 +113,7 @@ def _row(finding: Finding) -> dict[str, str]:
 
 
 def check(outcome: Outcome, data: schema.Data) -> None:
-    """Stop where the policies or the share of bad files say so; to be called after the list was written.
+    """Stop where the policies or the share of bad files say so. Call it after the list was written.
 
     Raises:
         ValueError: a kind of finding whose policy is to fail, or more bad files than ``data.max_bad_share``.
@@ -143,7 +143,7 @@ def check(outcome: Outcome, data: schema.Data) -> None:
 
 
 def figures(outcome: Outcome) -> dict[str, Any]:
-    """What was found, by kind; each file left out, and of each kind that was kept the first ``LISTED``."""
+    """Count the findings by kind, and list each file left out and the first ``LISTED`` files kept of each kind."""
     kept: list[Finding] = []
     counts: Counter[str] = Counter()
     for each in outcome.findings:
@@ -161,7 +161,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
 
 
 def version(stretch: bool) -> str:
-    """Changes whenever a file might be judged otherwise: with the code that judges and the decoders it calls."""
+    """Return a hash that changes with the code that judges files and with the decoders that it calls."""
     total = hashlib.sha256(f"{PIL.__version__} {stretch}".encode())
     total.update(code_version.of("data", "images").encode())
     for name in ("libjpeg_turbo", "libtiff", "webp", "zlib"):
@@ -170,7 +170,7 @@ def version(stretch: bool) -> str:
 
 
 def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterator[Verdict]:
-    """The results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
+    """Yield the results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
     workers = min(threads.used(), MOST_WORKERS)
     pool = ThreadPoolExecutor(workers)  # Pillow's decoders leave Python to other threads
     waiting: deque[Future[list[Verdict]]] = deque()
@@ -214,7 +214,7 @@ def _judge(root: Path, entry: Entry, data: schema.Data, known: validation_cache.
 def _look(
     held: bytes, sha256: str, data: schema.Data, known: validation_cache.Memo
 ) -> tuple[dict[str, Any], Image.Image | None]:
-    """What the content is, from the memo or by decoding it; the pixels too if it was decoded."""
+    """Return what the content is, from the memo or by decoding it; the pixels too if it was decoded."""
     record, pixels = known.get(sha256), None
     if record is None:
         try:
@@ -255,7 +255,7 @@ def _convert(pixels: Image.Image, sha256: str) -> str:
 
 
 def _leave_out_small_classes(outcome: Outcome, data: schema.Data) -> None:
-    """Take the classes out that have too few images; where that is to fail, ``check`` does it after the list."""
+    """Leave out the classes that have too few images; where that is to fail, ``check`` does it after the list."""
     counts = Counter(sample.label for sample in outcome.samples)
     few = [label for label in outcome.classes if counts[label] < data.min_per_class]
     # Of the class's folder, in a split or not.

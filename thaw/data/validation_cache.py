@@ -1,4 +1,4 @@
-"""What was once found out about a file's content, kept so that it need not be decoded again.
+"""Cache of validation: what was found out about a file's content, kept so that it need not be decoded again.
 
 The key is the hash of the content, the version that of the code that judges. It is a memo: deleting it changes nothing
 but time. SQLite makes it safe against crashes and other processes; a checksum in each row, against a damaged disk.
@@ -46,7 +46,7 @@ class Memo:
                 self._table.close()
 
     def get(self, sha256: str) -> dict[str, Any] | None:
-        """What is known of a content, None if nothing is."""
+        """Return the record of a content, None if there is none."""
         with self._lock:
             if self._table is None:
                 return None
@@ -87,7 +87,7 @@ class Memo:
         self._waiting.clear()
 
     def _give_up(self, error: Exception) -> None:
-        """Go on without the memo: all that is lost is time. A damaged one is removed, so that the next run has one."""
+        """Go on without the memo, which costs only time. A damaged one is removed, so that the next run has one."""
         if self._table is not None:
             self._table.close()
         self._table = None
@@ -96,4 +96,4 @@ class Memo:
             with suppress(OSError):
                 self.path.unlink()
         then = "it was removed" if damaged else "it is not used"
-        console.warn(f"{self.path}: expected the memo of judged images, received {error}; {then}, all are decoded")
+        console.warn(f"{self.path}: expected the cache of validated images, received {error}; {then}, all are decoded")

@@ -1,4 +1,4 @@
-"""The images as one HTML page that needs nothing but itself: how many, how large, what they look like, what is odd.
+"""The data page: one self-contained HTML page on how many images there are, how large, and what is odd about them.
 
 It stands beside the test's report and looks like it. Thumbnails are small JPEGs inside the page.
 """
@@ -31,7 +31,7 @@ Row = Mapping[str, str]
 
 @dataclass
 class Thumbnails:
-    """Makes the pictures of a page; a file that has gone or changed since is a grey square."""
+    """Thumbnails of a page; a file that has gone or changed since is a grey square."""
 
     root: Path  # that the manifest's paths are relative to
     converted: Mapping[str, str]  # path → sha256 of the file that was converted, for those that were
@@ -41,7 +41,7 @@ class Thumbnails:
         self.of = cache(self.of)  # type: ignore[method-assign]  # a suspect may be a copy too
 
     def pixels(self, path: str) -> Image.Image:
-        """The upright image, at most ``SIDE`` pixels high and twice as wide."""
+        """Return the upright image, at most ``SIDE`` pixels high and twice as wide."""
         file = paths.converted(self.converted[path]) if path in self.converted else self.root / path
         try:
             _, image = decoding.inspect(content.prepared(str(file), self.hashes[path]), 10**9)
@@ -52,11 +52,11 @@ class Thumbnails:
         return image.resize(size, reducing_gap=2.0)
 
     def of(self, path: str) -> str:
-        """One image as a data URI."""
+        """Return one image as a data URI."""
         return _jpeg(self.pixels(path))
 
     def sheet(self, paths: Sequence[str]) -> str:
-        """Several images in a row as one data URI."""
+        """Return several images in a row as one data URI."""
         pictures = [self.pixels(path) for path in paths]
         strip = Image.new("RGB", (sum(picture.width for picture in pictures), SIDE), "#808080")
         left = 0
@@ -106,7 +106,7 @@ def write(raw: str, classes: Sequence[str], shown: int) -> None:
 
 
 def _figures(found: Mapping[str, Any], suspects: int) -> list[tuple[str, str, str]]:
-    """The cards: name, number, what to know of it."""
+    """Return the cards: name, number, note."""
     near = found["near_duplicates"]
     most = f"in {near['images']:,} images, the most of one: {near['largest']}"
     chance = f"pairs in two splits; a random split would let {found['random_split_leaks']:g} images leak"
@@ -121,7 +121,7 @@ def _figures(found: Mapping[str, Any], suspects: int) -> list[tuple[str, str, st
 
 
 def _sizes(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """Smallest, 5 %, middle, 95 % and largest of width, height and their ratio."""
+    """Return smallest, 5 %, middle, 95 % and largest of width, height and their ratio."""
     width, height = (np.array([int(row[name]) for row in rows]) for name in ("width", "height"))
     table = [("Width, pixels", width, "{:,.0f}"), ("Height, pixels", height, "{:,.0f}")]
     table.append(("Width : height", width / np.maximum(height, 1), "{:.2f}"))
@@ -132,7 +132,7 @@ def _sizes(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
 
 
 def _shapes(rows: Sequence[Row]) -> list[tuple[str, int, float]]:
-    """Images by their ratio of width to height: the range, how many, and their share of the largest bar."""
+    """Return the histogram of the ratio of width to height: range, count, and share of the largest bar."""
     ratios = np.array([int(row["width"]) / max(int(row["height"]), 1) for row in rows])
     edges = np.array([0, 0.4, 0.55, 0.7, 0.85, 0.98, 1.02, 1.18, 1.43, 1.8, 2.5, np.inf])
     counts, _ = np.histogram(ratios, edges)
@@ -143,7 +143,7 @@ def _shapes(rows: Sequence[Row]) -> list[tuple[str, int, float]]:
 
 
 def _sheets(rows: Sequence[Row], classes: Sequence[str], thumbnails: Thumbnails) -> list[tuple[str, str]]:
-    """Some images of each class, chosen by their hash: the name and one picture."""
+    """Return some images of each class, chosen by their hash: the name and one picture."""
     count = min(IN_A_SHEET, max(IN_ALL // max(len(classes), 1), 1))
     by_class: dict[str, list[Row]] = {name: [] for name in classes}
     for row in rows:
@@ -156,7 +156,7 @@ def _sheets(rows: Sequence[Row], classes: Sequence[str], thumbnails: Thumbnails)
 
 
 def _clusters(rows: Sequence[Row], thumbnails: Thumbnails) -> list[dict[str, Any]]:
-    """Pictures that are there more than once, those with several labels first, then the largest."""
+    """Return the clusters of near-duplicates, those with several labels first, then the largest."""
     members: dict[str, list[Row]] = {}
     for row in rows:
         members.setdefault(row["cluster"], []).append(row)

@@ -1,4 +1,4 @@
-"""The test: what the models of both phases say of every test image, once, and what that is worth."""
+"""The held-out test: predict every test image once with the models of both phases, and write metrics and reports."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ PHASES = {"phase1": paths.PHASE1, "phase2": paths.PHASE2}
 def probabilities(
     classifiers: Sequence[model.Classifier], split: manifest.Images, batch_size: int
 ) -> list[np.ndarray]:
-    """What each classifier says of each image; an image is decoded once for all of them.
+    """Return the class probabilities of each classifier for each image; an image is decoded once for all of them.
 
     Returns:
         For each classifier (n, classes) float32, rows that sum to 1.
@@ -149,13 +149,13 @@ def _write_predictions(phase: str, rows: np.ndarray, split: manifest.Images, cla
 
 
 def _kept_start(trained: Mapping[str, Any]) -> str:
-    """Why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
+    """Return why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
 
     Args:
         trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch`` and the change of the loss.
     """
     if not trained["layers"]:
-        return "Phase 2 thawed nothing, so its model is phase 1's."
+        return "Phase 2 unfroze nothing, so its model is phase 1's."
     if trained["best_epoch"]:
         return ""
     best = "its only epoch" if trained["epochs"] == 1 else f"the best of its {trained['epochs']} epochs"

@@ -1,4 +1,4 @@
-"""Return intervals of an accuracy and of a difference, and paired tests, for images that need not be independent.
+"""Confidence intervals of an accuracy and of a difference, and paired tests, for images that need not be independent.
 
 Near-duplicates and the images of one group are answered alike, so they count for less than as many others. Each
 function takes the images' independent units (``thaw.data.units``), and without units, or where each image is one,
@@ -106,7 +106,7 @@ def difference(correct_a: Bools, correct_b: Bools, confidence: float, units: Uni
     lost, gained = n * share_lost, n * share_gained
 
     def score(delta: float) -> float:
-        """Standard errors between the difference seen and ``delta``; falls as ``delta`` rises."""
+        """Return the standard errors between the difference seen and ``delta``; they fall as ``delta`` rises."""
         linear = (2 * n - gained + lost) * delta - gained - lost
         share = (math.sqrt(linear**2 + 8 * n * lost * delta * (1 - delta)) - linear) / (4 * n)
         variance = n * (2 * share + delta * (1 - delta))

@@ -1,4 +1,4 @@
-"""Images whose label is suspected to be wrong: confident learning on probabilities from outside the training.
+"""Find images whose label is probably wrong: confident learning on out-of-fold probabilities.
 
 Confident learning (Northcutt, Jiang & Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR
 2021; the library cleanlab) compares labels with what a model says of images that it was not trained on. Training
@@ -22,7 +22,7 @@ Labels = NDArray[np.integer[Any]]
 
 
 class Images(Protocol):
-    """What is needed of a split's images."""
+    """The part of a split's images that is needed here."""
 
     names: list[str]
     labels: Labels
@@ -36,7 +36,7 @@ COLUMNS = ("path", "split", "label", "suggested", "label_probability", "suggeste
 def suspects(
     split: str, names: Sequence[str], labels: Labels, probabilities: Floats, classes: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The images of a split whose label is probably wrong.
+    """Find the images of a split whose label is probably wrong.
 
     Args:
         split: its name.
@@ -77,7 +77,7 @@ def suspects(
 
 
 def _in_parts(labels: Labels, shares: Callable[[slice], Floats], classes: int) -> Labels:
-    """The suspects by cleanlab's way for tables that don't fit the memory, which reads them part by part.
+    """Find the suspects by cleanlab's way for tables that don't fit the memory, which reads them part by part.
 
     It takes as many of the least probable labels as there are images that are surely of another class; at once, it
     counts them for each two classes.
@@ -110,5 +110,5 @@ def record(classes: Sequence[str], splits: Mapping[str, Images]) -> list[dict[st
 
 
 def ranked(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The most suspect first: those whose own label is the least probable."""
+    """Sort the most suspect first: those whose own label is the least probable."""
     return sorted(rows, key=lambda row: (row["label_probability"], -row["suggested_probability"], row["path"]))

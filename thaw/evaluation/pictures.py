@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture, of a size that does not grow with the classes without end."""
+"""Draw the confusion matrix as a picture whose size stays bounded, however many classes there are."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The test as pictures and as one HTML page that needs nothing but itself: the same input gives the same bytes."""
+"""The report of the test: one self-contained HTML page with curves; the same input gives the same bytes."""
 
 import base64
 import math
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from thaw import records
 
 PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
-PHASE_NOTES = {"phase1": "head on the frozen backbone", "phase2": "top of the backbone thawed"}
+PHASE_NOTES = {"phase1": "head on the frozen backbone", "phase2": "top of the backbone unfrozen"}
 
 # The metrics of a phase in the order of the page: key, name, whether it is a share, what to know of it.
 FIGURES = (
@@ -164,7 +164,9 @@ def template(name: str, package: str = "thaw.evaluation") -> jinja2.Template:
 
 
 def _figures(evaluation: Mapping[str, Mapping[str, Any]], classes: int) -> list[dict[str, Any]]:
-    """Rows of the table of metrics: name, note and the text for each phase. Top-k of all classes says nothing."""
+    """Return the rows of the table of metrics: name, note and the text for each phase. Top-k of all classes is left
+    out.
+    """
     before, after = evaluation["phase1"], evaluation["phase2"]
     ks = sorted(int(key.split("_")[1]) for key in after if key.startswith("top_"))
     top = tuple((f"top_{k}_accuracy", f"Top-{k} accuracy", True, "") for k in ks if k < classes)
@@ -185,7 +187,7 @@ def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _verdict(difference: Mapping[str, Any], confidence: float) -> str:
-    """One sentence: what phase 2 changed, as far as this test can tell."""
+    """Return one sentence: what phase 2 changed, as far as this test can tell."""
     if difference["p_value"] >= 1 - confidence:
         if difference["accuracy_low"] <= 0 <= difference["accuracy_high"]:
             return "Within noise: this test can't tell the two phases apart."
@@ -210,7 +212,7 @@ def _percent(share: float | None) -> str:
 
 
 def _points(share: float) -> str:
-    """A difference of shares in signed percentage points, without a negative zero."""
+    """Return a difference of shares in signed percentage points, without a negative zero."""
     return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
 
 

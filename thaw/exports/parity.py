@@ -1,4 +1,4 @@
-"""The parity gate: an exported model, loaded in a process of its own, must say what the evaluated one said.
+"""The parity gate: an exported model, loaded in a fresh process, must predict what the evaluated model predicted.
 
 That is the probabilities, the names of the classes in each place where the model holds them, and the label that it
 gives each image itself.
@@ -28,7 +28,7 @@ REMEDY = "run `dvc repro --force export`, which writes it anew"
 def check(
     folder: Path, files: Sequence[str], expected: np.ndarray, classes: Sequence[str], tolerance: float
 ) -> dict[str, float]:
-    """Compare each way to ask the exported model with what was evaluated.
+    """Compare each way to call the exported model with what was evaluated.
 
     Args:
         folder: what ``write.write`` wrote.
@@ -108,7 +108,7 @@ def _largest(expected: np.ndarray, received: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Answer for all images with all that is in the folder."""
+    """Predict all images with all formats in the folder."""
     folder, listed, out = (Path(argument) for argument in sys.argv[1:4])
     files = json.loads(listed.read_text(encoding="utf-8"))
     found: dict[str, np.ndarray] = {}

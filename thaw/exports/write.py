@@ -13,7 +13,9 @@ from thaw.runtime.framework import keras
 
 
 def serving(classifier: model.Classifier) -> keras.Model:
-    """(batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32 probabilities."""
+    """Return the deployed model: (batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32
+    probabilities.
+    """
     pixels = keras.Input((None, None, 3), dtype="uint8", name="images")
     fitted = preprocessing.resizer(classifier.card.image)(pixels)
     features = classifier.pool(classifier.backbone(fitted, training=False))

@@ -1,4 +1,4 @@
-"""Random views of training images, each a pure function of image, view number and seed.
+"""Augmentation: random views of training images, each a pure function of image, view number and seed.
 
 Keras's random layers draw from a generator that moves on with every call, so the view they give depends on what was
 drawn before. A view that is cached, or computed again after a crash, must not: every number here is drawn with a
@@ -21,14 +21,14 @@ _QUARTER_TURNS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)], np.float64)
 
 
 def clean(augment: schema.Augment) -> bool:
-    """Whether every view is the image as it is."""
+    """Return whether every view is the image as it is."""
     flags = augment.horizontal_flip, augment.vertical_flip, augment.quarter_turns
     ranges = augment.rotation, augment.zoom, augment.translation, augment.brightness, augment.contrast
     return not any(flags) and not any(ranges)
 
 
 def view_seeds(augment: schema.Augment, hashes: Sequence[str], views: Sequence[int]) -> np.ndarray:
-    """The seed of each view of each image.
+    """Return the seed of each view of each image.
 
     Args:
         hashes: hex sha256 of the images' files, n of them.
@@ -45,7 +45,7 @@ def view_seeds(augment: schema.Augment, hashes: Sequence[str], views: Sequence[i
 
 
 def view(augment: schema.Augment) -> Any:
-    """A function from clean images and seeds to views.
+    """Return a function from clean images and seeds to augmented views.
 
     Returns:
         ((batch, height, width, 3) float32 in [0, 255], (batch, 2) int32) → (batch, height, width, 3) float32 in

@@ -88,7 +88,7 @@ def _bits(values: np.ndarray) -> int:
 
 
 def _colours(values: np.ndarray) -> np.ndarray:
-    """The values of an image without its alpha: (height, width[, 3 or 4]) → (height, width[, 3])."""
+    """Return the values of an image without its alpha: (height, width[, 3 or 4]) → (height, width[, 3])."""
     return values[..., :3] if values.ndim == 3 else values
 
 

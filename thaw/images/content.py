@@ -1,4 +1,4 @@
-"""The bytes of an image file: read once, and checked to be those that were prepared."""
+"""Read the bytes of an image file once, and check that they are those that were prepared."""
 
 import hashlib
 import stat
@@ -58,7 +58,7 @@ def changed(path: str, how: str) -> ValueError:
 
 
 def unreadable(error: Exception) -> str:
-    """The reason, without the path that Python would add, which differs from machine to machine."""
+    """Return the reason, without the path that Python would add, which differs from machine to machine."""
     if isinstance(error, PermissionError):
         return "no permission to read it"
     return f"cannot be read: {getattr(error, 'strerror', None) or error}"

@@ -1,4 +1,4 @@
-"""From a file's bytes to upright RGB with Pillow: what is wrong with them, what is odd, and what is converted.
+"""Decode a file's bytes to upright RGB with Pillow: what is wrong with them, what is odd, and what is converted.
 
 Pillow's pixels are the reference, and ``thaw.images.preprocessing.decode`` in TensorFlow makes the same of every file
 that passes here unconverted. What TensorFlow cannot decode, or decodes otherwise, is ``converted``: a PNG made here is
@@ -42,7 +42,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read; a model carries it, so that it reads them as training did."""
+    """The settings by which files are read; a model carries them, so that it reads files as training did."""
 
     max_pixels: int = MAX_PIXELS  # width × height above which nothing is decoded
     stretch: bool = True  # whether of 16 bits a channel the upper 8 of those in use are taken, and not of all
@@ -53,7 +53,7 @@ USUAL = Reading()
 
 @dataclass
 class Picture:
-    """What an image is like."""
+    """The properties of a decoded image."""
 
     format: str  # a value of KINDS
     width: int  # pixels, upright
@@ -99,7 +99,8 @@ def png(pixels: Image.Image) -> bytes:
 
 
 def servable(data: bytes, max_pixels: int = MAX_PIXELS, *, stretch: bool = True) -> bytes:
-    """What an exported model is to be given for a file: its own bytes, or the PNG that training read in its place.
+    """Return what an exported model is to be given for a file: its own bytes, or the PNG that training read in its
+    place.
 
     Args:
         data, max_pixels, stretch: as for ``inspect``.
@@ -130,7 +131,7 @@ def beyond(width: int, height: int, max_pixels: int) -> str:
 
 
 def _header(image: Image.Image, data: bytes, max_pixels: int) -> tuple[str, int, dict[str, str]]:
-    """Format, orientation and oddities of an image of which no pixel is decoded yet."""
+    """Return format, orientation and oddities of an image of which no pixel is decoded yet."""
     kind = KINDS.get(image.format or "")
     if kind is None:
         raise Unusable("unsupported", f"{image.format} is a format that is not decoded")
@@ -159,7 +160,7 @@ def _header(image: Image.Image, data: bytes, max_pixels: int) -> tuple[str, int,
 
 
 def _conversion(kind: str, image: Image.Image, data: bytes, oddities: dict[str, str], turned: int) -> str:
-    """Why TensorFlow would not decode the file, or not to the same pixels; empty if it does."""
+    """Return why TensorFlow would not decode the file, or not to the same pixels; empty if it does."""
     if kind == "TIFF" or (kind == "WEBP" and oddities.keys() & {"animated", "alpha"}):
         return "TIFF" if kind == "TIFF" else "WebP with several frames or transparency"
     if kind == "GIF" and ("alpha" in oddities or _extent(image) != (0, 0, *image.size)):
@@ -176,12 +177,14 @@ def _conversion(kind: str, image: Image.Image, data: bytes, oddities: dict[str, 
 
 
 def _extent(image: Image.Image) -> tuple[int, ...]:
-    """Left, top, right and bottom of the first frame, which need not cover the picture."""
+    """Return left, top, right and bottom of the first frame, which need not cover the picture."""
     return tuple(_tiles(image)[0][1])
 
 
 def _tiles(image: Image.Image) -> list[Any]:
-    """Parts of a file that are decoded one by one: name of the decoder, extent, place in the file, arguments."""
+    """Yield the parts of a file that are decoded one by one: name of the decoder, extent, place in the file,
+    arguments.
+    """
     return image.tile  # type: ignore[attr-defined, no-any-return]  # Image.open says Image only
 
 
@@ -200,7 +203,7 @@ def _eight_bits(image: Image.Image, data: bytes, oddities: dict[str, str], stret
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """The decoded pixels as 8-bit RGB: of 16 bits the upper 8, transparency on white, grey repeated."""
+    """Return the decoded pixels as 8-bit RGB: of 16 bits the upper 8, transparency on white, grey repeated."""
     if image.mode in bit_depth.GREY:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
@@ -214,7 +217,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _depth(kind: str, image: Image.Image, data: bytes) -> int:
-    """Bits of a channel, where these are decoded."""
+    """Return the bits of a channel, where these are decoded."""
     depth = _bits(kind, image, data)
     if image.mode not in MODES or depth not in (1, 2, 4, 8, 16):
         raise Unusable(
@@ -241,7 +244,9 @@ def _is_animated(image: Image.Image) -> bool:
 
 
 def _orientation(kind: str, image: Image.Image) -> int:
-    """EXIF's, 1 to 8. ``Image.getexif`` would also look into XMP, which ``thaw.images.preprocessing`` does not."""
+    """Return the EXIF orientation, 1 to 8. ``Image.getexif`` would also look into XMP, which
+    ``thaw.images.preprocessing`` does not.
+    """
     with suppress(Exception):  # a broken EXIF block does not make a broken image
         if kind == "TIFF":
             turned = image.tag_v2.get(ORIENTATION)  # type: ignore[attr-defined]  # Image.open says Image only

@@ -1,4 +1,4 @@
-"""What Pillow passes over in a file's bytes and TensorFlow would not: missing parts, and forms it does not know."""
+"""Check a file's bytes for faults that Pillow passes over and TensorFlow would not: truncated parts, unknown forms."""
 
 import struct
 import zlib
@@ -38,7 +38,7 @@ def check(kind: str, data: bytes) -> None:
 
 
 def ends_early(data: bytes) -> bool:
-    """Whether a file that cannot be read at all lacks what stands at the end of its format."""
+    """Return whether a file that cannot be read at all is truncated: it lacks what stands at the end of its format."""
     if data.startswith(b"RIFF"):
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if data.startswith((b"II*\0", b"MM\0*")):
@@ -104,7 +104,7 @@ def _jpeg(data: bytes) -> None:
 
 
 def _png(data: bytes) -> None:
-    """Every chunk up to the end mark must be there and have the right CRC."""
+    """Check that every chunk up to the end mark is there and has the right CRC."""
     place = 8
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)
@@ -120,7 +120,7 @@ def _png(data: bytes) -> None:
 
 
 def _gif_is_whole(data: bytes) -> bool:
-    """Whether the first frame is there up to its end mark; the others are not used."""
+    """Return whether the first frame is there up to its end mark; the others are not used."""
 
     def table(flags: int) -> int:
         return 3 << (flags & 7) + 1 if flags & 0x80 else 0
@@ -137,7 +137,8 @@ def _gif_is_whole(data: bytes) -> bool:
 
 
 def odd_bmp(mode: str, data: bytes) -> str:
-    """What TensorFlow stops at or misreads: it reads a BMP by its plainest form, and palette indices as grey values.
+    """Return what TensorFlow stops at or misreads: it reads a BMP by its plainest form, and palette indices as grey
+    values.
 
     Args:
         mode: Pillow's, which says whether a palette is one of greys.
@@ -157,7 +158,9 @@ def odd_bmp(mode: str, data: bytes) -> str:
 
 
 def _bmp_surplus(data: bytes) -> int:
-    """Bytes beyond those that the header announces, below zero if some are missing; 0 where that can't be told."""
+    """Return the bytes beyond those that the header announces, below zero if some are missing; 0 where that can't be
+    told.
+    """
     start, header = struct.unpack_from("<II", data, 10)
     width, height, _, bits = struct.unpack_from("<HHHH" if header == 12 else "<iiHH", data, 18)
     compression = struct.unpack_from("<I", data, 30)[0] if header >= 20 else 0

@@ -1,4 +1,4 @@
-"""From a file's bytes to the backbone's input: decode, turn upright, fit to the square.
+"""Preprocessing in TensorFlow, from a file's bytes to the backbone's input: decode, turn upright, fit to the square.
 
 Training, evaluation and serving all call these functions. What comes out is float32 RGB in [0, 255]; the range that a
 backbone wants is its own first layer (``thaw.networks.pretrained``), so nobody can forget it or apply it twice.
@@ -23,7 +23,7 @@ _JPEG_RATIOS = (1, 2, 4, 8)
 
 
 def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
-    """Pixels of an encoded image, upright.
+    """Decode an image to upright pixels.
 
     Args:
         encoded: () string; JPEG, PNG, GIF (first frame), BMP or WebP.
@@ -99,7 +99,7 @@ def on_white(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def orientation(encoded: tf.Tensor) -> tf.Tensor:
-    """The EXIF orientation of a JPEG (TIFF 6.0 tag 274, SHORT or LONG, in the first APP1 segment that is Exif).
+    """Return the EXIF orientation of a JPEG (TIFF 6.0 tag 274, SHORT or LONG, in the first APP1 segment that is Exif).
 
     ``thaw.images.integrity.orientation`` takes the same steps, so that a file in which Pillow finds another is
     converted.
@@ -117,14 +117,14 @@ def orientation(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _places(data: tf.Tensor, word: bytes) -> tf.Tensor:
-    """Where four bytes begin in others: (n,) uint8 → (n - 6,) bool, or shorter."""
+    """Return where four bytes begin in others: (n,) uint8 → (n - 6,) bool, or shorter."""
     inside = tf.maximum(tf.size(data) - 6, 0)
     here = [data[place : place + inside] == byte for place, byte in enumerate(word)]
     return here[0] & here[1] & here[2] & here[3]
 
 
 def _walk(data: tf.Tensor) -> tf.Tensor:
-    """The walk from segment to segment; data: (bytes,) int32."""
+    """Walk from segment to segment; data: (bytes,) int32."""
     size = tf.size(data)
 
     def at(position: tf.Tensor) -> tf.Tensor:
@@ -192,7 +192,7 @@ def upright(pixels: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
 
 
 def resizer(image: schema.Image) -> Callable[[Any], Any]:
-    """What fits images to the input square, part of the exported model too.
+    """Return the layer that fits images to the input square, part of the exported model too.
 
     Returns:
         ([batch,] height, width, 3) of any size, uint8 or float → ([batch,] size, size, 3) float32 in [0, 255].
@@ -230,7 +230,7 @@ def framed(pixels: tf.Tensor, image: schema.Image) -> tf.Tensor:
 
 
 def load(image: schema.Image) -> Any:
-    """The whole way as one function: () string, encoded bytes → (size, size, 3) float32 in [0, 255]."""
+    """Return the whole preprocessing as one function: () string, encoded → (size, size, 3) float32 in [0, 255]."""
     resize = resizer(image)
 
     def pixels(encoded: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,4 @@
-"""From a file's bytes to the backbone's input once more, in NumPy and Pillow: what ``thaw.images.preprocessing`` is
-held to.
+"""Preprocessing once more, in NumPy and Pillow: the reference that ``thaw.images.preprocessing`` is held to.
 
 It says what the contract is, slowly and in float64, and uses nothing of what it checks. A server without TensorFlow
 can prepare its images with it.
@@ -14,7 +13,7 @@ from thaw.images import decoding
 
 
 def decode(data: bytes) -> np.ndarray:
-    """All pixels of a file, upright: (height, width, 3) uint8 RGB.
+    """Decode all pixels of a file, upright: (height, width, 3) uint8 RGB.
 
     Raises:
         thaw.images.integrity.Unusable: it is no image, or a broken one.
@@ -47,13 +46,14 @@ def fit(pixels: Any, image: schema.Image) -> np.ndarray:
 
 
 def load(data: bytes, image: schema.Image) -> np.ndarray:
-    """The whole way: a file's bytes → (size, size, 3) float64 in [0, 255]. ``thaw.catalog.pixel_ranges`` has the
-    ranges."""
+    """Preprocess a file: its bytes → (size, size, 3) float64 in [0, 255]. ``thaw.catalog.pixel_ranges`` has the
+    ranges.
+    """
     return fit(decode(data), image)
 
 
 def _weights(side: int, image: schema.Image) -> np.ndarray:
-    """What each new pixel takes of each old one along an axis: (size, side), rows that sum to 1.
+    """Return what each new pixel takes of each old one along an axis: (size, side), rows that sum to 1.
 
     Pixels are areas, their centres at halves. Old pixels that the filter would reach beyond the edge do not count.
     """
@@ -76,7 +76,7 @@ def _triangle(distances: np.ndarray) -> np.ndarray:
 
 
 def _cubic(distances: np.ndarray) -> np.ndarray:
-    """Keys (1981), doi:10.1109/TASSP.1981.1163711, with a = -1/2."""
+    """Return the cubic kernel of Keys (1981), doi:10.1109/TASSP.1981.1163711, with a = -1/2."""
     near = (1.5 * distances - 2.5) * distances**2 + 1
     far = ((-0.5 * distances + 2.5) * distances - 4) * distances + 2
     shares: np.ndarray = np.where(distances < 1, near, np.where(distances < 2, far, 0))

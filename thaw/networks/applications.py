@@ -14,7 +14,7 @@ from thaw.runtime.framework import keras, numbered_from_the_start
 
 
 def network(row: Application, weights: str | None, **given: Any) -> keras.Model:
-    """Keras's own network without its classifier.
+    """Build Keras's own network without its classifier.
 
     Args:
         weights: as Keras takes them: imagenet, a file, or None for random ones.
@@ -25,7 +25,7 @@ def network(row: Application, weights: str | None, **given: Any) -> keras.Model:
 
 
 def graph(row: Application, name: str, size: int) -> keras.Model:
-    """The network with random weights, behind its contract.
+    """Build the network with random weights, behind its pixel contract.
 
     Returns:
         A flat functional model: pixels (batch, size, size, 3) float32 in [0, 255] → features. Its layers have the
@@ -41,6 +41,6 @@ def graph(row: Application, name: str, size: int) -> keras.Model:
 
 
 def copy(own: keras.Model, model: keras.Model) -> None:
-    """Give ``graph``'s model the weights of Keras's own network, less those of a scaling that was cut off."""
+    """Copy the weights of Keras's own network into ``graph``'s model, less those of a scaling that was cut off."""
     arrays = own.get_weights()
     model.set_weights(arrays[len(arrays) - len(model.weights) :])

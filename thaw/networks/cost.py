@@ -1,4 +1,4 @@
-"""What a layer costs: multiplications of one image's forward pass, counted from shapes."""
+"""Count what a layer costs: multiplications of one image's forward pass, from shapes."""
 
 import math
 from typing import Any
@@ -7,7 +7,7 @@ from thaw.runtime.framework import keras
 
 
 def multiplications(operation: Any, shape: tuple[int | None, ...]) -> int:
-    """Of one image in a layer: its kernels, once for each place of its output.
+    """Count the multiplications of one image in a layer: its kernels, once for each place of its output.
 
     Normalisation, activation, pooling and additions multiply too, but a hundredth of that, and are counted as nothing.
 

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from: Keras's downloads, pinned, and files whose hash is known.
+"""Downloads of pretrained weights: Keras's files, pinned by their hash.
 
 Keras fetches its ImageNet weights while it builds a network, and for some networks it checks no hash at all. Here
 nothing is fetched without one: it is Keras's own, the table's, or the user's ``backbone.sha256``. Like all weights
@@ -18,7 +18,7 @@ from thaw.runtime.framework import keras
 
 @dataclass(frozen=True)
 class Download:
-    """What Keras would fetch."""
+    """A file of weights that Keras would fetch."""
 
     name: str  # of the file
     url: str
@@ -26,7 +26,7 @@ class Download:
     pinned_by: str = "Keras"
 
     def path(self) -> Path:
-        """Where Keras keeps it, and looks for it first."""
+        """Return where Keras keeps it, and looks for it first."""
         config: Any = sys.modules["keras.src.backend.config"]  # has no public name
         return Path(config.keras_home()) / "models" / self.name
 
@@ -36,7 +36,7 @@ class _AskedError(Exception):
 
 
 def wanted(build: Callable[[], Any]) -> Download:
-    """Which file Keras would fetch.
+    """Return which file Keras would fetch.
 
     Args:
         build: makes one of ``keras.applications``' networks with ``weights="imagenet"``. It does not come to its end.
@@ -58,7 +58,7 @@ def wanted(build: Callable[[], Any]) -> Download:
 
 
 def obtain(download: Download, sha256: str) -> Path:
-    """The file on this machine, fetched if it is not there.
+    """Return the file on this machine, fetched if it is not there.
 
     Args:
         sha256: that it must have, hex; empty: that of no file is known.

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as a Keras graph, and the way of its ImageNet weights from PyTorch's layout into Keras's.
+"""EfficientNet-Lite as a Keras graph, with its ImageNet weights converted from PyTorch's layout to Keras's.
 
 EfficientNet (Tan and Le, 2019, arXiv:1905.11946) is MobileNetV2's inverted residual block (Sandler et al., 2018,
 arXiv:1801.04381), repeated in seven groups, whose widths and depths are scaled together. The Lite variant leaves out
@@ -49,7 +49,7 @@ GROUPS = (
 
 
 def _scaled_filters(filters: int, width: float) -> int:
-    """A multiple of 8 near ``filters * width``, never more than a tenth below it."""
+    """Return a multiple of 8 near ``filters * width``, never more than a tenth below it."""
     exact = filters * width
     rounded = max(FILTER_DIVISOR, int(exact + FILTER_DIVISOR / 2) // FILTER_DIVISOR * FILTER_DIVISOR)
     return rounded + FILTER_DIVISOR if rounded < 0.9 * exact else rounded
@@ -72,7 +72,9 @@ def _convolved(x: Any, name: str, filters: int, kernel: int = 1, stride: int = 1
 
 
 def _block(x: Any, name: str, group: Group, stride: int) -> Any:
-    """One inverted residual block: widen, filter each channel, narrow; added to its input where the shapes agree."""
+    """Build one inverted residual block: widen, filter each channel, narrow; added to its input where the shapes
+    agree.
+    """
     shortcut, width = x, x.shape[-1]
     if group.expansion > 1:
         x = _normalised(_convolved(x, f"{name}_expand", width * group.expansion), f"{name}_expand")
@@ -141,7 +143,7 @@ def _torch_layers(model: keras.Model) -> dict[str, str]:
 
 
 def _torch_weight(layer: keras.Layer, variable: str) -> tuple[str, tuple[int, ...] | None]:
-    """What PyTorch calls a variable, and the order of axes that makes PyTorch's array Keras's (None: as it is)."""
+    """Return PyTorch's name of a variable, and the order of axes that makes its array Keras's (None: as it is)."""
     if variable == "kernel" and isinstance(layer, keras.layers.DepthwiseConv2D):
         return "weight", (2, 3, 0, 1)  # (channels, 1, height, width) → (height, width, channels, 1)
     if variable == "kernel":

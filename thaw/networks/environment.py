@@ -1,4 +1,5 @@
-"""What determines results and is neither code nor parameter: the packages that compute, and the bytes of the weights.
+"""Describe what determines results and is neither code nor parameter: versions of packages, and the bytes of the
+weights.
 
 DVC sees neither. The stage ``environment`` writes them down in each run of the pipeline, and what trains or evaluates
 depends on that file; for a sweep they are part of what a trial is. The same lock gives the same file everywhere.
@@ -34,7 +35,7 @@ def _weights(name: str) -> str:
 
 
 def _builder(name: str) -> str:
-    """Return that of the module's own file; what it imports is its author's to tell DVC of."""
+    """Return the sha256 of the module's own file; what it imports is its author's to tell DVC of."""
     try:
         found = importlib.util.find_spec(name.partition(":")[0]) if name else None
     except (ImportError, ValueError):  # which phase 1 will say

@@ -1,4 +1,4 @@
-"""Networks that are no row of the table: a builder of the user's own, a KerasHub preset, a SavedModel.
+"""Networks from outside the table: a builder of the user's own, a KerasHub preset, a SavedModel.
 
 Each becomes what a row is: a functional model from pixels in [0, 255] to feature maps, behind the contract that
 ``backbone.pixels`` names. What a network that is not ours was pretrained on can't be found out, so it must be said.
@@ -25,7 +25,7 @@ _SAVED = "saved_model.pb"
 
 
 def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pretrained: bool) -> keras.Model:
-    """A network from outside the table.
+    """Build a network from outside the table.
 
     Args:
         name: one of ``thaw.catalog.backbones.FOREIGN``.
@@ -60,7 +60,7 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
 
 
 def _try(network: keras.Model, key: str) -> None:
-    """Run it on two images. What is wrong only then, as a size of images or of batches, would end phase 1 or 2."""
+    """Run the network on two images: a size of images or of batches that fails only then would end phase 1 or 2."""
     try:
         # As a graph, as it will be run: in a graph not every name of a layer will do.
         tf.function(lambda images: network(images, training=False))(
@@ -87,7 +87,7 @@ def _saved(path: Path, tensor: Any) -> Any:
 
 
 def _flat(network: Any, tensor: Any, key: str) -> Any:
-    """The network's layers, called one by one on another input, so that it can be cut between them.
+    """Call the network's layers one by one on another input, so that it can be cut between them.
 
     Args:
         key: of the configuration, which names the network.
@@ -107,12 +107,12 @@ def _flat(network: Any, tensor: Any, key: str) -> Any:
 
 
 def _called(network: keras.Model, tensor: Any) -> tuple[Any, int]:
-    """What the network makes of the tensor, and how many outputs it has."""
+    """Call the network on the tensor, and return the result and how many outputs it has."""
     if graph.is_network(network):
         return graph.inlined(network, tensor), 1
     if len(inputs := getattr(network, "inputs", None) or [tensor]) != 1:
         raise ValueError(f"it has {len(inputs)} inputs")
-    made = keras.tree.flatten(network(tensor))  # as one layer: it can be thawed as a whole
+    made = keras.tree.flatten(network(tensor))  # as one layer: it can be unfrozen as a whole
     return made[0], len(made)
 
 
@@ -154,7 +154,7 @@ def _preset(path: Path, pretrained: bool) -> keras.Model:
 
 
 def folder(source: str, marker: str = "") -> Path:
-    """The folder that ``backbone.weights`` names: it is there, or Kaggle's client has it or fetches it.
+    """Return the folder that ``backbone.weights`` names: it is there, or Kaggle's client has it or fetches it.
 
     Args:
         source: a path, or ``kaggle://owner/model/framework/variation/version@sha256:HEX``.
@@ -193,7 +193,7 @@ def _fetched(handle: str, pin: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """Hex sha256 of a folder, as ``backbone.sha256`` and a handle have it."""
+    """Return the hex sha256 of a folder, as ``backbone.sha256`` and a handle have it."""
     return records.folder_sha256(path)
 
 

@@ -1,8 +1,8 @@
-"""The places where a backbone may be cut into a frozen and a thawed part, and the cut itself.
+"""Freeze boundaries: where a backbone may be cut into a frozen and an unfrozen part, and the cut itself.
 
 A cut lies where a single tensor carries all that the rest of the network needs: everything behind it depends on that
 tensor, and on nothing else from before. Inside a residual block a second tensor, the shortcut, is on its way, so a
-block is thawed or frozen as a whole. These places are found from the wiring. Of several between two blocks, as after
+block is unfrozen or frozen as a whole. These places are found from the wiring. Of several between two blocks, as after
 each layer of a plain chain, the last before the first layer that bears the second block's name is the boundary. Where
 no names tell blocks, the graph does: a block begins where the tensor goes several ways, or at a layer with a kernel.
 """
@@ -30,10 +30,10 @@ _PART = "part_"
 
 @dataclass(frozen=True)
 class Boundary:
-    """A cut through the network: all layers before it are frozen, all behind it thawed. The input is no layer here."""
+    """A freeze boundary: all layers before it are frozen, all behind it unfrozen. The input is no layer here."""
 
-    block: str  # the first thawed block; empty: none
-    tensor_layer: str  # the layer whose output crosses the cut; the input's where all is thawed
+    block: str  # the first unfrozen block; empty: none
+    tensor_layer: str  # the layer whose output crosses the cut; the input's where all is unfrozen
     thawed_layers: int
     frozen_layers: int
     share: float  # of the multiplications of a forward pass that lie behind the cut, 0 to 1
@@ -43,23 +43,23 @@ class Boundary:
     reason: str = ""  # for what was requested, where ``auto`` has chosen it
 
     def describe(self) -> str:
-        """One line for users and for the records."""
+        """Return one line for users and for the records."""
         return "; ".join(filter(None, (self.reason, self._cut())))
 
     def _cut(self) -> str:
         total = self.thawed_layers + self.frozen_layers
         where = f"from {self.block} on" if self.block else "the backbone stays frozen"
         if self.variables:
-            return f"variables with {self.variables} thawed, which may be anywhere: all layers run in every epoch"
+            return f"variables with {self.variables} unfrozen, which may be anywhere: all layers run in every epoch"
         if self.requested.kind is Kind.SHARE:
-            return f"{self.requested} of the computation asked, {self.share:.0%} thawed: {where}"
+            return f"{self.requested} of the computation asked, {self.share:.0%} unfrozen: {where}"
         if self.snapped:
-            return f"{self.requested} layers asked, {self.thawed_layers} thawed: {where}"
-        return f"{self.thawed_layers} of {total} layers thawed: {where}"
+            return f"{self.requested} layers asked, {self.thawed_layers} unfrozen: {where}"
+        return f"{self.thawed_layers} of {total} layers unfrozen: {where}"
 
 
 def _named(names: Sequence[str], cuts: Sequence[int], patterns: Sequence[tuple[str, str]]) -> dict[int, str]:
-    """The cut before each block that ``patterns`` find in the names, and the block.
+    """Return the cut before each block that ``patterns`` find in the names, and the block.
 
     Raises:
         ValueError: no single tensor goes into a block, or a block is in two pieces.
@@ -86,7 +86,7 @@ def _named(names: Sequence[str], cuts: Sequence[int], patterns: Sequence[tuple[s
 def _unnamed(
     names: Sequence[str], costs: Sequence[int], cuts: Sequence[int], feeds: dict[str, set[str]]
 ) -> dict[int, str]:
-    """Blocks by the graph alone: ``part_1``, ``part_2`` …"""
+    """Return blocks by the graph alone: ``part_1``, ``part_2`` …"""
     ways = Counter(feed for fed in feeds.values() for feed in fed)
     starts = [cut for cut in cuts[:-1] if cut == 0 or ways[names[cut]] > 1 or costs[cut + 1]]
     return {cut: f"{_PART}{number}" for number, cut in enumerate(starts, start=1)}
@@ -95,7 +95,7 @@ def _unnamed(
 def _blocks(
     model: keras.Model, names: Sequence[str], costs: Sequence[int], feeds: dict[str, set[str]], forked: set[str]
 ) -> dict[int, str]:
-    """The cut before each block that computes something, and the block's name; a lone norm is the last block's."""
+    """Return the cut before each block that computes something, and its name; a lone norm is the last block's."""
     cuts = graph.cuts(names, feeds, forked)
     if model.name in backbones.ROWS:
         try:
@@ -129,7 +129,7 @@ def _usual(names: Sequence[str], cuts: Sequence[int]) -> dict[int, str]:
 
 
 def every(model: keras.Model) -> list[Boundary]:
-    """Every cut between blocks, from the input (all thawed) to the output (none thawed).
+    """Return every cut between blocks, from the input (all unfrozen) to the output (none unfrozen).
 
     Args:
         model: from ``pretrained.build``; its name chooses the row with the patterns of block names.
@@ -215,13 +215,13 @@ def split(model: keras.Model, boundary: Boundary) -> tuple[keras.Model, keras.Mo
     """Cut the model in two that share its layers and variables.
 
     Returns:
-        ``(frozen, thawed)``: pixels → the tensor at the cut, and that tensor → features. One after the other they are
-        the model. Where all or nothing is thawed, one of them hands its input on unchanged.
+        ``(frozen, unfrozen)``: pixels → the tensor at the cut, and that tensor → features. One after the other they
+        are the model. Where all or nothing is unfrozen, one of them hands its input on unchanged.
     """
     _, outputs = graph.producers(model)
     cut = outputs[boundary.tensor_layer]
     frozen = keras.Model(model.input, cut, name=f"{model.name}_frozen")
-    # Keras makes no model from a layer's output to itself, so nothing thawed is a model of an input alone.
+    # Keras makes no model from a layer's output to itself, so nothing unfrozen is a model of an input alone.
     ends = (
         (cut, model.output) if boundary.thawed_layers else (keras.Input(batch_shape=cut.shape, dtype=cut.dtype),) * 2
     )
@@ -229,7 +229,7 @@ def split(model: keras.Model, boundary: Boundary) -> tuple[keras.Model, keras.Mo
 
 
 def depths(model: keras.Model) -> dict[str, int]:
-    """How many blocks from the top each of the network's variables lies, by path; in the last block it is 1."""
+    """Return how many blocks from the top each of the network's variables lies, by path; in the last block it is 1."""
     cuts = every(model)
     return {
         variable.path: len(cuts) - 1 - number

@@ -1,4 +1,4 @@
-"""How a network's layers are wired: what feeds what, where one tensor is all, and the layers on another tensor."""
+"""Follow how a network's layers are wired: what feeds what, where it can be cut, and its layers on another tensor."""
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -8,7 +8,7 @@ from thaw.runtime.framework import keras
 
 
 def producers(model: keras.Model) -> tuple[dict[str, set[str]], dict[str, Any]]:
-    """For each layer or other operation, by name, those that feed it, and its output tensor.
+    """Return for each layer or other operation, by name, those that feed it, and its output tensor.
 
     Found from the output backwards: a layer that ``split`` has shared also has nodes in other models, so its own list
     of nodes would mix them up.
@@ -28,7 +28,7 @@ def producers(model: keras.Model) -> tuple[dict[str, set[str]], dict[str, Any]]:
 
 
 def forked(outputs: dict[str, Any]) -> set[str]:
-    """Those of which several outputs go on, as of a layer that splits a tensor in two.
+    """Return those of which several outputs go on, as of a layer that splits a tensor in two.
 
     Args:
         outputs: of ``producers``.
@@ -43,7 +43,8 @@ def forked(outputs: dict[str, Any]) -> set[str]:
 
 
 def order(model: keras.Model, feeds: dict[str, set[str]]) -> list[Any]:
-    """The operations as Keras sorts them, by their distance from the output: what feeds another stands before it.
+    """Return the operations as Keras sorts them, by their distance from the output: what feeds another stands before
+    it.
 
     So all that a cut's tensor depends on stands before that tensor, and all that depends on it behind.
     """
@@ -51,7 +52,8 @@ def order(model: keras.Model, feeds: dict[str, set[str]]) -> list[Any]:
 
 
 def cuts(names: Sequence[str], feeds: dict[str, set[str]], several: set[str]) -> list[int]:
-    """Places in ``names`` whose output is all that goes on from there, the input's and the last one's among them.
+    """Return the places in ``names`` whose output is all that goes on from there, the input's and the last one's among
+    them.
 
     Args:
         several: what has more than one output that goes on, so that no tensor of it is all.
@@ -70,7 +72,9 @@ def cuts(names: Sequence[str], feeds: dict[str, set[str]], several: set[str]) ->
 
 
 def is_network(operation: Any) -> bool:
-    """Whether it is a model whose layers can be called one by one: of one input and output, each layer called once."""
+    """Return whether it is a model whose layers can be called one by one: of one input and output, each layer called
+    once.
+    """
     if isinstance(operation, keras.Sequential):
         return len({id(layer) for layer in operation.layers}) == len(operation.layers)
     inner = getattr(operation, "operations", [])
@@ -115,7 +119,7 @@ def again(whole: keras.Model, tensor: Any, last: str, *, deep: bool = False) -> 
 
 
 def _call(operation: Any, given: Any, options: Any, *, deep: bool, whole: bool = False) -> Any:
-    """One operation on tensors; a model layer by layer, if it is the ``whole`` or if all of them are to be."""
+    """Call one operation on tensors; a model layer by layer, if it is the ``whole`` or if all of them are to be."""
     tensors = [each for each in keras.tree.flatten((given, options)) if isinstance(each, keras.KerasTensor)]
     if not (whole or (deep and is_network(operation))) or len(tensors) != 1:
         return operation(*given, **options)
@@ -128,7 +132,7 @@ def _call(operation: Any, given: Any, options: Any, *, deep: bool, whole: bool =
 
 
 def _names(network: keras.Model) -> Iterator[str]:
-    """Of its layers, and of those of models inside of it; not of inputs."""
+    """Return the names of its layers, and of those of models inside of it; not of inputs."""
     for operation in network.layers if isinstance(network, keras.Sequential) else network.operations[1:]:
         if is_network(operation):
             yield from _names(operation)

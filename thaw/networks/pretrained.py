@@ -71,7 +71,7 @@ def _own_file(name: str, weights: str) -> Path | None:
 
 
 def _draw(model: keras.Model) -> None:
-    """Random kernels with the variance of He et al. (2015, arXiv:1502.01852); norms stay the identity."""
+    """Draw random kernels with the variance of He et al. (2015, arXiv:1502.01852); norms stay the identity."""
     generator = np.random.default_rng(RANDOM_SEED)
     for layer in model.layers:
         for variable in layer.weights:
@@ -102,7 +102,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
 
 
 def build(name: str, weights: str, size: int, *, builder: str = "", pixels: str = "", sha256: str = "") -> keras.Model:
-    """The network of a row, or one from outside the table, with its weights, without a classifier.
+    """Build a network with its weights, without a classifier: of a row, or from outside the table.
 
     Args:
         name: a row of ``thaw.catalog.backbones``, or one of ``thaw.networks.backbones.FOREIGN``.
@@ -165,7 +165,7 @@ def _require(found: str, sha256: str, what: str) -> None:
 
 
 def weights_sha256(network: keras.Model, weights: str, *, sha256: str = "") -> str:
-    """Hex digest that tells pretrained weights from others.
+    """Return the hex digest that tells pretrained weights from others.
 
     It is the file's, or the folder's. For ``random`` and ``builder``, which have no file, it is that of the network's
     weights: their float32 bytes, in the model's order.

@@ -1,4 +1,4 @@
-"""The range canary: does the backbone get its pixels in the range that it was pretrained in? Asked before training.
+"""The range canary: check before training that the backbone gets its pixels in the range that it was pretrained in.
 
 A network that is fed in another range still trains and still tests, only worse, so that nobody notices. Yet it holds a
 record of what it was fed with: its first BatchNorm keeps the mean and the variance, over all images of its own
@@ -42,7 +42,7 @@ EXCHANGED = 0.02
 
 @dataclass
 class Verdict:
-    """What the canary says, for people and for the records."""
+    """The canary's verdict, for people and for the records."""
 
     judged: bool
     text: str
@@ -50,7 +50,7 @@ class Verdict:
 
 
 def check(backbone: keras.Model, pixels: np.ndarray, on_mistake: str = "stop") -> Verdict:
-    """Judge the range of what the backbone is fed with.
+    """Judge the range of the backbone's input.
 
     Args:
         backbone: pretrained; pixels (batch, size, size, 3) in [0, 255] → features.
@@ -102,7 +102,7 @@ def _judge(backbone: keras.Model) -> Verdict:
 
 
 def photographs(size: int) -> np.ndarray:
-    """Noise with the mean, the covariance of colours and the spectrum of ImageNet's photographs.
+    """Draw noise with the mean, the covariance of colours and the spectrum of ImageNet's photographs.
 
     Returns:
         (IMAGES, size, size, 3) float64, on a scale of 0 to 255 and a little beyond it. The second half is the first
@@ -122,7 +122,7 @@ def photographs(size: int) -> np.ndarray:
 
 
 def words(found: Range, *, every: bool = False) -> str:
-    """What a range is called; with ``every``, all names of ranges that a network would not tell from it."""
+    """Return a range's name; with ``every``, all names of ranges that a network would not tell from it."""
     names = {
         f"{name}{more}": one
         for name, known in RANGES.items()
@@ -155,7 +155,7 @@ def _check_images(pixels: np.ndarray) -> None:
 
 
 def _beginning(backbone: keras.Model) -> tuple[keras.layers.Layer, keras.Model, Range] | str:
-    """The first BatchNorm, the network up to what enters it, and the configured range; or why there is none."""
+    """Return the first BatchNorm, the network up to what enters it, and the configured range; or why there is none."""
     norm = next((layer for layer in backbone.layers if isinstance(layer, keras.layers.BatchNormalization)), None)
     if norm is None:
         inside = any(isinstance(each, keras.layers.BatchNormalization) for each in backbone._flatten_layers())
@@ -175,7 +175,7 @@ def _beginning(backbone: keras.Model) -> tuple[keras.layers.Layer, keras.Model, 
 
 
 def _range(backbone: keras.Model, entering: Any) -> Range | None:
-    """What the layers before the first convolution do to a pixel, found by feeding them with five colours."""
+    """Find what the layers before the first convolution do to a pixel, by feeding them with five colours."""
     if entering.shape[-1] != 3:
         return None
     size = backbone.input_shape[1]
@@ -189,7 +189,7 @@ def _range(backbone: keras.Model, entering: Any) -> Range | None:
 
 
 def _distances(norm: keras.layers.Layer, at_norm: keras.Model, pixels: np.ndarray, size: int) -> tuple[float, float]:
-    """How far what arrives is from the record.
+    """Return how far what arrives is from the record.
 
     Args:
         pixels: (n, side, side, 3); repeated to the network's size.

@@ -37,28 +37,28 @@ class Saved(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
     @property
     def saved_norms(self) -> list[keras.Variable]:
-        """What tells its name as a BatchNorm's: of one that keeps statistics, these and its scale and offset."""
+        """Return the variables that their names tell as a BatchNorm's: statistics, scale and offset."""
         words = r"(?:gamma|beta|moving_mean|moving_variance)$"
         stems = {id(one): re.sub(words, "", one.name.partition("_")[2]) for one in self.weights}
         keeping = {stems[id(one)] for one in self.weights if one.name.endswith("moving_variance")}
         return [one for one in self.weights if re.search(words, one.name) and stems[id(one)] in keeping]
 
     def call(self, images: Any) -> Any:
-        """(batch, size, size, 3) float32 → (batch, …) float32, of several outputs the first."""
+        """Call the SavedModel: (batch, size, size, 3) float32 → (batch, …) float32, of several outputs the first."""
         return tf.nest.flatten(self.function(images))[0]
 
     def get_config(self) -> dict[str, Any]:
-        """With the folder, which is not what a file of the model could be loaded from elsewhere."""
+        """Return the config with the folder, which is not what a file of the model could be loaded from elsewhere."""
         return {**super().get_config(), "folder": self.folder}
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Found by calling it."""
+        """Return the shape, found by calling it."""
         spec = tf.TensorSpec((None, *shape[1:]), tf.float32)
         return tuple(tf.function(self.call).get_concrete_function(spec).structured_outputs.shape)
 
 
 def _variables(module: Any) -> tuple[list[Any], list[Any]]:
-    """All and the trainable variables of a module: those that it names, or else those that its function uses."""
+    """Return all and the trainable variables of a module: those that it names, or those that its function uses."""
     if hasattr(module, "variables") and hasattr(module, "trainable_variables"):
         return list(module.variables), list(module.trainable_variables)
     function = module.__call__.concrete_functions[0]

@@ -1,4 +1,4 @@
-"""Reads a PyTorch checkpoint in the legacy (not zip) format without PyTorch, and without trusting it.
+"""Read a PyTorch checkpoint in the legacy (not zip) format without PyTorch, and without trusting it.
 
 A checkpoint is a pickle, and a pickle is a program: loading one in the plain way runs what its author wrote. Here the
 file's hash is checked first, and the unpickler then admits only what a table of tensors is made of.
@@ -107,7 +107,7 @@ def _array(name: str, tensor: _Tensor, elements: np.ndarray) -> np.ndarray:
 
 
 def _raw(file: io.BytesIO, storage: _Storage) -> np.ndarray:
-    """The next storage of the file."""
+    """Return the next storage of the file."""
     head = file.read(COUNT_BYTES)
     count = int.from_bytes(head, "little")
     if len(head) < COUNT_BYTES or count != storage.size:

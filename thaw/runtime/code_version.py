@@ -68,5 +68,5 @@ def _shape(node: object) -> object:
 
 
 def _is_prose(node: object) -> bool:
-    """Whether a statement is a bare text: a docstring, which does nothing."""
+    """Return whether a statement is a bare text: a docstring, which does nothing."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,4 +1,4 @@
-"""Imports that do not wait for what they would take along only because it happens to be installed."""
+"""Import packages without what they would take along only because it happens to be installed."""
 
 import gc
 import os

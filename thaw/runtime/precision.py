@@ -1,4 +1,4 @@
-"""In which numbers the thawed convolutions are computed while they are trained.
+"""Mixed precision: in which numbers the unfrozen convolutions are computed while they are trained.
 
 Processors with units for bfloat16 multiply matrices of it about twice as fast, and add up in float32. Kalamkar et al.
 (2019), arXiv:1905.12322, train networks with it as well as with float32. Weights, normalisation, the loss and the
@@ -21,7 +21,7 @@ TF32 = "tf32"
 
 
 def choose(wanted: str) -> str:
-    """The name of Keras's policy, or tf32.
+    """Return the name of Keras's policy, or tf32.
 
     Args:
         wanted: float32, tf32 (float32 where no GPU can do it), mixed, or auto: mixed where the processor has units for
@@ -42,7 +42,7 @@ def _has_units() -> bool:
 
 
 def _flags(cpuinfo: Path) -> set[str]:
-    """What Linux says of the first processor; nothing on other systems."""
+    """Return what Linux says of the first processor; nothing on other systems."""
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     return next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
 

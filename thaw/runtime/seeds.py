@@ -1,4 +1,4 @@
-"""Chance, made repeatable."""
+"""Random seeds: the same seed gives the same bits."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""How many threads compute. What they add up in parts has its last bits by their number, so it belongs to a result."""
+"""The number of threads that compute. It is a part of a result: sums in parts have their last bits by it."""
 
 import math
 import os
@@ -24,7 +24,7 @@ def cores() -> int:
 
 
 def used() -> int:
-    """Threads that share one operation of TensorFlow in this process, and in those that it starts."""
+    """Return the threads that share one operation of TensorFlow in this process, and in those that it starts."""
     return int(os.environ.get(VARIABLE) or 0) or cores()
 
 
@@ -52,7 +52,7 @@ def _scheduled() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """Cores' worth of time that the process's control groups and those above them may use, where they have a limit.
+    """Yield the cores' worth of time that the process's control groups and those above them may use, where limited.
 
     A container may see the path that its host gives a group, but the group's files at the top: what is not there is
     passed over.
@@ -74,7 +74,7 @@ def _quotas() -> Iterator[float]:
 
 
 def _limit(group: Path) -> float:
-    """Cores' worth of time of one group, by version 2 or 1; 0 without a limit."""
+    """Return the cores' worth of time of one group, by version 2 or 1; 0 without a limit."""
     try:
         if (group / "cpu.max").exists():
             quota, period = (group / "cpu.max").read_text(encoding="ascii").split()

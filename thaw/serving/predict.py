@@ -1,4 +1,4 @@
-"""``thaw predict``: an exported model's answers for files and folders. Only the exported model is read."""
+"""``thaw predict``: predict files and folders with an exported model. Only the exported model is read."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 @dataclass
 class Meant:
-    """The files that the arguments of a command mean."""
+    """The files that the arguments of a command name."""
 
     files: list[Path] = field(default_factory=list)  # in order; among them what is in ``wrong``
     wrong: dict[Path, str] = field(default_factory=dict)  # what cannot be read, a folder without an image, and why
@@ -63,7 +63,7 @@ def _in_folder(folder: Path, meant: Meant) -> None:
 
 
 def _no_image(path: Path) -> str:
-    """Why a file in a folder is not meant; empty if it is."""
+    """Return why a file in a folder is passed over; empty if it is not."""
     if not path.is_file():
         return "not a file"
     if path.suffix.lower() in SUFFIXES:
@@ -111,7 +111,7 @@ def _predict(options: argparse.Namespace) -> None:
 def _all(
     model: Path, files: Sequence[Path], wrong: Mapping[Path, str]
 ) -> Iterator[tuple[Path, dict[str, float] | str]]:
-    """The probability of each class for each file, or what is wrong with it; no model is loaded for none."""
+    """Return the class probabilities of each file, or what is wrong with it; no model is loaded for none."""
     usable = [file for file in files if file not in wrong]
     loaded = formats.load(model) if usable else None
     classes = loaded.classes if loaded else []
@@ -125,5 +125,5 @@ def _all(
 
 
 def _printable(path: Path) -> str:
-    """A name need not be Unicode, what is printed must."""
+    """Return a name as text: it need not be Unicode, what is printed must."""
     return str(path).encode("utf-8", "replace").decode()

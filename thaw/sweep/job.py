@@ -1,4 +1,4 @@
-"""One job of a sweep: a trial found finished, or run, and its record in the sweep's folder.
+"""Run one job of a sweep: a trial found finished, or run, and its record in the sweep's folder.
 
 Hydra calls it in whichever process its launcher has for it, perhaps on another machine.
 """
@@ -32,7 +32,7 @@ stopped: list[bool] = []  # filled once a trial of this process was stopped
 
 @dataclass
 class Job:
-    """A trial and the sweep that it is of."""
+    """A trial, and the sweep that it belongs to."""
 
     name: str
     shown: list[str]  # the overrides that tell it from others
@@ -45,12 +45,12 @@ class Job:
 
     @property
     def path(self) -> Path:
-        """Of its record."""
+        """Return the path of its record."""
         return self.folder / f"{self.name}.json"
 
     @property
     def log(self) -> Path:
-        """All that DVC and the stages said."""
+        """Return the log: all that DVC and the stages said."""
         return self.folder / f"{self.name}.log"
 
     def known(self) -> TrialResult | None:

@@ -1,7 +1,7 @@
-"""One at a time: what two sweeps, or two jobs of one, have in common is run by the first, and found by the other.
+"""Locks: what two sweeps, or two jobs of one, have in common is run by the first, and found by the other.
 
-A lock goes with the process that holds it. So a sweep that was killed leaves none, and what it had on a leash, which
-takes seconds to put things in order, is waited for.
+A lock goes with the process that holds it. So a sweep that was killed leaves none, and its supervised trials, which
+take seconds to put things in order, are waited for.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def lock(key: str) -> FileLock:
 
 @contextmanager
 def hold(key: str, name: str, owner: str) -> Iterator[None]:
-    """Be the only one that runs an experiment.
+    """Hold the lock of an experiment, so that no other process runs it.
 
     Args:
         key: the same for all that would compute the same.

@@ -1,4 +1,4 @@
-"""A sweep is a Hydra multirun, and each of its jobs is one isolated DVC experiment over the same pipeline.
+"""Run a sweep: a Hydra multirun, each of whose jobs is one isolated DVC experiment over the same pipeline.
 
 ``python -m thaw.sweep phase2.learning_rate=1e-5,3e-5 phase2.unfreeze=20,40`` runs every combination. DVC gives a trial
 its own copy of the project and restores every stage that an earlier run has already computed. Nothing in the
@@ -46,7 +46,7 @@ INSTALL = "pip install --no-deps --require-hashes -r requirements/sweeps.txt"
 
 
 class Trials(Callback):
-    """What happens once before the trials and once after them. Hydra makes it, as conf/sweep.yaml says.
+    """Callbacks of Hydra, once before the trials and once after them. Hydra makes it, as conf/sweep.yaml says.
 
     Args:
         retry_failed: run trials again that have failed when the sweep ran before.

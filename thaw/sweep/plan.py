@@ -1,4 +1,4 @@
-"""What a sweep will run, what of it is there already, what its trials have in common, and how long it will take.
+"""Plan a sweep: what will run, what is there already, what its trials have in common, and how long it will take.
 
 ``thaw.sweep.compose`` makes the plan. The rest comes from git and from what earlier runs left in ``.thaw``; nothing is
 run.
@@ -117,7 +117,7 @@ def check_images(plan: Plan) -> None:
 
 
 def missing(plan: Plan, *, retry: bool) -> list[Trial]:
-    """The trials that neither are finished nor have failed before.
+    """Return the trials that neither are finished nor have failed before.
 
     Args:
         retry: those that have failed count as missing too.
@@ -147,13 +147,13 @@ def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
 
 
 def alone(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> list[Trial]:
-    """Those of the wanted trials that compute what comes before phase 2 themselves: no other has it in common."""
+    """Return the wanted trials that compute what comes before phase 2 themselves: no other has it in common."""
     known = {each.upstream for each in first}
     return [each for each in wanted if each.upstream not in known and not experiments.left(each.upstream)]
 
 
 def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> list[str]:
-    """The plan in lines for people.
+    """Return the plan in lines for people.
 
     Args:
         wanted: what ``missing`` gives.
@@ -179,14 +179,14 @@ def describe(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> lis
         which = "each trial" if len(own) == len(wanted) else f"{len(own)} of the trials"
         lines.append(f"  in {which}, shared with no other: prepare, phase 1, activations at its depth")
     if wanted:
-        again = "prepare again (from its memo of judged images) unless the workspace has run it, "
+        again = "prepare again (from its cache of validated images) unless the workspace has run it, "
         lines.append(f"  in each of them: {again}then phase 2; what has run before comes out of DVC's cache")
         lines.append(f"  time: {_time(plan, wanted, first)}")
     return lines
 
 
 def _time(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> str:
-    """How long it will take, from what was measured here before."""
+    """Estimate how long it will take, from what was measured here before."""
     around = timings.seconds_around("upstream")
     before, trials = [_upstream_seconds(each, around) for each in first], [_trial_seconds(each) for each in wanted]
     trials += [_upstream_seconds(each, 0.0) for each in alone(plan, wanted, first)]  # the trial's own start is counted

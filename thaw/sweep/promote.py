@@ -1,4 +1,4 @@
-"""``thaw promote``: a sweep's trial becomes an experiment of conf/, which ``dvc repro`` reproduces to the bit.
+"""``thaw promote``: make a sweep's trial an experiment of conf/, which ``dvc repro`` reproduces to the bit.
 
 All that its result depends on is written out, so that the file stays what it is when the defaults change. Where each
 image went, ``prepare`` remembers in a file of its own, and the workspace must have the trial's. The test set is looked
@@ -146,7 +146,7 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
 
 
 def _tracked(params: str) -> dict[str, Any]:
-    """The groups of the text of a params.yaml that a result depends on."""
+    """Return the groups of the text of a params.yaml that a result depends on."""
     values: dict[str, Any] = yaml.safe_load(params)
     project = vars(load.check(values))
     return {key: values[key] for key in project if key not in (*load.UNTRACKED, "compiled_from")}

@@ -1,4 +1,4 @@
-"""A sweep's trials compared: with intervals, which cannot be told from the best, and a simpler one that is as good.
+"""Rank a sweep's trials: intervals, trials that cannot be told from the best, and a simpler one that is as good.
 
 The best is the most accurate one, since answers are compared; of several the one with the lowest loss. It looks better
 than it is, since it was chosen for that: any two trials could have become the pair that is compared. So each test and
@@ -7,7 +7,7 @@ of a dozen equal trials one is called worse in every second sweep.
 
 That two trials cannot be told apart does not make them equal: with few images nothing can be told apart. So a
 simpler trial is proposed only if the images show that it is at most ``MARGIN`` less accurate than the best, by the
-upper end of the corrected interval; of these the one with the fewest thawed layers, then the least time where that
+upper end of the corrected interval; of these the one with the fewest unfrozen layers, then the least time where that
 differs by more than clocks do, then the lowest loss. Where the images cannot show it, the best is proposed, and the
 report says so.
 """
@@ -35,7 +35,7 @@ AS_CHEAP = 1.25  # times the least seconds: the same trial takes so much more or
 
 @dataclass
 class Answers:
-    """What a trial's model said of the validation images."""
+    """The predictions of a trial's model for the validation images."""
 
     images: str  # which there are
     right: NDArray[np.bool_]
@@ -44,7 +44,7 @@ class Answers:
 
 @dataclass
 class Ranked:
-    """A finished trial among the others."""
+    """A finished trial, compared with the others."""
 
     record: TrialResult
     answers: Answers | None  # None: nobody knows any more
@@ -72,10 +72,10 @@ class Ranked:
 
     @property
     def thawed(self) -> str:
-        """How much, in words."""
+        """Return how much was unfrozen, in words."""
         if self.layers < self.tried:
-            return f"0 of {self.tried} layers thawed: phase 2 did not help, the model is phase 1's"
-        return f"{self.layers} layers thawed"
+            return f"0 of {self.tried} layers unfrozen: phase 2 did not help, the model is phase 1's"
+        return f"{self.layers} layers unfrozen"
 
     @property
     def seconds(self) -> float:
@@ -85,7 +85,7 @@ class Ranked:
 
 @dataclass
 class Ranking:
-    """All finished trials of a sweep."""
+    """The ranking of all finished trials of a sweep."""
 
     trials: list[Ranked]  # the lowest loss first
     best: Ranked  # the most accurate, with which the others were compared
@@ -95,18 +95,18 @@ class Ranking:
 
     @property
     def units(self) -> int:
-        """How many independent validation images there are; all where it is not known."""
+        """Return how many independent validation images there are; all where it is not known."""
         return len(np.unique(self.best.answers.units)) if self.best.answers else self.best.images
 
     @property
     def unresolved(self) -> list[Ranked]:
-        """Simpler trials that cannot be told from the best, nor be shown to be within the margin."""
+        """Return the simpler trials that cannot be told from the best, nor be shown to be within the margin."""
         simpler = [each for each in self.trials if each.within_noise and each.layers < self.proposed.layers]
         return [each for each in simpler if each.behind > self.margin]
 
     @property
     def paired(self) -> int:
-        """How many trials were compared with the best on the same images; the others by two shares alone."""
+        """Return how many trials were compared with the best on the same images; the others by two shares alone."""
         return sum(each.p_value is not None for each in self.trials)
 
 

@@ -1,4 +1,4 @@
-"""Why a trial failed: the one line of its log that says so.
+"""Find why a trial failed: the one line of its log that says so.
 
 In the log DVC and the stages speak one after the other, and what they say last is seldom what happened.
 """
@@ -13,7 +13,7 @@ ALLOCATING = "OOM when allocating"  # TensorFlow's word for it, also on a GPU
 
 
 def find(log: str, code: int = 1) -> str:
-    """The line of a failed trial's log that says why: a stage's own message stands before DVC's.
+    """Return the line of a failed trial's log that says why: a stage's own message stands before DVC's.
 
     Args:
         code: the exit code of the trial.
@@ -36,7 +36,7 @@ def find(log: str, code: int = 1) -> str:
 
 
 def _exception(lines: Sequence[str]) -> str:
-    """What the last traceback ends with, empty if there is none: TensorFlow goes on for lines after it."""
+    """Return what the last traceback ends with, empty if there is none: TensorFlow goes on for lines after it."""
     start = max((number for number, line in enumerate(lines) if line.startswith("Running stage '")), default=0)
     lines = lines[start:]  # an earlier stage has gone on after its own
     heads = [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]

@@ -1,4 +1,4 @@
-"""``thaw sweep-report``: the trials of a sweep compared, as text and as one HTML page.
+"""``thaw sweep-report``: compare the trials of a sweep, as text and as one HTML page.
 
 Intervals, the effect of each parameter, the surface of rate × depth, cost against accuracy, and what is proposed.
 """
@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 
 
 def latest() -> Path:
-    """The folder of the sweep that ran last.
+    """Return the folder of the sweep that ran last.
 
     Raises:
         ValueError: none has.
@@ -82,7 +82,7 @@ def write(folder: Path, margin: float = ranking.MARGIN) -> Ranking:
 
 
 def verdict(ranked: Ranking) -> str:
-    """What is proposed and why, in a sentence or two."""
+    """Return what is proposed and why, in a sentence or two."""
     same, others = sum(each.within_noise for each in ranked.trials), len(ranked.trials) - 1
     how = "on the same validation images" if ranked.paired else "by their intervals"
     if 0 < ranked.paired < others:
@@ -99,12 +99,12 @@ def verdict(ranked: Ranking) -> str:
     close = sum(each is best or each.behind <= ranked.margin for each in ranked.trials)
     among = f"the simplest of {close} trials that are at most {_points(ranked.margin)} less accurate than any other"
     most = f" (the most accurate: {best.record.label}, {best.accuracy:.1%})"
-    why = "fewest thawed layers, then least time, then lowest loss"
+    why = "fewest unfrozen layers, then least time, then lowest loss"
     return f"Proposed: {which}, {among}{most}, {how}: {why}.{_open(ranked)}"
 
 
 def _open(ranked: Ranking) -> str:
-    """What the images cannot tell of simpler trials, in a sentence; empty if they tell all."""
+    """Return what the images cannot tell of simpler trials, in a sentence; empty if they tell all."""
     simpler = ranked.unresolved
     if not simpler:
         return ""

@@ -1,4 +1,4 @@
-"""Room for each other: cores, and the memory of GPUs, of trials that run at once on one machine."""
+"""Resources of trials that run at once on one machine: cores, and the memory of GPUs."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from thaw.runtime import threads
 
 
 def at_once(launcher: Mapping[str, Any], sweeper: Mapping[str, Any]) -> int:
-    """How many trials run at a time on this machine: what the launcher takes, if the sweeper gives it as many.
+    """Return how many trials run at a time on this machine: what the launcher takes, if the sweeper gives it as many.
 
     Args:
         launcher, sweeper: Hydra's settings of these. A sampler's ``n_jobs`` is how many it chooses together.
@@ -22,7 +22,7 @@ def at_once(launcher: Mapping[str, Any], sweeper: Mapping[str, Any]) -> int:
 
 
 def environment(number: int, jobs: int) -> dict[str, str]:
-    """Variables with which trials that run at once leave each other room; the user's own go before.
+    """Return variables by which trials that run at once leave each other room; the user's own go before.
 
     Args:
         number: of the trial in its sweep.
@@ -40,7 +40,7 @@ def environment(number: int, jobs: int) -> dict[str, str]:
 
 
 def _cards() -> list[str]:
-    """The GPUs that may be used, as CUDA names them."""
+    """Return the GPUs that may be used, as CUDA names them."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [card for card in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if card.strip()]
     if shutil.which("nvidia-smi") is None:

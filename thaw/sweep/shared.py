@@ -1,4 +1,4 @@
-"""What the trials of a sweep have in common, computed once before they run: prepare, phase 1, activations per depth.
+"""Compute once, before the trials of a sweep, what they have in common: prepare, phase 1, activations per depth.
 
 Trials that run at once would each compute it, since none of them finds the others' results in time. It is a DVC
 experiment like a trial that ends with phase 1 and whose images leave their activations at every depth of the sweep on
@@ -30,7 +30,7 @@ def run(sweep: plan.Plan, each: plan.Trial, owner: str) -> str:
 def _run(name: str, sweep: plan.Plan, each: plan.Trial, owner: str) -> str:
     start, began = time.monotonic(), time.time()
     kept = [override for override in each.overrides if override.split("=", 1)[0] not in OWN]
-    # Its trials mirror phase 1 to MLflow, each its own run; nothing is thawed here, so any depth may be wrong.
+    # Its trials mirror phase 1 to MLflow, each its own run; nothing is unfrozen here, so any depth may be wrong.
     mine = [f"{plan.DEPTH}=none", depths(sweep.depths()), "tracking.enabled=false"]
     failure = trial.run(name, [*kept, *mine], sweep.folder, owner, experiments.SHARED[-1])
     if failure:
@@ -50,5 +50,5 @@ def _run(name: str, sweep: plan.Plan, each: plan.Trial, owner: str) -> str:
 
 
 def depths(values: Sequence[str]) -> str:
-    """The override with which a stage keeps the activations of all depths of the sweep when images pass."""
+    """Return the override with which a stage keeps the activations of all depths of the sweep when images pass."""
     return f"compute.depths=[{','.join(repr(value) for value in values)}]"

@@ -1,4 +1,4 @@
-"""A trial on a leash: DVC and its stage end, in order, when the sweep does, also if that was killed outright.
+"""Supervise a trial: DVC and its stage end, in order, when the sweep does, also if that was killed outright.
 
 ``python -m thaw.sweep.supervisor SWEEP OWNER WORD…`` runs a command. Standard input is a pipe that whoever started it
 holds: at its end, or when the process OWNER is gone, the command and all it has started get Ctrl-C, so that DVC takes
@@ -30,12 +30,12 @@ NOTES, COPIES = Path(".dvc/tmp/exps/run"), Path(".dvc/tmp/exps/standalone")  # D
 
 
 def myself() -> str:
-    """This process as an owner: host, number, and when it began, since numbers are given away again."""
+    """Return this process as an owner: host, number, and when it began, since numbers are given away again."""
     return f"{platform.node()}|{os.getpid()}|{psutil.Process().create_time()}"
 
 
 def alive(owner: str) -> bool:
-    """Whether the process is there; of one on another host nothing is known, so it counts as there."""
+    """Return whether the process is there; of one on another host nothing is known, so it counts as there."""
     host, number, began = owner.rsplit("|", 2)
     if host != platform.node():
         return True
@@ -47,13 +47,13 @@ def alive(owner: str) -> bool:
 
 
 def number(owner: str) -> int:
-    """The process's number if it is there and on this host, or else 0."""
+    """Return the process's number if it is there and on this host, or else 0."""
     host, number, _ = owner.rsplit("|", 2)
     return int(number) if host == platform.node() and alive(owner) else 0
 
 
 def start(sweep: Path, owner: str, words: Sequence[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Run a command on a leash. It has a session of its own: a stop reaches all of it, once and together."""
+    """Start a command under a supervisor, in a session of its own: a stop reaches all of it, once and together."""
     with log.open("w", encoding="utf-8") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "thaw.sweep.supervisor", sweep.resolve().as_posix(), owner, *words],
@@ -66,7 +66,7 @@ def start(sweep: Path, owner: str, words: Sequence[str], log: Path, env: dict[st
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ctrl-C to what still runs and all it has started; what has not ended after ``GRACE`` is killed."""
+    """Send Ctrl-C to what still runs and all it has started; what has not ended after ``GRACE`` is killed."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
@@ -99,12 +99,13 @@ def settle(mark: str) -> None:
     """
     end = time.monotonic() + 2 * GRACE
     # Looked at, not waited for: that would take the exit code from whoever has started it.
-    while _leashes(mark) and time.monotonic() < end:
+    while _supervisors(mark) and time.monotonic() < end:
         time.sleep(0.1)
 
 
 def interrupt(mark: str) -> None:
-    """Ctrl-C to running trials, in whichever process they were started, and wait for their end; ``mark`` as above.
+    """Send Ctrl-C to running trials, in whichever process they were started, and wait for their end; ``mark`` as
+    above.
 
     Also to those that a launcher's workers start meanwhile, since a worker hears of it only by the end of its trial.
     Once to each: DVC, which puts things in order then, must not be disturbed again.
@@ -113,7 +114,7 @@ def interrupt(mark: str) -> None:
     now = time.monotonic()
     quiet, end = now + QUIET, now + 2 * GRACE
     while (now := time.monotonic()) < min(quiet, end):
-        for process in _leashes(mark):
+        for process in _supervisors(mark):
             quiet = now + QUIET
             with suppress(ProcessLookupError, psutil.Error):
                 # Before it has started its command, it would not hear.
@@ -124,7 +125,7 @@ def interrupt(mark: str) -> None:
         time.sleep(0.1)
 
 
-def _leashes(mark: str) -> list[psutil.Process]:
+def _supervisors(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -44,7 +44,7 @@ def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str) 
 
 
 def digest(values: Mapping[str, Any], state: str) -> str:
-    """Eight hex digits of some values and the state of all else."""
+    """Return eight hex digits of some values and the state of all else."""
     return hashlib.sha256(f"{json.dumps(values, sort_keys=True)}{state}".encode()).hexdigest()[:8]
 
 
@@ -106,7 +106,7 @@ def upstream(values: Mapping[str, Any], state: str) -> str:
 
 
 def label(shown: Sequence[str]) -> str:
-    """A short name for people, such as ``lr=3e-05 depth=block_13``, made of the overrides that tell trials apart."""
+    """Return a short name for people, such as ``lr=3e-05 depth=block_13``, of the overrides that tell trials apart."""
     keys = [override.partition("=")[0] for override in shown]
     short = [key.rsplit(".", 1)[-1].lstrip("+") for key in keys]
     names = [ALIASES.get(name, name) if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
@@ -154,6 +154,6 @@ def run(
     finally:
         supervisor.stop(process)
         supervisor.tidy(name)
-    if code in (supervisor.INTERRUPTED, -signal.SIGINT):  # by its leash, or before that heard anything
+    if code in (supervisor.INTERRUPTED, -signal.SIGINT):  # by its supervisor, or before that heard anything
         raise KeyboardInterrupt
     return reasons.find(log.read_text(encoding="utf-8", errors="replace"), code) if code else ""

@@ -1,4 +1,4 @@
-"""The mirror in MLflow: one run per run of the pipeline. The only module that imports mlflow.
+"""Mirror a run of the pipeline in MLflow, one run for one. The only module that imports mlflow.
 
 Files are the truth. Each stage copies to MLflow every record on disk that belongs to the run, not only its own. So a
 stage that DVC restored has its figures there too, and what a dead server missed is made good by the next stage.
@@ -117,7 +117,7 @@ def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> It
 
 
 def tracking_uri(settings: schema.Tracking) -> str:
-    """MLFLOW_TRACKING_URI, or else the settings', or else mlflow.db in the main repository.
+    """Return MLFLOW_TRACKING_URI, or else the settings', or else mlflow.db in the main repository.
 
     A relative SQLite path is taken from there too: the folder of an isolated experiment is deleted after it.
     """
@@ -187,7 +187,7 @@ def _close_killed(client: "MlflowClient", experiment: str) -> None:
 
 
 def connect(settings: schema.Tracking) -> tuple["MlflowClient", str]:
-    """A client, and the id of the settings' experiment."""
+    """Return a client, and the id of the settings' experiment."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     with imports.without():
@@ -202,7 +202,7 @@ def connect(settings: schema.Tracking) -> tuple["MlflowClient", str]:
 
 
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
-    """The experiment's id; it is created if missing."""
+    """Return the experiment's id; it is created if missing."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     experiment = client.get_experiment_by_name(name)

@@ -1,4 +1,4 @@
-"""One run of the pipeline: what tells it from another, which records on disk are its own, and their figures.
+"""Identify one run of the pipeline: what tells it from another, which records on disk are its own, and their figures.
 
 Nothing here knows MLflow; ``thaw.tracking.mlflow_mirror`` copies what this module finds.
 """
@@ -49,7 +49,7 @@ PRODUCTS = (paths.METRICS, LOCK, paths.PARAMS)
 
 
 def dvc_process() -> psutil.Process | None:
-    """The nearest ancestor that is DVC, if there is one. In a queue too it works on one experiment only."""
+    """Return the nearest ancestor that is DVC, if there is one. In a queue too it works on one experiment only."""
     if "DVC_STAGE" not in os.environ:
         return None
     for process in psutil.Process().parents():
@@ -63,7 +63,7 @@ def dvc_process() -> psutil.Process | None:
 
 
 def identity(params: Mapping[str, Any]) -> tuple[str, float]:
-    """What all stages of one run of the pipeline have in common, though each is its own process.
+    """Return what all stages of one run of the pipeline have in common, though each is its own process.
 
     Under DVC this is the DVC process; the machine gives its number to another process later, but not before it has
     ended. A stage started by hand goes with the others of the same project, parameters and data.
@@ -80,7 +80,7 @@ def identity(params: Mapping[str, Any]) -> tuple[str, float]:
 
 
 def ended(key: str, begun: float) -> bool:
-    """Whether the DVC process of a run is no more, by the run's key and the Unix time at which it began.
+    """Return whether the DVC process of a run is no more, by the run's key and the Unix time at which it began.
 
     Of another machine's run, and of stages started by hand, that is not known, and the answer is no.
     """
@@ -96,7 +96,7 @@ def ended(key: str, begun: float) -> bool:
 
 
 def project() -> str:
-    """Sixteen hex digits for the folder of the project, the same in isolated experiments."""
+    """Return sixteen hex digits for the folder of the project, the same in isolated experiments."""
     return hashlib.sha256(paths.main_root().as_posix().encode()).hexdigest()[:16]
 
 
@@ -105,18 +105,18 @@ def _host() -> str:
 
 
 def experiment() -> str:
-    """The name of the DVC experiment, empty outside of one."""
+    """Return the name of the DVC experiment, empty outside of one."""
     return os.environ.get("DVC_EXP_NAME", "")
 
 
 def of_sweep() -> dict[str, Any]:
-    """What a sweep has told this trial, empty outside of one."""
+    """Return what a sweep has told this trial, empty outside of one."""
     told: dict[str, Any] = json.loads(os.environ.get(TRIAL) or "{}")
     return told
 
 
 def title(params: Mapping[str, Any]) -> str:
-    """A name for people: the trial's, the DVC experiment's, or else what distinguishes most runs."""
+    """Return a name for people: the trial's, the DVC experiment's, or else what distinguishes most runs."""
     if of_sweep():
         return str(of_sweep()["label"])
     if experiment():
@@ -126,7 +126,7 @@ def title(params: Mapping[str, Any]) -> str:
 
 
 def commit() -> tuple[str, bool] | None:
-    """The git commit, and whether other files than the run's own products differ from it; None without git."""
+    """Return the git commit, and whether other files than the run's own products differ from it; None without git."""
     paths = [".", *(f":(exclude){path.as_posix()}" for path in PRODUCTS)]
     try:
         head, status = (
@@ -139,7 +139,7 @@ def commit() -> tuple[str, bool] | None:
 
 
 def tags(key: str) -> dict[str, str]:
-    """What the run is marked with when it begins."""
+    """Return the tags that the run gets when it begins."""
     found = {"thaw.pipeline": key, PROJECT: project()}
     if experiment():
         found["dvc.exp_name"] = experiment()
@@ -153,7 +153,7 @@ def tags(key: str) -> dict[str, str]:
 
 
 def leaves(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values that are not mappings, each with the keys on the way to it."""
+    """Yield the values that are not mappings, each with the keys on the way to it."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from leaves(value, separator, f"{prefix}{key}{separator}")
@@ -162,7 +162,7 @@ def leaves(tree: Mapping[str, Any], separator: str, prefix: str = "") -> Iterato
 
 
 def valid(stage: str, params: Mapping[str, Any], *, finished: bool) -> list[str]:
-    """The stages whose records on disk belong to this run, in the pipeline's order.
+    """Return the stages whose records on disk belong to this run, in the pipeline's order.
 
     A record is out of date if a file it was made from is another one now, and then so is each record after it. The
     records of later stages must agree with ``dvc.lock`` too: the code and the parameters they were made with.
@@ -191,7 +191,9 @@ def valid(stage: str, params: Mapping[str, Any], *, finished: bool) -> list[str]
 
 
 def _agrees(locked: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
-    """Whether code and parameters a stage ran with are still the same. Folders of data are left to ``made_from``."""
+    """Return whether code and parameters a stage ran with are still the same. Folders of data are left to
+    ``made_from``.
+    """
     for dependency in locked.get("deps", []):
         path, expected = Path(dependency["path"]), dependency.get("md5", "")
         if dependency.get("hash") != "md5" or (expected.endswith(".dir") and path.parts[0] != CODE):
@@ -223,7 +225,7 @@ def _folder_md5(folder: Path) -> str:
 
 
 def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves, with numbers as floats: 1e-05 is a number to the YAML that DVC writes and a text to PyYAML."""
+    """Return the leaves, with numbers as floats: 1e-05 is a number to DVC's YAML and a text to PyYAML."""
     plain: dict[str, Any] = {}
     for key, value in leaves(tree, "."):
         try:
@@ -234,7 +236,9 @@ def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figures(stage: str) -> dict[str, float]:
-    """The numbers of the stage's record under the names they have in MLflow. Lists and texts are left to the file."""
+    """Return the numbers of the stage's record under the names they have in MLflow. Lists and texts are left to the
+    file.
+    """
     record = records.read_json(paths.metrics(stage))
     if stage == "evaluate":
         groups = {TESTS.get(key, f"test/{key}"): value for key, value in record.items()}
@@ -245,18 +249,18 @@ def figures(stage: str) -> dict[str, float]:
 
 
 def _allowed(name: str) -> str:
-    """MLflow refuses other characters, and class names come from folders."""
+    """Return the name without the characters that MLflow refuses; class names come from folders."""
     return re.sub(r"[^\w.\- :/]", "_", name)
 
 
 def first_step(phase: str) -> int:
-    """Where the phase begins on the common epoch axis: phase 2 goes on where phase 1 has ended."""
+    """Return where the phase begins on the common epoch axis: phase 2 goes on where phase 1 has ended."""
     history = paths.history("phase1_head")
     return len(records.read_csv(history)) if phase == "phase2" and history.exists() else 0
 
 
 def curves(stage: str) -> list[tuple[str, int, float]]:
-    """The stage's figures by epoch: name, step on the common axis, value."""
+    """Yield the stage's figures by epoch: name, step on the common axis, value."""
     if stage not in PHASES or not paths.history(stage).exists():
         return []
     phase = PHASES[stage]
@@ -270,7 +274,7 @@ def curves(stage: str) -> list[tuple[str, int, float]]:
 
 
 def files(stage: str) -> list[tuple[Path, str]]:
-    """What of the stage's files is on disk and worth a look in MLflow, and the folder it goes to there."""
+    """Yield the stage's files that are on disk and worth a look in MLflow, and the folder each goes to there."""
     own = [(paths.metrics(stage), "metrics"), (paths.history(stage), "metrics")]
     if stage == "evaluate":
         own += [(path, "pictures" if path.suffix == ".png" else "report") for path in PICTURES]

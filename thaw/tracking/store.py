@@ -1,4 +1,5 @@
-"""MLflow's database where it is a file of SQLite: made whole by one process, and recognised where it is not whole.
+"""Open MLflow's database where it is a file of SQLite: made whole by one process, and recognised where it is not
+whole.
 
 MLflow makes a new database in some ninety steps, which take seconds. A process that ends between two of them leaves
 tables that MLflow can neither use nor complete, and so do two processes that take the steps at once, from two

@@ -1,5 +1,4 @@
-"""A sweep in MLflow: one run, under which those of its trials hang. ``thaw.tracking.mlflow_mirror`` does the
-talking."""
+"""A sweep in MLflow: one run, above those of its trials. ``thaw.tracking.mlflow_mirror`` talks to MLflow."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ KIND = "thaw.kind"  # the tag that tells the run of a sweep from those of its tr
 
 
 def begin(settings: schema.Tracking, name: str, swept: str) -> str:
-    """The run that those of a sweep's trials hang under: begun, or gone on with where the sweep ran before.
+    """Begin the run that those of a sweep's trials hang under, or go on with it where the sweep ran before.
 
     It is made before trials run at once, and so are the database and the experiment.
 
