@@ -60,6 +60,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
         ["data=folder", "data.raw='some where/ä'", "augment=none"],
         ["phase2.learning_rate=1e-5", "phase2.unfreeze=80", "head=linear", "image=px96", "tracking.uri=''"],
         ["+experiment=article", "phase2.unfreeze=block_6a"],
+        ["backbone=efficientnet_v2_s", "image=px384"],
     ],
 )
 def test_params_are_byte_for_byte_what_dvc_writes(project: Path, overrides: list[str]) -> None:

@@ -50,7 +50,9 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def evaluated(classifier: model.Classifier, paths: list[str]) -> np.ndarray:
-    split = manifest.Images(paths, paths, [""] * len(paths), np.zeros(len(paths), np.int64))
+    split = manifest.Images(
+        paths, paths, [records.sha256(Path(path)) for path in paths], np.zeros(len(paths), np.int64)
+    )
     return evaluate.probabilities([classifier], split, batch_size=2)[0]
 
 

@@ -119,7 +119,9 @@ def test_the_saved_model_says_of_encoded_files_what_the_evaluation_says(
     classifier: model.Classifier, folder: Path, tmp_path: Path
 ) -> None:
     paths = photographs(tmp_path)
-    split = manifest.Images(paths, paths, [""] * len(paths), np.zeros(len(paths), np.int64))
+    split = manifest.Images(
+        paths, paths, [records.sha256(Path(path)) for path in paths], np.zeros(len(paths), np.int64)
+    )
     (wanted,) = evaluate.probabilities([classifier], split, batch_size=3)
     assert wanted.std(axis=0).min() > 1e-4, "the pictures must differ, or this test could not fail"
     loaded = tf.saved_model.load(str(folder / project_paths.SAVED_MODEL))
