@@ -70,7 +70,7 @@ def test_swapping_twice_changes_no_bit() -> None:
     assert (variable.numpy().tobytes(), average.numpy().tobytes()) == before
 
 
-@pytest.mark.parametrize(("epochs", "steps", "momentum"), [(1, 10, 0.9), (0.5, 10, 0.8), (0.5, 1, 0)])
+@pytest.mark.parametrize(("epochs", "steps", "momentum"), [(1, 100, 0.99), (0.5, 100, 0.98), (0.5, 1, 1 - 1 / 32)])
 def test_the_window_is_in_epochs(epochs: float, steps: int, momentum: float) -> None:
     assert averaging.options(epochs, steps) == {"use_ema": True, "ema_momentum": pytest.approx(momentum)}
     assert averaging.options(0, steps) == {}

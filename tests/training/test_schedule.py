@@ -14,7 +14,7 @@ from thaw.training import schedule
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
 SETTINGS = replace(DEFAULT, epochs=20, warmup=1, flat_epochs=1, min_improvement=0.03, decay_share=0.5, minutes=0)
-STEPS = 4
+STEPS = phases.FEWEST_STEPS
 
 
 @dataclass
@@ -25,17 +25,17 @@ class Model:
 
 
 def run(
-    settings: schema.Phase2, losses: list[float], seconds: float = 1.0
+    settings: schema.Phase2, losses: list[float], seconds: float = 1.0, steps: int = STEPS
 ) -> tuple[schedule.Ending, int, list[float]]:
     """Go through epochs of such losses: what ended them, how many there were, and the rate of each step."""
     now = [100.0]
-    rate = schedule.rate(settings, STEPS)
-    ending = schedule.Ending(settings, STEPS, rate, "val", clock=lambda: now[0])
+    rate = schedule.rate(settings, steps)
+    ending = schedule.Ending(settings, steps, rate, "val", clock=lambda: now[0])
     model, taken, done = Model(), [], 0
     ending.set_model(model)
     ending.on_train_begin()
     for epoch in range(settings.epochs):
-        taken += [float(rate(epoch * STEPS + step)) if callable(rate) else rate for step in range(STEPS)]
+        taken += [float(rate(epoch * steps + step)) if callable(rate) else rate for step in range(steps)]
         now[0] += seconds
         done += 1
         ending.on_epoch_end(epoch, {"val": losses[min(epoch, len(losses) - 1)]})
@@ -52,7 +52,7 @@ def test_the_rate_rises_stays_and_falls_to_zero_once_the_loss_is_flat() -> None:
     ending, done, taken = run(SETTINGS, [*falling(6), 0.9**5 * 0.98])  # the seventh is lower by 2 % only
     assert (ending.stopped, done) == (schedule.FLAT, 7 + 4)  # half of seven, rounded
     peak = SETTINGS.learning_rate
-    expected = [0, 0.25, 0.5, 0.75, *[1] * 24, *(1 - np.arange(16) / 16)]
+    expected = [*(np.arange(STEPS) / STEPS), *[1] * 6 * STEPS, *(1 - np.arange(4 * STEPS) / (4 * STEPS))]
     np.testing.assert_allclose(taken, peak * np.array(expected), rtol=1e-5, atol=1e-12)
 
 
@@ -61,6 +61,15 @@ def test_flat_is_counted_in_a_row_and_not_before_the_rate_has_risen() -> None:
     assert run(patient, [1, 1, 0.9, 0.9, 0.9])[:2][1] == 5 + 2
     late = replace(SETTINGS, warmup=4)
     assert run(late, [1.0])[1] == 4 + 2
+
+
+def test_short_epochs_count_as_parts_of_one() -> None:
+    quarter = STEPS // 4
+    assert schedule.warmup_steps(SETTINGS, quarter) == STEPS
+    ending, done, taken = run(SETTINGS, [1.0], steps=quarter)
+    # The first is the lowest, so four epochs more are the wait for one of 64 steps, and eight the shortest decay.
+    assert (ending.stopped, done) == (schedule.FLAT, 1 + 4 + 8)
+    assert taken[STEPS] == pytest.approx(SETTINGS.learning_rate) and float(ending.rate(done * quarter)) == 0
 
 
 @pytest.mark.parametrize("epochs", range(1, 30))
@@ -106,9 +115,9 @@ def test_the_warm_up_is_in_epochs_and_half_of_all_at_most() -> None:
     def steps(**changes: Any) -> int:
         return schedule.warmup_steps(replace(SETTINGS, **changes), STEPS)
 
-    assert [steps(warmup=warmup) for warmup in (0, 0.5, 1, 3)] == [0, 2, 4, 12]
-    assert steps(warmup=3, epochs=4) == 8
-    assert steps(epochs=1) == 2
+    assert [steps(warmup=warmup) for warmup in (0, 0.5, 1, 3)] == [0, 32, 64, 192]
+    assert steps(warmup=3, epochs=4) == 128
+    assert steps(epochs=1) == 32
 
 
 def test_the_default_is_warm_up_stable_decay_with_averaged_weights() -> None:

@@ -7,6 +7,8 @@ from thaw.config.unfreeze import Kind, UnfreezeSpec
 
 WSD = "warmup_stable_decay"
 SCHEDULES = (WSD, "constant", "cosine")
+# Steps that an epoch of phase 2 counts as at least: what a schedule counts in epochs says nothing where these are short.
+FEWEST_STEPS = 64
 ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "tf32", "mixed")

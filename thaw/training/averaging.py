@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from thaw.config import phases
 from thaw.runtime.framework import keras, tf
 
 
@@ -22,9 +23,9 @@ def options(epochs: float, steps: int) -> dict[str, Any]:
 
     Args:
         epochs: the window. The average of a step n epochs back has lost all but exp(-n / window) of its share.
-        steps: of an epoch.
+        steps: of an epoch, which counts as ``phases.FEWEST_STEPS`` of them at least.
     """
-    return {"use_ema": True, "ema_momentum": 1 - 1 / max(epochs * steps, 1.0)} if epochs else {}
+    return {"use_ema": True, "ema_momentum": 1 - 1 / max(epochs * max(steps, phases.FEWEST_STEPS), 1.0)} if epochs else {}
 
 
 class Averaging(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs

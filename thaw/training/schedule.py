@@ -3,8 +3,12 @@
 Phase 2's default is warm-up, stable, decay (WSD; Hu et al., 2024, arXiv:2404.06395). Its length is not known before:
 the rate rises, stays while the validation loss falls, and falls to zero once that is flat. A cosine must be told its
 length, and what is enough for one task is too little for the next.
+
+Of few images an epoch has few steps, in which a loss tells nothing. So what is counted in epochs, the warm-up, the
+wait for a flat loss and the shortest decay, is counted in epochs of ``phases.FEWEST_STEPS`` steps at least.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -68,14 +72,19 @@ def rate(settings: schema.Phase1 | schema.Phase2, steps: int) -> Any:
     )
 
 
+def counted(epochs: float, steps: int) -> float:
+    """Return so many epochs of ``phases.FEWEST_STEPS`` steps at least in epochs of ``steps`` steps."""
+    return epochs * max(1.0, phases.FEWEST_STEPS / steps)
+
+
 def warmup_steps(settings: schema.Phase2, steps: int) -> int:
     """Return the steps over which the rate rises: half of all at most, so that few epochs are no warm-up alone."""
-    return round(min(settings.warmup, settings.epochs / 2) * steps)
+    return round(min(counted(settings.warmup, steps), settings.epochs / 2) * steps)
 
 
-def decay_epochs(settings: schema.Phase2, done: int) -> int:
-    """Return how many epochs the rate takes to fall to zero after so many."""
-    return max(FEWEST_DECAY, round(settings.decay_share * done))
+def decay_epochs(settings: schema.Phase2, done: int, steps: int) -> int:
+    """Return how many epochs of so many steps the rate takes to fall to zero after so many epochs."""
+    return max(math.ceil(counted(FEWEST_DECAY, steps)), round(settings.decay_share * done))
 
 
 class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
@@ -114,7 +123,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         room, in_time = settings.epochs - done, self._in_time(done)
         limit, room = (MINUTES, in_time) if in_time < room else (EPOCHS, room)
         if self._is_stable():
-            wanted = decay_epochs(settings, done)
+            wanted = decay_epochs(settings, done, self.steps)
             if self._is_flat(done, (logs or {})[self.monitored]) and wanted <= room:
                 self._decay(done, FLAT, wanted)
             elif not self._fits(done, room):
@@ -134,7 +143,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         else:
             self.waited += 1
         has_risen = done * self.steps >= warmup_steps(self.settings, self.steps)
-        return has_risen and self.waited >= self.settings.flat_epochs
+        return has_risen and self.waited >= math.ceil(counted(self.settings.flat_epochs, self.steps))
 
     def _in_time(self, done: int) -> int:
         """Return for how many epochs more the minutes are enough, if they take as long as those before."""
@@ -145,7 +154,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
 
     def _fits(self, done: int, room: int) -> bool:
         """Return whether one more epoch leaves room for the fall that would follow it."""
-        return 1 + decay_epochs(self.settings, done + 1) <= room
+        return 1 + decay_epochs(self.settings, done + 1, self.steps) <= room
 
     def _decay(self, done: int, why: str, epochs: int) -> None:
         self.stopped, self.end = why, done + epochs
