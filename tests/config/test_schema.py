@@ -138,6 +138,26 @@ def test_the_ends_of_a_range_are_in_it(sound: schema.Project, group: str, field:
     assert getattr(replace(getattr(sound, group), **{field: value}), field) == value
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("units", {}, "head.units"),
+        ("units", [[1]], "head.units"),
+        ("dropout", [{"rate": 0.1}], "head.dropout"),
+        ("pooling", {"a": 1}, "head.pooling"),
+        ("un\nits", 1, "head.'un"),
+    ],
+)
+def test_what_yaml_nests_where_a_value_is_meant_is_refused_by_name_and_in_one_line(
+    sound: schema.Project, field: str, value: Any, named: str
+) -> None:
+    values = asdict(sound)
+    values["head"][field] = value
+    with pytest.raises(ValueError, match=named) as caught:
+        load.check(values)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_head_may_have_no_hidden_layers(sound: schema.Project) -> None:
     assert replace(sound.head, units=[], dropout=[]).units == []
 

@@ -82,6 +82,39 @@ def test_units_of_several_images_are_numbered_in_the_manifest_and_others_are_not
     assert {index: one.unit for index, one in enumerate(found) if one.unit} == {3: "1", 20: "1", 21: "2", 22: "2"}
 
 
+def test_pictures_without_structure_are_not_one_for_that(data: schema.Data) -> None:
+    plain = near_duplicates.fingerprint(Image.new("RGB", (32, 32), "white"))
+    assert not plain.strip("0")
+    found = samples()
+    for one in found[:6]:
+        one.fingerprint = plain
+    assert splits.divide(found, data, {}).clusters == list(range(20))
+
+
+def test_tables_and_memory_are_in_an_order_of_their_own(data: schema.Data) -> None:
+    found = [*samples(), *(sample(number, "dog", like=like) for number, like in ((80, 9), (81, 2), (82, 9)))]
+    splits.write(found, splits.divide(found, data, {}), data)
+    rows = records.read_csv(paths.COPIES)
+    assert [row["cluster"] for row in rows] == ["1", "1", "2", "2", "2"]
+    assert {row["path"] for row in rows[:2]} == {"cat/2.png", "dog/81.png"}
+    images = records.read_json(paths.MEMORY)["images"]
+    assert all(contents == sorted(contents) for contents in images.values())
+
+
+def test_figures_count_images_contents_and_pictures(data: schema.Data) -> None:
+    found = [*samples(), sample(0, "cat"), *(sample(number, "dog", like=5) for number in (80, 81, 82))]
+    division = splits.divide(found, data, {})
+    figures = splits.figures(found, ["cat", "dog"], division)
+    assert (figures["images"], figures["classes"], figures["duplicates"], figures["label_conflicts"]) == (24, 2, 1, 0)
+    assert figures["near_duplicates"] == {"clusters": 2, "images": 6, "largest": 4}
+    assert sum(split["images"] for split in figures["splits"].values()) == 24
+    assert {split["source"] for split in figures["splits"].values()} == {"drawn"}
+    assert [sum(row[split] for split in paths.SPLITS) for row in figures["per_class"]] == [11, 13]
+    found.append(sample(0, "dog"))
+    again = splits.figures(found, ["cat", "dog"], splits.divide(found, data, {}))
+    assert (again["duplicates"], again["label_conflicts"]) == (2, 1)
+
+
 def test_of_a_division_that_was_drawn_there_is_nothing_to_warn_of(data: schema.Data) -> None:
     found = [*samples(), sample(80, "cat", like=3)]
     assert list(splits.warnings(found, splits.divide(found, data, {}))) == []
@@ -120,6 +153,7 @@ def test_leaks_of_ready_made_splits_are_told_by_pair(data: schema.Data) -> None:
     assert division.splits == [*given, "test", "val"]
     columns = ("split", "path", "kind", "other_split", "other_path")
     splits.write(found, division, data)
+    assert splits.figures(found, ["cat", "dog"], division)["near_leaks"] == 2
     rows = [tuple(row[name] for name in columns) for row in records.read_csv(paths.LEAKS)]
     assert rows == [
         ("test", "dog/0.png", "same bytes", "train", "cat/0.png"),

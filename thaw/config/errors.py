@@ -51,7 +51,8 @@ def check_keys(values: dict[str, Any], expected: type = schema.Project, prefix: 
             inner = [f"{name}.{key}" for name, kind in known.items() if key in _names(kind)]
             meant = near or [f"{prefix}{name}" for name in inner]
             hint = f"did you mean {' or '.join(meant)}?" if meant else f"known: {', '.join(known)}"
-            raise ValueError(f"{prefix}{key}: no such key; {hint}")
+            shown = key if str(key).isprintable() else repr(key)
+            raise ValueError(f"{prefix}{shown}: no such key; {hint}")
         kind = known[key]
         if isinstance(kind, type) and is_dataclass(kind):
             if not isinstance(value, dict):
