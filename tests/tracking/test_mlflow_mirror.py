@@ -493,7 +493,7 @@ def run_quietly(*words: str) -> str:
 def test_each_dvc_run_is_one_run_also_with_a_restored_stage_and_in_an_isolated_experiment(project: Path) -> None:
     write_stage_script()
     Path("dvc.yaml").write_text(DVC_YAML.format(python=sys.executable), encoding="utf-8")
-    Path(".gitignore").write_text("mlflow.db\nmlruns\n", encoding="utf-8")
+    Path(".gitignore").write_text("mlflow.db*\nmlruns\n", encoding="utf-8")
     dvc = (sys.executable, "-m", "dvc")
     run_quietly("git", "init", "-q")
     run_quietly("git", "config", "user.email", "nobody@example.org")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from thaw.config import phases
 from thaw.runtime.framework import keras
 from thaw.training import averaging
 
@@ -42,7 +43,7 @@ def trained(epochs: float) -> tuple[keras.Model, Seen, list[float]]:
 def test_what_is_validated_is_the_average_and_what_is_trained_is_not_touched() -> None:
     plain, averaged = trained(0)[1], trained(2)
     np.testing.assert_array_equal(averaged[1].steps, plain.steps)  # to the bit, over three swaps there and back
-    momentum, average = 1 - 1 / 8, plain.steps[0]
+    momentum, average = 1 - 1 / (2 * phases.FEWEST_STEPS), plain.steps[0]
     expected = []
     for number, weights in enumerate(plain.steps):
         average = momentum * average + (1 - momentum) * weights

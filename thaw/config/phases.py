@@ -7,7 +7,7 @@ from thaw.config.unfreeze import Kind, UnfreezeSpec
 
 WSD = "warmup_stable_decay"
 SCHEDULES = (WSD, "constant", "cosine")
-# Steps that an epoch of phase 2 counts as at least: what a schedule counts in epochs says nothing where these are short.
+# Steps that an epoch counts as at least in what phase 2 counts in epochs: a few steps tell nothing.
 FEWEST_STEPS = 64
 ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")

@@ -25,7 +25,8 @@ def options(epochs: float, steps: int) -> dict[str, Any]:
         epochs: the window. The average of a step n epochs back has lost all but exp(-n / window) of its share.
         steps: of an epoch, which counts as ``phases.FEWEST_STEPS`` of them at least.
     """
-    return {"use_ema": True, "ema_momentum": 1 - 1 / max(epochs * max(steps, phases.FEWEST_STEPS), 1.0)} if epochs else {}
+    window = epochs * max(steps, phases.FEWEST_STEPS)
+    return {"use_ema": True, "ema_momentum": 1 - 1 / max(window, 1.0)} if epochs else {}
 
 
 class Averaging(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
