@@ -165,7 +165,7 @@ LINKS = {
     "cat/link to nothing.png": ("nowhere.png", "quarantined: link"),
     "cat/link to itself.png": ("link to itself.png", "quarantined: link"),
     "cat/link upwards": ("..", "quarantined: link"),
-    "cat/link out.png": ("../../outside/secret.png", "quarantined: link"),
+    "cat/link out.png": ("../../outside/secret.png", "used"),
 }
 
 

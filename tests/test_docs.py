@@ -354,7 +354,7 @@ def test_a_guide_without_the_marks_of_its_tables_stops_make_docs(
 
 def test_the_marked_tables_hold_what_the_code_says() -> None:
     fields_of_docs = field_rows()
-    assert fields_of_docs["phase2.schedule"][1] == "`constant`, `cosine`"
+    assert fields_of_docs["phase2.schedule"][1] == "`warmup_stable_decay`, `constant`, `cosine`"
     assert fields_of_docs["augment.rotation"][:2] == ["10", "0 to 180 degrees"]
     assert "[data.md](data.md)" in fields_of_docs["data.raw"][2]
     networks = {words(name)[0]: row for name, *row in table(BACKBONES, "`backbone.name`", "size", "smallest")}

@@ -34,8 +34,8 @@ SEQUENCES = [
         "+experiment=article phase2.epochs=3 image=px96 head.l2=0.1",
     ),
     (
-        ["+experiment=article", "backbone=resnet50 phase2=deep phase2.epochs=3"],
-        "+experiment=article backbone=resnet50 phase2=deep phase2.epochs=3",
+        ["+experiment=article", "backbone=resnet50 phase2=article phase2.epochs=3"],
+        "+experiment=article backbone=resnet50 phase2=article phase2.epochs=3",
     ),
     (["+experiment=article", "+experiment=article head=linear"], "+experiment=article head=linear"),
     (["head.units=[9] head.dropout=[0.4]", "++head.l2=0.5"], "head.units=[9] head.dropout=[0.4] head.l2=0.5"),

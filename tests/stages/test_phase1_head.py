@@ -53,6 +53,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
         "made_from",
         "precision",
         "threads",
+        "device",
         "val_accuracy",
         "val_loss",
     }

@@ -98,7 +98,7 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
     cut = freeze_boundaries.find(before.backbone, UnfreezeSpec.parse("40"))
     figures = records.read_json(paths.metrics("phase2_finetune"))
     expected = {"activations", "best_epoch", "boundary", "epochs", "layers", "made_from", "precision"}
-    expected |= {"threads", "val_accuracy", "val_loss", "stopped", "ended_too_early", "advice"}
+    expected |= {"threads", "device", "val_accuracy", "val_loss", "stopped", "ended_too_early", "advice"}
     expected |= {"val_loss_change", "val_loss_low", "val_loss_high", "units"}
     assert set(figures) == expected
     assert (figures["boundary"], figures["layers"]) == (cut.describe(), cut.thawed_layers)

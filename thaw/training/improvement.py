@@ -1,8 +1,8 @@
 """Whether phase 2 helped, by the validation images: its best epoch against its start, and whether it ended too early.
 
 Both are losses of the same images, so their difference is looked at image by image. Two means tell nothing of it: with
-few images either may be the lower one by chance. So the start is kept only where training is shown to have made it
-worse, and where it was not given the time to do better, that is said.
+few images either may be the lower one by chance. So the start is kept only where training has made it worse by more
+than chance does, and where it was not given the time to do better, that is said.
 """
 
 import math
@@ -28,11 +28,16 @@ class Change:
     low: float | None  # None: one unit alone tells nothing of the others
     high: float | None
     units: int  # independent images, or groups of those that are alike
+    error: float = 0.0  # standard error of the change
 
     @property
     def is_worse(self) -> bool:
-        """Whether it is shown that training did harm."""
-        return self.low is not None and self.low > 0
+        """Return whether training did harm: the loss rose by more than a standard error.
+
+        Of two models that the images cannot tell apart the trained one is kept: the one-standard-error rule (Breiman
+        et al., 1984, Classification and Regression Trees). To ask for 95 % would keep what is worse of few images.
+        """
+        return self.change > self.error
 
     def record(self) -> dict[str, Any]:
         """Return the figures under the names that the metrics have."""
@@ -59,7 +64,7 @@ def compare(before: NDArray[np.floating[Any]], after: NDArray[np.floating[Any]],
         return Change(mean, None, None, count)
     error = math.sqrt(count / (count - 1) * float(np.square(sums - sizes * mean).sum())) / len(differences)
     reach = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error
-    return Change(mean, mean - reach, mean + reach, count)
+    return Change(mean, mean - reach, mean + reach, count, error)
 
 
 def too_early(settings: schema.Phase2, losses: Sequence[float], start: float, best: int, stopped: str) -> str:
