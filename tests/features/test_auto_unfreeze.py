@@ -30,7 +30,7 @@ def test_where_neighbours_are_of_one_class_little_is_thawed() -> None:
     assert chosen.unfreeze == auto_unfreeze.LITTLE
     assert chosen.reason == (
         "auto: frozen features tell the class of 95.0% by a head and of 100.0% by the 5 nearest images, a task near "
-        f"what the network knows, with 400 training images, less than 2,000: thaw {auto_unfreeze.LITTLE}"
+        f"what the network knows, with 400 training images, less than 2,000: unfreeze {auto_unfreeze.LITTLE}"
     )
 
 

@@ -330,7 +330,7 @@ def test_who_thaws_little_where_auto_would_thaw_most_is_told(
     left(share)
     assert feature_inputs.boundary(classifier, spec) == freeze_boundaries.find(classifier.backbone, spec)
     said = (
-        "warning: phase2.unfreeze=40 thaws 31% of the computation; 75%, which auto would take, may reach more "
+        "warning: phase2.unfreeze=40 unfreezes 31% of the computation; 75%, which auto would take, may reach more "
         "(auto: this)\n"
     )
     assert capsys.readouterr().err == (said if told else "")

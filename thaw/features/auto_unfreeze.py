@@ -57,7 +57,7 @@ def candidates(count: int) -> list[str]:
 
 
 def choose(features: np.ndarray, said: np.ndarray, labels: np.ndarray, count: int) -> Choice:
-    """Return what is thawed of a network: little where the task is near and the images are few, else most.
+    """Return how much of a network to unfreeze: little where the task is near and the images are few, else most.
 
     Args:
         features: (n, channels) float32, what the frozen network makes of images.
@@ -79,7 +79,7 @@ def choose(features: np.ndarray, said: np.ndarray, labels: np.ndarray, count: in
     reason = (
         f"auto: frozen features tell the class of {1 - linear.mean():.1%} by a head and of {1 - near.mean():.1%} by "
         f"the {NEIGHBOURS} nearest images, a task {'far from' if far else 'near'} what the network knows{size}: "
-        f"thaw {unfreeze}"
+        f"unfreeze {unfreeze}"
     )
     return Choice(unfreeze, reason)
 

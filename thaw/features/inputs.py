@@ -26,7 +26,7 @@ from thaw.training import imbalance, mixing
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
 AT_ONCE = 64  # images that go through thawed layers when these don't train
-SHALLOW = 0.5  # share of the computation that is less than what ``auto`` thaws in most tasks
+SHALLOW = 0.5  # share of the computation that is less than what ``auto`` unfreezes in most tasks
 
 
 class Settings(Protocol):
@@ -118,7 +118,7 @@ def leave(
 def boundary(classifier: model.Classifier, unfreeze: UnfreezeSpec) -> freeze_boundaries.Boundary:
     """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
 
-    Who thaws little where ``auto`` would thaw most is told so.
+    Who unfreezes little where ``auto`` would unfreeze most is told so.
 
     Raises:
         ValueError: phase 1 has left nothing.
@@ -134,7 +134,7 @@ def boundary(classifier: model.Classifier, unfreeze: UnfreezeSpec) -> freeze_bou
     console.say(cut.describe())
     if unfreeze.kind is not Kind.AUTO and auto.unfreeze == auto_unfreeze.MOST and 0 < cut.share < SHALLOW:
         console.warn(
-            f"phase2.unfreeze={unfreeze} thaws {cut.share:.0%} of the computation; {auto.unfreeze}, which auto would "
+            f"phase2.unfreeze={unfreeze} unfreezes {cut.share:.0%} of the computation; {auto.unfreeze}, which auto would "
             f"take, may reach more ({auto.reason})"
         )
     return cut
