@@ -17,7 +17,7 @@ CUSTOM, KERAS_HUB, SAVED_MODEL = FOREIGN = ("custom", "keras_hub", "saved_model"
 
 @dataclass(frozen=True)
 class Network:
-    """What is known of each network."""
+    """A row of the catalog: what is known of a network."""
 
     size: int  # pixels, the input it was pretrained at
     parameters: int  # without the classifier

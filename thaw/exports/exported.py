@@ -26,7 +26,7 @@ class ForeignError(ValueError):
 
 @dataclass(frozen=True)
 class Deployed:
-    """What a format is written from."""
+    """The classifier and its settings, from which a format is written."""
 
     serving: "keras.Model"  # (batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32 probabilities
     classifier: "model.Classifier"  # that it was made of
@@ -74,7 +74,7 @@ def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, n
 
 
 def _read(path: Path, reading: decoding.Reading) -> bytes | str:
-    """What the model is given for a file, which is what training was given; or what is wrong with the file."""
+    """Return what the model is given for a file, which is what training was given; or what is wrong with the file."""
     try:
         return decoding.servable(content.read(path), reading.max_pixels, stretch=reading.stretch)
     except Unusable as refused:

@@ -31,7 +31,7 @@ SURE = 2.0  # standard errors that the difference must be from zero
 
 @dataclass(frozen=True)
 class Choice:
-    """What ``auto`` stands for, and why."""
+    """The depth that ``auto`` stands for, and why."""
 
     unfreeze: str  # as ``phase2.unfreeze`` says it
     reason: str  # one line

@@ -76,7 +76,7 @@ def engine(frozen: keras.Model, extractor: str) -> tuple[Engine, str]:
 
 
 def on_gpu() -> bool:
-    """Whether TensorFlow sees a GPU."""
+    """Return whether TensorFlow sees a GPU."""
     return devices.on_gpu()
 
 
@@ -162,7 +162,7 @@ def _without_flag(run: Callable[[tf.Tensor], list[tf.Tensor]], images: np.ndarra
 
 
 class _TooLargeError(ValueError):
-    """What came out is not finite, though what should come out is."""
+    """The outputs are not finite, though they should be."""
 
 
 def _why(error: Exception) -> str:

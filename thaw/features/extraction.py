@@ -45,7 +45,7 @@ class Frozen:
     spare: Collection[str] = ()  # cuts that a later stage may ask for: computed in passing, if fp16 can hold them
 
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of an image's activations at each cut."""
+        """Return of an image's activations at each cut."""
         return [tuple(output.shape[1:]) for output in self.model.outputs]
 
     def row_bytes(self) -> list[int]:
@@ -53,7 +53,7 @@ class Frozen:
         return [2 * int(np.prod(shape)) for shape in self.shapes()]
 
     def cache_bytes(self, train: int, val: int) -> int:
-        """What the cache needs for so many images of training and validation."""
+        """Return what the cache needs for so many images of training and validation."""
         return sum(self.row_bytes()) * (train * self.views() + val)
 
     def batch_size(self) -> int:
@@ -67,7 +67,7 @@ class Frozen:
 
 
 def complete(frozen: Frozen, sets: Sequence[tuple[manifest.Images, int]]) -> bool:
-    """Whether the cache names all that is asked for. Whether it is whole is seen when it is read."""
+    """Return whether the cache names all that is asked for. Whether it is whole is seen when it is read."""
     folder = cache.folder(frozen.compute.cache_dir)
     _, names = _names(frozen, max(views for _, views in sets))
     for split, views in sets:
@@ -197,7 +197,7 @@ def _fill(
 def _outputs(
     frozen: Frozen, paths: Mapping[str, str], missing: Mapping[str, Mapping[int, Sequence[int]]]
 ) -> tuple[Generator[gpu_extraction.Views], str]:
-    """What the layers make of each missing view, and the name of the engine."""
+    """Return what the layers make of each missing view, and the name of the engine."""
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size(), tf.float16)
         wanted = [gpu_extraction.Wanted(paths[sha], sha, tuple(sorted(views))) for sha, views in missing.items()]

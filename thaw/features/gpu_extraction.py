@@ -40,7 +40,7 @@ class Wanted:
 
 
 class Card:
-    """What is done on the GPU with a batch, in parts that its memory holds.
+    """The GPU's work on a batch, in parts that its memory holds.
 
     Args:
         size: images at once, until that is too many.
@@ -124,7 +124,7 @@ class Card:
 def card(
     frozen: keras.Model, image: schema.Image, settings: schema.Augment, size: int, kept: tf.DType = tf.float32
 ) -> Card:
-    """What takes pictures through the frozen layers.
+    """Return what takes pictures through the frozen layers.
 
     Args:
         frozen: (batch, size, size, 3) float32 in [0, 255] → one or more outputs.
@@ -135,7 +135,7 @@ def card(
 
 
 def outputs(card: Card, image: schema.Image, settings: schema.Augment, wanted: Sequence[Wanted]) -> Generator[Views]:
-    """What the frozen layers make of each view that is missing; a batch is fetched while the next is computed.
+    """Yield what the frozen layers make of each view that is missing; a batch is fetched while the next is computed.
 
     Raises:
         ValueError: an image has changed since it was prepared.

@@ -39,7 +39,7 @@ class Settings(Protocol):
 
 @dataclass
 class Inputs:
-    """What phase 2 is fed with."""
+    """The inputs of phase 2."""
 
     train: manifest.Source
     val: manifest.Source
@@ -134,8 +134,8 @@ def boundary(classifier: model.Classifier, unfreeze: UnfreezeSpec) -> freeze_bou
     console.say(cut.describe())
     if unfreeze.kind is not Kind.AUTO and auto.unfreeze == auto_unfreeze.MOST and 0 < cut.share < SHALLOW:
         console.warn(
-            f"phase2.unfreeze={unfreeze} unfreezes {cut.share:.0%} of the computation; {auto.unfreeze}, which auto would "
-            f"take, may reach more ({auto.reason})"
+            f"phase2.unfreeze={unfreeze} unfreezes {cut.share:.0%} of the computation; {auto.unfreeze}, which auto "
+            f"would take, may reach more ({auto.reason})"
         )
     return cut
 
@@ -192,7 +192,7 @@ def at_boundary(
 def batches(
     inputs: Inputs, train: manifest.Images, val: manifest.Images, phase: schema.Phase1 | schema.Phase2, classes: int
 ) -> tuple[manifest.Batches, manifest.Batches]:
-    """What the phase's epochs are fed with: in training seeded, balanced and mixed as it says; in validation plain."""
+    """Return the batches of a phase: in training seeded, balanced and mixed as it says; in validation plain."""
     alpha = phase.mixup if isinstance(phase, schema.Phase2) else 0.0
     given = {
         "weights": imbalance.weights(train.labels, phase.class_weight, train.weights),
@@ -218,7 +218,7 @@ def _frozen(
 
 
 def _weights(classifier: model.Classifier) -> str:
-    """What stands for the frozen layers in the cache, wherever they are cut.
+    """Return what stands for the frozen layers in the cache, wherever they are cut.
 
     A network of the catalog is also what its own row says, and no other row. One from outside is what its builder and
     its contract make of the weights, so it is asked what it says of an image.
@@ -233,7 +233,7 @@ def _weights(classifier: model.Classifier) -> str:
 
 
 def keep(frozen: Frozen, settings: Settings, train: manifest.Images, val: manifest.Images) -> tuple[bool, str]:
-    """Whether phase 2's activations go to the cache, and why."""
+    """Return whether phase 2's activations go to the cache, and why."""
     wanted, needed, budget = settings.phase2.activations, _gigabytes(frozen, train, val), settings.compute.cache_gb
     if wanted != "auto":
         return wanted == "cached", f"activations {wanted}, as phase2.activations says ({needed:.2f} GB)"
@@ -243,7 +243,7 @@ def keep(frozen: Frozen, settings: Settings, train: manifest.Images, val: manife
 
 
 def fits(frozen: Frozen, settings: Settings, train: manifest.Images, val: manifest.Images) -> bool:
-    """Whether the cache's budget has room for the activations."""
+    """Return whether the cache's budget has room for the activations."""
     return _gigabytes(frozen, train, val) <= settings.compute.cache_gb
 
 

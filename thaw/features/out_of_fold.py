@@ -131,7 +131,7 @@ def _chunks(count: int, size: int = 0) -> Iterator[NDArray[np.int64]]:
 
 
 def trained(rows: Rows, count: int, head: Callable[[Floats], Any], size: int = 0) -> Iterator[NDArray[np.float32]]:
-    """What a trained head says of images that it was not trained on: chunks (b, classes), rows that sum to 1.
+    """Yield what a trained head says of images that it was not trained on: chunks (b, classes), rows that sum to 1.
 
     Args:
         size: images at once; 0: ``CHUNK``, which suits a head alone.

@@ -114,7 +114,7 @@ def moved(augment: schema.Augment) -> Any:
 
 
 def _geometric(augment: schema.Augment) -> bool:
-    """Whether pixels change their places."""
+    """Return whether pixels change their places."""
     flags = augment.horizontal_flip, augment.vertical_flip, augment.quarter_turns
     return any(flags) or any((augment.rotation, augment.zoom, augment.translation))
 

@@ -73,7 +73,7 @@ def fitter(image: schema.Image) -> Any:
 
 
 def _weights(sides: tf.Tensor, canvas: tf.Tensor, image: schema.Image) -> tf.Tensor:
-    """What each new pixel takes of each old one along an axis, as in ``thaw.images.reference``: (batch, size,
+    """Return what each new pixel takes of each old one along an axis, as in ``thaw.images.reference``: (batch, size,
     canvas)."""
     side = tf.cast(sides, tf.float32)[:, None, None]
     scale = side / image.size

@@ -91,7 +91,7 @@ def independent(split: Images) -> list[str]:
 
 
 def clusters(split: Images) -> list[str]:
-    """Of each image what it is one with: the cluster of those that are alike, or itself."""
+    """Return of each image what it is one with: the cluster of those that are alike, or itself."""
     found = {row["path"]: row["cluster"] for row in records.read_csv(paths.COPIES)} if paths.COPIES.is_file() else {}
     return [f"cluster {found[name]}" if name in found else name for name in split.names]
 
@@ -167,7 +167,7 @@ def few(image: schema.Image, split: Images) -> np.ndarray:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no stubs
-    """What a training epoch is fed with, in a seeded order, each image once.
+    """The batches of a training epoch, in a seeded order, each image once.
 
     Where an image begins is drawn; each time that it is drawn it goes on to its next view, so that none comes again
     before all have come.

@@ -63,7 +63,7 @@ def make(composed: DictConfig) -> Plan:
 
 
 def _added(unasked: Sequence[Override], sweeper: str) -> str:
-    """What the sweeper's preset sweeps though the command line does not say it, and what stops that."""
+    """Return what the sweeper's preset sweeps though the command line does not say it, and what stops that."""
     instead = " ".join(f"{item.get_key_element()}=VALUE" for item in unasked)
     what = " ".join(str(item.input_line) for item in unasked)
     return f"hydra/sweeper={sweeper} adds {what}; {instead} on the command line stops that" if unasked else ""
@@ -94,5 +94,5 @@ def choices(override: Override) -> list[str]:
 
 
 def distinct(overrides: Sequence[str], swept: Collection[str]) -> list[str]:
-    """What tells a trial from the others of its sweep; all of it if nothing is swept."""
+    """Return what tells a trial from the others of its sweep; all of it if nothing is swept."""
     return [override for override in overrides if override.split("=", 1)[0] in swept] or list(overrides)

@@ -94,7 +94,7 @@ def outs(lock: str, names: Sequence[str]) -> list[str]:
 
 
 def left(key: str) -> dict[str, Any] | None:
-    """What an earlier sweep has left of an upstream, while DVC's cache still has it."""
+    """Return what an earlier sweep has left of an upstream, while DVC's cache still has it."""
     path = paths.UPSTREAMS / f"{key}.json"
     if not path.is_file():
         return None
@@ -114,7 +114,7 @@ def head() -> str:
 
 
 def committed(path: Path) -> str:
-    """What the current commit has of a file, empty if nothing."""
+    """Return what the current commit has of a file, empty if nothing."""
     return git("show", f"HEAD:./{path.as_posix()}")
 
 

@@ -53,7 +53,7 @@ class Plan:
 
 @dataclass
 class SweepPlan:
-    """What a sweep leaves in its folder for its jobs and its reports: ``plan.json``."""
+    """The record that a sweep leaves in its folder for its jobs and its reports: ``plan.json``."""
 
     trials: int  # how many, 0: the sampler decides when it is enough
     swept: dict[str, list[str]]

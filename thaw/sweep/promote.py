@@ -48,7 +48,7 @@ def _promote(options: argparse.Namespace) -> None:
 
 
 def command(name: str, record: TrialResult) -> str:
-    """What runs the experiment, with as many threads as the trial, whose record is given."""
+    """Return what runs the experiment, with as many threads as the trial, whose record is given."""
     wanted = record.measured.threads or threads.used()
     with_threads = "" if wanted == threads.used() else f"{threads.VARIABLE}={wanted} "
     return f"python -m thaw.config +experiment={name} && {with_threads}dvc repro"

@@ -79,7 +79,7 @@ class Ranked:
 
     @property
     def seconds(self) -> float:
-        """Of the trial; infinite where they are not known, since the sweep was killed as it ended."""
+        """Return of the trial; infinite where they are not known, since the sweep was killed as it ended."""
         return float("inf") if self.record.seconds is None else self.record.seconds
 
 

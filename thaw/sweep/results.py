@@ -20,7 +20,7 @@ FIGURES = ("val_loss", "val_accuracy", "best_epoch")
 
 @dataclass
 class Figures:
-    """What the training of a trial came to, on the validation images."""
+    """The outcome of a trial's training, on the validation images."""
 
     # Cross-entropy without penalties: what sweepers minimise. Accuracy moves in steps of one image, the loss does not.
     val_loss: float

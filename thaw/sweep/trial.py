@@ -80,7 +80,7 @@ def fingerprint(settings: schema.Project) -> str:
 
 
 def changed(settings: schema.Project, state: str) -> bool:
-    """Whether what ``fingerprint`` looks at is no longer as it found it.
+    """Return whether what ``fingerprint`` looks at is no longer as it found it.
 
     Not at first sight: DVC takes what is not committed out of the workspace for a moment to set an experiment up.
     """
@@ -114,7 +114,7 @@ def label(shown: Sequence[str]) -> str:
 
 
 def ran(log: Path) -> bool:
-    """Whether a trial's phase 2 was run, by its log; else DVC has restored it."""
+    """Return whether a trial's phase 2 was run, by its log; else DVC has restored it."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     return f"Running stage '{experiments.TARGET}'" in text
 

@@ -34,7 +34,7 @@ FROM_KERAS |= {name: name for name in ("accuracy", "val_accuracy")}
 
 @dataclass
 class History:
-    """What each epoch came to, and which is kept: the best by validation loss, unless the start is better than it."""
+    """The figures of each epoch, and which is kept: the best by validation loss, unless the start is better."""
 
     rows: list[dict[str, float]]  # keys are COLUMNS
     best: int  # epoch, from 1; 0: the start is kept, since the best epoch is shown to be worse
@@ -60,7 +60,7 @@ class History:
 
     @property
     def advice(self) -> str:
-        """What to set where training has ended too early; else empty."""
+        """Return what to set where training has ended too early; else empty."""
         return str(self.verdict.get("advice", ""))
 
 
@@ -186,7 +186,7 @@ def _callbacks(
 
 @dataclass
 class Answers:
-    """What a model says of the validation images."""
+    """A model's answers to the validation images."""
 
     loss: NDArray[np.float64]  # (n,) cross-entropy of each
     right: NDArray[np.bool_]  # (n,)

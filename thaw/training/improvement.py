@@ -22,7 +22,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Change:
-    """What training has added to the mean validation loss, with its interval; below zero it helped."""
+    """The change of the mean validation loss by training, with its interval; below zero it helped."""
 
     change: float
     low: float | None  # None: one unit alone tells nothing of the others
