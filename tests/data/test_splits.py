@@ -162,6 +162,20 @@ def test_leaks_of_ready_made_splits_are_told_by_pair(data: schema.Data) -> None:
     assert records.read_json(paths.MEMORY)["images"]["val"] == []
 
 
+def test_each_leaked_image_is_listed_also_where_the_image_between_is_in_no_split(data: schema.Data) -> None:
+    given = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
+    found = [sample(n, ("cat", "dog")[n % 2], split=split) for n, split in enumerate(given)]
+    found += [sample(0, "cat", group="one"), sample(60, "cat", split="test", group="one")]
+    division = splits.divide(found, data, {})
+    assert division.splits == [*given, "", "test"]
+    assert division.leaks == [
+        {"split": "test", "path": "cat/60.png", "kind": "linked", "other_split": "train", "other_path": "cat/0.png"}
+    ]
+    figures = splits.figures(found, ["cat", "dog"], division)
+    assert figures["leaked_images"] == {"val": 0, "test": 1}
+    assert (figures["near_leaks"], figures["group_leaks"], figures["linked_leaks"]) == (0, 0, 1)
+
+
 def test_what_is_remembered_keeps_its_place_among_new_images(data: schema.Data) -> None:
     found = samples()
     first = splits.divide(found, data, splits.remembered(data))

@@ -1,9 +1,10 @@
-"""Leaks between splits: the same bytes, near-duplicates or a group in two of them; none where all was drawn."""
+"""Leaks between splits: the same bytes, near-duplicates or a group in two of them; none where all is drawn at once."""
 
 from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
+from thaw.data import units
 from thaw.data.clusters import Links
 from thaw.data.stratified import LEFT_OUT
 
@@ -33,6 +34,33 @@ def pairs(divided: Sequence[str], links: Links = (), keys: Sequence[Sequence[str
                 others = (place for other, place in first[word].items() if other != split)
                 found.update((min(index, place), max(index, place)) for place in others)
     return sorted(found)
+
+
+def linked(unit: Sequence[int], divided: Sequence[str], listed: Links) -> list[tuple[int, int]]:
+    """Return a pair for each leaked image that the others do not name: with the first image that it leaks from.
+
+    Both belong together by way of other images alone, such as one in no split.
+
+    Args:
+        unit: of each image.
+        listed: the pairs of ``pairs``.
+    """
+    named = {
+        held
+        for pair in listed
+        for held, other in (pair, pair[::-1])
+        if divided[other] in units.LEARNT_FROM.get(divided[held], ())
+    }
+    first: dict[tuple[int, str], int] = {}
+    for index, place in enumerate(zip(unit, divided, strict=True)):
+        first.setdefault(place, index)
+    found = []
+    for index, leaked in enumerate(units.leaked(unit, divided)):
+        if leaked and index not in named:
+            sources = ((unit[index], split) for split in units.LEARNT_FROM[divided[index]])
+            other = next(first[place] for place in sources if place in first)
+            found.append((min(index, other), max(index, other)))
+    return found
 
 
 def expected(whole: Sequence[int], *, val: float, test: float) -> float:

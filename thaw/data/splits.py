@@ -68,10 +68,11 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
     divided, sources = stratified.complete(contents, labels, given, **rule, links=alike, keys=[*copies, groups])
     _check_training(samples, divided)
     whole = clusters.joined(len(samples), alike, copies)
-    units = clusters.joined(len(samples), alike, [*copies, groups])
+    joined = clusters.joined(len(samples), alike, [*copies, groups])
     shares = {split: divided.count(split) / max(len(divided), 1) for split in stratified.HELD_OUT}
-    found = _leaks(samples, divided, leaks.pairs(divided, alike, copies), leaks.pairs(divided, keys=[groups]))
-    return Division(divided, sources, whole, units, found, round(leaks.expected(whole, **shares), 1))
+    pictures, grouped = leaks.pairs(divided, alike, copies), leaks.pairs(divided, keys=[groups])
+    found = _leaks(samples, divided, pictures, grouped, leaks.linked(joined, divided, [*pictures, *grouped]))
+    return Division(divided, sources, whole, joined, found, round(leaks.expected(whole, **shares), 1))
 
 
 def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
@@ -94,13 +95,17 @@ def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
 
 
 def _leaks(
-    samples: Sequence[Sample], divided: Sequence[str], copies: clusters.Links, groups: clusters.Links
+    samples: Sequence[Sample],
+    divided: Sequence[str],
+    copies: clusters.Links,
+    groups: clusters.Links,
+    linked: clusters.Links,
 ) -> list[dict[str, str]]:
-    rows, pictures = [], set(copies)
-    for pair in [*copies, *(pair for pair in groups if pair not in pictures)]:
+    rows, pictures, distant = [], set(copies), set(linked)
+    for pair in [*copies, *(pair for pair in groups if pair not in pictures), *linked]:
         one, other = sorted(pair, key=lambda index: (divided[index], samples[index].path))
         same = "same bytes" if samples[one].sha256 == samples[other].sha256 else "alike"
-        kind = same if pair in pictures else "group"
+        kind = same if pair in pictures else "linked" if pair in distant else "group"
         row = {"split": divided[one], "path": samples[one].path, "kind": kind}
         rows.append(row | {"other_split": divided[other], "other_path": samples[other].path})
     return rows
@@ -140,6 +145,7 @@ def figures(samples: Sequence[Sample], classes: Sequence[str], division: Divisio
         "leaks": leaks.contents(contents, division.splits),
         "near_leaks": kinds["same bytes"] + kinds["alike"],
         "group_leaks": kinds["group"],
+        "linked_leaks": kinds["linked"],
         "leaked_images": units.leaks(division.units, division.splits),
         "random_split_leaks": division.random_leaks,
         "splits": {name: {"images": sizes[name], "source": division.sources[name]} for name in paths.SPLITS},

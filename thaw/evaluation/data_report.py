@@ -114,7 +114,7 @@ def _figures(found: Mapping[str, Any], suspects: int) -> list[tuple[str, str, st
         ("Images", f"{found['images']:,}", f"in {found['classes']} classes"),
         ("Left out", f"{found['refused']:,}", "files that cannot be used"),
         ("Repeated pictures", f"{near['clusters']:,}", most),
-        ("Leaks", f"{found['near_leaks'] + found['group_leaks']:,}", chance),
+        ("Leaks", f"{sum(found[f'{kind}_leaks'] for kind in ('near', 'group', 'linked')):,}", chance),
         ("Label conflicts", f"{found['label_conflicts']:,}", "same bytes, two labels; never tested on"),
         ("Suspected labels", f"{suspects:,}", "worth a look; nothing was done about them"),
     ]
