@@ -289,6 +289,25 @@ def test_training_images_that_hang_on_given_test_images_are_not_drawn_for_valida
         assert divided[30:] == ["test"] * 10
 
 
+def test_an_error_says_that_all_that_could_be_drawn_from_leaks() -> None:
+    contents, labels = data_set(cat=10, dog=10)
+    given = ["train"] * len(contents)
+    copies = [content for content, label in zip(contents, labels, strict=True) if label == "cat"]
+    message = r"class cat: .* go to val, received 0 .*, 10 in train being one picture .*; .*give val images of its own"
+    with pytest.raises(ValueError, match=message):
+        stratified.complete(
+            [*contents, *copies],
+            [*labels, *["cat"] * 10],
+            [*given, *["test"] * 10],
+            val=0.2,
+            test=0.2,
+            seed=0,
+        )
+    with pytest.raises(ValueError, match="expected at least") as other:
+        stratified.complete(contents[:11], labels[:11], given[:11], val=0.2, test=0.2, seed=0)
+    assert "held-out" not in str(other.value)
+
+
 def test_a_group_holds_together_where_its_first_image_is_left_out_or_new() -> None:
     contents, labels = data_set(cat=40, dog=40)
     old = stratified.draw(contents, labels, val=0.2, test=0.2, seed=0)

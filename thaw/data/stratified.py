@@ -185,8 +185,7 @@ def _settled(
     known: Mapping[str, str],
     parts: Sequence[str],
 ) -> tuple[list[str | None], list[set[str]]]:
-    """Return the split of images that have one before any is drawn, None elsewhere; and all splits of each one's
-    cluster.
+    """Return each image's split before any is drawn, None where it has none; and all splits of its cluster.
 
     Their company are the images that they belong with by way of others that are somewhere already.
     """
@@ -286,15 +285,16 @@ def _too_few(
     free = [index for index in clean if divided[index] is None]
     distinct, shared = len({whole[index] for index in free}), len({whole[index] for index in own} & for_training)
     expected = "one for each split" if not bound else f"free to go to {' and '.join(lacking)}"
-    received = str(distinct)
-    if len(free) > distinct:
-        received += f" ({len(free)} images, of which those that are alike or of one group count once)"
+    alike = f" ({len(free)} images, of which those that are alike or of one group count once)"
+    received = f"{distinct}{alike if len(free) > distinct else ''}"
     received += f" and {shared} that other classes have too" if shared else ""
     if bound:
         kept = " and ".join(f"{count} in {split}" for split, count in sorted(bound.items()))
         received += f" beside {kept}, where {'data/splits.json has' if again else 'given images keep'} them"
-    anew = ", or divide anew without data/splits.json" if again else ""
-    return (
-        f"class {label}: expected at least {len(lacking)} distinct images, {expected}, received {received}; "
-        f"add images or remove the class{anew}"
-    )
+    held = {whole[index] for index, split in enumerate(divided) if split in HELD_OUT}
+    leaking = sum(divided[index] == "train" and whole[index] in held for index in clean)
+    received += f", {leaking} in train being one picture or of one group with held-out images" if leaking else ""
+    others = f", give {' and '.join(lacking)} images of its own" if leaking else ""
+    others += ", or divide anew without data/splits.json" if again else ""
+    told = f"class {label}: expected at least {len(lacking)} distinct images, {expected}, received {received}"
+    return f"{told}; add images or remove the class{others}"
