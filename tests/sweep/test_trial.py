@@ -83,6 +83,26 @@ def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(
     assert len(seen) == 7
 
 
+def test_a_name_changes_with_images_in_a_linked_folder_and_with_those_that_a_table_names(
+    values: dict[str, Any], tmp_path: Path
+) -> None:
+    seen = set()
+    for name in ("elsewhere", "own"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(b"picture")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "table.csv").write_text("path,label\nown/0.png,dog\n")
+    for raw, image in (("images", "elsewhere/0.png"), ("table.csv", "own/0.png")):
+        values["data"]["raw"] = str(tmp_path / raw)
+        for content in (b"picture", b"another picture"):
+            (tmp_path / image).write_bytes(content)
+            seen.add(name_of(["a=1"], values))
+    assert len(seen) == 4
+    (tmp_path / "table.csv").write_text("path\n")  # what is wrong with it will be said when it is read
+    assert name_of(["a=1"], values) not in seen
+
+
 def test_a_name_changes_with_the_weights_under_one_path_and_with_the_packages_that_compute(
     values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

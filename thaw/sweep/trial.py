@@ -20,6 +20,8 @@ import yaml
 
 from thaw import paths, records
 from thaw.config import load, schema
+from thaw.data import folders, table
+from thaw.data.table import Entry
 from thaw.networks import environment
 from thaw.runtime import code_version
 from thaw.sweep import experiments, reasons, supervisor
@@ -70,13 +72,25 @@ def fingerprint(settings: schema.Project) -> str:
     # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes. For an
     # experiment DVC takes what git has and is not committed away and back, which changes times.
     kept = {Path(name).absolute() for name in experiments.git("ls-files", "-z", "--", str(raw)).split("\0") if name}
-    for path in sorted([raw] if raw.is_file() else raw.rglob("*") if raw != paths.SAMPLE else ()):
+    for path in _images(raw):
         if path.is_file() and path.absolute() in kept:
             total.update(f"{path.as_posix()} {records.sha256(path)}\n".encode())
         elif path.is_file():
             state = path.stat()
             total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return total.hexdigest()
+
+
+def _images(raw: Path) -> list[Path]:
+    """Return the user's images as `prepare` finds them, also in folders that are links, and a table before them."""
+    if raw == paths.SAMPLE:
+        return []  # which a stage makes
+    if raw.is_dir():
+        return folders.below(raw)[0]
+    named: list[Entry] = []
+    with suppress(ValueError):  # which is said where images are looked for
+        named = table.read(raw)[0]
+    return [raw, *sorted(raw.parent / entry.path for entry in named)]
 
 
 def changed(settings: schema.Project, state: str) -> bool:
