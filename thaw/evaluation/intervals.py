@@ -2,8 +2,7 @@
 
 Near-duplicates and the images of one group are answered alike, so they count for less than as many others. Each
 function takes the images' independent units (``thaw.data.units``), and without units, or where each image is one,
-gives the
-plain result: Wilson's interval, Tango's interval, the exact McNemar test.
+gives the plain result: Wilson's interval, Tango's interval, the exact McNemar test.
 
 With units, an interval is the plain one for the effective number of images: their number divided by the design effect
 (Rao & Scott 1992, Biometrics 48), ``1 + (size - 1) × correlation``, where ``size`` is how many images the unit of an
