@@ -202,6 +202,24 @@ def test_a_group_that_the_given_splits_tear_is_listed_counted_and_said(
     assert "2 of 4 test images" in said and "leaks.csv lists pairs" in said
 
 
+def test_where_all_training_images_are_copies_of_the_test_the_leak_is_said_and_validation_drawn(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table([(f"{c}/{i}.png", c, "train", "") for c in ("cat", "dog") for i in range(10)])
+    with Path("data/raw/images.csv").open("a") as file:
+        for c in ("cat", "dog"):
+            for i in range(10):
+                shutil.copy(f"data/raw/{c}/{i}.png", f"data/raw/{c}/copy {i}.png")
+                file.write(f"{c}/copy {i}.png,{c},test,\n")
+    prepare.main()
+    sizes = Counter((row["label"], row["split"]) for row in records.read_csv(project_paths.MANIFEST))
+    assert all(sizes[c, "test"] == 10 and sizes[c, "val"] > 0 and sizes[c, "train"] > 0 for c in ("cat", "dog"))
+    figures = records.read_json(project_paths.metrics("prepare"))
+    assert figures["leaked_images"] == {"val": 0, "test": 20}
+    assert figures["leaks"]["train_test"] + figures["leaks"]["val_test"] == 20
+    assert "20 of 20 test images" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(("split", "weight"), [("test", "1"), ("train", "0")])
 def test_a_class_without_anything_to_train_on_stops_the_stage(project: Path, split: str, weight: str) -> None:
     rows = [f"cat/{i}.png,cat,{project_paths.SPLITS[i % 3]},1" for i in range(10)]

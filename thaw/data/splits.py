@@ -65,7 +65,7 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
     given = [sample.split for sample in samples]
     rule: dict[str, Any] = {"val": data.val, "test": data.test, "seed": data.seed}
     rule["known"] = {content: known[content] for content in contents if content in known}  # not other data's
-    divided, sources = stratified.complete(contents, labels, given, **rule, links=alike, keys=[*copies, groups])
+    divided, sources = _complete(contents, labels, given, rule, alike, [*copies, groups])
     _check_training(samples, divided)
     whole = clusters.joined(len(samples), alike, copies)
     joined = clusters.joined(len(samples), alike, [*copies, groups])
@@ -73,6 +73,46 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
     pictures, grouped = leaks.pairs(divided, alike, copies), leaks.pairs(divided, keys=[groups])
     found = _leaks(samples, divided, pictures, grouped, leaks.linked(joined, divided, [*pictures, *grouped]))
     return Division(divided, sources, whole, joined, found, round(leaks.expected(whole, **shares), 1))
+
+
+def _complete(
+    contents: Sequence[str],
+    labels: Sequence[str],
+    given: Sequence[str],
+    rule: dict[str, Any],
+    links: clusters.Links,
+    keys: Sequence[Sequence[str]],
+) -> tuple[list[str], dict[str, str]]:
+    """Draw the splits that are missing, as ``stratified.complete`` does, but also where the given ones leave nothing.
+
+    Where all training images of a class belong to given held-out images, those leak already. To draw validation images
+    from them adds no leak of another kind, and ``leaks`` lists and counts them all.
+    """
+    try:
+        return stratified.complete(contents, labels, given, **rule, links=links, keys=keys)
+    except ValueError:
+        missing = [split for split in stratified.HELD_OUT if split not in given]
+        if not missing or len(missing) == len(stratified.HELD_OUT):
+            raise
+        whole, sides = clusters.joined(len(contents), links, keys), dict[int, set[str]]()
+        for cluster, split in zip(whole, given, strict=True):
+            if split in stratified.HELD_OUT:
+                sides.setdefault(cluster, set()).add(split)
+        divided = [split or next(iter(sides.get(cluster, {""}))) for cluster, split in zip(whole, given, strict=True)]
+        rest = [index for index, split in enumerate(divided) if split not in stratified.HELD_OUT]
+        place = {index: number for number, index in enumerate(rest)}
+        shares = {split: rule[split] if split in missing else 0.0 for split in stratified.HELD_OUT}
+        drawn = stratified.draw(
+            [contents[index] for index in rest],
+            [labels[index] for index in rest],
+            **{**rule, **shares},
+            links=[(place[one], place[other]) for one, other in links if one in place and other in place],
+            keys=[[words[index] for index in rest] for words in keys],
+            given=[given[index] for index in rest],
+        )
+        for index, split in zip(rest, drawn, strict=True):
+            divided[index] = split
+        return divided, {split: "folder" if split in given else "drawn" for split in paths.SPLITS}
 
 
 def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
