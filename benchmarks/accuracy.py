@@ -1,4 +1,4 @@
-"""What the recipes of phase 2 reach: the default, the former one, the article's, and cosines, on several sets.
+"""Measure the recipes of phase 2 on several sets: the default, the former one, the article's, and cosines.
 
 ``python -m benchmarks.accuracy --data DIR … [--seeds 3] [--recipes …]``; ``digits`` for DIR is the demonstration. All
 recipes start from one phase 1 for each seed, on the same split and from one activation cache. Each finished trial is a

@@ -78,7 +78,7 @@ def near() -> float:
 
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is special on a GPU is left aside, as the choice of float16."""
+    """Leave aside what is special on a GPU, as the choice of float16."""
     from thaw.runtime import devices  # noqa: PLC0415
 
     monkeypatch.setattr(devices, "on_gpu", lambda: False)

@@ -1,4 +1,4 @@
-"""What is chosen on the command line holds for all later compositions, DVC's among them."""
+"""Choices on the command line hold for all later compositions, DVC's among them."""
 
 import os
 import subprocess
@@ -59,7 +59,7 @@ def params() -> dict[str, Any]:
 
 
 def by_dvc(project: Path, *overrides: str) -> dict[str, Any]:
-    """What DVC composes in a process of its own, as for ``dvc exp run -S``."""
+    """Return what DVC composes in a process of its own, as for ``dvc exp run -S``."""
     code = (
         "import sys; from dvc.utils.hydra import compose_and_dump as c; "
         "conf = sys.argv[1] + '/conf'; c('by_dvc.yaml', conf, None, 'config', conf, sys.argv[2:])"

@@ -114,7 +114,7 @@ FREE = [("tracking", "experiment"), ("tracking", "uri"), ("compute", "cache_dir"
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text is the value itself: neither quoted nor a place in somebody's home, and not missing."""
+    """Return whether a text is the value itself: neither quoted nor a place in somebody's home, and not missing."""
     return text[:1] not in ("'", '"', "~") and text != "???"
 
 

@@ -1,4 +1,4 @@
-"""What ``phase2.unfreeze`` can say."""
+"""The values of ``phase2.unfreeze``, parsed."""
 
 import re
 
