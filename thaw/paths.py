@@ -25,9 +25,15 @@ CURVES = EVALUATION / "curves.png"
 SUSPECTS = EVALUATION / "suspects.csv"
 REPORT = EVALUATION / "report.html"
 DATA_REPORT = EVALUATION / "data.html"
+CALIBRATION = EVALUATION / "calibration.json"
 EXPORTED = Path("models/export")
-KERAS_FILE = "model.keras"  # these three are in EXPORTED
+KERAS_FILE = "model.keras"  # these are in EXPORTED
 SAVED_MODEL = "saved_model"
+ONNX_FILE = "model.onnx"
+LITERT_FILE = "model.tflite"
+LITERT_FLOAT16_FILE = "model_float16.tflite"
+LITERT_INT8_FILE = "model_int8.tflite"
+ONNX_INT8_FILE = "model_int8.onnx"
 LABELS = "labels.json"
 
 LEDGER = Path(".thaw/ledger.jsonl")

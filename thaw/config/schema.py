@@ -168,7 +168,7 @@ class Evaluate:
 class Export:
     """Formats of deployment, and how exactly they must agree with what was tested."""
 
-    formats: list[str]  # `keras`, `saved_model` | one or both, see docs/serving.md
+    formats: list[str]  # names of formats | what is written, see docs/serving.md#formats
     tolerance: float  # largest difference of a probability between the exported and the evaluated model
 
     def __post_init__(self) -> None:
