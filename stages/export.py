@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, policy, schema
-from thaw.exports import parity, provenance, write
+from thaw.exports import gate, parity, provenance, write
 from thaw.images import decoding, manifest
 from thaw.tracking import mlflow_mirror
 
@@ -24,35 +22,38 @@ class Config:
 
 
 def main() -> None:
-    """Write every format; fail unless a fresh process gets evaluate's probabilities from each on all test images."""
+    """Write every format; fail unless fresh processes get evaluate's probabilities from each on the test images."""
     settings, params = load.groups(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, params), console.stage(STAGE):
-        reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
         phase, folder = "phase2", paths.PHASE2
-        temperature, came_of = provenance.temperature(phase), provenance.hashes(folder / model.WEIGHTS)
+        reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
+        train, test = manifest.read(settings.data.raw, "train", "test")
         classifier = model.load(folder)
-        write.write(
-            paths.EXPORTED, classifier, settings.export.formats, reading, temperature=temperature, provenance=came_of
+        deployed = write.write(
+            paths.EXPORTED,
+            classifier,
+            settings.export.formats,
+            reading,
+            temperature=provenance.temperature(phase),
+            provenance=provenance.hashes(folder / model.WEIGHTS),
+            calibration=gate.calibration(train, reading, classifier.card.image, settings.export.calibration),
         )
-
-        (test,) = manifest.read(settings.data.raw, "test")
-        expected = provenance.calibrated(np.load(paths.probabilities(phase), allow_pickle=False), temperature)
+        probes = gate.probes(test, phase, deployed, settings.export.probe)
         try:
-            differences = parity.check(
-                paths.EXPORTED, test.paths, expected, manifest.classes(), settings.export.tolerance
-            )
+            found = parity.check(paths.EXPORTED, probes, manifest.classes(), settings.export, gate.explain(deployed))
         except ValueError:
             manifest.check(test)  # or the model would be blamed for other images
             raise
-
-        figures = {
-            "largest_difference": max(differences.values()),
-            "compared_images": len(test),
-            "made_from": records.made_from([folder / model.WEIGHTS, paths.probabilities(phase)]),
+        figures = gate.figures(found, probes) | {
+            "made_from": records.made_from([folder / model.WEIGHTS, paths.probabilities(phase)])
         }
         records.write_json(paths.metrics(STAGE), figures)
-        text = f"{', '.join(differences)} say what evaluate said, within {figures['largest_difference']:.0e}"
-        console.result(STAGE, f"{text} on {len(test):,} images → {paths.EXPORTED}")
+        if settings.export.latency:
+            for name, cost in gate.latencies(test, settings.export.formats).items():
+                run.note(f"latency.{name}", cost)
+                console.result(STAGE, f"{name}: {cost}")
+        text = f"{', '.join(found)} say what evaluate said, within {figures['largest_difference']:.0e}"
+        console.result(STAGE, f"{text} on {figures['compared_images']:,} images → {paths.EXPORTED}")
 
 
 if __name__ == "__main__":
