@@ -20,7 +20,7 @@ from thaw.images import manifest, preprocessing
 from thaw.networks import freeze_boundaries
 from thaw.runtime import code_version, seeds
 from thaw.runtime.framework import keras, tf
-from thaw.training import fit
+from thaw.training import fit, fit_settings
 
 SIZE = schema.Image(32, "squash", "bilinear", antialias=True)
 CLEAN = schema.Augment(1, False, False, False, 0, 0, 0, 0, 0, 0)
@@ -463,9 +463,10 @@ def test_cached_or_streaming_the_training_is_the_same(
         cut, frozen, thawed = parts(classifier, "40")
         inputs = feature_inputs.at_boundary(frozen, cut, classifier, settings, train, val)
         assert inputs.views == 1
-        batches, checks = feature_inputs.batches(inputs, train, val, settings.phase2, 3)
+        how = fit_settings.phase2(settings.phase2)
+        batches, checks = feature_inputs.batches(inputs, train, val, how, 3)
         start = weights(thawed)
-        history = fit.fit(thawed, batches, checks, settings.phase2, lambda _epoch, _values: None, "phase 2")
+        history = fit.fit(thawed, batches, checks, how, lambda *_: None, "phase 2")
         losses.append([row[name] for row in history.rows for name in ("loss", "val_loss")])
         travelled.append(weights(thawed) - start)
     # Nine steps at a high rate amplify the rounding to fp16. Measured: losses 0.2 %, weights 0.7 % of the way apart.

@@ -7,14 +7,15 @@ import pytest
 import yaml
 
 from thaw.catalog import backbones
-from thaw.config import load, schema
+from thaw.config import load
 from thaw.networks import freeze_boundaries, pretrained
 from thaw.runtime.framework import keras
 from thaw.training import fit as fit_loop
-from thaw.training import mixing, optimizer
+from thaw.training import fit_settings, mixing, optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
-PHASE2 = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
+PROJECT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+PHASE2 = fit_settings.phase2(PROJECT.phase2)
 LABELS = np.arange(24) % 3
 POINTS = (np.eye(3)[LABELS] * 3 + np.random.default_rng(0).normal(size=(24, 3))).astype(np.float32)
 NAMES = ("low", "middle", "high", "logits")  # three blocks and the head
@@ -57,7 +58,7 @@ def fit(model: keras.Model, **changes: Any) -> fit_loop.History:
         mixing.Mixed(lambda indices, _: POINTS[indices], LABELS, 8, classes=3, alpha=0, seed=seed)
         for seed in (0, None)
     )
-    return fit_loop.fit(model, train, val, settings, lambda _epoch, _values: None, "test", DEPTHS)
+    return fit_loop.fit(model, train, val, settings, lambda *_: None, "test", DEPTHS)
 
 
 def test_a_block_moves_as_far_as_its_depth_says() -> None:
@@ -143,6 +144,5 @@ def test_the_line_for_people_says_what_the_options_come_to() -> None:
 
 
 def test_phase_1_trains_by_adam() -> None:
-    phase1 = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase1
-    assert isinstance(phase1, schema.Phase1)
+    phase1 = fit_settings.phase1(PROJECT.phase1)
     assert type(optimizer.optimiser(phase1, 0.1, {}, 3)) is keras.optimizers.Adam

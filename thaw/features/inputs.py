@@ -23,6 +23,7 @@ from thaw.images import augment, manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime.framework import keras, tf
 from thaw.training import imbalance, mixing
+from thaw.training.fit_settings import FitSettings
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
 AT_ONCE = 64  # images that go through thawed layers when these don't train
@@ -190,18 +191,17 @@ def at_boundary(
 
 
 def batches(
-    inputs: Inputs, train: manifest.Images, val: manifest.Images, phase: schema.Phase1 | schema.Phase2, classes: int
-) -> tuple[manifest.Batches, manifest.Batches]:
-    """Return the batches of a phase: in training seeded, balanced and mixed as it says; in validation plain."""
-    alpha = phase.mixup if isinstance(phase, schema.Phase2) else 0.0
+    inputs: Inputs, train: manifest.Images, val: manifest.Images, settings: FitSettings, classes: int
+) -> tuple[mixing.Mixed, mixing.Mixed]:
+    """Return the batches: in training seeded, balanced and mixed as the settings say; in validation plain."""
     given = {
-        "weights": imbalance.weights(train.labels, phase.class_weight, train.weights),
-        "chances": imbalance.chances(train.labels, phase.sampler),
+        "weights": imbalance.weights(train.labels, settings.class_weight, train.weights),
+        "chances": imbalance.chances(train.labels, settings.sampler),
     }
-    size = phase.batch_size
+    size, alpha = settings.batch_size, settings.mixup
     return (
         mixing.Mixed(
-            inputs.train, train.labels, size, inputs.views, phase.seed, classes=classes, alpha=alpha, **given
+            inputs.train, train.labels, size, inputs.views, settings.seed, classes=classes, alpha=alpha, **given
         ),
         mixing.Mixed(inputs.val, val.labels, size, classes=classes, alpha=0),
     )

@@ -8,30 +8,26 @@ may fall from block to block (``phase2.layer_decay``; Clark et al., 2020, arXiv:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thaw.config import schema
 from thaw.runtime.framework import keras, tf
 from thaw.training import averaging
+from thaw.training.fit_settings import FitSettings
 
 
-def optimiser(
-    settings: schema.Phase1 | schema.Phase2, rate: Any, by_path: Mapping[str, int], steps: int
-) -> keras.Optimizer:
-    """Return Keras's own Adam, unless phase 2 asks for more.
+def optimiser(settings: FitSettings, rate: Any, by_path: Mapping[str, int], steps: int) -> keras.Optimizer:
+    """Return Keras's own Adam, unless more is asked for.
 
     Args:
         rate: a number or a schedule.
         by_path: as ``thaw.networks.freeze_boundaries.depths`` gives it; a variable that is not there is the head's.
         steps: of an epoch.
     """
-    if isinstance(settings, schema.Phase1):
-        return keras.optimizers.Adam(rate)
     average = averaging.options(settings.average_epochs, steps)
     if settings.weight_decay or settings.layer_decay < 1:
         return ByDepth(rate, by_path, settings.layer_decay, settings.weight_decay, **average)
     return keras.optimizers.Adam(rate, **average)
 
 
-def describe(settings: schema.Phase2, by_path: Mapping[str, int], trained: Sequence[keras.Variable]) -> str:
+def describe(settings: FitSettings, by_path: Mapping[str, int], trained: Sequence[keras.Variable]) -> str:
     """Return one line for people on what the rates by depth are here; empty if all are alike."""
     if settings.layer_decay == 1:
         return ""
