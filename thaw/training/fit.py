@@ -113,7 +113,7 @@ def fit(
     model = given.model
     rate = schedule.rate(settings, len(train))
     model.compile(
-        optimizer.optimiser(settings, rate, depths, len(train)),
+        optimizer.optimiser(settings, rate, depths, model.trainable_variables, len(train)),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True)],
         # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.

@@ -13,18 +13,28 @@ from thaw.training import averaging
 from thaw.training.fit_settings import FitSettings
 
 
-def optimiser(settings: FitSettings, rate: Any, by_path: Mapping[str, int], steps: int) -> keras.Optimizer:
-    """Return Keras's own Adam, unless more is asked for.
+def optimiser(
+    settings: FitSettings, rate: Any, by_path: Mapping[str, int], trained: Sequence[keras.Variable], steps: int
+) -> keras.Optimizer:
+    """Return Keras's own Adam, or AdamW, unless rates by depth are asked for.
 
     Args:
         rate: a number or a schedule.
         by_path: as ``thaw.networks.freeze_boundaries.depths`` gives it; a variable that is not there is the head's.
+        trained: all variables that it will train.
         steps: of an epoch.
     """
     average = averaging.options(settings.average_epochs, steps)
-    if settings.weight_decay or settings.layer_decay < 1:
+    if settings.layer_decay < 1:
         return ByDepth(rate, by_path, settings.layer_decay, settings.weight_decay, **average)
-    return keras.optimizers.Adam(rate, **average)
+    adam = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None, **average)
+    adam.exclude_from_weight_decay([variable for variable in trained if not _decays(variable)])
+    return adam
+
+
+def _decays(variable: Any) -> bool:
+    """Return whether weight decay is for a variable: not for biases and norms, which have one axis."""
+    return len(variable.shape) > 1
 
 
 def describe(settings: FitSettings, by_path: Mapping[str, int], trained: Sequence[keras.Variable]) -> str:
@@ -40,13 +50,13 @@ class ByDepth(keras.optimizers.Adam):  # type: ignore[misc]  # Keras has no stub
     """Adam with a factor on each variable's step, and decay of kernels in proportion to that step.
 
     The factor comes after Adam's division by the size of the gradient, which would take out any factor before it.
+    The decay is not Keras's own (``weight_decay``), which is by the optimiser's one rate, in the lowest block too.
 
     Args:
         rate: a number or a schedule.
         by_path: blocks from the top, by the variable's path; 0, the head, where there is none.
         layer_decay: a block's rate as a share of that of the block above it.
-        decay: share of itself that a variable loses in a step, times the rate. Biases and norms, which have one axis,
-            lose nothing.
+        decay: share of itself that a kernel loses in a step, times the rate.
         average: what Keras's optimisers take besides, as ``thaw.training.averaging`` gives it.
     """
 
@@ -63,6 +73,6 @@ class ByDepth(keras.optimizers.Adam):  # type: ignore[misc]  # Keras has no stub
         """Keras's hook, called for each variable in each step."""
         depth = self.variable_depths[self._get_variable_index(variable)]
         rate = tf.cast(learning_rate, variable.dtype) * self.layer_decay**depth
-        if self.decay and len(variable.shape) > 1:
+        if self.decay and _decays(variable):
             self.assign_sub(variable, variable * (self.decay * rate))
         super().update_step(gradient, variable, rate)
