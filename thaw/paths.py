@@ -32,10 +32,12 @@ LABELS = "labels.json"
 
 LEDGER = Path(".thaw/ledger.jsonl")
 SWEEPS = Path(".thaw/sweeps")
+CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
 
 METRICS = Path("metrics")
+PROVENANCE = METRICS / "provenance.json"  # what a run has hung on
 PER_CLASS = METRICS / "per_class.csv"
 
 SPLITS = ("train", "val", "test")

@@ -10,7 +10,9 @@ import gc
 import hashlib
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
@@ -231,8 +233,14 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
 
 
 def run(main: Callable[[], None], name: str) -> None:
-    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
+    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1.
+
+    SIGTERM ends it as Ctrl-C does: what is open is closed, and what it has started ends with it. A second one of
+    either, while that is done, ends it at once.
+    """
     pipes.in_any_encoding()
+    alone = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if alone else None
     try:
         main()
     except (ValueError, OSError, ImportError) as error:
@@ -240,8 +248,13 @@ def run(main: Callable[[], None], name: str) -> None:
             raise
         sys.exit(f"{name}: {pipes.shown(' '.join(str(error).split()))}")
     except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
+        if alone:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            before = signal.SIG_DFL
+        sys.exit(f"{name}: interrupted; the same command goes on with what is done")
     finally:
+        if alone:
+            signal.signal(signal.SIGTERM, before)
         gc.freeze()  # or Python looks through all that is left of TensorFlow for garbage, only to end: two seconds
 
 
