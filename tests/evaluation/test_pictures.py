@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from thaw.evaluation import pictures, report
+from thaw.evaluation import pictures
 
 NASTY = ["<script>alert(1)</script>", 'quote " & $x^{2}$', "写真"]
 
@@ -44,7 +44,7 @@ def test_the_colour_of_a_cell_is_its_share_of_the_row(tmp_path: Path) -> None:
     dark = near(pixels(path), "#08306b")
     columns = dark.sum(axis=0)
     first = int(columns.argmax())  # a column of pixels through the first column of cells
-    cell = 0.12 * report.DPI
+    cell = 0.12 * pictures.DPI
     assert columns[first] == pytest.approx((n - 2) * cell, abs=2)
 
 
@@ -77,7 +77,7 @@ def test_a_confusion_that_does_not_fit_its_classes_is_refused(tmp_path: Path) ->
 def test_the_pairs_most_confused_are_drawn_in_order_with_their_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n = report.PICTURED_CLASSES + 1
+    n = pictures.PICTURED_CLASSES + 1
     counts = np.eye(n, dtype=np.int64) * 6
     counts[7, 3], counts[2, 9], counts[50, 51] = 2, 4, 2
     drawn = []

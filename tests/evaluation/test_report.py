@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from thaw import records
-from thaw.evaluation import intervals, metrics, report
+from thaw.evaluation import intervals, metrics, pictures, report
 from thaw.evaluation.pictures import confusion_picture
 
 NASTY = ["<script>alert(1)</script>", 'quote " & $x^{2}$', "写真"]
@@ -60,15 +60,15 @@ def page(
         **intervals.difference(right[0], right[1], 0.95),
         **intervals.mcnemar(right[0], right[1]),
     }
-    pictures = {phase: folder / f"{phase}.png" for phase in confusions}
+    drawn = {phase: folder / f"{phase}.png" for phase in confusions}
     for phase, counts in confusions.items():
-        confusion_picture(counts, classes, phase, pictures[phase])
-    report.curves_picture({"phase1": history(4, 1.0), "phase2": history(3, 0.4)}, folder / "curves.png")
+        confusion_picture(counts, classes, phase, drawn[phase])
+    pictures.curves_picture({"phase1": history(4, 1.0), "phase2": history(3, 0.4)}, folder / "curves.png")
     arguments: dict[str, Any] = {
         "classes": classes,
         "evaluation": evaluation,
         "per_class": {phase: metrics.per_class(labels, answer, n) for phase, answer in predicted.items()},
-        "confusion_pictures": pictures,
+        "confusion_pictures": drawn,
         "curves": folder / "curves.png",
         "counts": {"train": dict.fromkeys(classes, 100), "val": {classes[0]: 7}, "test": dict.fromkeys(classes, 60)},
         "blocks": [
@@ -85,10 +85,10 @@ def page(
 
 def test_the_curves_show_train_validation_and_where_phase_2_begins(tmp_path: Path) -> None:
     histories = {"phase1": history(10, 1.0), "phase2": history(10, 0.5)}
-    report.curves_picture(histories, tmp_path / "both.png")
-    report.curves_picture({"phase1": history(10, 1.0)}, tmp_path / "one.png")
+    pictures.curves_picture(histories, tmp_path / "both.png")
+    pictures.curves_picture({"phase1": history(10, 1.0)}, tmp_path / "one.png")
     both, one = pixels(tmp_path / "both.png"), pixels(tmp_path / "one.png")
-    for colour in (report.TRAIN, report.VALIDATION):
+    for colour in (pictures.TRAIN, pictures.VALIDATION):
         assert near(both, colour).sum() > 300
     red = [picture[..., 0].astype(int) - picture[..., 2] > 30 for picture in (both, one)]  # only the boundary is
     assert not red[1].any()
@@ -102,17 +102,17 @@ def test_curves_take_missing_values_text_from_csv_and_a_phase_without_epochs(tmp
     rows = history(5, 1.0)
     columns = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
     records.write_csv(tmp_path / "history.csv", columns, rows)
-    report.curves_picture({"phase1": rows, "phase2": []}, tmp_path / "numbers.png")
-    report.curves_picture({"phase1": records.read_csv(tmp_path / "history.csv")}, tmp_path / "text.png")
+    pictures.curves_picture({"phase1": rows, "phase2": []}, tmp_path / "numbers.png")
+    pictures.curves_picture({"phase1": records.read_csv(tmp_path / "history.csv")}, tmp_path / "text.png")
     assert (tmp_path / "numbers.png").read_bytes() == (tmp_path / "text.png").read_bytes()
 
     without = [{key: value for key, value in row.items() if not key.startswith("val_")} for row in rows]
     blank = [{**row, "val_loss": "", "val_accuracy": None} for row in rows]
-    report.curves_picture({"phase1": without}, tmp_path / "without.png")
-    report.curves_picture({"phase1": blank}, tmp_path / "blank.png")
+    pictures.curves_picture({"phase1": without}, tmp_path / "without.png")
+    pictures.curves_picture({"phase1": blank}, tmp_path / "blank.png")
     assert (tmp_path / "without.png").read_bytes() == (tmp_path / "blank.png").read_bytes()
     assert (tmp_path / "without.png").read_bytes() != (tmp_path / "numbers.png").read_bytes()
-    report.curves_picture({"phase1": [], "phase2": []}, tmp_path / "empty.png")
+    pictures.curves_picture({"phase1": [], "phase2": []}, tmp_path / "empty.png")
     assert (tmp_path / "empty.png").exists()
 
 
@@ -201,10 +201,10 @@ def test_the_page_is_whole_self_contained_and_escapes_every_name(tmp_path: Path)
     parsed.close()
     assert parsed.open == []
     assert "script" not in parsed.tags
-    link, *pictures = parsed.fetched
+    link, *images = parsed.fetched
     assert link == "data.html"  # beside it, and only where a person clicks
-    assert len(pictures) == 3
-    assert all(source.startswith("data:image/png;base64,") for source in pictures)
+    assert len(images) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in images)
     assert "://" not in text
     assert "url(" not in text
     assert "@import" not in text
@@ -228,11 +228,11 @@ def test_the_page_says_at_each_place_that_phase_2_was_not_kept(tmp_path: Path) -
 
 def test_the_curves_say_that_phase_2_was_not_kept(tmp_path: Path) -> None:
     histories = {"phase1": history(4, 1.0), "phase2": history(3, 0.4)}
-    pictures = []
+    drawn = []
     for kept in ("", KEPT):
-        report.curves_picture(histories, tmp_path / "curves.png", kept=kept)
-        pictures.append((tmp_path / "curves.png").read_bytes())
-    assert pictures[0] != pictures[1]
+        pictures.curves_picture(histories, tmp_path / "curves.png", kept=kept)
+        drawn.append((tmp_path / "curves.png").read_bytes())
+    assert drawn[0] != drawn[1]
 
 
 @pytest.mark.parametrize(("mixup", "told"), [(0.2, True), (0.0, False)])
@@ -262,7 +262,7 @@ def test_warnings_stand_above_the_figures_and_independent_units_are_counted(tmp_
 
 
 def test_above_a_hundred_classes_the_page_has_the_pairs_most_confused(tmp_path: Path) -> None:
-    for count, told in ((report.PICTURED_CLASSES, False), (report.PICTURED_CLASSES + 1, True)):
+    for count, told in ((pictures.PICTURED_CLASSES, False), (pictures.PICTURED_CLASSES + 1, True)):
         text = page(tmp_path, [f"c{n}" for n in range(count)])
         assert ("Pairs most confused by Phase 1" in text) is told is ("Confusion matrix of" not in text)
 
@@ -274,8 +274,8 @@ def test_rows_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
 
 def test_neither_tensorflow_nor_the_state_of_pyplot_is_imported() -> None:
     code = (
-        "import sys, pathlib, tempfile; from thaw.evaluation import report; "
-        "report.curves_picture({}, pathlib.Path(tempfile.mkdtemp()) / 'x.png'); "
+        "import sys, pathlib, tempfile; from thaw.evaluation import pictures, report; "
+        "pictures.curves_picture({}, pathlib.Path(tempfile.mkdtemp()) / 'x.png'); "
         "print([name for name in ('tensorflow', 'keras', 'matplotlib.pyplot', 'sklearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

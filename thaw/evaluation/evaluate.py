@@ -184,7 +184,7 @@ def _write_report(
     }
     trained = records.read_json(paths.metrics("phase2_finetune"))
     kept = _kept_start(trained)
-    report.curves_picture(histories, paths.CURVES, kept=kept)
+    pictures.curves_picture(histories, paths.CURVES, kept=kept)
     per_class = records.read_json(paths.metrics("prepare"))["per_class"]
     counts = {split: {row["class"]: row[split] for row in per_class} for split in paths.SPLITS}
     report.write_html(
