@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from thaw import console, paths
 from thaw.classifier import model
 from thaw.config import load, schema
-from thaw.evaluation import data_report, evaluate, label_errors
+from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors
 from thaw.images import manifest
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
@@ -34,12 +34,14 @@ def main() -> None:
     with mlflow_mirror.stage(STAGE, settings.tracking, params), console.stage(STAGE):
         seeds.fix(0)
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test")
-        classifiers = [model.load(folder) for folder in evaluate.PHASES.values()]
+        classifiers = [model.load(folder) for folder in paths.PHASES.values()]
         found = evaluate.probabilities(classifiers, test, settings.evaluate.batch_size)
-        by_phase = dict(zip(evaluate.PHASES, found, strict=True))
-        text = evaluate.write(by_phase, test, manifest.classes(), settings.evaluate, asdict(settings))
+        by_phase = dict(zip(paths.PHASES, found, strict=True))
+        text = evaluate.write(by_phase, test, manifest.classes(), settings.evaluate)
         label_errors.record(manifest.classes(), {"train": train, "val": val})
         data_report.write(settings.data.raw, manifest.classes(), settings.evaluate.suspects)
+        inspection.write("phase2", classifiers[-1], test, by_phase["phase2"])
+        documents.write(asdict(settings))
         console.result(STAGE, f"{text} → {paths.REPORT}")
 
 

@@ -9,13 +9,12 @@ from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.data import units
-from thaw.evaluation import intervals, metrics, pictures, report
+from thaw.evaluation import fine_tuning, intervals, metrics, pictures
 from thaw.images import manifest
 from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
 
 NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
-PHASES = {"phase1": paths.PHASE1, "phase2": paths.PHASE2}
 
 
 def probabilities(
@@ -45,13 +44,11 @@ def write(
     split: manifest.Images,
     classes: Sequence[str],
     options: schema.Evaluate,
-    params: Mapping[str, object],
 ) -> str:
-    """Write figures, tables, pictures and the report.
+    """Write figures and tables.
 
     Args:
         found: probabilities by phase, (n, classes) float32.
-        params: the groups of the configuration, for the report.
 
     Returns:
         One line for people.
@@ -81,9 +78,10 @@ def write(
     clean = _without(leaked, right, own, options.confidence) if leaked.any() else {}
     absent = [name for name, row in zip(classes, tables["phase2"], strict=True) if not row["support"]]
     warnings = [*_leaks(clean, units.warning(units.leaks(every, divided), divided)), *_untested(absent)]
-    weights = [folder / model.WEIGHTS for folder in PHASES.values()]
+    weights = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
     made_from = records.made_from([paths.MANIFEST, *weights])
-    records.write_json(paths.metrics("evaluate"), {**summaries, **clean, "untested": absent, "made_from": made_from})
+    said = {"untested": absent, "warnings": warnings}
+    records.write_json(paths.metrics("evaluate"), {**summaries, **clean, **said, "made_from": made_from})
     records.write_csv(
         paths.PER_CLASS,
         ["phase", "class", *metrics.PER_CLASS],
@@ -93,13 +91,12 @@ def write(
             for name, row in zip(classes, tables[phase], strict=True)
         ),
     )
-    _write_report(classes, summaries, tables, manifest, warnings, options.confidence, params)
     for warning in warnings:
         console.warn(warning)
     count = summaries["phase2"]["units"]
     apart = f", on {count:,} independent units" if count < len(split) else ""
     before, after = (_line(summaries[phase]) for phase in ("phase1", "phase2"))
-    early = _early(records.read_json(paths.metrics("phase2_finetune")))
+    early = fine_tuning.early(records.read_json(paths.metrics("phase2_finetune")))
     tested = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
     return f"{tested}; {early[0].lower()}{early[1:].rstrip('.')}" if early else tested
 
@@ -146,59 +143,3 @@ def _write_predictions(phase: str, rows: np.ndarray, split: manifest.Images, cla
         for name, label, row in zip(split.names, split.labels, rows, strict=True)
     )
     records.write_csv(paths.predictions(phase), ["path", "label", "predicted", "probability"], lines)
-
-
-def _kept_start(trained: Mapping[str, Any]) -> str:
-    """Return why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
-
-    Args:
-        trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch`` and the change of the loss.
-    """
-    if not trained["layers"]:
-        return "Phase 2 unfroze nothing, so its model is phase 1's."
-    if trained["best_epoch"]:
-        return ""
-    best = "its only epoch" if trained["epochs"] == 1 else f"the best of its {trained['epochs']} epochs"
-    change, low, high = (trained[f"val_loss_{name}"] for name in ("change", "low", "high"))
-    worse = f"higher than its start's by {change:.3f} ({low:.3f} to {high:.3f}), on the same images"
-    return f"Phase 2 did not help: the validation loss of {best} is {worse}, so its model is phase 1's."
-
-
-def _early(trained: Mapping[str, Any]) -> str:
-    """Return that phase 2 ended too early, and what to set, in a sentence; empty where it did not."""
-    return f"Phase 2 ended too early: {trained['advice']}." if trained.get("ended_too_early") else ""
-
-
-def _write_report(
-    classes: Sequence[str],
-    summaries: Mapping[str, Any],
-    tables: Mapping[str, Any],
-    manifest: Sequence[Mapping[str, str]],
-    warnings: Sequence[str],
-    confidence: float,
-    params: Mapping[str, object],
-) -> None:
-    histories = {
-        phase: records.read_csv(paths.history(stage))
-        for phase, stage in (("phase1", "phase1_head"), ("phase2", "phase2_finetune"))
-    }
-    trained = records.read_json(paths.metrics("phase2_finetune"))
-    kept = _kept_start(trained)
-    pictures.curves_picture(histories, paths.CURVES, kept=kept)
-    per_class = records.read_json(paths.metrics("prepare"))["per_class"]
-    counts = {split: {row["class"]: row[split] for row in per_class} for split in paths.SPLITS}
-    report.write_html(
-        paths.REPORT,
-        classes=classes,
-        evaluation=summaries,
-        per_class=tables,
-        confusion_pictures={phase: paths.confusion_picture(phase) for phase in tables},
-        curves=paths.CURVES,
-        counts=counts,
-        blocks=records.read_csv(paths.BLOCKS),
-        params={name: group for name, group in params.items() if name != "tracking"},  # its URI may hold a password
-        confidence=confidence,
-        kept=kept,
-        warnings=warnings,
-        early=_early(trained),
-    )
