@@ -20,6 +20,7 @@ CONVERTED = PREPARED / "converted"
 ENVIRONMENT = Path("models/environment.json")
 PHASE1 = Path("models/phase1_head")
 PHASE2 = Path("models/phase2_finetune")
+PHASES = {"phase1": PHASE1, "phase2": PHASE2}
 EVALUATION = Path("models/evaluate")
 CURVES = EVALUATION / "curves.png"
 SUSPECTS = EVALUATION / "suspects.csv"
