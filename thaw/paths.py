@@ -84,6 +84,14 @@ def validation(folder: Path) -> Path:
     return folder / "out_of_sample_val.npy"
 
 
+def embeddings(folder: Path, split: str) -> Path:
+    """Return the embeddings of images of "train" or "val" by the model in a phase's folder, as a phase leaves them.
+
+    Phase 2 has none where nothing is unfrozen: its model is phase 1's.
+    """
+    return folder / f"embeddings_{split}.npz"
+
+
 def predictions(phase: str) -> Path:
     """Return the file of a phase's ("phase1", "phase2") predictions for each test image."""
     return EVALUATION / f"predictions_{phase}.csv"

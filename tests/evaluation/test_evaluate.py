@@ -72,20 +72,42 @@ class Settings:
     nested: Nested
 
 
+def evaluating(suspects: int) -> schema.Evaluate:
+    """Everything on but what needs more images than these."""
+    return schema.Evaluate([2], 0.9, 4, suspects, True, 0.01, True, 0.9, [0.5], 0.2, 0.0)
+
+
 SETTINGS = Settings(
-    schema.Evaluate([2], 0.9, 4, 3),
+    evaluating(3),
     schema.Tracking(enabled=False, uri="secret", experiment="x"),
-    Nested(schema.Evaluate([2], 0.9, 4, 7)),
+    Nested(evaluating(7)),
 )
 
 
-def prepared(split: manifest.Images, groups: dict[int, str], others: Sequence[dict[str, str]] = ()) -> None:
-    """Write the manifest of the test images, of which some have a unit, and of other images."""
+SIZE = {"width": "20", "height": "45"}
+
+
+def listed(
+    split: manifest.Images, groups: dict[int, str], others: Sequence[dict[str, str]] = ()
+) -> list[dict[str, str]]:
+    """Write and return the rows of the test images, of which some have a unit, and of other images."""
     rows = [
         {"path": name, "label": name.split("/")[0], "split": "test", "unit": groups.get(number, "")}
         for number, name in enumerate(split.names)
     ]
-    records.write_csv(paths.MANIFEST, list(rows[0]), [*rows, *others])
+    learnt = [
+        {"path": f"{own}/{kind}.png", "label": own, "split": kind, "unit": ""}
+        for kind in ("train", "val")
+        for own in CLASSES
+    ]
+    every = [SIZE | row for row in (*rows, *learnt, *others)]
+    records.write_csv(paths.MANIFEST, list(every[0]), every)
+    return every
+
+
+def answered(found: dict[str, np.ndarray]) -> dict[str, evaluate.Answers]:
+    """Answers with embeddings of which the first channels are the probabilities."""
+    return {phase: evaluate.Answers(rows, (rows[:, :3] @ np.eye(3, 16))) for phase, rows in found.items()}
 
 
 KEPT_START = {
@@ -104,7 +126,7 @@ KEPT_START = {
 def written(split: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
     """Probabilities by phase, of which figures, tables, pictures and the report have been written."""
     monkeypatch.chdir(tmp_path)
-    prepared(split, {})
+    rows = listed(split, {})
     per_class = [{"class": name, "train": 2, "val": 1, "test": 4} for name in CLASSES]
     records.write_json(paths.metrics("prepare"), {"per_class": per_class})
     for stage, folder in (("phase1_head", paths.PHASE1), ("phase2_finetune", paths.PHASE2)):
@@ -119,8 +141,11 @@ def written(split: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     right[np.arange(NUMBER), split.labels] = 0.8
     wrong = right.copy()
     wrong[:3] = (0.2, 0.1, 0.7)  # labels 0, 1, 2: two wrong answers, of which one is right among two
+    for split_name in ("train", "val"):
+        records.write_arrays(paths.embeddings(paths.PHASE1, split_name), rows=np.eye(3, 16), images=np.arange(3))
+    np.save(paths.validation(paths.PHASE1), np.full((3, 3), 0.1) + np.eye(3) * 0.7)
     found = {"phase1": wrong, "phase2": right}
-    text = evaluate.write(found, split, CLASSES, SETTINGS.evaluate)
+    text, _ = evaluate.write(answered(found), split, rows, CLASSES, SETTINGS.evaluate)
     assert text.startswith("test accuracy 81.8% (")
     assert "after phase 1, 100.0% (" in text
     assert text.endswith("; phase 2 ended too early: set phase2.epochs above 3")
@@ -172,8 +197,8 @@ def test_images_of_one_group_count_as_one_in_intervals_and_tests(
     written: dict[str, np.ndarray], split: manifest.Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
     groups = {number: f"person {number // 4}" for number in range(8)}
-    prepared(split, groups)
-    text = evaluate.write(written, split, CLASSES, SETTINGS.evaluate)
+    rows = listed(split, groups)
+    text, _ = evaluate.write(answered(written), split, rows, CLASSES, SETTINGS.evaluate)
     assert ", on 5 independent units" in text
     figures, own = records.read_json(paths.metrics("evaluate")), np.array([0] * 4 + [4] * 4 + [8, 9, 10])
     assert figures["phase1"] == metrics.summary(written["phase1"], split.labels, [2], 0.9, own)
@@ -189,8 +214,8 @@ def test_leaks_are_said_where_accuracy_is_read_with_the_accuracy_without_them(
     written: dict[str, np.ndarray], split: manifest.Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
     learnt = {"path": "elsewhere.png", "label": "a", "split": "train", "unit": "x"}
-    prepared(split, {0: "x", 2: "x", 3: "x"}, [learnt])
-    evaluate.write(written, split, CLASSES, SETTINGS.evaluate)
+    rows = listed(split, {0: "x", 2: "x", 3: "x"}, [learnt])
+    _, judged = evaluate.write(answered(written), split, rows, CLASSES, SETTINGS.evaluate)
     clean = records.read_json(paths.metrics("evaluate"))["without_leaks"]
     # Of the three leaked ones phase 1 has the first wrong, and it has one of the others wrong.
     assert clean["images"] == 8 and clean["phase1"]["accuracy"] == 7 / 8 and clean["phase2"]["accuracy"] == 1
@@ -198,8 +223,10 @@ def test_leaks_are_said_where_accuracy_is_read_with_the_accuracy_without_them(
     (line,) = capsys.readouterr().err.splitlines()
     assert "3 of 11 test images" in line and "87.5%" in line and "100.0%" in line
     assert records.read_json(paths.metrics("evaluate"))["warnings"] == [line.removeprefix("warning: ")]
-    prepared(split, dict.fromkeys(range(NUMBER), "x"), [learnt])
-    evaluate.write(written, split, CLASSES, SETTINGS.evaluate)
+    assert judged.difference["units"] == 8 and "without 3 test images that leak" in judged.text
+    assert judged.baselines["phase1"]["accuracy"] == 7 / 8
+    rows = listed(split, dict.fromkeys(range(NUMBER), "x"), [learnt])
+    evaluate.write(answered(written), split, rows, CLASSES, SETTINGS.evaluate)
     assert records.read_json(paths.metrics("evaluate"))["without_leaks"] == {"images": 0}
     assert "no test image is left" in capsys.readouterr().err
 
@@ -208,7 +235,7 @@ def test_a_class_without_test_images_is_named_and_in_no_mean(
     written: dict[str, np.ndarray], split: manifest.Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {phase: np.pad(rows, ((0, 0), (0, 1))) for phase, rows in written.items()}
-    evaluate.write(found, split, [*CLASSES, "elk"], SETTINGS.evaluate)
+    evaluate.write(answered(found), split, listed(split, {}), [*CLASSES, "elk"], SETTINGS.evaluate)
     figures = records.read_json(paths.metrics("evaluate"))
     assert figures["untested"] == ["elk"] and figures["phase2"]["macro_f1"] == figures["phase2"]["macro_recall"] == 1
     rows = [row for row in records.read_csv(paths.PER_CLASS) if row["class"] == "elk"]

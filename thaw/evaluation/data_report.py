@@ -66,15 +66,16 @@ class Thumbnails:
         return _jpeg(strip)
 
 
-def write(raw: str, classes: Sequence[str], shown: int) -> None:
+def write(raw: str, classes: Sequence[str], shown: int, rows: Sequence[Row] | None = None) -> None:
     """Write the page from what ``prepare`` and ``phase1_head`` found.
 
     Args:
         raw: the folder or table that the manifest was made from.
         classes: names.
         shown: how many suspected label errors.
+        rows: of the manifest; None: it is read.
     """
-    rows = records.read_csv(paths.MANIFEST)
+    rows = records.read_csv(paths.MANIFEST) if rows is None else rows
     found = records.read_json(paths.metrics("prepare"))
     suspects = records.read_csv(paths.SUSPECTS)
     converted = {row["path"]: row["sha256"] for row in rows if row["converted"]}
