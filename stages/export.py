@@ -7,7 +7,7 @@ import numpy as np
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, policy, schema
-from thaw.exports import parity, write
+from thaw.exports import parity, provenance, write
 from thaw.images import decoding, manifest
 from thaw.tracking import mlflow_mirror
 
@@ -31,10 +31,17 @@ def main() -> None:
         judged = settings.export.model == "verdict"
         phase = records.read_json(paths.VERDICT)["ship"] if judged else settings.export.model
         folder = paths.PHASES[phase]
-        write.write(paths.EXPORTED, model.load(folder), settings.export.formats, reading)
-
+        temperature, came_of = provenance.temperature(phase), provenance.hashes(folder / model.WEIGHTS)
+        write.write(
+            paths.EXPORTED,
+            model.load(folder),
+            settings.export.formats,
+            reading,
+            temperature=temperature,
+            provenance=came_of,
+        )
         (test,) = manifest.read(settings.data.raw, "test")
-        expected = np.load(paths.probabilities(phase), allow_pickle=False)
+        expected = provenance.calibrated(np.load(paths.probabilities(phase), allow_pickle=False), temperature)
         try:
             differences = parity.check(
                 paths.EXPORTED, test.paths, expected, manifest.classes(), settings.export.tolerance

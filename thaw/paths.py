@@ -37,8 +37,13 @@ EMBEDDING_MAP = EVALUATION / "embedding_map.json"
 CONFIGURATION = EVALUATION / "configuration.json"  # what was evaluated
 MODEL_CARD = EVALUATION / "model_card.md"
 EXPORTED = Path("models/export")
-KERAS_FILE = "model.keras"  # these three are in EXPORTED
+KERAS_FILE = "model.keras"  # these are in EXPORTED
 SAVED_MODEL = "saved_model"
+ONNX_FILE = "model.onnx"
+LITERT_FILE = "model.tflite"
+LITERT_FLOAT16_FILE = "model_float16.tflite"
+LITERT_INT8_FILE = "model_int8.tflite"
+ONNX_INT8_FILE = "model_int8.onnx"
 LABELS = "labels.json"
 
 LEDGER = Path(".thaw/ledger.jsonl")
