@@ -7,7 +7,7 @@ import numpy as np
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, policy, schema
-from thaw.exports import parity, write
+from thaw.exports import parity, provenance, write
 from thaw.images import decoding, manifest
 from thaw.tracking import mlflow_mirror
 
@@ -28,10 +28,20 @@ def main() -> None:
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params), console.stage(STAGE):
         reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
-        write.write(paths.EXPORTED, model.load(paths.PHASE2), settings.export.formats, reading)
-
+        judged = settings.export.model == "verdict"
+        phase = records.read_json(paths.VERDICT)["ship"] if judged else settings.export.model
+        folder = paths.PHASES[phase]
+        temperature, came_of = provenance.temperature(phase), provenance.hashes(folder / model.WEIGHTS)
+        write.write(
+            paths.EXPORTED,
+            model.load(folder),
+            settings.export.formats,
+            reading,
+            temperature=temperature,
+            provenance=came_of,
+        )
         (test,) = manifest.read(settings.data.raw, "test")
-        expected = np.load(paths.probabilities("phase2"), allow_pickle=False)
+        expected = provenance.calibrated(np.load(paths.probabilities(phase), allow_pickle=False), temperature)
         try:
             differences = parity.check(
                 paths.EXPORTED, test.paths, expected, manifest.classes(), settings.export.tolerance
@@ -43,7 +53,7 @@ def main() -> None:
         figures = {
             "largest_difference": max(differences.values()),
             "compared_images": len(test),
-            "made_from": records.made_from([paths.PHASE2 / model.WEIGHTS, paths.probabilities("phase2")]),
+            "made_from": records.made_from([folder / model.WEIGHTS, paths.probabilities(phase)]),
         }
         records.write_json(paths.metrics(STAGE), figures)
         text = f"{', '.join(differences)} say what evaluate said, within {figures['largest_difference']:.0e}"

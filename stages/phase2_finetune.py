@@ -50,7 +50,7 @@ def main() -> None:
             model.check(classifier, witness if history.best else classifier.pretrained)
         model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:
-            inputs.unseen(activations, len(val), trained, paths.validation(paths.PHASE2))
+            inputs.unseen(activations, len(train), len(val), trained, paths.PHASE2)
         model.write_blocks(paths.BLOCKS, classifier, trained, moved=history.best > 0)
         fit.record(STAGE, history, [paths.MANIFEST, paths.PHASE1 / model.WEIGHTS], **figures)
         console.result(STAGE, f"{boundary.describe()}; {history.summary()} → {paths.PHASE2}")

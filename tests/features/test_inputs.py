@@ -243,6 +243,8 @@ def test_phase_one_leaves_what_unfitted_heads_say_and_what_auto_makes_of_it(
         all_of(inputs.train, 10), said["train"], train.labels, 10
     )  # of so few the same folds
     assert records.read_json(paths.AUTO_DEPTH) == asdict(choice)
+    with np.load(paths.embeddings(paths.PHASE1, "train"), allow_pickle=False) as kept:
+        np.testing.assert_array_equal(kept["rows"], all_of(inputs.train, 10))
 
 
 @pytest.mark.usefixtures("left")
@@ -392,13 +394,14 @@ def test_depths_beyond_the_budget_are_left_out_and_the_trials_own_comes_first(
 
 
 def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
-    settings: Settings, train: manifest.Images, val: manifest.Images, tmp_path: Path
+    settings: Settings, train: manifest.Images, val: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feature_inputs, "THAWED", 4)
     classifier = built()
     cut, frozen, thawed = parts(classifier, "40")
     inputs = feature_inputs.at_boundary(frozen, cut, classifier, settings, train, val)
-    feature_inputs.unseen(inputs, len(val), thawed, tmp_path / "said.npy")
-    found = np.load(tmp_path / "said.npy")
+    feature_inputs.unseen(inputs, len(train), len(val), thawed, tmp_path)
+    found = np.load(paths.validation(tmp_path))
     np.testing.assert_allclose(found.sum(axis=1), np.ones(5), rtol=1e-6)
     logits = np.asarray(thawed(np.asarray(frozen(pixels(val), training=False)), training=False))
     np.testing.assert_array_equal(found.argmax(axis=1), logits.argmax(axis=1))
