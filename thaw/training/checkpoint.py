@@ -39,7 +39,7 @@ DAYS = 7  # after which a checkpoint of an experiment is removed: nobody has gon
 PLAIN = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
     "ReduceLROnPlateau": ("wait", "cooldown_counter", "best"),
-    "Ending": ("end", "stopped", "lowest", "waited"),
+    "Ending": ("end", "stopped", "losses"),
     "_Watch": ("rate",),
 }
 DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
