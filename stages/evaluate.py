@@ -8,7 +8,7 @@ from thaw.config import load, schema
 from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors
 from thaw.images import manifest
 from thaw.runtime import seeds
-from thaw.tracking import mlflow_mirror
+from thaw.tracking import lineage, mlflow_mirror
 
 STAGE = "evaluate"
 
@@ -46,6 +46,7 @@ def main() -> None:
         shipped = list(paths.PHASES).index(judged.ship)
         inspection.write(judged.ship, classifiers[shipped], test, found[shipped].probabilities)
         documents.write(asdict(settings))
+        records.write_json(paths.PROVENANCE, lineage.describe())
         console.result(STAGE, f"{text} → {paths.REPORT}")
         console.result(STAGE, judged.text)
 

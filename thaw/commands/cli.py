@@ -3,6 +3,7 @@
 import argparse
 
 from thaw import pipes
+from thaw.commands import verify
 from thaw.config import load
 from thaw.evaluation import report
 from thaw.serving import predict
@@ -14,7 +15,7 @@ from thaw.sweep import report as sweep_report
 def main() -> None:
     parser = argparse.ArgumentParser("thaw", description="Fine-tune pretrained image models in two phases.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for module in (predict, report, sweep_report, promote):
+    for module in (predict, report, sweep_report, promote, verify):
         module.add(commands)
     options = parser.parse_args()
     command = pipes.reader_may_leave()(options.run)  # here too, or config.run would call it an error

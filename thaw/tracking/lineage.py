@@ -26,6 +26,7 @@ CODE = ("thaw", "stages")  # folders of code
 # Those by which images are decoded and classes told apart, beside those that compute.
 PACKAGES = ("h5py", "pillow", "scikit-learn", "scipy")
 TRAININGS = ("phase1_head", "phase2_finetune")
+LAST = "export"
 HOW = "compute"  # the group
 # PNGs in place of images: the manifest has the hash of each, and who reads one compares it.
 KNOWN_BY_MANIFEST = paths.CONVERTED.name
@@ -74,13 +75,12 @@ def describe() -> dict[str, dict[str, Any]]:
 
     Returns:
         What ``inputs`` gives for all stages together, of the data only what stands for all images, and the device and
-        number of threads that each training has recorded.
+        number of threads that each training has recorded. Not ``export``'s: its files carry what they came of.
     """
-    found: dict[str, dict[str, Any]] = {"data": {}}
+    found: dict[str, dict[str, Any]] = {}
     for stage in stages():
-        for kind, values in inputs(stage).items():
-            if kind != "data":
-                found.setdefault(kind, {}).update(values)
+        for kind, values in inputs(stage).items() if stage != LAST else ():
+            found.setdefault(kind, {}).update(values)
     found["data"] = {path.as_posix(): content(path) for path in (paths.PREPARED, paths.MEMORY) if path.exists()}
     for stage in TRAININGS:
         record = records.read_json(paths.metrics(stage)) if paths.metrics(stage).is_file() else {}
