@@ -39,6 +39,7 @@ LABELS = "labels.json"
 LEDGER = Path(".thaw/ledger.jsonl")
 SWEEPS = Path(".thaw/sweeps")
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
+RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
 
 METRICS = Path("metrics")
