@@ -66,7 +66,7 @@ def test_a_name_with_the_signs_of_a_pattern_is_a_name_where_there_is_such_a_file
 
 @pytest.mark.usefixtures("photos")
 def test_standard_input_holds_paths_or_an_image(tiny_export: Path, green: bytes) -> None:
-    done = predict(tiny_export, "-", given="photos/b.jpg\r\nphotos/a.png\n\nphotos/deep\n".encode())
+    done = predict(tiny_export, "-", given=b"photos/b.jpg\r\nphotos/a.png\n\nphotos/deep\n")
     assert [row[1] for row in lines(done)] == ["red", CLASSES[0], "red"]
     assert [row[:2] for row in lines(predict(tiny_export, "-", given=green))] == [["-", CLASSES[0]]]
     assert [row[0] for row in lines(predict(tiny_export, "photos/b.jpg", "-", given=green))] == ["photos/b.jpg", "-"]
@@ -153,7 +153,7 @@ def test_answers_come_in_order_and_few_are_ahead_of_the_reader() -> None:
 
 def test_a_reader_who_leaves_stops_the_work() -> None:
     begun: list[int] = []
-    found = answers.in_order(lambda number: begun.append(number), iter(range(10**9)), at_once=2)
+    found = answers.in_order(begun.append, iter(range(10**9)), at_once=2)
     next(found)
     found.close()  # type: ignore[attr-defined]  # a generator
     assert len(begun) <= 3 * 2 * answers.AHEAD
