@@ -1,4 +1,4 @@
-"""`thaw predict` without TensorFlow: what it takes, what it writes, in which order, how soon, and in how much memory."""
+"""`thaw predict` without TensorFlow: what it takes and writes, in which order, how soon, and in how much memory."""
 
 import csv
 import io
