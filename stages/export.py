@@ -29,13 +29,12 @@ def main() -> None:
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
         reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
-        phase, folder = "phase2", paths.PHASE2
+        judged = settings.export.model == "verdict"
+        phase = records.read_json(paths.VERDICT)["ship"] if judged else settings.export.model
+        folder, wanted = paths.PHASES[phase], settings.export.formats
         temperature, came_of = provenance.temperature(phase), provenance.hashes(folder / model.WEIGHTS)
         classifier = model.load(folder)
-        write.write(
-            paths.EXPORTED, classifier, settings.export.formats, reading, temperature=temperature, provenance=came_of
-        )
-
+        write.write(paths.EXPORTED, classifier, wanted, reading, temperature=temperature, provenance=came_of)
         (test,), classes = manifest.read(settings.data.raw, "test"), manifest.classes()
         expected = provenance.calibrated(np.load(paths.probabilities(phase), allow_pickle=False), temperature)
         try:

@@ -99,6 +99,12 @@ def write_array(path: Path, rows: np.ndarray) -> None:
         np.save(part, rows, allow_pickle=False)
 
 
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays under their names as .npz, without compression."""
+    with replaced(path) as part:
+        np.savez(part, allow_pickle=False, **arrays)
+
+
 @contextmanager
 def _whole(path: Path) -> Iterator[TextIO]:
     with replaced(path) as part, part.open("w", encoding="utf-8", newline="") as file:

@@ -190,9 +190,8 @@ def test_a_bar_is_shown_on_a_terminal_while_lines_go_elsewhere(
     words = [*PREDICT, "--model", str(tiny_export), str(tmp_path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
-        shown = b""
-        reading = threading.Thread(target=lambda: [None for _ in iter(lambda: _into(ours, seen), b"")])
         seen: list[bytes] = []
+        reading = threading.Thread(target=lambda: list(iter(lambda: _into(ours, seen), b"")))
         reading.start()
         assert process.stdout
         out = process.stdout.read()

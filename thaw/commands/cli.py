@@ -11,6 +11,7 @@ MODULES = {
     "predict": "thaw.serving.predict",
     "serve": "thaw.serving.serve",
     "demo": "thaw.serving.demo",
+    "report": "thaw.evaluation.report",
     "sweep-report": "thaw.sweep.report",
     "promote": "thaw.sweep.promote",
     "champion": "thaw.commands.champion",
