@@ -6,14 +6,11 @@ Stages read that file and nothing else: ``groups`` gives a stage the groups it d
 only where something is composed.
 """
 
-import gc
 import hashlib
 import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -22,8 +19,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw import paths, pipes
+from thaw import paths
 from thaw.config import backbone, chosen, errors, schema
+from thaw.pipes import run as run  # noqa: PLC0414  how a type checker is told
 
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
@@ -230,32 +228,6 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
     """
     project, values = read()
     return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
-
-
-def run(main: Callable[[], None], name: str) -> None:
-    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1.
-
-    SIGTERM ends it as Ctrl-C does: what is open is closed, and what it has started ends with it. A second one of
-    either, while that is done, ends it at once.
-    """
-    pipes.in_any_encoding()
-    alone = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if alone else None
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("THAW_TRACEBACK"):
-            raise
-        sys.exit(f"{name}: {pipes.shown(' '.join(str(error).split()))}")
-    except KeyboardInterrupt:
-        if alone:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            before = signal.SIG_DFL
-        sys.exit(f"{name}: interrupted; the same command goes on with what is done")
-    finally:
-        if alone:
-            signal.signal(signal.SIGTERM, before)
-        gc.freeze()  # or Python looks through all that is left of TensorFlow for garbage, only to end: two seconds
 
 
 def main() -> None:
