@@ -1,6 +1,7 @@
 """Stages that are killed, interrupted and started again, as processes."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stages import phase1_head, prepare
@@ -139,3 +141,26 @@ load.run(main, "stage")
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1 and (tmp_path / "closed").exists()
     assert said == "stage: interrupted; the same command goes on with what is done\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stage_ends_with_the_dvc_that_started_it(number: signal.Signals, tmp_path: Path) -> None:
+    code = """
+import time
+from thaw import pipes
+
+def main():
+    print("ready", flush=True)
+    time.sleep(60)
+
+pipes.run(main, "stage")
+"""
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=False)"
+    words = [sys.executable, "-c", parent]
+    told = os.environ | {"DVC_STAGE": "stage"}
+    with subprocess.Popen(words, cwd=tmp_path, env=told, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        (child,) = psutil.Process(process.pid).children()
+        process.send_signal(number)
+        process.wait(30)
+        assert psutil.wait_procs([child], timeout=30) == ([child], [])

@@ -14,9 +14,9 @@ import yaml
 
 from thaw import paths
 from thaw.config import phases
-from thaw.runtime import seeds
+from thaw.runtime import devices, seeds
 from thaw.runtime.framework import keras
-from thaw.training import checkpoint, fit, mixing
+from thaw.training import checkpoint, feed, fit, mixing
 from thaw.training.fit_settings import FitSettings
 
 RANDOM = np.random.default_rng(0)
@@ -77,15 +77,27 @@ def network() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(3, name="logits")(values), name="head")
 
 
+class Points:
+    """The points as the cache keeps activations, in float16: a card takes them all."""
+
+    shape: tuple[int, ...] = (3,)
+    row_bytes = 6
+
+    def half(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = POINTS[views, indices].astype(np.float16)
+        return rows
+
+    def __call__(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+        rows: np.ndarray = self.half(indices, views).astype(np.float32)
+        return rows
+
+
 def train(
     settings: FitSettings, file: Path | None, report: Callable[..., None] = lambda *_: None, *more: Any
 ) -> tuple[list[bytes], fit.History]:
     model, depths = network(), {"head/hidden/kernel": 1} if settings.layer_decay < 1 else {}
 
-    def source(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
-        rows: np.ndarray = POINTS[views, indices]
-        return rows
-
+    source = Points()
     size = settings.batch_size
     chances = LABELS + 1.0 if settings.sampler == "balanced" else None
     batches = mixing.Mixed(source, LABELS, size, VIEWS, 0, chances=chances, classes=3, alpha=settings.mixup)
@@ -173,6 +185,21 @@ def test_within_an_epoch_the_order_dropout_and_the_figures_go_on(
     weights, history = undisturbed["phase 2"]
     again, came = train(CASES["phase 2"], file)
     assert again == weights and came.rows == history.rows and came.verdict == history.verdict
+
+
+@pytest.mark.parametrize("free", [10**9, 0], ids=["on the card", "sent to the card"])
+def test_what_a_card_is_fed_goes_on_within_an_epoch_too(
+    free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "on_gpu", lambda: True)
+    monkeypatch.setattr(feed, "free_memory", lambda: free)
+    settings = replace(CASES["phase 2"], epochs=3)
+    weights, history = train(settings, None)
+    monkeypatch.setattr(checkpoint, "MINUTE", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, tmp_path / "a.npz", lambda *_: None, Break(1, 16))
+    again, came = train(settings, tmp_path / "a.npz")
+    assert again == weights and came.rows == history.rows
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "pickle"])
