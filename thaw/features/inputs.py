@@ -109,7 +109,7 @@ def leave(
     out_of_fold.save(paths.out_of_sample("train"), unfitted, len(train), count)
     by_head = out_of_fold.trained(clean(inputs.val), len(val), classifier.head)
     out_of_fold.save(paths.out_of_sample("val"), by_head, len(val), count)
-    some = auto_unfreeze.sample(train.labels, manifest.clusters(train))
+    some = auto_unfreeze.sample(train.labels, manifest.independent(train))
     # The head learns from the same images that are neighbours, or it would win by their number.
     features, labels = rows(some), train.labels[some]
     said = np.concatenate(list(out_of_fold.probabilities(lambda at: features[at], labels, count, auto_unfreeze.SEED)))
