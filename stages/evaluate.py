@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, schema
-from thaw.evaluation import data_report, evaluate, label_errors, predictions
+from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors, predictions
 from thaw.images import manifest
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
@@ -41,10 +41,12 @@ def main() -> None:
         found = predictions.answers(runs, image, test, settings.evaluate.batch_size)
         stressed = predictions.corrupted(runs, image, test, settings.evaluate)
         records.make_new(paths.EVALUATION)
-        text, judged = evaluate.write(found, test, rows, classes, settings.evaluate, asdict(settings), stressed)
+        text, judged = evaluate.write(found, test, rows, classes, settings.evaluate, stressed)
         run.note("verdict", judged.text)
         label_errors.record(classes, {"train": train, "val": val})
         data_report.write(settings.data.raw, classes, settings.evaluate.suspects, rows)
+        inspection.write(judged.ship, classifiers[judged.ship], test, found[judged.ship].probabilities)
+        documents.write(asdict(settings))
         console.result(STAGE, f"{text} → {paths.REPORT}")
         console.result(STAGE, judged.text)
 

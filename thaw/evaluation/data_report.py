@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from thaw import paths, records
-from thaw.evaluation import report
+from thaw.evaluation import page
 from thaw.images import content, decoding
 from thaw.images.integrity import Unusable
 
@@ -84,7 +84,7 @@ def write(raw: str, classes: Sequence[str], shown: int, rows: Sequence[Row] | No
     quarantine = records.read_csv(paths.QUARANTINE)
     leaks = records.read_csv(paths.LEAKS)
     cells = Counter((row["label"], row["split"]) for row in rows)
-    text = report.template("data_report.html").render(
+    text = page.template("data_report.html").render(
         classes=classes,
         counts={split: {name: cells[name, split] for name in classes} for split in paths.SPLITS},
         most=max((sum(cells[name, split] for split in paths.SPLITS) for name in classes), default=1),

@@ -11,12 +11,12 @@ from thaw.config import schema
 from thaw.evaluation import (
     comparison,
     deployment,
+    fine_tuning,
     held_out,
     intervals,
     metrics,
     pictures,
     predictions,
-    report,
     robustness,
     slices,
     verdict,
@@ -46,10 +46,9 @@ def write(
     rows: Sequence[Mapping[str, str]],
     classes: Sequence[str],
     options: schema.Evaluate,
-    params: Mapping[str, object],
     stressed: robustness.Corrupted | None = None,
 ) -> tuple[str, verdict.Verdict]:
-    """Write figures, tables, pictures, the verdict and the report; ``paths.EVALUATION`` is there and new.
+    """Write figures, tables, pictures and the verdict; ``paths.EVALUATION`` is there and new.
 
     Args:
         found: for the test images, by phase.
@@ -57,7 +56,6 @@ def write(
         rows: of the whole manifest.
         classes: names.
         options: the group ``evaluate``.
-        params: the groups of the configuration, for the report.
         stressed: of corrupted test images, if any were made.
 
     Returns:
@@ -87,7 +85,7 @@ def write(
     warnings = [*_leaks(clean, held_out.warning(rows, splits)), *_untested(absent)]
     weights = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
     made_from = records.made_from([paths.MANIFEST, *weights])
-    kept = _kept_start(records.read_json(paths.metrics("phase2_finetune")))
+    kept = fine_tuning.kept_start(records.read_json(paths.metrics("phase2_finetune")))
     judged = comparison.write(right, found["phase1"].embeddings, splits, options, same=bool(kept))
     carried = deployment.write(
         {phase: answer.probabilities for phase, answer in found.items()},
@@ -101,7 +99,7 @@ def write(
         robust = robustness.write(stressed, split.labels, right, options.confidence, own)
         carried["robustness"] = robust
         warnings += _costs(robust)
-    figures = {**summaries, **clean, **carried, "untested": absent, "made_from": made_from}
+    figures = {**summaries, **clean, **carried, "untested": absent, "warnings": warnings, "made_from": made_from}
     records.write_json(paths.metrics("evaluate"), figures)
     records.write_csv(
         paths.PER_CLASS,
@@ -112,13 +110,12 @@ def write(
             for name, row in zip(classes, tables[phase], strict=True)
         ),
     )
-    _write_report(classes, summaries, tables, rows, warnings, options.confidence, params)
     for warning in warnings:
         console.warn(warning)
     count = summaries["phase2"]["units"]
     apart = f", on {count:,} independent units" if count < len(split) else ""
     before, after = (_line(summaries[phase]) for phase in ("phase1", "phase2"))
-    early = _early(records.read_json(paths.metrics("phase2_finetune")))
+    early = fine_tuning.early(records.read_json(paths.metrics("phase2_finetune")))
     text = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
     return (f"{text}; {early[0].lower()}{early[1:].rstrip('.')}" if early else text), judged
 
@@ -180,59 +177,3 @@ def _write_predictions(phase: str, rows: np.ndarray, split: manifest.Images, cla
         for name, label, row in zip(split.names, split.labels, rows, strict=True)
     )
     records.write_csv(paths.predictions(phase), ["path", "label", "predicted", "probability"], lines)
-
-
-def _kept_start(trained: Mapping[str, Any]) -> str:
-    """Return why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
-
-    Args:
-        trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch`` and the change of the loss.
-    """
-    if not trained["layers"]:
-        return "Phase 2 unfroze nothing, so its model is phase 1's."
-    if trained["best_epoch"]:
-        return ""
-    best = "its only epoch" if trained["epochs"] == 1 else f"the best of its {trained['epochs']} epochs"
-    change, low, high = (trained[f"val_loss_{name}"] for name in ("change", "low", "high"))
-    worse = f"higher than its start's by {change:.3f} ({low:.3f} to {high:.3f}), on the same images"
-    return f"Phase 2 did not help: the validation loss of {best} is {worse}, so its model is phase 1's."
-
-
-def _early(trained: Mapping[str, Any]) -> str:
-    """Return that phase 2 ended too early, and what to set, in a sentence; empty where it did not."""
-    return f"Phase 2 ended too early: {trained['advice']}." if trained.get("ended_too_early") else ""
-
-
-def _write_report(
-    classes: Sequence[str],
-    summaries: Mapping[str, Any],
-    tables: Mapping[str, Any],
-    manifest: Sequence[Mapping[str, str]],
-    warnings: Sequence[str],
-    confidence: float,
-    params: Mapping[str, object],
-) -> None:
-    histories = {
-        phase: records.read_csv(paths.history(stage))
-        for phase, stage in (("phase1", "phase1_head"), ("phase2", "phase2_finetune"))
-    }
-    trained = records.read_json(paths.metrics("phase2_finetune"))
-    kept = _kept_start(trained)
-    report.curves_picture(histories, paths.CURVES, kept=kept)
-    per_class = records.read_json(paths.metrics("prepare"))["per_class"]
-    counts = {split: {row["class"]: row[split] for row in per_class} for split in paths.SPLITS}
-    report.write_html(
-        paths.REPORT,
-        classes=classes,
-        evaluation=summaries,
-        per_class=tables,
-        confusion_pictures={phase: paths.confusion_picture(phase) for phase in tables},
-        curves=paths.CURVES,
-        counts=counts,
-        blocks=records.read_csv(paths.BLOCKS),
-        params={name: group for name, group in params.items() if name != "tracking"},  # its URI may hold a password
-        confidence=confidence,
-        kept=kept,
-        warnings=warnings,
-        early=_early(trained),
-    )
