@@ -33,7 +33,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save(folder / where, model.build(card, weights="random"))
         rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
         records.write_csv(folder / project_paths.history(stage), COLUMNS, rows)
-    records.write_json(folder / project_paths.metrics("phase2_finetune"), {"layers": 1, "epochs": 2, "best_epoch": 2})
+    for stage in ("phase1_head", "phase2_finetune"):
+        records.write_json(folder / project_paths.metrics(stage), {"layers": 1, "epochs": 2, "best_epoch": 2})
     classifier = model.build(card, weights="random")
     records.write_csv(folder / project_paths.BLOCKS, model.BLOCKS, model.blocks(classifier, classifier.head))
     return folder
@@ -105,6 +106,8 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
         *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html", "data.html"),
         *("evaluate.json", "verdict.json", "per_class.csv", "suspects.csv"),
         *("calibration.json", "robustness.csv", "slices.csv", "embeddings.npy", "unfamiliar.npz"),
+        *("mistakes.csv", "pictures.json", "embedding_map.json", "configuration.json", "model_card.md"),
+        *("roc.csv", "pr.csv", "reliability.csv", "coverage.csv"),
     }
     shutil.rmtree(project_paths.EVALUATION)
     done = subprocess.run(
