@@ -157,7 +157,12 @@ def write_figures() -> None:
         "after": {"ece": 0.02, "log_loss": 0.4},
         "reliability": {"before": bins, "after": bins},
         "coverage": coverage,
-        "conformal": {"0.90": {"coverage": 0.91, "mean_size": 1.4}, "0.95": {"coverage": 0.96, "mean_size": 2.1}},
+        "conformal": {
+            level: {"coverage": 0.91, "mean_size": 1.4, "single": 0.7, "empty": 0.0, **span}
+            for level in ("0.90", "0.95")
+        },
+        "wanted_precision": {"wanted": 0.95, "coverage": 0.7, "precision": 0.96, "threshold": 0.8, **span},
+        "unfamiliar": {"share": 0.05, "flagged": 0.06, "threshold": 48.4, **span},
     }
     records.write_json(paths.CALIBRATION, calibration)
     corrupted = [

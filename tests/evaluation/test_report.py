@@ -179,7 +179,7 @@ def test_the_confusion_is_a_table_a_picture_or_pairs(count: int, table: bool, pi
 
 
 def test_a_thousand_classes_fit_three_megabytes() -> None:
-    text = page([f"a class with quite a long name, number {n}" for n in range(1000)], per_class=5, figures=True)
+    text = page([f"a class with quite a long name, number {n}" for n in range(1000)], per_class=2, figures=True)
     assert len(text.encode()) < LARGEST
     assert text.count('<tr><th scope="row">a class with quite a long name') >= 2000  # in both tables of classes
 
