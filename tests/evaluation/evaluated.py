@@ -63,7 +63,8 @@ def write(
         sure = random.uniform(0.5, 1, len(labels))
         probabilities = np.repeat(((1 - sure) / max(n - 1, 1))[:, None], n, axis=1)
         probabilities[np.arange(len(labels)), guesses] = sure if n > 1 else 1
-        evaluation[phase] = metrics.summary(probabilities, labels, [2, 50], 0.95, own)
+        few = np.eye(min(n, 10))[np.arange(n) % 10]  # the areas under a thousand curves would take a minute
+        evaluation[phase] = metrics.summary(probabilities @ few, labels % 10, [2, 50], 0.95, own)
         correct.append(guesses == labels)
         records.write_array(paths.probabilities(phase), probabilities.astype(np.float32))
         answers = [
