@@ -212,6 +212,7 @@ def _origin(evaluation: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
         "suspected": len(_csv(paths.SUSPECTS)),
         "export": list(_flat(export)) if export and _current(export) else [],
         "params": list(_flat(params)),
+        "raw": params["data"]["raw"],
         "experiment": "# @package _global_\n" + yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
         "packages": environment.get("packages", {}),
         "computed": {
