@@ -166,18 +166,11 @@ def write_figures() -> None:
         "unfamiliar": {"share": 0.05, "flagged": 0.06, "threshold": 48.4, **span},
     }
     records.write_json(paths.CALIBRATION, calibration)
+    conditions = [(name, level) for name in ("noise", "blur", "all") for level in (1, 2, 3, "all")]
     corrupted = [
-        {
-            "corruption": name,
-            "severity": level,
-            "phase": phase,
-            "images": 40,
-            "accuracy": 0.9 - level / 10 - cost,
-            **span,
-        }
-        for name in ("noise", "blur", "jpeg")
-        for level in (1, 2, 3)
-        for phase, cost in (("phase1", 0.0), ("phase2", 0.05 if name == "noise" else -0.05))
+        {"corruption": name, "severity": level, "phase": phase, "images": 40, "accuracy": accuracy, **span}
+        for name, level in (*conditions, ("none", 0))
+        for phase, accuracy in (("phase1", 0.7), ("phase2", 0.6 if name == "noise" else 0.8))
     ]
     records.write_csv(paths.ROBUSTNESS, list(corrupted[0]), corrupted)
     slices = [

@@ -79,17 +79,32 @@ def test_equal_scores_are_one_step_of_a_curve() -> None:
     assert found["roc"] == [(0.0, 0.0), (1.0, 1.0), (1.0, 1.0)]
 
 
-def test_corruptions_are_ordered_by_what_is_left_of_phase_2() -> None:
-    rows = [
-        {"corruption": name, "severity": severity, "phase": phase, "accuracy": accuracy}
-        for name, severity, phase, accuracy in (
-            *(("blur", "1", "phase1", "0.8"), ("blur", "1", "phase2", "0.9"), ("blur", "2", "phase2", "0.7")),
-            *(("blur", "2", "phase1", "0.6"), ("noise", "1", "phase1", "0.5"), ("noise", "1", "phase2", "0.4")),
-        )
+def test_corruptions_are_ordered_by_what_is_left_of_phase_2_with_all_of_them_last() -> None:
+    def rows(name: str, severity: str, before: float, after: float) -> list[dict[str, str]]:
+        own = {"corruption": name, "severity": severity, "images": "9", "low": "0.1", "high": "0.9"}
+        return [own | {"phase": phase, "accuracy": str(of)} for phase, of in (("phase1", before), ("phase2", after))]
+
+    found = figures.robustness(
+        [
+            *rows("blur", "1", 0.8, 0.9),
+            *rows("blur", "2", 0.6, 0.7),
+            *rows("blur", "all", 0.7, 0.8),
+            *rows("all", "1", 0.7, 0.6),
+            *rows("all", "2", 0.5, 0.4),
+            *rows("all", "all", 0.6, 0.5),
+            *rows("noise", "1", 0.5, 0.4),
+            *rows("noise", "all", 0.5, 0.4),
+            *rows("none", "0", 0.85, 0.95),
+        ]
+    )
+    assert [(row["name"], row["phase1"], row["phase2"]) for row in found["table"]] == [
+        *(("noise", 0.5, 0.4), ("blur", 0.7, 0.8), ("all", 0.6, 0.5)),
     ]
-    noise, blur = figures.robustness(rows)
-    assert (noise["name"], noise["phase1"], noise["phase2"]) == ("noise", 0.5, 0.4)
-    assert blur["cells"] == [("1", 0.8, 0.9), ("2", 0.6, 0.7)] and blur["phase2"] == pytest.approx(0.8)
+    assert found["table"][1]["cells"] == [("1", 0.8, 0.9), ("2", 0.6, 0.7)]
+    assert found["clean"] == {"phase1": 0.85, "phase2": 0.95}
+    (line,) = paths_of(found["chart"], "phase2")
+    assert len(re.findall("[ML]", line)) == 3  # as they are, and two severities
+    assert figures.robustness([]) == {}
 
 
 def test_a_map_marks_mistakes_and_thins_what_is_too_much() -> None:
