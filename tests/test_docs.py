@@ -180,7 +180,11 @@ def check_thaw(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder
     monkeypatch.setattr(sys, "argv", ["thaw", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    missing = {"sweep-report": "expected a sweep in", "promote": "expected one finished trial of a sweep"}
+    missing = {
+        "report": "run `dvc repro` first",
+        "sweep-report": "expected a sweep in",
+        "promote": "expected one finished trial of a sweep",
+    }
     assert missing.get(arguments[0], "files could not be used") in str(ended.value.code)
 
 
