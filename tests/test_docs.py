@@ -181,6 +181,7 @@ def check_thaw(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder
     with pytest.raises(SystemExit) as ended:
         cli.main()
     missing = {
+        "report": "run `dvc repro` first",
         "sweep-report": "expected a sweep in",
         "promote": "expected one finished trial of a sweep",
         "serve": "expected an exported model",
