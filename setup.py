@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-PARTS = ("conf", "stages", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore")
+PARTS = ("conf", "schemas", "stages", "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore")
 
 
 class WithTemplate(build_py):

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from thaw import paths
+from thaw.config import json_schema
 from thaw.runtime import code_version
 
 HERE = Path(__file__).parent
@@ -101,6 +102,8 @@ def files(name: str) -> Iterator[tuple[Path, str]]:
         if path.suffix in (".yaml", ".py") and inside not in (paths.CHOSEN, Path("conf/data/digits.yaml")):
             text = path.read_text(encoding="utf-8")
             yield inside, text.replace("data: digits", "data: folder") if path.name == "config.yaml" else text
+    for path in sorted((root / json_schema.FOLDER).glob("*.json")):
+        yield path.relative_to(root), path.read_text(encoding="utf-8")
     yield Path("stages/__init__.py"), f'"""{_docstring(root / "stages/__init__.py")}"""\n'
     for stage in (RECORD, *(each for each in stages() if each != SAMPLE)):
         yield Path(f"stages/{stage}.py"), STAGE.format(name=stage, said=_said(stage))
