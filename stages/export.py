@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, policy, schema
+from thaw.evaluation import intervals
 from thaw.exports import gate, parity, provenance, write
 from thaw.images import decoding, manifest
-from thaw.tracking import mlflow_mirror
+from thaw.tracking import mlflow_mirror, registry
 
 STAGE = "export"
 
@@ -25,10 +26,10 @@ def main() -> None:
     """Write every format; fail unless fresh processes get evaluate's probabilities from each on the test images."""
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
-        phase, folder = "phase2", paths.PHASE2
+        phase = provenance.phase(settings.export.model)
+        folder, classifier = paths.PHASES[phase], model.load(paths.PHASES[phase])
         reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
-        train, test = manifest.read(settings.data.raw, "train", "test")
-        classifier = model.load(folder)
+        (train, test), classes = manifest.read(settings.data.raw, "train", "test"), manifest.classes()
         deployed = write.write(
             paths.EXPORTED,
             classifier,
@@ -40,20 +41,17 @@ def main() -> None:
         )
         probes = gate.probes(test, phase, deployed, settings.export.probe)
         try:
-            found = parity.check(paths.EXPORTED, probes, manifest.classes(), settings.export, gate.explain(deployed))
+            found = parity.check(paths.EXPORTED, probes, classes, settings.export, gate.explain(deployed))
         except ValueError:
             manifest.check(test)  # or the model would be blamed for other images
             raise
-        figures = gate.figures(found, probes) | {
-            "made_from": records.made_from([folder / model.WEIGHTS, paths.probabilities(phase)])
-        }
-        records.write_json(paths.metrics(STAGE), figures)
+        made_from = records.made_from([folder / model.WEIGHTS, paths.probabilities(phase)])
+        records.write_json(paths.metrics(STAGE), gate.figures(found, probes) | {"made_from": made_from})
+        tested = registry.tested(classes, test.hashes, test.labels, provenance.evaluated(phase), test.units)
+        registry.register(run, paths.EXPORTED, tested, intervals.mcnemar)
         if settings.export.latency:
-            for name, cost in gate.latencies(test, settings.export.formats).items():
-                run.note(f"latency.{name}", cost)
-                console.result(STAGE, f"{name}: {cost}")
-        text = f"{', '.join(found)} say what evaluate said, within {figures['largest_difference']:.0e}"
-        console.result(STAGE, f"{text} on {figures['compared_images']:,} images → {paths.EXPORTED}")
+            gate.record_latencies(test, settings.export.formats, run.note)
+        console.result(STAGE, f"{gate.described(found, probes)} → {paths.EXPORTED}")
 
 
 if __name__ == "__main__":

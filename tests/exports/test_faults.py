@@ -22,7 +22,7 @@ from thaw.images import decoding, preprocessing
 from thaw.runtime.framework import keras, tf
 
 CLASSES = ["a", "b", "c"]
-OPTIONS = schema.Export(list(schema.FORMATS), 1e-4, 1.0, 0.9, 16, 100, latency=False)
+OPTIONS = schema.Export(list(schema.FORMATS), 1e-4, 1.0, 0.9, 16, 100, latency=False, model="phase2")
 IMAGES = 48
 
 

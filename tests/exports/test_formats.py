@@ -13,7 +13,7 @@ from thaw.images import decoding
 from thaw.runtime.framework import keras
 
 CLASSES = ["ant", "bee"]
-OPTIONS = schema.Export(list(schema.FORMATS), 1e-5, 1.0, 0.9, 16, 100, latency=False)
+OPTIONS = schema.Export(list(schema.FORMATS), 1e-5, 1.0, 0.9, 16, 100, latency=False, model="phase2")
 
 
 @pytest.fixture(scope="module")

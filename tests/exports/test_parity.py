@@ -64,7 +64,7 @@ def exported(classifier: model.Classifier, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-OPTIONS = schema.Export(["keras"], TOLERANCE, 1.0, 0.9, 16, 100, latency=False)
+OPTIONS = schema.Export(["keras"], TOLERANCE, 1.0, 0.9, 16, 100, latency=False, model="phase2")
 
 
 def check(folder: Path, files: Sequence[str], expected: np.ndarray) -> dict[str, float]:

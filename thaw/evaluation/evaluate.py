@@ -8,71 +8,73 @@ import numpy as np
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import schema
-from thaw.data import units
-from thaw.evaluation import intervals, metrics, pictures, report
+from thaw.evaluation import (
+    comparison,
+    deployment,
+    fine_tuning,
+    held_out,
+    intervals,
+    metrics,
+    pictures,
+    predictions,
+    robustness,
+    slices,
+    verdict,
+)
 from thaw.images import manifest
-from thaw.runtime import devices
-from thaw.runtime.framework import keras, tf
 
 NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
-PHASES = {"phase1": paths.PHASE1, "phase2": paths.PHASE2}
+MAPPED = 5000  # test images at most whose embeddings are written, evenly spread
 
 
 def probabilities(
     classifiers: Sequence[model.Classifier], split: manifest.Images, batch_size: int
 ) -> list[np.ndarray]:
-    """Return the class probabilities of each classifier for each image; an image is decoded once for all of them.
+    """Return the class probabilities of each classifier for each image.
 
     Returns:
         For each classifier (n, classes) float32, rows that sum to 1.
     """
-    runs = [tf.function(_softmax(model.whole(classifier)), reduce_retracing=True) for classifier in classifiers]
-    found: list[list[np.ndarray]] = [[] for _ in runs]
-    batches = manifest.pixels(classifiers[0].card.image, split.paths, split.hashes, batch_size)
-    for pixels in console.track(batches, "test images", -(-len(split) // batch_size), "batches"):
-        for run, rows in zip(runs, found, strict=True):
-            with devices.enough_memory("evaluate.batch_size", batch_size):
-                rows.append(run(pixels).numpy())
-    return [np.concatenate(rows) for rows in found]
-
-
-def _softmax(whole: keras.Model) -> Any:
-    return lambda pixels: tf.nn.softmax(whole(pixels, training=False))
+    runs = {str(number): predictions.predictor(each) for number, each in enumerate(classifiers)}
+    found = predictions.answers(runs, classifiers[0].card.image, split, batch_size)
+    return [found[name].probabilities for name in runs]
 
 
 def write(
-    found: Mapping[str, np.ndarray],
+    found: Mapping[str, predictions.Answers],
     split: manifest.Images,
+    rows: Sequence[Mapping[str, str]],
     classes: Sequence[str],
     options: schema.Evaluate,
-    params: Mapping[str, object],
-) -> str:
-    """Write figures, tables, pictures and the report.
+    stressed: robustness.Corrupted | None = None,
+) -> tuple[str, verdict.Verdict]:
+    """Write figures, tables, pictures and the verdict; ``paths.EVALUATION`` is there and new.
 
     Args:
-        found: probabilities by phase, (n, classes) float32.
-        params: the groups of the configuration, for the report.
+        found: for the test images, by phase.
+        split: the test images.
+        rows: of the whole manifest.
+        classes: names.
+        options: the group ``evaluate``.
+        stressed: of corrupted test images, if any were made.
 
     Returns:
-        One line for people.
+        One line for people, and the verdict.
     """
-    records.make_new(paths.EVALUATION)
     summaries: dict[str, Any] = {}
     tables: dict[str, list[dict[str, Any]]] = {}
     right: dict[str, np.ndarray] = {}
-    manifest = records.read_csv(paths.MANIFEST)
-    divided = [row["split"] for row in manifest]
-    every = units.read(manifest)
-    tested = np.array(divided) == "test"
-    own, leaked = np.array(every)[tested], np.array(units.leaked(every, divided))[tested]
-    for phase, rows in found.items():
-        guesses = rows.argmax(axis=1)
+    splits = held_out.read(rows, classes)
+    own, leaked = splits["test"].units, splits["test"].leaked
+    for phase, answer in found.items():
+        guesses = answer.probabilities.argmax(axis=1)
         right[phase] = guesses == split.labels
         counts = metrics.confusion(split.labels, guesses, len(classes))
-        summaries[phase] = metrics.summary(rows, split.labels, options.top_k, options.confidence, own)
+        summaries[phase] = metrics.summary(answer.probabilities, split.labels, options.top_k, options.confidence, own)
         tables[phase] = metrics.per_class(split.labels, guesses, len(classes))
         pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))
-        _write_predictions(phase, rows, split, classes)
+        _write_predictions(phase, answer.probabilities, split, classes)
+    records.write_array(paths.EMBEDDINGS, found["phase2"].embeddings[mapped(len(split))])
     first, second = right.values()
     summaries["difference"] = {
         **intervals.difference(first, second, options.confidence, own),
@@ -80,10 +82,25 @@ def write(
     }
     clean = _without(leaked, right, own, options.confidence) if leaked.any() else {}
     absent = [name for name, row in zip(classes, tables["phase2"], strict=True) if not row["support"]]
-    warnings = [*_leaks(clean, units.warning(units.leaks(every, divided), divided)), *_untested(absent)]
-    weights = [folder / model.WEIGHTS for folder in PHASES.values()]
+    warnings = [*_leaks(clean, held_out.warning(rows, splits)), *_untested(absent)]
+    weights = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
     made_from = records.made_from([paths.MANIFEST, *weights])
-    records.write_json(paths.metrics("evaluate"), {**summaries, **clean, "untested": absent, "made_from": made_from})
+    kept = fine_tuning.kept_start(records.read_json(paths.metrics("phase2_finetune")))
+    judged = comparison.write(right, found["phase1"].embeddings, splits, options, same=bool(kept))
+    carried = deployment.write(
+        {phase: answer.probabilities for phase, answer in found.items()},
+        {phase: answer.embeddings for phase, answer in found.items()},
+        splits,
+        options,
+        judged.ship,
+    )
+    slices.write([row for row in rows if row["split"] == "test"], right["phase2"], options.confidence, own)
+    if stressed:
+        robust = robustness.write(stressed, split.labels, right, options.confidence, own)
+        carried["robustness"] = robust
+        warnings += _costs(robust)
+    figures = {**summaries, **clean, **carried, "untested": absent, "warnings": warnings, "made_from": made_from}
+    records.write_json(paths.metrics("evaluate"), figures)
     records.write_csv(
         paths.PER_CLASS,
         ["phase", "class", *metrics.PER_CLASS],
@@ -93,15 +110,19 @@ def write(
             for name, row in zip(classes, tables[phase], strict=True)
         ),
     )
-    _write_report(classes, summaries, tables, manifest, warnings, options.confidence, params)
     for warning in warnings:
         console.warn(warning)
     count = summaries["phase2"]["units"]
     apart = f", on {count:,} independent units" if count < len(split) else ""
     before, after = (_line(summaries[phase]) for phase in ("phase1", "phase2"))
-    early = _early(records.read_json(paths.metrics("phase2_finetune")))
-    tested = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
-    return f"{tested}; {early[0].lower()}{early[1:].rstrip('.')}" if early else tested
+    early = fine_tuning.early(records.read_json(paths.metrics("phase2_finetune")))
+    text = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
+    return (f"{text}; {early[0].lower()}{early[1:].rstrip('.')}" if early else text), judged
+
+
+def mapped(count: int) -> np.ndarray:
+    """Return the places of the test images whose embeddings are in ``paths.EMBEDDINGS``: at most ``MAPPED``."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAPPED)).round().astype(np.int64))
 
 
 def _without(
@@ -127,6 +148,16 @@ def _leaks(clean: Mapping[str, Any], warning: str) -> list[str]:
     return [f"{warning}; accuracy on {left}: {first} after phase 1, {second} after phase 2"]
 
 
+def _costs(robust: Mapping[str, Any]) -> list[str]:
+    """Return the line on what fine-tuning cost of robustness; none where that is not sure."""
+    lost = robust["difference"]
+    if lost["accuracy_high"] >= 0:
+        return []
+    first, second = (f"{robust[phase]['corrupted']:.1%}" for phase in ("phase1", "phase2"))
+    told = f"of {robust['images']:,} corrupted images phase 2 gets {second} right, phase 1 {first}"
+    return [f"fine-tuning cost robustness: {told}; {paths.ROBUSTNESS} has which"]
+
+
 def _untested(absent: Sequence[str]) -> list[str]:
     """Return the line on classes without test images."""
     if not absent:
@@ -146,59 +177,3 @@ def _write_predictions(phase: str, rows: np.ndarray, split: manifest.Images, cla
         for name, label, row in zip(split.names, split.labels, rows, strict=True)
     )
     records.write_csv(paths.predictions(phase), ["path", "label", "predicted", "probability"], lines)
-
-
-def _kept_start(trained: Mapping[str, Any]) -> str:
-    """Return why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
-
-    Args:
-        trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch`` and the change of the loss.
-    """
-    if not trained["layers"]:
-        return "Phase 2 unfroze nothing, so its model is phase 1's."
-    if trained["best_epoch"]:
-        return ""
-    best = "its only epoch" if trained["epochs"] == 1 else f"the best of its {trained['epochs']} epochs"
-    change, low, high = (trained[f"val_loss_{name}"] for name in ("change", "low", "high"))
-    worse = f"higher than its start's by {change:.3f} ({low:.3f} to {high:.3f}), on the same images"
-    return f"Phase 2 did not help: the validation loss of {best} is {worse}, so its model is phase 1's."
-
-
-def _early(trained: Mapping[str, Any]) -> str:
-    """Return that phase 2 ended too early, and what to set, in a sentence; empty where it did not."""
-    return f"Phase 2 ended too early: {trained['advice']}." if trained.get("ended_too_early") else ""
-
-
-def _write_report(
-    classes: Sequence[str],
-    summaries: Mapping[str, Any],
-    tables: Mapping[str, Any],
-    manifest: Sequence[Mapping[str, str]],
-    warnings: Sequence[str],
-    confidence: float,
-    params: Mapping[str, object],
-) -> None:
-    histories = {
-        phase: records.read_csv(paths.history(stage))
-        for phase, stage in (("phase1", "phase1_head"), ("phase2", "phase2_finetune"))
-    }
-    trained = records.read_json(paths.metrics("phase2_finetune"))
-    kept = _kept_start(trained)
-    report.curves_picture(histories, paths.CURVES, kept=kept)
-    per_class = records.read_json(paths.metrics("prepare"))["per_class"]
-    counts = {split: {row["class"]: row[split] for row in per_class} for split in paths.SPLITS}
-    report.write_html(
-        paths.REPORT,
-        classes=classes,
-        evaluation=summaries,
-        per_class=tables,
-        confusion_pictures={phase: paths.confusion_picture(phase) for phase in tables},
-        curves=paths.CURVES,
-        counts=counts,
-        blocks=records.read_csv(paths.BLOCKS),
-        params={name: group for name, group in params.items() if name != "tracking"},  # its URI may hold a password
-        confidence=confidence,
-        kept=kept,
-        warnings=warnings,
-        early=_early(trained),
-    )

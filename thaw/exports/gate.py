@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import paths, records
+from thaw import console, paths, records
 from thaw.config import schema
 from thaw.exports import causes, latency, odd_photos, provenance
 from thaw.exports.exported import Deployed
@@ -41,7 +41,7 @@ def probes(test: manifest.Images, phase: str, deployed: Deployed, most: int) -> 
         most: test images at most.
     """
     chosen = spread(len(test), most)
-    rows = np.load(paths.probabilities(phase), allow_pickle=False)[chosen]
+    rows = provenance.evaluated(phase)[chosen]
     _, units = np.unique(np.array(manifest.independent(test))[chosen], return_inverse=True)
     photos = odd_photos.photos(deployed.reading)
     answers = causes.evaluated(deployed.classifier, deployed.temperature)(list(photos.values()))
@@ -59,12 +59,31 @@ def explain(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray], str]:
     return causes.explainer(deployed)
 
 
-def latencies(test: manifest.Images, names: Sequence[str]) -> dict[str, str]:
-    """Measure what each format costs on this machine; return it in words, and write it down outside of all outs."""
+def record_latencies(test: manifest.Images, names: Sequence[str], note: Callable[[str, str], None]) -> None:
+    """Measure what each format costs on this machine: to the console, to MLflow, and to a file outside of all outs.
+
+    Args:
+        test: the test images.
+        names: of the formats.
+        note: notes a text under a name in MLflow.
+    """
     files = [test.paths[index] for index in spread(len(test), latency.BATCH)]
     found = {name: latency.measure(paths.EXPORTED, name, files) for name in names}
     records.write_json(paths.main_root() / paths.LATENCY, latency.table(found))
-    return {name: each.described() for name, each in found.items()}
+    for name, each in found.items():
+        note(f"latency.{name}", each.described())
+        console.result("export", f"{name}: {each.described()}")
+
+
+def described(found: dict[str, dict[str, Any]], asked: Probes) -> str:
+    """Return the outcome in a line."""
+    all_of = figures(found, asked)
+    exact = [way for way, each in found.items() if "agreement" not in each]
+    rounded = [
+        f"{way} gives {each['agreement']:.1%} of the same answers" for way, each in found.items() if way not in exact
+    ]
+    said = [f"{', '.join(exact)} say what evaluate said, within {all_of['largest_difference']:.0e}"] if exact else []
+    return f"{'; '.join([*said, *rounded])}, on {len(asked.files):,} images and {len(asked.odd)} odd photographs"
 
 
 def figures(found: dict[str, dict[str, Any]], asked: Probes) -> dict[str, Any]:
