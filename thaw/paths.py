@@ -18,6 +18,7 @@ MEMORY = Path("data/splits.json")
 CONVERTED = PREPARED / "converted"
 
 ENVIRONMENT = Path("models/environment.json")
+PACKAGE = Path("models/package")  # in a project of one's own: the code of the installed package, a hash for each stage
 PHASE1 = Path("models/phase1_head")
 PHASE2 = Path("models/phase2_finetune")
 PHASES = {"phase1": PHASE1, "phase2": PHASE2}
@@ -48,11 +49,13 @@ LABELS = "labels.json"
 
 LEDGER = Path(".thaw/ledger.jsonl")
 SWEEPS = Path(".thaw/sweeps")
+CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
 RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
 
 METRICS = Path("metrics")
+PROVENANCE = METRICS / "provenance.json"  # what a run has hung on
 PER_CLASS = METRICS / "per_class.csv"
 VERDICT = METRICS / "verdict.json"
 
