@@ -8,7 +8,7 @@ from thaw.config import load, schema
 from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors, predictions
 from thaw.images import manifest
 from thaw.runtime import seeds
-from thaw.tracking import mlflow_mirror
+from thaw.tracking import lineage, mlflow_mirror
 
 STAGE = "evaluate"
 
@@ -47,6 +47,7 @@ def main() -> None:
         data_report.write(settings.data.raw, classes, settings.evaluate.suspects, rows)
         inspection.write(judged.ship, classifiers[judged.ship], test, found[judged.ship].probabilities)
         documents.write(asdict(settings))
+        records.write_json(paths.PROVENANCE, lineage.describe())
         console.result(STAGE, f"{text} → {paths.REPORT}")
         console.result(STAGE, judged.text)
 

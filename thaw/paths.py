@@ -18,6 +18,7 @@ MEMORY = Path("data/splits.json")
 CONVERTED = PREPARED / "converted"
 
 ENVIRONMENT = Path("models/environment.json")
+PACKAGE = Path("models/package")  # in a project of one's own: the code of the installed package, a hash for each stage
 PHASE1 = Path("models/phase1_head")
 PHASE2 = Path("models/phase2_finetune")
 PHASES = {"phase1": PHASE1, "phase2": PHASE2}
@@ -37,16 +38,24 @@ EMBEDDING_MAP = EVALUATION / "embedding_map.json"
 CONFIGURATION = EVALUATION / "configuration.json"  # what was evaluated
 MODEL_CARD = EVALUATION / "model_card.md"
 EXPORTED = Path("models/export")
-KERAS_FILE = "model.keras"  # these three are in EXPORTED
+KERAS_FILE = "model.keras"  # these are in EXPORTED
 SAVED_MODEL = "saved_model"
+ONNX_FILE = "model.onnx"
+LITERT_FILE = "model.tflite"
+LITERT_FLOAT16_FILE = "model_float16.tflite"
+LITERT_INT8_FILE = "model_int8.tflite"
+ONNX_INT8_FILE = "model_int8.onnx"
 LABELS = "labels.json"
 
 LEDGER = Path(".thaw/ledger.jsonl")
 SWEEPS = Path(".thaw/sweeps")
+CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
+RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
 
 METRICS = Path("metrics")
+PROVENANCE = METRICS / "provenance.json"  # what a run has hung on
 PER_CLASS = METRICS / "per_class.csv"
 VERDICT = METRICS / "verdict.json"
 

@@ -6,12 +6,11 @@ Stages read that file and nothing else: ``groups`` gives a stage the groups it d
 only where something is composed.
 """
 
-import gc
 import hashlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,8 +19,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw import paths, pipes
+from thaw import paths
 from thaw.config import backbone, chosen, errors, schema
+from thaw.pipes import run as run  # noqa: PLC0414  how a type checker is told
 
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
@@ -230,37 +230,35 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
     return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
 
 
-def run(main: Callable[[], None], name: str) -> None:
-    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
-    pipes.in_any_encoding()
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("THAW_TRACEBACK"):
-            raise
-        sys.exit(f"{name}: {pipes.shown(' '.join(str(error).split()))}")
-    except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
-    finally:
-        gc.freeze()  # or Python looks through all that is left of TensorFlow for garbage, only to end: two seconds
-
-
 def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return
     words = [word for word in sys.argv[1:] if word != RESET]
-    before = [] if RESET in sys.argv else chosen.read(paths.CONF)
-    compose(words, chosen.without(before, words, paths.CONF))  # or a mistake would be blamed on the memory
-    now = chosen.add(before, words, paths.CONF)
-    text = compose((), now)
-    if now != before or RESET in sys.argv:
-        chosen.write(now, paths.CONF)
-    paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
-    told = f" with {shlex.join(now)}, remembered in {paths.CHOSEN}; {RESET} forgets it" if now else ""
-    print(f"{paths.PARAMS} compiled from {paths.CONF}/{told}")
-    raw = Path(yaml.safe_load(text)["data"]["raw"])
+    print(configure(words, reset=RESET in sys.argv))
+    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
     if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
         place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
         wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"
         print(f"thaw.config: data.raw: {wanted}: `dvc repro` needs them", file=sys.stderr)
+
+
+def configure(words: Sequence[str], *, reset: bool = False) -> str:
+    """Compile conf/ to params.yaml with choices, which are remembered with those from before; return what was done.
+
+    Args:
+        words: choices, in Hydra's grammar.
+        reset: forget those from before.
+
+    Raises:
+        ValueError: as ``compose`` does.
+    """
+    before = [] if reset else chosen.read(paths.CONF)
+    compose(words, chosen.without(before, words, paths.CONF))  # or a mistake would be blamed on the memory
+    now = chosen.add(before, words, paths.CONF)
+    text = compose((), now)
+    if now != before or reset:
+        chosen.write(now, paths.CONF)
+    paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    told = f" with {shlex.join(now)}, remembered in {paths.CHOSEN}; {RESET} forgets it" if now else ""
+    return f"{paths.PARAMS} compiled from {paths.CONF}/{told}"

@@ -182,7 +182,7 @@ class Evaluate:
 class Export:
     """Formats of deployment, and how exactly they must agree with what was tested."""
 
-    formats: list[str]  # `keras`, `saved_model` | one or both, see docs/serving.md
+    formats: list[str]  # names of formats | what is written, see docs/serving.md#formats
     tolerance: float  # largest difference of a probability between the exported and the evaluated model
     model: str  # the phase whose model is exported; `verdict`: the one that the test says to ship
 

@@ -23,6 +23,7 @@ from thaw.images import augment, manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime.framework import keras, tf
 from thaw.training import imbalance, mixing
+from thaw.training.fit_settings import FitSettings
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
 AT_ONCE = 64  # images that go through thawed layers when these don't train
@@ -112,7 +113,7 @@ def leave(
     for split, source, images in (("train", inputs.train, len(train)), ("val", inputs.val, len(val))):
         some = embeddings.chosen(images)
         embeddings.save(paths.embeddings(paths.PHASE1, split), some, [clean(source)(some)])
-    some = auto_unfreeze.sample(train.labels, manifest.clusters(train))
+    some = auto_unfreeze.sample(train.labels, manifest.independent(train))
     # The head learns from the same images that are neighbours, or it would win by their number.
     features, labels = rows(some), train.labels[some]
     said = np.concatenate(list(out_of_fold.probabilities(lambda at: features[at], labels, count, auto_unfreeze.SEED)))
@@ -201,14 +202,13 @@ def at_boundary(
     frozen = _frozen(classifier, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
     if kept:
-        sets = [(train, frozen.views()), (val, 1)]
+        sets, passed = [(train, frozen.views()), (val, 1)], frozen
         try:
             if settings.compute.depths and not extraction.complete(frozen, sets):
                 own = {boundary.tensor_layer: frozen_part.output}
                 cuts = _at_cuts(classifier, settings, train, val, own)
-                spare = cuts.keys() - own.keys()
-                extraction.cached(_frozen(classifier, settings, cuts, classifier.backbone.input, spare), sets)
-            (train_reader,), (val_reader,) = extraction.cached(frozen, sets)
+                passed = _frozen(classifier, settings, cuts, classifier.backbone.input, cuts.keys() - own.keys())
+            (train_reader,), (val_reader,) = extraction.cached(passed, sets)
             return Inputs(train_reader, val_reader, frozen.views(), "cached", reason)
         except cache.TooLargeError:
             if settings.phase2.activations != "auto":
@@ -219,18 +219,17 @@ def at_boundary(
 
 
 def batches(
-    inputs: Inputs, train: manifest.Images, val: manifest.Images, phase: schema.Phase1 | schema.Phase2, classes: int
-) -> tuple[manifest.Batches, manifest.Batches]:
-    """Return the batches of a phase: in training seeded, balanced and mixed as it says; in validation plain."""
-    alpha = phase.mixup if isinstance(phase, schema.Phase2) else 0.0
+    inputs: Inputs, train: manifest.Images, val: manifest.Images, settings: FitSettings, classes: int
+) -> tuple[mixing.Mixed, mixing.Mixed]:
+    """Return the batches: in training seeded, balanced and mixed as the settings say; in validation plain."""
     given = {
-        "weights": imbalance.weights(train.labels, phase.class_weight, train.weights),
-        "chances": imbalance.chances(train.labels, phase.sampler),
+        "weights": imbalance.weights(train.labels, settings.class_weight, train.weights),
+        "chances": imbalance.chances(train.labels, settings.sampler),
     }
-    size = phase.batch_size
+    size, alpha = settings.batch_size, settings.mixup
     return (
         mixing.Mixed(
-            inputs.train, train.labels, size, inputs.views, phase.seed, classes=classes, alpha=alpha, **given
+            inputs.train, train.labels, size, inputs.views, settings.seed, classes=classes, alpha=alpha, **given
         ),
         mixing.Mixed(inputs.val, val.labels, size, classes=classes, alpha=0),
     )

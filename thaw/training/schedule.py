@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from thaw import console
-from thaw.config import phases, schema
+from thaw.config import phases
 from thaw.runtime.framework import keras, tf
+from thaw.training.fit_settings import FitSettings
 
 FEWEST_DECAY = 2  # epochs in which the rate falls to zero
 # Why training ended.
@@ -49,14 +50,12 @@ class StableDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         return self.peak * tf.minimum(rise, tf.clip_by_value(1 - (step - self.begin) / self.length, 0.0, 1.0))
 
 
-def rate(settings: schema.Phase1 | schema.Phase2, steps: int) -> Any:
+def rate(settings: FitSettings, steps: int) -> Any:
     """Return the rate, a number or a schedule of Keras.
 
     Args:
         steps: of an epoch.
     """
-    if isinstance(settings, schema.Phase1):
-        return settings.learning_rate
     warmup = warmup_steps(settings, steps)
     if settings.schedule == phases.WSD:
         return StableDecay(settings.learning_rate, warmup)
@@ -77,18 +76,18 @@ def counted(epochs: float, steps: int) -> float:
     return epochs * max(1.0, phases.FEWEST_STEPS / steps)
 
 
-def warmup_steps(settings: schema.Phase2, steps: int) -> int:
+def warmup_steps(settings: FitSettings, steps: int) -> int:
     """Return the steps over which the rate rises: half of all at most, so that few epochs are no warm-up alone."""
     return round(min(counted(settings.warmup, steps), settings.epochs / 2) * steps)
 
 
-def decay_epochs(settings: schema.Phase2, done: int, steps: int) -> int:
+def decay_epochs(settings: FitSettings, done: int, steps: int) -> int:
     """Return how many epochs of so many steps the rate takes to fall to zero after so many epochs."""
     return max(math.ceil(counted(FEWEST_DECAY, steps)), round(settings.decay_share * done))
 
 
 class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
-    """Begins the fall of the rate, and ends training with it or where phase 2's minutes are over.
+    """Begins the fall of the rate, and ends training with it or where the epochs or minutes are over.
 
     Args:
         steps: of an epoch.
@@ -99,7 +98,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
 
     def __init__(
         self,
-        settings: schema.Phase2,
+        settings: FitSettings,
         steps: int,
         rate: Any,
         monitored: str,
@@ -109,7 +108,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         self.settings, self.steps, self.rate, self.monitored, self.clock = settings, steps, rate, monitored, clock
         self.end = settings.epochs  # after this epoch; less once the rate falls
         self.stopped = ""  # one of the reasons above; empty: nothing has ended training yet
-        self.lowest, self.waited = float("inf"), 0
+        self.losses: list[float] = []  # of validation, of each epoch
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keras's hook."""
@@ -124,7 +123,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         limit, room = (MINUTES, in_time) if in_time < room else (EPOCHS, room)
         if self._is_stable():
             wanted = decay_epochs(settings, done, self.steps)
-            if self._is_flat(done, (logs or {})[self.monitored]) and wanted <= room:
+            if self._is_flat((logs or {})[self.monitored]) and wanted <= room:
                 self._decay(done, FLAT, wanted)
             elif not self._fits(done, room):
                 self._decay(done, limit, room)
@@ -137,13 +136,23 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         """Return whether the rate has yet to fall."""
         return self.settings.schedule == phases.WSD and not self.stopped
 
-    def _is_flat(self, done: int, loss: float) -> bool:
-        if loss < self.lowest * (1 - self.settings.min_improvement):
-            self.lowest, self.waited = loss, 0
-        else:
-            self.waited += 1
-        has_risen = done * self.steps >= warmup_steps(self.settings, self.steps)
-        return has_risen and self.waited >= math.ceil(counted(self.settings.flat_epochs, self.steps))
+    def _is_flat(self, loss: float) -> bool:
+        """Return whether the mean loss of the last epochs is about that of as many before them.
+
+        Means, since a loss goes up and down by more than it falls in an epoch: by the lowest loss so far, three
+        unlucky epochs would end a training that is still learning.
+        """
+        self.losses.append(loss)
+        latest, before = self.losses[-self.window :], self.losses[-2 * self.window : -self.window]
+        if len(before) < self.window or len(self.losses) * self.steps < warmup_steps(self.settings, self.steps):
+            return False
+        return not sum(latest) < sum(before) * (1 - self.settings.min_improvement)
+
+    @property
+    def window(self) -> int:
+        """Return of how many epochs means are taken: so few that two of them and the fall fit into all epochs."""
+        most = (self.settings.epochs - decay_epochs(self.settings, 0, self.steps)) // 2
+        return max(1, min(math.ceil(counted(self.settings.flat_epochs, self.steps)), most))
 
     def _in_time(self, done: int) -> int:
         """Return for how many epochs more the minutes are enough, if they take as long as those before."""
@@ -159,5 +168,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
     def _decay(self, done: int, why: str, epochs: int) -> None:
         self.stopped, self.end = why, done + epochs
         self.rate.fall(done * self.steps, self.end * self.steps)
-        reason = "the validation loss is flat" if why == FLAT else f"phase2.{why} leave no time for more"
+        reason = (
+            "the validation loss is flat" if why == FLAT else f"{self.settings.phase}.{why} leave no time for more"
+        )
         console.say(f"after epoch {done} {reason}: the rate falls to zero in {epochs} more")
