@@ -87,13 +87,8 @@ def _splits(root: Path, _manifest: str, names: tuple[str, ...]) -> dict[str, Ima
 
 def independent(split: Images) -> list[str]:
     """Return the unit of each image, by the manifest's number, or the image's own name if it is alone."""
-    return [f"unit {unit}" if unit else name for unit, name in zip(split.units, split.names, strict=True)]
-
-
-def clusters(split: Images) -> list[str]:
-    """Return of each image what it is one with: the cluster of those that are alike, or itself."""
-    found = {row["path"]: row["cluster"] for row in records.read_csv(paths.COPIES)} if paths.COPIES.is_file() else {}
-    return [f"cluster {found[name]}" if name in found else name for name in split.names]
+    units = split.units or [""] * len(split)
+    return [f"unit {unit}" if unit else name for unit, name in zip(units, split.names, strict=True)]
 
 
 @contextmanager
