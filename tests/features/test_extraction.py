@@ -105,8 +105,8 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     engine = engines.engine
 
-    def counted(model: keras.Model, extractor: str) -> tuple[engines.Engine, str]:
-        run, name = engine(model, extractor)
+    def counted(model: keras.Model, extractor: str, kept: Path | None = None) -> tuple[engines.Engine, str]:
+        run, name = engine(model, extractor, kept)
 
         def count(pixels: np.ndarray) -> list[np.ndarray]:
             sizes.append(len(pixels))
@@ -122,7 +122,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Call it, and from then on nothing can pass the frozen layers."""
 
-    def refuse(_model: keras.Model, _extractor: str) -> None:
+    def refuse(_model: keras.Model, _extractor: str, _kept: Path | None = None) -> None:
         pytest.fail("the frozen layers were asked though the cache has it all")
 
     return lambda: monkeypatch.setattr(engines, "engine", refuse)
@@ -447,8 +447,8 @@ def main(folder: Path, out: Path, slow: float) -> None:
     split = manifest.Images([str(path) for path in paths], [], hashes, np.zeros(len(paths), np.int64))
     engine = engines.engine
 
-    def slowed(frozen: keras.Model, extractor: str) -> tuple[engines.Engine, str]:
-        run, name = engine(frozen, extractor)
+    def slowed(frozen: keras.Model, extractor: str, kept: Path | None = None) -> tuple[engines.Engine, str]:
+        run, name = engine(frozen, extractor, kept)
 
         def sleepy(pixels: np.ndarray) -> list[np.ndarray]:
             time.sleep(slow)

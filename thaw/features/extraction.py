@@ -12,6 +12,7 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,17 @@ class Frozen:
         """Images a step through the layers."""
         size = self.compute.extract_batch_size
         return int(size) if size != "auto" else gpu_extraction.BATCH if engines.on_gpu() else BATCH
+
+    def converted(self) -> Path:
+        """Return where the ONNX graph of the layers is kept."""
+        made_of = {
+            "weights": self.weights_sha256,
+            "cuts": self.cuts,
+            "size": self.image.size,
+            "versions": [version(package) for package in ("tensorflow", "keras", "tf2onnx")],
+            "code": code_version.of("classifier", "features", "networks"),
+        }
+        return cache.folder(self.compute.cache_dir) / "converted" / f"{cache.name(**made_of)}.onnx"
 
     def views(self) -> int:
         """Different views that the cache keeps of each training image."""
@@ -150,7 +162,7 @@ def _outputs(
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size(), tf.float16)
         wanted = [gpu_extraction.Wanted(paths[sha], sha, tuple(sorted(views))) for sha, views in missing.items()]
         return gpu_extraction.outputs(card, frozen.image, frozen.augment, wanted), card.layers.name
-    run, engine = engines.engine(frozen.model, frozen.compute.extractor)
+    run, engine = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
     views = threads.ahead(_views(frozen, paths, missing))
     return ((view, shas, run(pixels)) for view, shas, pixels in views), engine
 

@@ -17,7 +17,7 @@ def source(frozen: Frozen, split: manifest.Images) -> manifest.Source:
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size())
         return gpu_extraction.streamed(card, frozen.image, frozen.augment, split)
-    run, _ = engines.engine(frozen.model, frozen.compute.extractor)
+    run, _ = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
     picture = fitting.picture(frozen.image)
     make_views = augment.view(frozen.augment)
     pool = ThreadPoolExecutor(threads.used(), "fitting")
