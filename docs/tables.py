@@ -8,79 +8,40 @@ of conf/, the table of backbones, and the docstrings of packages and modules.
 import ast
 import inspect
 import re
-import sys
-import textwrap
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from thaw.catalog import backbones, pixel_contracts
-from thaw.config import backbone, load, policy, schema
+from thaw.config import backbone, json_schema, load, policy, schema
+from thaw.config.fields import GROUPS as GROUPS  # noqa: PLC0414  how a type checker is told
+from thaw.config.fields import Range, comments, number, settings
+from thaw.config.fields import ranges as checked
 from thaw.data import issues
 
 ROOT = Path(__file__).resolve().parents[1]
-GROUPS: dict[str, Any] = {field.name: field.type for field in fields(schema.Project) if field.name != "compiled_from"}
 MARKS = re.compile(r"(<!-- (\w+): written by make docs -->\n\n).*?(\n<!-- end of \2 -->)", re.DOTALL)
 
 
-def settings(kind: Any, prefix: str) -> Iterator[tuple[Any, str, str]]:
-    """Yield each field of a group and of the groups in it: the dataclass, the field's own name, its whole name."""
-    for field in fields(kind):
-        name = f"{prefix}.{field.name}"
-        if is_dataclass(field.type):
-            yield from settings(field.type, name)
-        else:
-            yield kind, field.name, name
-
-
-def comments(kind: Any) -> dict[str, str]:
-    """Return the comment of each field of a dataclass: the lines above it and what stands behind it."""
-    found: dict[str, str] = {}
-    above: list[str] = []
-    for line in inspect.getsource(kind).splitlines():
-        if field := re.match(r"    (\w+): [^#]*?(?:  # (.*))?$", line):
-            found[field[1]] = " ".join([*above, field[2] or ""]).strip()
-        above = [*above, line.strip("# ")] if line.strip().startswith("#") else []
-    return found
-
-
 def ranges(kind: Any) -> dict[str, str]:
-    """Return the range of each field that a group checks by ``between`` or ``one_of``, or that is a truth value."""
-    if kind is policy.Policy:
-        return {field.name: in_ticks(policy.choices(field.name)) for field in fields(kind)}
+    """Return the range of each field that a check of its group settles, or that is a truth value, in words."""
     found = {field.name: "`true`, `false`" for field in fields(kind) if field.type is bool}
-    module = vars(sys.modules[kind.__module__])
-    for call in checks(kind.__post_init__, module):
-        name, *limits = (eval(ast.unparse(each), module) for each in call.args[1:])  # noqa: S307 -- our own code
-        if ast.unparse(call.func) == "one_of":
-            found[name] = in_ticks(limits[0])
-        else:
-            low, high, *unit = limits
-            found[name] = " ".join([number(low), "to", number(high), *unit])
-    return found
+    return found | {name: allowed(each) for name, each in checked(kind).items()}
 
 
-def checks(function: Any, module: dict[str, Any]) -> Iterator[ast.Call]:
-    """Yield the calls of ``between`` and ``one_of`` in a function, and in what it hands ``self`` to."""
-    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in ("between", "one_of"):
-                yield node
-            elif [ast.unparse(each) for each in node.args] == ["self"]:
-                yield from checks(module[node.func.id], module)
+def allowed(found: Range) -> str:
+    """Return the range that a check has, in words."""
+    if found.choices:
+        return in_ticks(found.choices)
+    return " ".join([number(found.low or 0), "to", number(found.high or 0), *([found.unit] if found.unit else [])])
 
 
 def in_ticks(words: Iterable[str]) -> str:
     """Return words as a list for people, each between backticks."""
     return ", ".join(f"`{word}`" for word in words)
-
-
-def number(value: float) -> str:
-    """Return a number as a person writes it: 1e-8, not 1e-08."""
-    return str(value) if isinstance(value, int) else re.sub(r"e-0", "e-", f"{value:g}")
 
 
 def value(given: Any) -> str:
@@ -115,12 +76,12 @@ def configuration() -> str:
             for part in name.split("."):
                 current = getattr(current, part)
             stated, _, meaning = comments(owner)[field].rpartition(" | ")
-            allowed = linked(stated) or ranges(owner).get(field)
-            if not allowed or not meaning:
+            limits = linked(stated) or ranges(owner).get(field)
+            if not limits or not meaning:
                 raise ValueError(
                     f"{name}: expected a comment at the field, and its range from a check or before ` | ` in it"
                 )
-            rows.append((f"`{name}`", value(current), allowed, linked(meaning)))
+            rows.append((f"`{name}`", value(current), limits, linked(meaning)))
     return table(("field", "default", "range", "meaning"), rows)
 
 
@@ -232,7 +193,10 @@ def text(document: str) -> str:
 
 
 def main() -> None:
-    """Write all tables into their guides."""
+    """Write all tables into their guides, and the schemas for editors."""
+    for path, content in json_schema.files():
+        (ROOT / path).parent.mkdir(exist_ok=True)
+        (ROOT / path).write_text(content, encoding="utf-8", newline="\n")
     for document in WRITERS:
         (ROOT / "docs" / document).write_text(text(document), encoding="utf-8", newline="\n")
 

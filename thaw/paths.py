@@ -18,6 +18,7 @@ MEMORY = Path("data/splits.json")
 CONVERTED = PREPARED / "converted"
 
 ENVIRONMENT = Path("models/environment.json")
+PACKAGE = Path("models/package")  # in a project of one's own: the code of the installed package, a hash for each stage
 PHASE1 = Path("models/phase1_head")
 PHASE2 = Path("models/phase2_finetune")
 PHASES = {"phase1": PHASE1, "phase2": PHASE2}

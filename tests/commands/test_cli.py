@@ -1,11 +1,13 @@
 """The command and its subcommands."""
 
+import importlib
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from thaw.commands import cli
+from thaw.commands import cli, completion
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
@@ -18,7 +20,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
 def test_every_subcommand_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(monkeypatch, "--help") == "0"
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("predict", "serve", "demo", "sweep-report", "promote", "champion"))
+    assert all(name in shown for name in cli.MODULES)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,39 @@ def test_what_is_wrong_is_one_line_with_the_subcommands_name(
     monkeypatch.chdir(tmp_path)
     said = call(monkeypatch, *words)
     assert said.startswith(message) and "\n" not in said
+
+
+def test_a_typo_is_answered_with_the_nearest_before_anything_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib, "import_module", lambda name: pytest.fail(f"imports {name}"))
+    assert call(monkeypatch, "rnu") == "2"
+    assert capsys.readouterr().err == "thaw: rnu: no such command; did you mean run?\n"
+    assert call(monkeypatch, "xyzzy") == "2"
+    assert "known: new, check, run," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_completion_knows_every_subcommand_and_its_options(
+    shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thaw", "completion", shell])
+    cli.main()
+    script = capsys.readouterr().out
+    assert all(name in script for name in cli.MODULES) and "retry-failed" in script
+
+
+def test_bash_completes_a_subcommand_and_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thaw", "completion", "bash"])
+    cli.main()
+    (tmp_path / "thaw.bash").write_text(capsys.readouterr().out, encoding="utf-8")
+    ask = 'source thaw.bash; COMP_WORDS=({0}); COMP_CWORD={1}; _shtab_thaw; echo "${{COMPREPLY[@]}}"'
+    for words, number, expected in (("thaw expl", 1, "explain"), ("thaw run --fa", 2, "--fast")):
+        asked = ["bash", "--norc", "-c", ask.format(words, number)]
+        done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [expected]
 
 
 def test_a_sweep_is_compared_and_a_trial_promoted(

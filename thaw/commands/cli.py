@@ -1,34 +1,71 @@
 """The command ``thaw``: each subcommand is a function of the module that does the work, and only that is imported."""
 
 import argparse
+import difflib
 import importlib
 import sys
+from collections.abc import Iterable
 
 from thaw import pipes
 
 # By subcommand: the module whose ``add`` adds it. `thaw predict` answers within half a second: it waits for no other.
 MODULES = {
+    "new": "thaw.commands.new",
+    "check": "thaw.commands.check",
+    "run": "thaw.commands.run",
+    "explain": "thaw.commands.explain",
+    "report": "thaw.evaluation.report",
     "predict": "thaw.serving.predict",
     "serve": "thaw.serving.serve",
     "demo": "thaw.serving.demo",
-    "report": "thaw.evaluation.report",
+    "sweep": "thaw.commands.sweep",
     "sweep-report": "thaw.sweep.report",
     "promote": "thaw.sweep.promote",
     "champion": "thaw.commands.champion",
     "verify": "thaw.commands.verify",
+    "backbones": "thaw.commands.networks",
+    "ui": "thaw.commands.ui",
+    "completion": "thaw.commands.completion",
 }
+EPILOG = """\
+`thaw COMMAND --help` has examples. Exit codes: 0 done, 1 refused or failed, with one line that says why, 2 wrong words
+on the command line, 130 interrupted."""
+
+
+def parser(asked: Iterable[str] = MODULES) -> argparse.ArgumentParser:
+    """Return the parser of the command with some of its subcommands."""
+    made = argparse.ArgumentParser(
+        "thaw",
+        description="Fine-tune pretrained image models in two phases.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in asked:
+        importlib.import_module(MODULES[name]).add(commands)
+    return made
 
 
 @pipes.reader_may_leave()
 def main() -> None:
-    parser = argparse.ArgumentParser("thaw", description="Fine-tune pretrained image models in two phases.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    asked = MODULES.get(sys.argv[1] if len(sys.argv) > 1 else "")
-    for module in [asked] if asked else MODULES.values():
-        importlib.import_module(module).add(commands)
-    options = parser.parse_args()
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if first and not first.startswith("-") and first not in MODULES:
+        print(f"thaw: {pipes.shown(first)}: {_unknown(first)}", file=sys.stderr)
+        sys.exit(2)
+    reader = parser([first] if first in MODULES else MODULES)
+    options, more = reader.parse_known_args()
+    if more and ("choices" not in options or any(word.startswith("-") for word in more)):
+        reader.error(f"unrecognized arguments: {' '.join(more)}")
+    if more:
+        options.choices += more  # argparse takes positional words of no fixed number in one row only
     command = pipes.reader_may_leave()(options.run)  # here too, or pipes.run would call it an error
     pipes.run(lambda: command(options), f"thaw {options.command}")
+
+
+def _unknown(word: str) -> str:
+    near = difflib.get_close_matches(word, MODULES, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(MODULES)}"
+    return f"no such command; {hint}"
 
 
 if __name__ == "__main__":

@@ -235,17 +235,30 @@ def main() -> None:
         print(USAGE)
         return
     words = [word for word in sys.argv[1:] if word != RESET]
-    before = [] if RESET in sys.argv else chosen.read(paths.CONF)
-    compose(words, chosen.without(before, words, paths.CONF))  # or a mistake would be blamed on the memory
-    now = chosen.add(before, words, paths.CONF)
-    text = compose((), now)
-    if now != before or RESET in sys.argv:
-        chosen.write(now, paths.CONF)
-    paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
-    told = f" with {shlex.join(now)}, remembered in {paths.CHOSEN}; {RESET} forgets it" if now else ""
-    print(f"{paths.PARAMS} compiled from {paths.CONF}/{told}")
-    raw = Path(yaml.safe_load(text)["data"]["raw"])
+    print(configure(words, reset=RESET in sys.argv))
+    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
     if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
         place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
         wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"
         print(f"thaw.config: data.raw: {wanted}: `dvc repro` needs them", file=sys.stderr)
+
+
+def configure(words: Sequence[str], *, reset: bool = False) -> str:
+    """Compile conf/ to params.yaml with choices, which are remembered with those from before; return what was done.
+
+    Args:
+        words: choices, in Hydra's grammar.
+        reset: forget those from before.
+
+    Raises:
+        ValueError: as ``compose`` does.
+    """
+    before = [] if reset else chosen.read(paths.CONF)
+    compose(words, chosen.without(before, words, paths.CONF))  # or a mistake would be blamed on the memory
+    now = chosen.add(before, words, paths.CONF)
+    text = compose((), now)
+    if now != before or reset:
+        chosen.write(now, paths.CONF)
+    paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    told = f" with {shlex.join(now)}, remembered in {paths.CHOSEN}; {RESET} forgets it" if now else ""
+    return f"{paths.PARAMS} compiled from {paths.CONF}/{told}"

@@ -23,6 +23,8 @@ from thaw.config import load, schema
 from thaw.data import folders, table
 from thaw.data.table import Entry
 from thaw.networks import environment
+from thaw.project import code as package
+from thaw.project import template
 from thaw.runtime import code_version
 from thaw.sweep import experiments, reasons, supervisor
 
@@ -69,6 +71,8 @@ def fingerprint(settings: schema.Project) -> str:
     code = {name for stage in pipeline.values() for name in stage["deps"] if name.startswith(("stages/", "thaw/"))}
     total.update(json.dumps(pipeline).encode())
     total.update(code_version.of_files(Path(), map(Path, code)).encode())
+    if template.RECORD in stages():  # a project of one's own, whose stages run the installed package
+        total.update("".join(map(package.of, pipeline)).encode())
     # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes. For an
     # experiment DVC takes what git has and is not committed away and back, which changes times.
     kept = {Path(name).absolute() for name in experiments.git("ls-files", "-z", "--", str(raw)).split("\0") if name}

@@ -1,0 +1,55 @@
+"""`thaw explain`: a field, and what is stale."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from thaw import paths, records
+from thaw.commands import explain
+from thaw.config import load
+
+
+@pytest.mark.usefixtures("project")
+def test_a_field_has_its_meaning_range_default_value_and_what_runs_again() -> None:
+    found = explain.field("phase1.epochs")
+    assert found["range"] == "1 to 1000 epochs" and found["default"] == 30 and found["here"] == 2
+    assert found["runs again"] == ["phase1_head", "phase2_finetune", "evaluate", "export"]
+    assert explain.field("compute.cache_gb")["runs again"] == []
+    assert explain.field("phase2.schedule")["range"].startswith("warmup_stable_decay, ")
+
+
+def test_a_typo_is_answered_with_the_nearest() -> None:
+    assert explain.named("head") == ["head.pooling", "head.units", "head.dropout", "head.l2"]
+    with pytest.raises(ValueError, match=r"did you mean phase2\.learning_rate\?"):
+        explain.named("phase2.learnin_rate")
+    with pytest.raises(ValueError, match=r"did you mean phase1\.learning_rate or phase2\.learning_rate\?"):
+        explain.named("learning_rate")
+
+
+def test_stale_stages_are_named_with_the_values_that_changed(project: Path, tiny_images: Path) -> None:
+    found = explain.project()
+    assert set(found["stale"]) >= {"prepare", "phase1_head", "export"}
+    assert found["time"] == {"extraction": None, "phase1": None, "phase2": None}
+
+    load.configure(["data=folder", "tracking.enabled=false"])
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "prepare"], check=True)
+    assert "prepare" not in explain.project()["stale"]
+    load.configure(["data.seed=7"])
+    stale = explain.project()["stale"]
+    assert stale["prepare"] == ["data.seed 0 → 7"]
+    assert any(reason.startswith("after ") and "prepare" in reason for reason in stale["phase1_head"])
+
+
+def test_time_is_estimated_by_what_was_measured_here(project: Path) -> None:
+    records.write_json(paths.metrics("prepare"), {"splits": {name: {"images": 100} for name in paths.SPLITS}})
+    settings, values = load.read()
+    assert yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8")) == values
+    from thaw import timings  # noqa: PLC0415
+
+    timings.write("extraction", values, count=10, seconds=1.0)
+    times = explain.times(settings, {"phase1_head": ["never run"], "phase2_finetune": ["after phase1_head"]})
+    # 100 training images in two views, and 100 for validation, a tenth of a second each.
+    assert times == {"extraction": 30.0, "phase1": None, "phase2": None}

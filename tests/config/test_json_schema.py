@@ -1,0 +1,82 @@
+"""The JSON schemas of editors, beside the values that they describe and the checks that they stand for."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from thaw.config import fields, json_schema
+
+ROOT = Path(__file__).resolve().parents[2]
+SCHEMAS: dict[str, Any] = {path.stem: json.loads(text) for path, text in json_schema.files()}
+KINDS: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+}
+
+
+def wrong(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
+    """What a reader of the few words of JSON schema that are used here would object to."""
+    kind = KINDS.get(schema.get("type", ""), object)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
+        return [f"{at}: no {schema['type']}"]
+    found = [f"{at}.{key}: lacking" for key in schema.get("required", []) if key not in value]
+    found += [f"{at}: enum"] if "enum" in schema and value not in schema["enum"] else []
+    if "minimum" in schema and not schema["minimum"] <= value <= schema["maximum"]:
+        found.append(f"{at}: range")
+    for key, each in value.items() if "properties" in schema else ():
+        inner = schema["properties"].get(key)
+        found += [f"{at}.{key}: unknown"] if inner is None else wrong(inner, each, f"{at}.{key}")
+    for each in value if "items" in schema else ():
+        found += wrong(schema["items"], each, at)
+    return found
+
+
+def test_the_files_are_those_that_make_docs_writes() -> None:
+    written = dict(json_schema.files())
+    assert {path.relative_to(ROOT) for path in (ROOT / json_schema.FOLDER).iterdir()} == set(written)
+    for path, text in written.items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path} is older than thaw/config: make docs"
+
+
+def test_params_yaml_and_the_options_of_conf_fit() -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    assert wrong(SCHEMAS["params"], params) == []
+    looked = 0
+    for group in fields.GROUPS:
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            text = path.read_text(encoding="utf-8")
+            if not text.startswith("# @package _global_"):
+                looked += 1
+                assert wrong(SCHEMAS[group], yaml.safe_load(text) or {}) == [], path
+    assert looked > 20
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value", "said"),
+    [
+        ("phase2", "learning_rate", 2.0, ".learning_rate: range"),
+        ("phase2", "learning_rate", "fast", ".learning_rate: no number"),
+        ("phase2", "learnin_rate", 0.1, ".learnin_rate: unknown"),
+        ("image", "fit", "stretch", ".fit: enum"),
+        ("head", "units", ["wide"], ".units: no integer"),
+        ("data", "policy", {"empty": "keep"}, ".policy.empty: enum"),
+    ],
+)
+def test_a_mistake_is_marked(group: str, field: str, value: object, said: str) -> None:
+    assert wrong(SCHEMAS[group], {field: value}) == [said]
+
+
+def test_each_field_has_its_meaning_in_every_schema() -> None:
+    for name, field in fields.every().items():
+        group, *inner = name.split(".")
+        found: Any = SCHEMAS["params"]["properties"][group]
+        for part in inner:
+            found = found["properties"][part]
+        assert field.meaning.replace("`", "") in found["description"]

@@ -1,0 +1,118 @@
+"""Making a project: what is there afterwards, and what is refused with nothing written."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from thaw.project import create
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git knows who commits."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.com")
+
+
+@pytest.fixture(autouse=True)
+def _outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No repository around the tests counts."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+
+
+@pytest.mark.usefixtures("named")
+def test_a_new_project_is_committed_and_means_the_images_it_was_given(tmp_path: Path, tiny_images: Path) -> None:
+    made = create.make(tmp_path / "mine", str(tiny_images), ["backbone=mobilenet_v3_small", "phase2.epochs=7"])
+    assert made.committed and made.raw == tiny_images.as_posix()
+    params = yaml.safe_load((made.folder / "params.yaml").read_text(encoding="utf-8"))
+    assert params["data"]["raw"] == tiny_images.as_posix() and params["phase2"]["epochs"] == 7
+    assert params["backbone"]["name"] == "mobilenet_v3_small" and params["image"]["size"] == 224
+    assert yaml.safe_load((made.folder / "conf/chosen.yaml").read_text(encoding="utf-8")) == made.choices
+    assert git(made.folder, "status", "--porcelain") == ""
+    known = set(git(made.folder, "ls-files").splitlines())
+    assert {"dvc.yaml", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore", "README.md"} <= known
+    assert "conf/config.yaml" in known and "stages/prepare.py" in known
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_without_images_they_are_expected_in_the_project(tmp_path: Path) -> None:
+    made = create.make(tmp_path / "mine")
+    assert made.raw == "data/raw" and (made.folder / made.raw).is_dir()
+    assert made.choices == []
+
+
+def test_in_a_repository_that_was_there_nothing_is_committed(tmp_path: Path, tiny_images: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    git(theirs, "init", "--quiet")
+    (theirs / "code.py").touch()
+    made = create.make(theirs / "models" / "flowers", str(tiny_images))
+    assert made.repository == "yours" and not (made.folder / ".git").exists()
+    assert git(theirs, "status", "--porcelain").splitlines() == ["?? code.py", "?? models/"]
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    git(empty, "init", "--quiet")
+    made = create.make(empty, str(tiny_images))
+    assert made.repository == "yours" and (empty / "dvc.yaml").is_file()
+
+
+@pytest.mark.usefixtures("named")
+def test_dvc_keeps_a_copy_of_the_images_where_that_is_asked_for(tmp_path: Path, tiny_images: Path) -> None:
+    made = create.make(tmp_path / "mine", str(tiny_images), keep=True)
+    assert made.raw == "data/raw" and made.choices == []
+    assert len(list((made.folder / "data/raw").rglob("*.png"))) == 36 == len(list(tiny_images.rglob("*.png")))
+    assert "data/raw.dvc" in git(made.folder, "ls-files").splitlines()
+
+
+def lay_out(tmp_path: Path) -> None:
+    for folder in ("full", "other/.dvc", "repo/hidden", "images/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file in ("full/notes.txt", "file", "list.txt", "list.csv"):
+        (tmp_path / file).touch()
+    git(tmp_path / "repo", "init", "--quiet")
+    (tmp_path / "repo" / ".gitignore").write_text("hidden/\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("folder", "data", "words", "keep", "said"),
+    [
+        ("full", "images", [], False, "expected a new or an empty folder, received one with 'notes.txt' in it"),
+        ("file", "images", [], False, "expected a new or an empty folder, received a file"),
+        ("other/mine", "images", [], False, "expected a place outside of other DVC projects, received one in "),
+        ("repo/hidden/mine", "images", [], False, "expected a folder that git follows"),
+        ("mine", "nowhere", [], False, "--data: expected a folder of images, or a table of them, found nothing at "),
+        ("mine", "list.txt", [], False, "--data: expected a folder, or a .csv or .parquet file"),
+        ("mine", "list.csv", [], True, "--add: expected a folder"),
+        ("images/mine", "images", [], False, "expected a folder apart from the images"),
+        ("mine", "images", ["backbone=resnet5"], False, "resnet5"),
+        ("mine", "images", ["phase2.epochs=0"], False, "phase2.epochs: expected 1 to 1000 epochs, received 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
+    tmp_path: Path, folder: str, data: str, words: list[str], keep: bool, said: str
+) -> None:
+    lay_out(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 -- its message is looked at
+        create.make(tmp_path / folder, str(tmp_path / data), words, keep=keep)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_was_written_is_taken_back_where_dvc_cannot_keep_the_images(
+    tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(create.sys, "executable", os.devnull)  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match=os.devnull):
+        create.make(tmp_path / "mine", str(tiny_images), keep=True)
+    assert list((tmp_path / "mine").iterdir()) == []

@@ -1,0 +1,135 @@
+"""The files of a new project, beside those of the repository."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from thaw import paths
+from thaw.project import code, template
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ran(output: str) -> list[str]:
+    """The stages that DVC started, in order."""
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running")]
+
+
+def read(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def test_the_pipeline_is_the_repositorys_but_for_the_sample_and_what_stands_for_the_code() -> None:
+    own, theirs = read((ROOT / "dvc.yaml").read_text(encoding="utf-8")), read(template.pipeline())
+    record = theirs["stages"].pop("package")
+    assert record["outs"] == [paths.PACKAGE.as_posix()] and record["always_changed"]
+    del own["stages"]["sample"]
+    assert list(theirs["stages"]) == list(own["stages"])
+    for name, stage in own["stages"].items():
+        code = [each for each in stage["deps"] if each.startswith("thaw/")]
+        assert code
+        stage["deps"] = sorted({*stage["deps"]} - {*code} | {f"models/package/{name}.json"})
+        theirs["stages"][name]["deps"].sort()
+    assert theirs == own
+
+
+def test_a_project_has_a_file_for_each_stage_and_the_options_of_the_repository() -> None:
+    files = dict(template.files("flowers"))
+    stages = {path.stem for path in files if path.parent == Path("stages")} - {"__init__"}
+    assert stages == set(read(template.pipeline())["stages"])
+    options = {path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
+    lacking = {paths.CHOSEN, Path("conf/data/digits.yaml")}
+    assert {path for path in files if path.parts[0] == "conf" and path.suffix == ".yaml"} == options - lacking
+    assert {"data": "folder"} in read(files[Path("conf/config.yaml")])["defaults"]
+    for path, text in files.items():
+        if path.suffix == ".py":
+            compile(text, str(path), "exec")
+
+
+def test_the_record_of_a_stage_goes_by_the_code_that_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = tmp_path / "thaw"
+    shutil.copytree(ROOT / "thaw", library, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("stages", "dvc.yaml"):
+        whole = ROOT / part
+        (shutil.copytree if whole.is_dir() else shutil.copyfile)(whole, tmp_path / part)
+    monkeypatch.setattr("thaw.runtime.code_version.LIBRARY", library)
+    before = {stage: code.of(stage) for stage in template.stages()}
+
+    with (library / "exports" / "parity.py").open("a") as file:
+        file.write("# prose\n")
+    assert {stage: code.of(stage) for stage in before} == before
+    with (library / "exports" / "parity.py").open("a") as file:
+        file.write("MORE = 1\n")
+    assert [stage for stage in before if code.of(stage) != before[stage]] == ["export"]
+    with (tmp_path / "stages" / "prepare.py").open("a") as file:
+        file.write("MORE = 1\n")
+    assert [stage for stage in before if code.of(stage) != before[stage]] == ["prepare", "export"]
+
+
+def test_records_are_written_as_the_stage_package(project: Path) -> None:
+    code.write()
+    stages = {path.stem for path in (project / paths.PACKAGE).iterdir()} - {"version"}
+    assert stages == set(template.stages()) - {"sample"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the repository, built from its tracked files."""
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, source / name)
+    words = ("pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", f"--wheel-dir={built}")
+    subprocess.run([sys.executable, "-m", *words, str(source)], check=True)
+    (found,) = built.glob("*.whl")
+    return found
+
+
+@pytest.mark.slow
+def test_a_wheel_is_enough_for_a_project_from_images_to_an_exported_model(
+    wheel: Path, tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        file.extractall(installed)
+    packed = {name.partition("/packed/")[2] for name in names if "/packed/" in name}
+    assert {"dvc.yaml", ".dvc/config", "conf/config.yaml", "stages/export.py"} <= packed
+    assert {name.split("/")[0] for name in names if not name.split("/")[0].endswith(".dist-info")} == {"thaw"}
+
+    def run(*words: str, cwd: Path) -> str:
+        # The wheel goes before this clone, which the environment has as an editable installation.
+        monkeypatch.setenv("PYTHONPATH", str(installed))
+        monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+        done = subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    where = run("-c", "from thaw.project import template; print(template.source())", cwd=tmp_path)
+    assert where.startswith(str(installed))
+    tiny = ("image=px64", "augment.views=2", "phase1.epochs=2", "phase2.epochs=2", "phase2.unfreeze=block_7a")
+    run("-m", "thaw.commands", "new", "mine", "--data", str(tiny_images), *tiny, cwd=tmp_path)
+    first = run("-m", "dvc", "repro", cwd=tmp_path / "mine")
+    assert "export: " in first and (tmp_path / "mine" / "models" / "export" / "saved_model").is_dir()
+    again = run("-m", "dvc", "repro", cwd=tmp_path / "mine")
+    assert ran(again) == ["package", "environment"]
+
+    # An upgrade that changes the code of exports makes export stale, and nothing else.
+    with (installed / "thaw" / "exports" / "parity.py").open("a") as module:
+        module.write("MORE = 1\n")
+    upgraded = run("-m", "dvc", "repro", cwd=tmp_path / "mine")
+    assert ran(upgraded) == ["package", "environment", "export"]

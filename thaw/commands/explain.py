@@ -1,0 +1,190 @@
+"""``thaw explain``: what is configured and stale, how long it may take; or what a field of it means."""
+
+import argparse
+import contextlib
+import difflib
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw import console, paths, records, timings
+
+SHOWN = ("data.raw", "backbone.name", "image.size", "augment.views", "head.units", "phase2.unfreeze", "phase2.epochs")
+NEEDED = ("phase2.learning_rate", "phase2.minutes", "export.formats")
+PHASES = ("phase1", "phase2")
+EXAMPLES = """\
+examples:
+  thaw explain
+  thaw explain phase2.learning_rate
+  thaw explain phase2 --json"""
+
+
+def add(commands: Any) -> None:
+    """Add ``explain`` to the command ``thaw``."""
+    command = commands.add_parser(
+        "explain",
+        help="what is configured, what is stale and why, how long it may take; or what a field means",
+        description="Without KEY: configuration, stale stages, time and disk, before anything runs. With KEY, a field "
+        "or a group: meaning, range, default, value here, and what a change of it runs again.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("key", nargs="?", metavar="KEY", help="such as phase2.learning_rate or phase2")
+    command.add_argument("--json", action="store_true", help="the same as JSON")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Say it."""
+    if options.key:
+        found = [field(name) for name in named(options.key)]
+        text = "\n\n".join(_field_lines(each) for each in found)
+        print(json.dumps(found, indent=2) if options.json else text)
+    else:
+        whole = project()
+        print(json.dumps(whole, indent=2) if options.json else "\n".join(_project_lines(whole)))
+
+
+def named(key: str) -> list[str]:
+    """Return the fields that a key names: one, or those of a group.
+
+    Raises:
+        ValueError: there is none; the nearest is proposed.
+    """
+    from thaw.config import fields  # noqa: PLC0415 -- OmegaConf, which the help need not wait for
+
+    known = fields.every()
+    found = [name for name in known if name == key or name.startswith(f"{key}.")]
+    if not found:
+        alone = [name for name in known if name.rpartition(".")[2] == key]
+        near = (
+            alone or difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(key, fields.GROUPS, n=1)
+        )
+        hint = f"did you mean {' or '.join(near)}?" if near else f"groups: {', '.join(fields.GROUPS)}"
+        raise ValueError(f"{key}: expected a field or a group of params.yaml; {hint}")
+    return found
+
+
+def field(name: str) -> dict[str, Any]:
+    """Return what is known of a field: meaning, type, range, default, value here, what runs again."""
+    from thaw.config import fields, load  # noqa: PLC0415 -- as above
+    from thaw.project import stale, template  # noqa: PLC0415
+
+    known = fields.every()[name]
+    limits = known.range
+    if limits and limits.choices:
+        said = ", ".join(limits.choices)
+    elif limits:
+        said = " ".join(
+            filter(None, [fields.number(limits.low or 0), "to", fields.number(limits.high or 0), limits.unit])
+        )
+    else:
+        said = "true, false" if known.kind is bool else ""
+    group = name.partition(".")[0]
+    found = {"field": name, "meaning": known.meaning, "range": known.stated or said, "default": _at(_defaults(), name)}
+    if paths.PARAMS.is_file():
+        found["here"] = _at(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")), name)
+    found["runs again"] = stale.runs_again(group, template.stages())
+    if group in load.UNTRACKED:
+        found["runs again"] = []
+        found["note"] = load.UNTRACKED[group]
+    return found
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Return what the package's conf/ compiles to with the images of a folder."""
+    from thaw.config import load  # noqa: PLC0415 -- as above
+    from thaw.project import template  # noqa: PLC0415
+
+    with contextlib.chdir(template.source()):
+        found: dict[str, Any] = yaml.safe_load(load.compose(["data=folder"], ()))
+    return found
+
+
+def _at(tree: Any, name: str) -> Any:
+    for part in name.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _field_lines(found: dict[str, Any]) -> str:
+    again = found["runs again"]
+    lines = [f"{found['field']}: {found['meaning']}"]
+    lines += [f"  {key}: {found[key]}" for key in ("range", "default", "here") if key in found]
+    lines.append(f"  a change runs again: {', '.join(again) if again else 'nothing'}")
+    return "\n".join([*lines, *([f"  {found['note']}"] if "note" in found else [])])
+
+
+def project() -> dict[str, Any]:
+    """Return what is configured here, what is stale, and estimates of time and disk.
+
+    Raises:
+        ValueError: this is no project, or its configuration is wrong.
+    """
+    from thaw.config import chosen, load  # noqa: PLC0415 -- as above
+    from thaw.project import pipeline_run, stale  # noqa: PLC0415
+
+    pipeline_run.check_here()
+    settings, values = load.read()
+    found = stale.reasons()
+    return {
+        "configuration": {name: _at(values, name) for name in (*SHOWN, *NEEDED)},
+        "chosen": chosen.read(paths.CONF),
+        "stale": found,
+        "time": times(settings, found),
+        "disk": disk(settings),
+    }
+
+
+def times(settings: Any, stale: dict[str, list[str]]) -> dict[str, float | None]:
+    """Return the seconds that each costly step of what is stale may take at most, as earlier runs here took.
+
+    None where nothing like it was measured here. Steps: the frozen layers for all views (nothing where the
+    activations are in the cache), and the epochs of both phases.
+    """
+    prepared = paths.metrics("prepare")
+    if not prepared.is_file():
+        return dict.fromkeys(("extraction", *PHASES))
+    images = records.read_json(prepared)["splits"]
+    about = {"backbone": settings.backbone.name, "size": settings.image.size}
+    views = images["train"]["images"] * settings.augment.views + images["val"]["images"]
+    counts = {"extraction": views}
+    counts |= {phase: images["train"]["images"] * getattr(settings, phase).epochs for phase in PHASES}
+    needed = {"extraction": "phase1_head", "phase1": "phase1_head", "phase2": "phase2_finetune"}
+    found: dict[str, float | None] = {}
+    for what, count in counts.items():
+        if needed[what] in stale:
+            depth = {"depth": timings.resolved(settings.phase2.unfreeze)} if what == "phase2" else {}
+            each = timings.seconds_each(what, **about, **depth)
+            found[what] = None if each is None else round(each * count, 1)
+    if found.get("phase2") and settings.phase2.minutes:
+        found["phase2"] = min(float(found["phase2"] or 0), 60 * settings.phase2.minutes)
+    return found
+
+
+def disk(settings: Any) -> dict[str, float]:
+    """Return GB (10⁹ bytes): what the activation cache holds and may hold at most, and what is free."""
+    folder = Path(settings.compute.cache_dir or paths.main_root() / ".thaw" / "activations")
+    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
+    return {"cache": round(held / 1e9, 3), "cache_at_most": settings.compute.cache_gb, "free": round(free / 1e9, 1)}
+
+
+def _project_lines(found: dict[str, Any]) -> list[str]:
+    lines = ["configuration:", *(f"  {name}: {value}" for name, value in found["configuration"].items())]
+    lines.append(f"chosen: {' '.join(found['chosen']) or 'nothing'}")
+    lines.append("stale:" if found["stale"] else "stale: nothing")
+    lines += [f"  {name}: {'; '.join(why)}" for name, why in found["stale"].items()]
+    for what, seconds in found["time"].items() if found["stale"] else ():
+        told = "unknown yet, nothing like it was measured here" if seconds is None else f"{console.duration(seconds)}"
+        lines.append(f"time of {what}: {'at most about ' if seconds is not None else ''}{told}")
+    disk = found["disk"]
+    lines.append(
+        f"disk: activation cache {disk['cache']:g} GB, at most {disk['cache_at_most']:g} GB; {disk['free']:g} GB free"
+    )
+    return lines

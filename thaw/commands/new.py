@@ -1,0 +1,66 @@
+"""``thaw new``: a project of one's own, with its own images, in one command."""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """\
+examples:
+  thaw new flowers --data ~/pictures/flowers
+  thaw new flowers --data list.csv --backbone mobilenet_v3_small
+  thaw new flowers --data ~/pictures/flowers --add image=px128 phase2.minutes=10
+  thaw new flowers                                    # images come later, into flowers/data/raw"""
+
+
+def add(commands: Any) -> None:
+    """Add ``new`` to the command ``thaw``."""
+    command = commands.add_parser(
+        "new",
+        help="make a project for your images",
+        description="Make a DVC project in DIR, which is new or empty: pipeline, configuration, git.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("dir", metavar="DIR", type=Path, help="the project's folder")
+    command.add_argument(
+        "choices", nargs="*", metavar="GROUP=OPTION", help="choices, as `python -m thaw.config` takes"
+    )
+    command.add_argument(
+        "--data", default="", metavar="PATH", help="a folder of images, or a .csv or .parquet of them"
+    )
+    command.add_argument("--backbone", metavar="NAME", help="the network: `thaw backbones` lists them")
+    command.add_argument("--preset", metavar="NAME", help="a recipe of conf/experiment, such as article")
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--link", action="store_true", help="read the images where they lie (default)")
+    where.add_argument("--add", action="store_true", help="let DVC keep a copy of the images in the project")
+    command.add_argument("--json", action="store_true", help="what was made, as JSON")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make it, and say what comes next."""
+    from thaw.project import create  # noqa: PLC0415 -- Hydra, which the help need not wait for
+
+    if options.add and not options.data:
+        raise ValueError("--add: expected --data FOLDER, the images that DVC is to keep, received none")
+    words = [f"+experiment={options.preset}"] if options.preset else []
+    words += [f"backbone={options.backbone}"] if options.backbone else []
+    made = create.make(options.dir, options.data, [*words, *options.choices], keep=options.add)
+    if options.json:
+        print(json.dumps(vars(made) | {"folder": str(made.folder)}, indent=2))
+        return
+    print(f"{made.folder}: a project on the images of {made.raw}{_with(made.choices)}")
+    if made.repository == "yours":
+        print("nothing was committed to your repository; experiments need it: git add it and commit")
+    elif not made.committed:
+        print("git knows no user.name and user.email, so nothing is committed; experiments need that")
+    if not options.data:
+        print(f"put your images into {options.dir / made.raw}, a folder for each class")
+    print(f"next: cd {shlex.quote(str(options.dir))} && thaw run")
+
+
+def _with(choices: list[str]) -> str:
+    own = [word for word in choices if not word.startswith("data.raw=")]
+    return f", {shlex.join(own)}" if own else ""

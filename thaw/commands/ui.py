@@ -1,0 +1,35 @@
+"""``thaw ui``: the runs in MLflow's pages, on this machine only."""
+
+import argparse
+import os
+import socket
+import sys
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add ``ui`` to the command ``thaw``."""
+    command = commands.add_parser(
+        "ui", help="show the runs in MLflow", description="Start MLflow's pages on 127.0.0.1; Ctrl-C stops them."
+    )
+    command.add_argument("--port", type=int, default=5000, help="(default: %(default)s)")
+    command.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Become MLflow's server."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    if uri.startswith("http"):
+        print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}")
+        return
+    try:  # MLflow ends with exit code 0 where it does not get its port
+        socket.create_server(("127.0.0.1", options.port)).close()
+    except (OSError, OverflowError):
+        raise ValueError(
+            f"--port: expected a free port, received {options.port}; choose another: thaw ui --port 5001"
+        ) from None
+    print(f"MLflow's pages: http://127.0.0.1:{options.port} (Ctrl-C stops it)", flush=True)
+    # MLflow starts seven more processes for jobs of its own, which showing runs has no use for.
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    words = ["ui", "--host", "127.0.0.1", "--port", str(options.port), "--workers", "1", "--backend-store-uri", uri]
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", *words], environment)  # noqa: S606 -- no shell is wanted

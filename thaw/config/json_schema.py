@@ -1,0 +1,61 @@
+"""JSON schemas of params.yaml and of the groups of conf/, from which editors complete keys and mark mistakes.
+
+They are made of ``thaw.config.fields``; ``make docs`` writes them to schemas/. What groups must agree on is no part of
+them: the check of a composition has that.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from thaw.config.fields import GROUPS, Field, every, number
+
+FOLDER = Path("schemas")
+DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that YAML's language server knows best
+KINDS = {bool: "boolean", int: "integer", float: "number", str: "string"}
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Yield the schema files with their text: ``params.json``, and one for the options of each group of conf/."""
+    known = every()
+    groups = {name: _group(kind, name, known) for name, kind in GROUPS.items()}
+    compiled = {"type": "string", "description": "digest of the conf/ that this file was compiled from"}
+    whole = _object({"compiled_from": compiled, **groups}) | {"required": ["compiled_from", *groups]}
+    yield FOLDER / "params.json", _text("params.yaml of a project of thaw", whole)
+    for name, group in groups.items():
+        option = group | {"properties": {"defaults": {"type": "array"}, **group["properties"]}}
+        yield FOLDER / f"{name}.json", _text(f"an option of conf/{name}", option)
+
+
+def _group(kind: Any, prefix: str, known: dict[str, Field]) -> dict[str, Any]:
+    properties = {}
+    for field in fields(kind):
+        name = f"{prefix}.{field.name}"
+        properties[field.name] = _group(field.type, name, known) if is_dataclass(field.type) else _field(known[name])
+    return _object(properties)
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _field(field: Field) -> dict[str, Any]:
+    """Return the schema of one field. A range that only words have is part of its description."""
+    found: dict[str, Any] = {"description": ": ".join(filter(None, [field.stated, field.meaning])).replace("`", "")}
+    if get_origin(field.kind) is list:
+        found |= {"type": "array", "items": {"type": KINDS[get_args(field.kind)[0]]}}
+    elif field.kind in KINDS:
+        found["type"] = KINDS[field.kind]
+    if field.range and field.range.choices:
+        found["enum"] = list(field.range.choices)
+    elif field.range:
+        low, high = field.range.low or 0, field.range.high or 0
+        found |= {"minimum": low, "maximum": high}
+        found["description"] += f" ({' '.join(filter(None, [number(low), 'to', number(high), field.range.unit]))})"
+    return found
+
+
+def _text(title: str, schema: dict[str, Any]) -> str:
+    return json.dumps({"$schema": DIALECT, "title": title, **schema}, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,1 @@
+"""Projects of one's own: made from a template, on the installed package."""

@@ -1,0 +1,157 @@
+"""Make a project: a folder with the pipeline, a configuration of its own, git and DVC."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from thaw import paths
+from thaw.config import chosen, load
+from thaw.project import template
+
+RAW = "data/raw"  # where images lie that were given as none, or that DVC is to keep
+TABLES = (".csv", ".parquet")
+
+
+@dataclass
+class Made:
+    """A project that was made."""
+
+    folder: Path
+    raw: str  # ``data.raw``, as the project has it
+    repository: str  # "new", or "yours": it was there before, and nothing was committed to it
+    committed: bool
+    choices: list[str]  # those remembered in conf/chosen.yaml
+
+
+def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool = False) -> Made:
+    """Make a project in a folder that is not there yet, is empty, or holds nothing but a git repository.
+
+    Args:
+        folder: where.
+        data: a folder of images or a table of them; empty: they will be put into data/raw.
+        words: choices as ``python -m thaw.config`` takes them, such as ``backbone=resnet50``.
+        keep: have DVC keep a copy of the images as data/raw, instead of reading them where they lie.
+
+    Raises:
+        ValueError: the folder is taken, lies in another project, or is ignored by git; there are no such images; a
+            choice is wrong; git is missing. One line, and nothing was written.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 -- resolve() would follow links
+    if shutil.which("git") is None:
+        raise ValueError("expected the program git, which experiments need, found none; install it")
+    within = _check_place(folder)
+    images = _check_data(data, folder, keep=keep) if data else None
+    raw = [f"data.raw={images.as_posix()}"] if images and not keep else []
+    choices = chosen.add([], [*raw, *words], template.source() / paths.CONF)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    there = folder.is_dir()
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        lying = Path(scratch) / folder.name
+        write(lying, folder.name, choices)
+        for path in sorted(lying.iterdir()) if there else [lying]:
+            path.rename(folder / path.name if there else folder)
+    committed = False
+    try:
+        if not within:
+            _git(folder, "init", "--quiet", "--initial-branch=main")
+        if images and keep:
+            _add(folder, images)
+        if not within:
+            _git(folder, "add", ".")
+            with contextlib.suppress(ValueError):  # git does not know who commits, which is said
+                _git(folder, "commit", "--quiet", f"--message=Start a project of thaw {version('thaw')}")
+                committed = True
+    except BaseException:
+        _take_back(folder, there=there, within=within is not None)
+        raise
+    return Made(folder, raw[0].partition("=")[2] if raw else RAW, "yours" if within else "new", committed, choices)
+
+
+def write(folder: Path, name: str, choices: Sequence[str]) -> None:
+    """Write the files of a project, compiled with these choices.
+
+    Raises:
+        ValueError: a choice is wrong.
+    """
+    for path, text in template.files(name):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8", newline="\n")
+    for empty in template.EMPTY:
+        (folder / empty).mkdir(parents=True, exist_ok=True)
+    with contextlib.chdir(folder):
+        compiled = load.compose((), choices)
+        chosen.write(choices, paths.CONF)
+        paths.PARAMS.write_text(compiled, encoding="utf-8", newline="\n")
+
+
+def _check_place(folder: Path) -> Path | None:
+    """Return the git repository that the folder is in or will be in, if there is one."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: expected a new or an empty folder, received a file; choose another name")
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if [name for name in there if name != ".git"]:
+        inside = "" if (folder / "dvc.yaml").exists() else f", such as {folder / 'classifier'}"
+        raise ValueError(
+            f"{folder}: expected a new or an empty folder, received one with {there[0]!r} in it"
+            f"{f' and {len(there) - 1:,} more' if len(there) > 1 else ''}; choose another{inside}"
+        )
+    for parent in folder.parents:
+        if (parent / ".dvc").is_dir():
+            raise ValueError(f"{folder}: expected a place outside of other DVC projects, received one in {parent}")
+    around = next(path for path in (folder, *folder.parents) if path.is_dir())
+    root = _git(around, "rev-parse", "--show-toplevel", fails=True).strip()
+    if root and folder != Path(root) and _git(around, "check-ignore", str(folder), fails=True):
+        raise ValueError(f"{folder}: expected a folder that git follows, received one that .gitignore in {root} names")
+    return Path(root) if root else None
+
+
+def _check_data(data: str, folder: Path, *, keep: bool) -> Path:
+    """Return the whole path of the images."""
+    path = Path(os.path.abspath(Path(data).expanduser()))  # noqa: PTH100 -- as above
+    if not path.exists():
+        raise ValueError(f"--data: expected a folder of images, or a table of them, found nothing at {path}")
+    if path.is_file() and path.suffix.lower() not in TABLES:
+        raise ValueError(f"--data: expected a folder, or a {' or '.join(TABLES)} file, received the file {path}")
+    if path.is_file() and keep:
+        raise ValueError(
+            f"--add: expected a folder, since a table's images lie where it says, received {path}; leave it out"
+        )
+    if path.is_dir() and (folder.is_relative_to(path) or path.is_relative_to(folder)):
+        raise ValueError(
+            f"{folder}: expected a folder apart from the images, received one that shares {path} with them"
+        )
+    return path
+
+
+def _add(folder: Path, images: Path) -> None:
+    """Let DVC keep a copy of the images, as data/raw."""
+    (folder / RAW).rmdir()
+    words = [sys.executable, "-m", "dvc", "add", "--quiet", "--out", RAW, str(images)]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"{shlex.join(words[2:])}: {' '.join(done.stderr.split())}")
+
+
+def _take_back(folder: Path, *, there: bool, within: bool) -> None:
+    """Remove what was written; a folder and a repository that were there before stay."""
+    for path in list(folder.iterdir()) if there else [folder]:
+        if path.is_dir() and not (within and path.name == ".git"):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink()
+
+
+def _git(folder: Path, *words: str, fails: bool = False) -> str:
+    """Return what git says in a folder; nothing where it may fail and does."""
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode and not fails:
+        raise ValueError(f"git {words[0]}: {' '.join((done.stderr or done.stdout).split())}")
+    return "" if done.returncode else done.stdout

@@ -1,0 +1,80 @@
+"""Run the pipeline of a project by DVC, and say what came of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw import paths, records
+
+LAST, SAMPLE = "export", "sample"
+
+
+def check_here() -> None:
+    """Require that this is the root of a project.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not (Path("dvc.yaml").is_file() and paths.CONF.is_dir()):
+        raise ValueError(
+            f"expected a project, with dvc.yaml and {paths.CONF}/, received {Path.cwd()}; go to its root, or "
+            "make one: thaw new DIR"
+        )
+
+
+def reproduce(folder: Path, *targets: str, quiet: bool = False) -> None:
+    """Run ``dvc repro`` in a folder, with the Python that runs this as that of the stages.
+
+    Args:
+        targets: the stages to end with; none: all.
+        quiet: write what DVC and the stages say to standard error.
+
+    Raises:
+        ValueError: a stage failed; it has said why.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    words = [sys.executable, "-m", "dvc", "repro", *targets]
+    sys.stdout.flush()
+    output = sys.stderr if quiet else None
+    done = subprocess.run(words, cwd=folder, env={**os.environ, "PATH": path}, stdout=output, check=False)
+    if done.returncode:
+        raise ValueError("expected all stages to run, received a failure, which is said above; mend it and run again")
+
+
+def targets() -> list[str]:
+    """Return what to end with, so that own images do without the stage that makes the demonstration's."""
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    raw = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
+    return [LAST] if SAMPLE in stages and Path(raw) != paths.SAMPLE else []
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Return what came of a run: the figures of the test, the verdict where there is one, and where files lie."""
+    tested = records.read_json(folder / paths.metrics("evaluate"))
+    judged = folder / paths.METRICS / "verdict.json"
+    verdict = records.read_json(judged) if judged.is_file() else {}
+    found: dict[str, Any] = {
+        phase: {name: tested[phase][name] for name in ("accuracy", "accuracy_low", "accuracy_high", "images")}
+        for phase in ("phase1", "phase2")
+    }
+    found |= {"verdict": verdict.get("text"), "ship": verdict.get("ship"), "report": str(folder / paths.REPORT)}
+    exported = folder / paths.EXPORTED
+    return found | {"model": str(exported) if exported.is_dir() else None}
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """Return the outcome in lines for people."""
+    phase1, phase2 = (
+        f"{each['accuracy']:.1%} ({each['accuracy_low']:.1%} to {each['accuracy_high']:.1%})"
+        for each in (found["phase1"], found["phase2"])
+    )
+    said = found["verdict"] or f"test accuracy {phase1} after phase 1, {phase2} after phase 2"
+    return [
+        f"verdict: {' '.join(said.split())}",
+        f"report: {found['report']}",
+        *([f"model: {found['model']}"] if found["model"] else []),
+    ]

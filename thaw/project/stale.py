@@ -1,0 +1,107 @@
+"""Find which stages are stale and why, before anything runs: by DVC, and by values where DVC names a group only."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw import paths, records
+from thaw.project import code, template
+from thaw.tracking import pipeline
+
+LOOKS = "always changed"  # what DVC says of a stage that runs each time
+
+
+def reasons() -> dict[str, list[str]]:
+    """Return the stages that will run, in the pipeline's order, each with the reasons.
+
+    Raises:
+        ValueError: DVC cannot say it; its line.
+    """
+    words = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"dvc status: {' '.join(done.stderr.split())}")
+    said: dict[str, list[Any]] = json.loads(done.stdout or "{}")
+    pipelined: dict[str, Any] = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    locked = _locked()
+    found: dict[str, list[str]] = {}
+    makers: dict[str, str] = {}
+    for name, stage in pipelined.items():
+        mine = list(_of_dvc(said.get(name, []), locked.get(name, {})))
+        mine += _of_code(name) if template.RECORD in pipelined else []
+        depends = [_path(each) for each in stage.get("deps", [])]
+        before = sorted({makers[each] for each in depends if each in makers} & set(found))
+        mine += [f"after {', '.join(before)}"] if before else []
+        makers |= {_path(out): name for key in ("outs", "metrics", "plots") for out in stage.get(key, [])}
+        if mine:
+            found[name] = list(dict.fromkeys(mine))
+    return found
+
+
+def runs_again(group: str, stages: dict[str, Any]) -> list[str]:
+    """Return the stages of a dvc.yaml that a change of a group of params.yaml makes stale, directly or by others."""
+    found: list[str] = []
+    makers: dict[str, str] = {}
+    for name, stage in stages.items():
+        if group in stage.get("params", []) or {makers.get(_path(each)) for each in stage["deps"]} & {*found}:
+            found.append(name)
+        makers |= {_path(out): name for key in ("outs", "metrics", "plots") for out in stage.get(key, [])}
+    return found
+
+
+def _of_dvc(said: list[Any], locked: dict[str, Any]) -> list[str]:
+    """Return DVC's reasons for one stage, those of parameters by their values."""
+    found: list[str] = []
+    for each in said:
+        if each == LOOKS:
+            continue
+        if isinstance(each, str):
+            found.append(each)
+            continue
+        for kind, paths_of in each.items():
+            for path, state in paths_of.items():
+                if path == paths.PARAMS.name:
+                    found += _of_values(locked.get("params", {}).get(path, {}), state)
+                elif path.startswith(paths.PACKAGE.as_posix()):
+                    continue  # which ``_of_code`` says by the code itself
+                else:
+                    found.append(f"{kind.removeprefix('changed ').removesuffix('s')} {path} {state}")
+    return found
+
+
+def _of_values(before: dict[str, Any], state: Any) -> list[str]:
+    """Return which values of params.yaml are others than those that a stage ran with."""
+    now = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    groups = list(state) if isinstance(state, dict) else []
+    if not before:
+        return ["never run"]
+    found = []
+    for group in groups:
+        old, new = ({**dict(pipeline.leaves({group: tree.get(group, {})}, "."))} for tree in (before, now))
+        found += [f"{key} {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
+    return found
+
+
+def _of_code(stage: str) -> list[str]:
+    """Return that the installed package has other code for a stage than that which it ran."""
+    path = template.record(stage)
+    if stage == template.RECORD or not path.is_file() or records.read_json(path) == {"code": code.of(stage)}:
+        return []
+    before = records.read_json(paths.PACKAGE / "version.json").get("thaw")
+    return [f"other code in the installed thaw ({before} → {version('thaw')})"]
+
+
+def _locked() -> dict[str, Any]:
+    path = Path("dvc.lock")
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return dict(found.get("stages", {}))
+
+
+def _path(each: Any) -> str:
+    name = each if isinstance(each, str) else next(iter(each))
+    return str(name)
