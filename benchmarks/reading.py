@@ -15,6 +15,7 @@ from thaw.classifier import model
 from thaw.features import inputs
 from thaw.images import manifest
 from thaw.tracking import mlflow_mirror
+from thaw.training import fit_settings
 
 
 def main() -> None:
@@ -37,7 +38,8 @@ def main() -> None:
         train, val = manifest.read(settings.data.raw, "train", "val")
         activations = inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
         read: list[float] = []
-        for batches in [inputs.batches(activations, train, val, settings.phase2, len(manifest.classes()))] * 3:
+        how = fit_settings.phase2(settings.phase2)
+        for batches in [inputs.batches(activations, train, val, how, len(manifest.classes()))] * 3:
             start = time.monotonic()
             for part in batches:
                 for number in range(len(part)):

@@ -2,10 +2,10 @@
 
 from dataclasses import asdict, dataclass
 
-from thaw import console, paths
+from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, schema
-from thaw.evaluation import data_report, evaluate, label_errors
+from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors
 from thaw.images import manifest
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
@@ -31,16 +31,23 @@ class Config:
 def main() -> None:
     """Run both models over every test image once; write figures, tables, pictures and the report."""
     settings, params = load.groups(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, params), console.stage(STAGE):
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
         seeds.fix(0)
-        train, val, test = manifest.read(settings.data.raw, "train", "val", "test")
-        classifiers = [model.load(folder) for folder in evaluate.PHASES.values()]
-        found = evaluate.probabilities(classifiers, test, settings.evaluate.batch_size)
-        by_phase = dict(zip(evaluate.PHASES, found, strict=True))
-        text = evaluate.write(by_phase, test, manifest.classes(), settings.evaluate, asdict(settings))
-        label_errors.record(manifest.classes(), {"train": train, "val": val})
-        data_report.write(settings.data.raw, manifest.classes(), settings.evaluate.suspects)
+        rows, classes = records.read_csv(paths.MANIFEST), manifest.classes()
+        train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
+        classifiers = [model.load(folder) for folder in paths.PHASES.values()]
+        found = evaluate.answers(classifiers, test, settings.evaluate.batch_size)
+        records.make_new(paths.EVALUATION)
+        by_phase = dict(zip(paths.PHASES, found, strict=True))
+        text, judged = evaluate.write(by_phase, test, rows, classes, settings.evaluate)
+        run.note("verdict", judged.text)
+        label_errors.record(classes, {"train": train, "val": val})
+        data_report.write(settings.data.raw, classes, settings.evaluate.suspects, rows)
+        shipped = list(paths.PHASES).index(judged.ship)
+        inspection.write(judged.ship, classifiers[shipped], test, found[shipped].probabilities)
+        documents.write(asdict(settings))
         console.result(STAGE, f"{text} → {paths.REPORT}")
+        console.result(STAGE, judged.text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """phase1_head: transfer learning, a new head is trained on the frozen backbone."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from thaw import console, paths
 from thaw.classifier import model
@@ -11,7 +10,7 @@ from thaw.images import manifest
 from thaw.networks import range_check
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
-from thaw.training import fit
+from thaw.training import fit, fit_settings
 
 STAGE = "phase1_head"
 
@@ -43,8 +42,9 @@ def main() -> None:
         train, val = manifest.read(settings.data.raw, "train", "val")
         verdict = range_check.check(classifier.backbone, manifest.few(card.image, train), settings.phase1.canary)
         pooled = inputs.pooled(classifier, settings, train, val)
-        batches = inputs.batches(pooled, train, val, settings.phase1, len(card.classes))
-        history = fit.fit(classifier.head, *batches, settings.phase1, partial(run.epoch, "phase1"), "phase 1")
+        how = fit_settings.phase1(settings.phase1)
+        batches = inputs.batches(pooled, train, val, how, len(card.classes))
+        history = fit.fit(classifier.head, *batches, how, run.epoch, "phase 1")
 
         model.check(classifier, classifier.pretrained)
         model.save(paths.PHASE1, classifier)

@@ -1,7 +1,6 @@
 """phase2_finetune: fine-tuning, the top of the backbone is unfrozen and trained on at a much lower learning rate."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from thaw import console, paths
 from thaw.classifier import model
@@ -10,7 +9,7 @@ from thaw.features import inputs
 from thaw.images import manifest
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
-from thaw.training import estimate, fit
+from thaw.training import estimate, fit, fit_settings
 
 STAGE = "phase2_finetune"
 
@@ -44,13 +43,14 @@ def main() -> None:
             run.note("activations", activations.reason)
             console.result(STAGE, activations.reason)
             console.result(STAGE, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
-            batches = inputs.batches(activations, train, val, settings.phase2, len(classifier.card.classes))
-            report, alone = partial(run.epoch, "phase2"), manifest.independent(val)
-            history = fit.fit(trained, *batches, settings.phase2, report, "phase 2", model.depths(classifier), alone)
+            how = fit_settings.phase2(settings.phase2)
+            batches = inputs.batches(activations, train, val, how, len(classifier.card.classes))
+            depths, alone = model.depths(classifier), manifest.independent(val)
+            history = fit.fit(trained, *batches, how, run.epoch, "phase 2", depths, alone)
             model.check(classifier, witness if history.best else classifier.pretrained)
         model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:
-            inputs.unseen(activations, len(val), trained, paths.validation(paths.PHASE2))
+            inputs.unseen(activations, len(train), len(val), trained, paths.PHASE2)
         model.write_blocks(paths.BLOCKS, classifier, trained, moved=history.best > 0)
         fit.record(STAGE, history, [paths.MANIFEST, paths.PHASE1 / model.WEIGHTS], **figures)
         console.result(STAGE, f"{boundary.describe()}; {history.summary()} → {paths.PHASE2}")

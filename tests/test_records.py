@@ -254,3 +254,15 @@ def test_a_full_disk_is_said_with_the_file_and_other_errors_stay_as_they_are(tmp
         Path("/dev/full").write_bytes(b"x")
     with pytest.raises(FileNotFoundError), records.room_said(path):
         path.read_bytes()
+
+
+def test_arrays_come_back_by_name_and_have_the_same_bytes_each_time(tmp_path: Path) -> None:
+    whole = {"rows": np.arange(6, dtype=np.float16).reshape(2, 3), "images": np.array([4, 9])}
+    for name in ("a.npz", "b.npz"):
+        records.write_arrays(tmp_path / name, **whole)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as kept:
+        assert {name: kept[name].tolist() for name in kept.files} == {
+            name: rows.tolist() for name, rows in whole.items()
+        }
+        assert kept["rows"].dtype == np.float16
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()

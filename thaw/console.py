@@ -42,8 +42,14 @@ def warn(text: str) -> None:
     Console(stderr=True, highlight=False).print(pipes.shown(f"warning: {text}"), markup=False, soft_wrap=True)
 
 
-def bar(unit: str) -> Progress:
+def errors() -> Console:
+    """Return the terminal behind standard error, for a bar where standard output is what is read."""
+    return Console(stderr=True, highlight=False)
+
+
+def bar(unit: str, on: Console | None = None) -> Progress:
     """Return a progress bar with the time left and a free text field ``note``; invisible when not on a terminal."""
+    on = on or console
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,16 +57,19 @@ def bar(unit: str) -> Progress:
         TextColumn(unit),
         TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}", markup=False),
-        console=console,
+        console=on,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not on.is_terminal,
+        redirect_stdout=not on.stderr,  # what is printed there is not for the terminal with the bar
     )
 
 
-def track(items: Iterable[Item], description: str, total: int, unit: str = "images") -> Iterator[Item]:
+def track(
+    items: Iterable[Item], description: str, total: int, unit: str = "images", on: Console | None = None
+) -> Iterator[Item]:
     """Yield ``items`` with a bar that shows how many are done, how many a second, and the time left."""
     start = time.monotonic()
-    with bar(unit) as progress:
+    with bar(unit, on) as progress:
         task = progress.add_task(description, total=total, note="")
         for done, item in enumerate(items, start=1):
             yield item

@@ -21,23 +21,41 @@ ENVIRONMENT = Path("models/environment.json")
 PACKAGE = Path("models/package")  # in a project of one's own: the code of the installed package, a hash for each stage
 PHASE1 = Path("models/phase1_head")
 PHASE2 = Path("models/phase2_finetune")
+PHASES = {"phase1": PHASE1, "phase2": PHASE2}
 EVALUATION = Path("models/evaluate")
 CURVES = EVALUATION / "curves.png"
 SUSPECTS = EVALUATION / "suspects.csv"
 REPORT = EVALUATION / "report.html"
 DATA_REPORT = EVALUATION / "data.html"
+CALIBRATION = EVALUATION / "calibration.json"
+SLICES = EVALUATION / "slices.csv"
+ROBUSTNESS = EVALUATION / "robustness.csv"
+UNFAMILIAR = EVALUATION / "unfamiliar.npz"
+EMBEDDINGS = EVALUATION / "embeddings.npy"  # of test images by phase 2's model
+MISTAKES = EVALUATION / "mistakes.csv"  # every test image answered wrongly
+PICTURES = EVALUATION / "pictures.json"  # of some of them, with Grad-CAM, for the report
+EMBEDDING_MAP = EVALUATION / "embedding_map.json"
+CONFIGURATION = EVALUATION / "configuration.json"  # what was evaluated
+MODEL_CARD = EVALUATION / "model_card.md"
 EXPORTED = Path("models/export")
-KERAS_FILE = "model.keras"  # these three are in EXPORTED
+KERAS_FILE = "model.keras"  # these are in EXPORTED
 SAVED_MODEL = "saved_model"
+ONNX_FILE = "model.onnx"
+LITERT_FILE = "model.tflite"
+LITERT_FLOAT16_FILE = "model_float16.tflite"
+LITERT_INT8_FILE = "model_int8.tflite"
+ONNX_INT8_FILE = "model_int8.onnx"
 LABELS = "labels.json"
 
 LEDGER = Path(".thaw/ledger.jsonl")
 SWEEPS = Path(".thaw/sweeps")
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
+RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
 
 METRICS = Path("metrics")
 PER_CLASS = METRICS / "per_class.csv"
+VERDICT = METRICS / "verdict.json"
 
 SPLITS = ("train", "val", "test")
 
@@ -71,6 +89,14 @@ def validation(folder: Path) -> Path:
     Phase 2 has none where nothing is unfrozen: its model is phase 1's.
     """
     return folder / "out_of_sample_val.npy"
+
+
+def embeddings(folder: Path, split: str) -> Path:
+    """Return the embeddings of images of "train" or "val" by the model in a phase's folder, as a phase leaves them.
+
+    Phase 2 has none where nothing is unfrozen: its model is phase 1's.
+    """
+    return folder / f"embeddings_{split}.npz"
 
 
 def predictions(phase: str) -> Path:

@@ -1,11 +1,12 @@
 """Output for the reader of a command, who may leave early, as ``head`` does, or take no Unicode."""
 
+import gc
 import io
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # What a line cannot hold as it is: ends of lines, signs of control that a terminal would obey, and the backslash.
@@ -52,3 +53,18 @@ def reader_may_leave() -> Iterator[None]:
         # What Python still holds would be written as it ends, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(128 + signal.SIGPIPE)
+
+
+def run(main: Callable[[], None], name: str) -> None:
+    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
+    in_any_encoding()
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        if os.environ.get("THAW_TRACEBACK"):
+            raise
+        sys.exit(f"{name}: {shown(' '.join(str(error).split()))}")
+    except KeyboardInterrupt:
+        sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
+    finally:
+        gc.freeze()  # or Python looks through all that is left of TensorFlow for garbage, only to end: two seconds

@@ -57,10 +57,15 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write ``rows`` under ``columns``; floats in their shortest exact form, so that reading gives the same bits."""
     with _whole(path) as file:
-        # It quotes only those ends of lines that are its own, and a reader takes either for one.
-        writer = csv.DictWriter(_LineFeeds(file), columns, lineterminator="\r\n", extrasaction="raise")
-        writer.writeheader()
-        writer.writerows({name: _guarded(value) for name, value in row.items()} for row in rows)
+        write_rows(file, columns, rows)
+
+
+def write_rows(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``rows`` as ``write_csv`` does, to a file that is open, each as soon as it is there."""
+    # It quotes only those ends of lines that are its own, and a reader takes either for one.
+    writer = csv.DictWriter(_LineFeeds(file), columns, lineterminator="\r\n", extrasaction="raise")
+    writer.writeheader()
+    writer.writerows({name: _guarded(value) for name, value in row.items()} for row in rows)
 
 
 class _LineFeeds:
@@ -92,6 +97,12 @@ def write_array(path: Path, rows: np.ndarray) -> None:
     """Write an array as .npy."""
     with replaced(path) as part:
         np.save(part, rows, allow_pickle=False)
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays under their names as .npz, without compression."""
+    with replaced(path) as part:
+        np.savez(part, allow_pickle=False, **arrays)
 
 
 @contextmanager

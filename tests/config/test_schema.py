@@ -86,7 +86,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("evaluate", "top_k", [0], "evaluate.top_k: expected numbers from 1, received [0]"),
     ("evaluate", "confidence", 1.0, "evaluate.confidence: expected 0.5 to 0.999"),
     ("evaluate", "batch_size", 0, "evaluate.batch_size: expected 1 to 4096 images"),
-    ("export", "formats", [], "export.formats: expected some of keras, saved_model, received []"),
+    ("export", "formats", [], "export.formats: expected some of keras, saved_model, onnx, "),
     ("export", "formats", ["keras", "pickle"], "received ['keras', 'pickle']"),
     ("export", "tolerance", 0.2, "export.tolerance: expected 0 to 0.1"),
     ("tracking", "experiment", "", "tracking.experiment: expected a name"),

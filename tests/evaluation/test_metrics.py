@@ -142,13 +142,23 @@ def test_summary_is_flat_plain_and_says_what_the_parts_say() -> None:
     result = metrics.summary(probabilities.astype(np.float32), labels, [1, 2, 9], 0.95)
     assert list(result) == [
         "images", "units", "loss", "accuracy", "accuracy_low", "accuracy_high", "top_2_accuracy", "top_9_accuracy",
-        "macro_precision", "macro_recall", "macro_f1", "ece", "brier",
+        "macro_precision", "macro_recall", "macro_f1", "balanced_accuracy", "weighted_f1", "mcc", "kappa",
+        "roc_auc", "pr_auc", "log_loss", "ece", "brier",
     ]  # fmt: skip
     assert {type(value) for value in result.values()} == {int, float}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     predicted = probabilities.argmax(axis=1)
     assert result["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
     assert result["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    assert result["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, predicted))
+    assert result["weighted_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="weighted"))
+    assert result["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predicted))
+    assert result["kappa"] == pytest.approx(sk.cohen_kappa_score(labels, predicted))
+    assert result["log_loss"] == pytest.approx(sk.log_loss(labels, probabilities), rel=1e-5)
+    one_against_others = sk.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
+    assert result["roc_auc"] == pytest.approx(one_against_others, rel=1e-5)
+    areas = [sk.average_precision_score(labels == each, probabilities[:, each]) for each in range(4)]
+    assert result["pr_auc"] == pytest.approx(np.mean(areas), rel=1e-5)
     assert result["top_9_accuracy"] == 1
     assert (result["accuracy_low"], result["accuracy_high"]) == intervals.wilson(
         int((predicted == labels).sum()), 200, 0.95
@@ -170,7 +180,30 @@ def test_summary_of_one_image_is_finite() -> None:
     for label in (0, 1):
         result = metrics.summary(np.array([[1.0, 0.0]]), np.array([label]), [], 0.95)
         assert result["accuracy"] == 1 - label
+        assert (result.pop("roc_auc"), result.pop("pr_auc")) == (None, None)
         assert all(math.isfinite(value) for value in result.values())
+
+
+def test_agreement_and_ranking_of_a_case_by_hand() -> None:
+    """Of class 0 three of four are right, of class 1 one of two; class 2 has no image, but one answer."""
+    labels, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 2, 1, 0])
+    found = metrics.agreement(labels, predicted)
+    assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    f1_of_0, f1_of_1 = 2 * 3 / (4 + 4), 2 * 1 / (2 + 1)
+    assert found["weighted_f1"] == pytest.approx((4 * f1_of_0 + 2 * f1_of_1) / 6)
+    by_chance = (4 * 4 + 2 * 1) / 36
+    assert found["kappa"] == pytest.approx((4 / 6 - by_chance) / (1 - by_chance))
+    # Matthews: (right × n − Σ labels × answers) / √((n² − Σ answers²)(n² − Σ labels²)).
+    assert found["mcc"] == pytest.approx((4 * 6 - 18) / math.sqrt((36 - 18) * (36 - 20)))
+    # Of the four pairs of an image of each class, three are in order, for either class.
+    rows = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.2, 0.8]])
+    assert metrics.ranking(rows, np.array([0, 0, 1, 1])) == {
+        "roc_auc": pytest.approx(3 / 4),
+        "pr_auc": pytest.approx((0.5 * (1 + 2 / 3) + 0.5 * (1 + 2 / 3)) / 2),
+    }
+    assert metrics.agreement(np.zeros(3, int), np.zeros(3, int)) == {
+        "balanced_accuracy": 1.0, "weighted_f1": 1.0, "mcc": 0.0, "kappa": 1.0
+    }  # fmt: skip
 
 
 EVEN = np.full((2, 2), 0.5)

@@ -1,189 +1,68 @@
-"""The pictures can be read, the page needs nothing but itself, and both are the same bytes each time."""
+"""The page needs nothing but itself, is the same bytes each time, and can be read, heard and printed."""
 
-import html
 import re
 import subprocess
 import sys
+from collections import Counter
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
-from thaw import records
-from thaw.evaluation import intervals, metrics, report
-from thaw.evaluation.pictures import confusion_picture
+from tests.evaluation import evaluated
+from thaw import paths, records
+from thaw.commands import cli
+from thaw.evaluation import report
 
-NASTY = ["<script>alert(1)</script>", 'quote " & $x^{2}$', "写真"]
-
-
-def pixels(path: Path) -> NDArray[np.uint8]:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def near(picture: NDArray[np.uint8], colour: str) -> NDArray[np.bool_]:
-    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-    close: NDArray[np.bool_] = np.abs(picture.astype(int) - wanted).max(axis=2) <= 12
-    return close
+NASTY = [
+    "<script>alert(1)</script>",
+    "quote \" & $x^{2}$ ' onmouseover=alert(1)",
+    "{{ 7*7 }} 写真",
+    "</title><img src=x onerror=alert(1)>",
+]
+LARGEST = 3_000_000  # bytes of a page of 1,000 classes
 
 
-def history(epochs: int, start: float) -> list[dict[str, Any]]:
-    return [
-        {"epoch": e, "loss": start / e, "accuracy": 1 - 0.5 / e, "val_loss": start / e + 0.1, "val_accuracy": 0.9}
-        for e in range(1, epochs + 1)
-    ]
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
-def page(
-    folder: Path, classes: list[str], gain: float = 0.3, units: NDArray[np.int64] | None = None, **changes: Any
-) -> str:
-    """A report of two real sets of random answers, the second better by ``gain``."""
-    random = np.random.default_rng(0)
-    n = len(classes)
-    labels = np.arange(60 * n) % n
-    predicted = {}
-    for phase, share in (("phase1", 0.6), ("phase2", 0.6 + gain)):
-        guesses = random.integers(0, n, len(labels))
-        predicted[phase] = np.where(np.arange(len(labels)) < share * len(labels), labels, guesses)
-    confusions = {phase: metrics.confusion(labels, answer, n) for phase, answer in predicted.items()}
-    right = [answer == labels for answer in predicted.values()]
-    evaluation: dict[str, Any] = {
-        phase: metrics.summary(0.8 * np.eye(n)[answer] + 0.2 / n, labels, [2, 50], 0.95, units)
-        for phase, answer in predicted.items()
-    }
-    evaluation["difference"] = {
-        **intervals.difference(right[0], right[1], 0.95),
-        **intervals.mcnemar(right[0], right[1]),
-    }
-    pictures = {phase: folder / f"{phase}.png" for phase in confusions}
-    for phase, counts in confusions.items():
-        confusion_picture(counts, classes, phase, pictures[phase])
-    report.curves_picture({"phase1": history(4, 1.0), "phase2": history(3, 0.4)}, folder / "curves.png")
-    arguments: dict[str, Any] = {
-        "classes": classes,
-        "evaluation": evaluation,
-        "per_class": {phase: metrics.per_class(labels, answer, n) for phase, answer in predicted.items()},
-        "confusion_pictures": pictures,
-        "curves": folder / "curves.png",
-        "counts": {"train": dict.fromkeys(classes, 100), "val": {classes[0]: 7}, "test": dict.fromkeys(classes, 60)},
-        "blocks": [
-            {"block": "stem", "layers": "4", "parameters": "992", "trained": "0", "computation": "0.25"},
-            {"block": "top<1>", "layers": 3, "parameters": 414720, "trained": 409600, "computation": 0.75},
-        ],
-        "params": {"backbone": {"name": "tiny<net>"}, "head": {"units": [64, 32]}},
-        "confidence": 0.95,
-    }
-    path = folder / "new" / "report.html"
-    report.write_html(path, **{**arguments, **changes})
-    return path.read_text(encoding="utf-8")
+def page(classes: list[str], *, figures: bool = False, **changes: Any) -> str:
+    evaluated.write(classes, **changes)
+    if figures:
+        evaluated.write_figures()
+    report.write()
+    return paths.REPORT.read_text(encoding="utf-8")
 
 
-def test_the_curves_show_train_validation_and_where_phase_2_begins(tmp_path: Path) -> None:
-    histories = {"phase1": history(10, 1.0), "phase2": history(10, 0.5)}
-    report.curves_picture(histories, tmp_path / "both.png")
-    report.curves_picture({"phase1": history(10, 1.0)}, tmp_path / "one.png")
-    both, one = pixels(tmp_path / "both.png"), pixels(tmp_path / "one.png")
-    for colour in (report.TRAIN, report.VALIDATION):
-        assert near(both, colour).sum() > 300
-    red = [picture[..., 0].astype(int) - picture[..., 2] > 30 for picture in (both, one)]  # only the boundary is
-    assert not red[1].any()
-    places = np.flatnonzero(red[0].sum(axis=0) > 0.3 * len(both))
-    assert len(places) >= 2  # one in each of the two plots
-    assert 0.2 < places.min() / both.shape[1] < 0.35
-    assert 0.7 < places.max() / both.shape[1] < 0.85
-
-
-def test_curves_take_missing_values_text_from_csv_and_a_phase_without_epochs(tmp_path: Path) -> None:
-    rows = history(5, 1.0)
-    columns = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
-    records.write_csv(tmp_path / "history.csv", columns, rows)
-    report.curves_picture({"phase1": rows, "phase2": []}, tmp_path / "numbers.png")
-    report.curves_picture({"phase1": records.read_csv(tmp_path / "history.csv")}, tmp_path / "text.png")
-    assert (tmp_path / "numbers.png").read_bytes() == (tmp_path / "text.png").read_bytes()
-
-    without = [{key: value for key, value in row.items() if not key.startswith("val_")} for row in rows]
-    blank = [{**row, "val_loss": "", "val_accuracy": None} for row in rows]
-    report.curves_picture({"phase1": without}, tmp_path / "without.png")
-    report.curves_picture({"phase1": blank}, tmp_path / "blank.png")
-    assert (tmp_path / "without.png").read_bytes() == (tmp_path / "blank.png").read_bytes()
-    assert (tmp_path / "without.png").read_bytes() != (tmp_path / "numbers.png").read_bytes()
-    report.curves_picture({"phase1": [], "phase2": []}, tmp_path / "empty.png")
-    assert (tmp_path / "empty.png").exists()
-
-
-def test_the_same_input_gives_the_same_bytes_whatever_the_settings_of_the_user(tmp_path: Path) -> None:
-    one = page(tmp_path / "1", ["ant", "bee", "cow"])
-    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "savefig.dpi": 30, "axes.grid": True}):
-        two = page(tmp_path / "2", ["ant", "bee", "cow"])
-        assert matplotlib.rcParams["font.size"] == 20
-    assert one == two
-    with Image.open(tmp_path / "1" / "curves.png") as image:
-        assert "Software" not in image.info
-
-
-def test_the_page_names_the_result_its_interval_and_the_verdict(tmp_path: Path) -> None:
-    text = page(tmp_path, ["ant", "bee", "cow"])
-    assert "More than noise: phase 2 is better." in text
-    assert "Intervals are 95 % intervals." in " ".join(text.split())
-    found = re.findall(r"accuracy, ([\d.]+) % to ([\d.]+) %", text)
-    assert len(found) == 2
-    assert all(float(low) < float(high) for low, high in found)
-    assert "Top-2 accuracy" in text
-    assert "Top-50 accuracy" not in text  # of three classes
-    for key, value in (("backbone.name", "tiny&lt;net&gt;"), ("head.units", "[64, 32]")):
-        assert f"<td><code>{key}</code></td><td><code>{value}</code></td>" in text
-
-
-@pytest.mark.parametrize(
-    ("only_a", "only_b", "verdict"),
-    [
-        (10, 12, "Within noise"),
-        (5, 14, "On the edge of noise"),
-        (5, 40, "phase 2 is better"),
-        (40, 5, "phase 2 is worse"),
-    ],
-)
-def test_the_verdict_follows_the_exact_test(only_a: int, only_b: int, verdict: str) -> None:
-    a = np.repeat([True, True, False], [400, only_a, only_b])
-    b = np.repeat([True, False, True], [400, only_a, only_b])
-    assert verdict in report._verdict({**intervals.difference(a, b, 0.95), **intervals.mcnemar(a, b)}, 0.95)
-
-
-def test_the_weakest_class_comes_first_and_counts_are_added_up(tmp_path: Path) -> None:
-    def rows(*scores: float) -> list[dict[str, Any]]:
-        return [{"precision": score, "recall": score, "f1": score, "support": 60} for score in scores]
-
-    text = page(tmp_path, ["ant", "bee", "cow"], per_class={"phase1": rows(0, 0, 0), "phase2": rows(0.9, 0.2, 0.5)})
-    table = text[text.index("the weakest first") : text.index("<h2>Images</h2>")]
-    assert re.findall(r"<tr><th>(\w+)</th><td>60", table) == ["bee", "cow", "ant"]
-    assert re.findall(r"width: ([\d.]+)%", table) == ["20.0", "50.0", "90.0"]
-    images = re.sub(r"\s+", "", text[text.index("<h2>Images</h2>") :])
-    assert "<th>ant</th><td>100</td><td>7</td><td>60</td><td>167</td>" in images
-    assert "<th>bee</th><td>100</td><td>0</td><td>60</td><td>160</td>" in images
-    assert "<th>All</th><td>300</td><td>7</td><td>180</td><td>487</td>" in images
+def section(text: str, name: str) -> str:
+    return re.sub(r"\s+", " ", text.split(f'<section id="{name}"')[1].split("</section>", maxsplit=1)[0])
 
 
 class Page(HTMLParser):
-    """The tags that are open at the end, the text, and all that the page would fetch."""
+    """The tags that are open at the end, all tags with their attributes, and the text."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.fetched: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
+        self.feed(text)
+        self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the tag and what it would fetch."""
-        self.tags.add(tag)
-        self.fetched += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
-        if tag not in ("meta", "img"):
+        """Note the tag."""
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "input", "br"):
             self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag of a drawing that has no end."""
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         """Close the tag that was opened last, or fail."""
@@ -193,105 +72,214 @@ class Page(HTMLParser):
         """Keep the text, unescaped."""
         self.text.append(data)
 
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        """Return the attributes of all tags of a name."""
+        return [attributes for name, attributes in self.tags if name == tag]
+
 
 def test_the_page_is_whole_self_contained_and_escapes_every_name(tmp_path: Path) -> None:
-    text = page(tmp_path, NASTY)
-    parsed = Page()
-    parsed.feed(text)
-    parsed.close()
-    assert parsed.open == []
-    assert "script" not in parsed.tags
-    link, *pictures = parsed.fetched
-    assert link == "data.html"  # beside it, and only where a person clicks
-    assert len(pictures) == 3
-    assert all(source.startswith("data:image/png;base64,") for source in pictures)
-    assert "://" not in text
-    assert "url(" not in text
-    assert "@import" not in text
+    text = page(NASTY, figures=True)
+    found = Page(text)
+    assert found.open == []
+    assert len(found.all("script")) == 1
+    handlers = [name for _, attributes in found.tags for name in attributes if name.startswith("on")]
+    assert handlers == []
+    assert all((image["src"] or "").startswith("data:image/jpeg;base64,") for image in found.all("img"))
+    beyond = {link["href"] for link in found.all("a") if not (link["href"] or "").startswith("#")}
+    assert beyond == {"data.html"}  # beside it, and only where a person clicks
+    assert not [tag for tag in ("link", "iframe", "object", "embed", "base", "form") if found.all(tag)]
+    assert "://" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert "url(" not in text and "@import" not in text
     for name in NASTY:
-        assert parsed.text.count(name) == 2  # in the table of classes and in that of images
-    assert str(tmp_path) not in text
+        assert sum(name in part for part in found.text) >= 4  # of classes, of the confusion, of mistakes and hits
+    assert str(tmp_path) not in text and "49 写真" not in text
 
 
-KEPT = "Phase 2 did not help, so its model is phase 1's."
+def test_no_other_script_can_run_and_nothing_can_be_fetched() -> None:
+    found = Page(page(["a", "b"]))
+    (policy,) = (each["content"] for each in found.all("meta") if "http-equiv" in each)
+    assert policy and policy.startswith("default-src 'none'; img-src data:;")
+    assert re.search(r"script-src 'sha256-[\w+/]{43}='$", policy)
 
 
-def test_the_page_says_at_each_place_that_phase_2_was_not_kept(tmp_path: Path) -> None:
-    parts = re.split("<h2>", html.unescape(page(tmp_path, ["ant", "bee"], gain=0, kept=KEPT)))
-    verdict, training, backbone = parts[0], parts[2], parts[3]
-    assert f'<p class="verdict">{KEPT}</p>' in verdict and "McNemar" not in verdict and "noise" not in verdict
-    assert "the same model as phase 1's" in verdict and "unfrozen" not in verdict
-    assert KEPT in training and KEPT in backbone
-    text = page(tmp_path, ["ant", "bee"])
-    assert KEPT not in text and "McNemar" in text
+def test_the_same_records_give_the_same_bytes() -> None:
+    first = page(["ant", "bee", "cow"], figures=True)
+    assert page(["ant", "bee", "cow"], figures=True) == first
 
 
-def test_the_curves_say_that_phase_2_was_not_kept(tmp_path: Path) -> None:
-    histories = {"phase1": history(4, 1.0), "phase2": history(3, 0.4)}
-    pictures = []
-    for kept in ("", KEPT):
-        report.curves_picture(histories, tmp_path / "curves.png", kept=kept)
-        pictures.append((tmp_path / "curves.png").read_bytes())
-    assert pictures[0] != pictures[1]
+def test_a_section_is_there_where_its_data_is_and_the_contents_name_it() -> None:
+    always = ["verdict", "metrics", "training", "classes", "confusion", "mistakes", "map", "data", "reproduce"]
+    figures = ["baselines", "calibration", "robustness", "slices"]
+    for told, wanted in ((False, always), (True, always + figures)):
+        text = page(["ant", "bee"], figures=told)
+        ids = re.findall(r'<section id="(\w+)"', text)
+        assert sorted(ids) == sorted(wanted)
+        assert re.findall(r'<li><a href="#(\w+)">', text) == ids
+        assert ids[0] == "verdict"
+    for path in (paths.PICTURES, paths.EMBEDDING_MAP):
+        path.unlink()
+    report.write()
+    assert not {"mistakes", "map"} & set(re.findall(r'<section id="(\w+)"', paths.REPORT.read_text("utf-8")))
+
+
+def test_who_does_not_see_the_page_is_told_what_is_in_it() -> None:
+    text = page([f"c{n}" for n in range(30)], figures=True)
+    found = Page(text)
+    assert len(found.all("main")) == len(found.all("h1")) == 1
+    assert found.all("html")[0]["lang"] == "en"
+    assert all(image.get("alt") for image in found.all("img"))
+    drawn = found.all("svg")
+    assert len(drawn) >= 8 and all(each["role"] == "img" and each["aria-label"] for each in drawn)
+    assert all(each.get("scope") in ("row", "col") for each in found.all("th"))
+    assert len(found.all("caption")) == len(found.all("table"))
+    ids = Counter(attributes["id"] for _, attributes in found.tags if attributes.get("id"))
+    assert max(ids.values()) == 1
+    assert {(link["href"] or "")[1:] for link in found.all("a") if (link["href"] or "").startswith("#")} <= set(ids)
+    levels = [int(tag[1]) for tag, _ in found.tags if re.fullmatch(r"h\d", tag)]
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_the_verdict_comes_first_with_the_baselines_it_is_compared_with() -> None:
+    text = page(["ant", "bee"], figures=True, warnings=["leaks: 2 of <9>"])
+    verdict = section(text, "verdict")
+    assert "Fine-tuning helped &lt;by&gt; ten points. Ship phase 2." in verdict
+    assert '<p class="warning">Leaks: 2 of &lt;9&gt;.</p>' in verdict and "5.2 points" in verdict
+    assert text.index("Fine-tuning helped") < text.index("<table")
+    rows = re.findall(r"<tr><th scope=\"row\">([^<]+) <small", section(text, "baselines"))
+    assert rows == ["Majority class", "Nearest neighbours", "Logistic regression", "Phase 1", "Phase 2"]
+
+
+def test_units_and_intervals_are_told() -> None:
+    text = page(["ant", "bee"])
+    assert "each independent of the others" in text and "Intervals are 95 % intervals." in " ".join(text.split())
+    assert len(re.findall(r"accuracy, [\d.]+ % to [\d.]+ %", text)) == 2
+    text = page(["ant", "bee"], units=4)
+    assert "24 test images, which are 6 independent units" in text and "exact test that turns whole units" in text
+
+
+def test_the_weakest_class_comes_first_and_one_that_was_not_tested_last_without_figures() -> None:
+    text = section(page([f"c{n}" for n in range(6)], right=(0.5, 0.7), untested=2), "classes")
+    rows = re.findall(r"<tr><th scope=\"row\">(c\d)</th><td>100</td><td>7</td><td>(\d+)</td>", text)
+    assert [images for _, images in rows] == ["12"] * 4 + ["0"] * 2
+    assert [name for name, _ in rows[4:]] == ["c4", "c5"]
+    figures = [float(value) for value in re.findall(r'<td class="wide" data-value="([\d.]+)"', text)]
+    assert figures == sorted(figures) and len(figures) == 4
+    assert text.count(">–<") == 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("count", "table", "picture"),
+    [(2, True, False), (24, True, False), (25, False, True), (150, False, True), (151, False, False)],
+)
+def test_the_confusion_is_a_table_a_picture_or_pairs(count: int, table: bool, picture: bool) -> None:
+    text = section(page([f"c{n}" for n in range(count)], right=(0.5, 0.5)), "confusion")
+    assert ('<table class="cells">' in text, '<svg class="matrix"' in text) == (table, picture)
+    assert "The pairs of classes most confused" in text
+    assert ("The matrix as a table" in text) is not table
+
+
+def test_a_thousand_classes_fit_three_megabytes() -> None:
+    text = page([f"a class with quite a long name, number {n}" for n in range(1000)], per_class=5, figures=True)
+    assert len(text.encode()) < LARGEST
+    assert text.count('<tr><th scope="row">a class with quite a long name') >= 2000  # in both tables of classes
+
+
+KEPT = {"best_epoch": 0, "val_loss_change": 0.0512, "val_loss_low": 0.0104, "val_loss_high": 0.092}
+
+
+def test_the_page_says_at_each_place_that_phase_2_was_not_kept() -> None:
+    text = page(["ant", "bee"], trained=KEPT | {"ended_too_early": True, "advice": "set phase2.epochs above 3"})
+    told = "the best of its 3 epochs is higher than its start&#39;s by 0.051 (0.010 to 0.092), on the same images"
+    assert told in section(text, "verdict") and told in section(text, "training")
+    assert "McNemar" not in text and "the same model as phase 1&#39;s" in text
+    assert "All blocks are bit-identical" in text and "Confusion matrix of Phase 1" not in text
+    assert text.count("Phase 2 ended too early: set phase2.epochs above 3.") == 1
+    text = page(["ant", "bee"])
+    assert told not in text and "McNemar" in text
 
 
 @pytest.mark.parametrize(("mixup", "told"), [(0.2, True), (0.0, False)])
-def test_the_page_says_if_the_training_curve_is_of_mixed_images(tmp_path: Path, mixup: float, told: bool) -> None:
-    assert ("mixtures of two images" in page(tmp_path, ["ant", "bee"], params={"phase2": {"mixup": mixup}})) is told
+def test_the_page_says_if_the_training_curve_is_of_mixed_images(mixup: float, told: bool) -> None:
+    assert ("mixtures of two images" in page(["ant", "bee"], params={"phase2": {"mixup": mixup}})) is told
 
 
-def test_classes_that_were_not_tested_stand_last_and_without_figures(tmp_path: Path) -> None:
-    rows = [{"precision": 0.9, "recall": 0.9, "f1": 0.9, "support": 60}] * 2
-    absent = [{"precision": None, "recall": None, "f1": None, "support": 0}] * 2
-    tables = {phase: [absent[0], rows[0], absent[1], rows[1]] for phase in ("phase1", "phase2")}
-    text = page(tmp_path, ["ant", "bee", "cow", "dog"], per_class=tables)
-    table = text[text.index("the weakest first") : text.index("<h2>Images</h2>")]
-    assert re.findall(r"<tr><th>(\w+)</th><td>(\d+)", table) == [
-        *(("bee", "60"), ("dog", "60")),
-        *(("ant", "0"), ("cow", "0")),
-    ]
-    assert table.count("<td>–</td><td>–</td>") == 2
+def test_mistakes_have_picture_heat_map_labels_and_path_and_suspects_are_linked() -> None:
+    text = section(page(["ant", "bee"], right=(0.5, 0.6)), "mistakes")
+    wrong = records.read_csv(paths.MISTAKES)
+    tiles = text.split('<li class="tile odd"')[1:]
+    assert len(tiles) == min(24, len(wrong)) > 3
+    for row, tile in zip(wrong, tiles, strict=False):
+        assert tile.count("<img") >= 2 and f'alt="Grad-CAM for {row["predicted"]}"' in tile
+        assert f"Labelled <b>{row['label']}</b>" in tile and row["path"] in tile and row["twin"] in tile
+        assert 'href="#suspects"' in tile
+    assert 'href="#mistake-1"' in text.split('id="suspects"')[1]
 
 
-def test_warnings_stand_above_the_figures_and_independent_units_are_counted(tmp_path: Path) -> None:
-    text = page(tmp_path, ["ant", "bee"], warnings=["leaks: 2 of <9>"])
-    assert '<p class="warning">Leaks: 2 of &lt;9&gt;.</p>' in text[: text.index('<section class="cards">')]
-    assert "each independent of the others" in text
-    text = page(tmp_path, ["ant", "bee"], units=np.arange(120) // 4)
-    assert "120 test images, which are 30 independent units" in text and "exact test that turns whole units" in text
+def test_the_exact_configuration_versions_and_hashes_reproduce_it() -> None:
+    text = section(page(["ant", "bee"]), "reproduce")
+    for key, value in (("backbone.name", "tiny&lt;net&gt;"), ("head.units", "[64, 32]")):
+        assert f"<code>{key}</code></th><td><code>{value}</code></td>" in text
+    assert "python -m thaw.config +experiment=reported" in text and "# @package _global_" in text
+    assert "keras</th><td>3.15.1" in text and "Phase 2: threads</th><td>2" in text and "ab" * 32 in text
+    assert records.read_json(paths.metrics("evaluate"))["made_from"][0]["sha256"] in text
 
 
-def test_above_a_hundred_classes_the_page_has_the_pairs_most_confused(tmp_path: Path) -> None:
-    for count, told in ((report.PICTURED_CLASSES, False), (report.PICTURED_CLASSES + 1, True)):
-        text = page(tmp_path, [f"c{n}" for n in range(count)])
-        assert ("Pairs most confused by Phase 1" in text) is told is ("Confusion matrix of" not in text)
+def test_the_blocks_of_the_backbone_are_shown_with_what_was_trained() -> None:
+    text = section(page(["ant", "bee"]), "training")
+    assert '<th scope="row">stem</th><td>4</td><td>992</td> <td>frozen</td><td>25.0 %</td>' in text
+    assert '<th scope="row">top&lt;1&gt;</th><td>3</td><td>414,720</td> <td>409,600</td><td>75.0 %</td>' in text
+    assert '<th scope="row">All</th><td>7</td><td>415,712</td> <td>409,600</td><td>100.0 %</td>' in text
 
 
-def test_rows_that_do_not_fit_the_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="each of the 3 classes, received 0 and 0"):
-        page(tmp_path, ["a", "b", "c"], per_class={"phase1": [], "phase2": []})
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
+    """Call ``thaw report``; the addresses that it opens."""
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr(sys, "argv", ["thaw", "report", *words])
+    cli.main()
+    return opened
 
 
-def test_neither_tensorflow_nor_the_state_of_pyplot_is_imported() -> None:
+def test_the_command_adds_what_was_exported_and_opens_the_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page(["ant", "bee"])
+    export = {"largest_difference": 1.5e-7, "made_from": records.made_from([paths.probabilities("phase2")])}
+    records.write_json(paths.metrics("export"), export)
+    assert run(monkeypatch) == [(tmp_path / report.OUTPUT).as_uri()]
+    assert capsys.readouterr().out == f"→ {report.OUTPUT}\n"
+    assert "largest difference</th><td>1.5e-07" in section(report.OUTPUT.read_text("utf-8"), "exports")
+    assert "exports" not in re.findall(r'<section id="(\w+)"', paths.REPORT.read_text("utf-8"))
+    records.write_array(
+        paths.probabilities("phase2"), np.full((24, 2), 0.5, np.float32)
+    )  # the export is of another model now
+    assert run(monkeypatch, "--no-browser", "--output", "passed on.html") == []
+    assert '<section id="exports"' not in Path("passed on.html").read_text("utf-8")
+
+
+def test_without_an_evaluation_or_with_another_model_one_line_says_what_to_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(SystemExit, match=r"thaw report: .*run `dvc repro` first"):
+        run(monkeypatch)
+    page(["ant", "bee"])
+    (paths.PHASE2 / "model.weights.h5").write_bytes(b"another")
+    with pytest.raises(SystemExit, match="found those of others; run `dvc repro`"):
+        run(monkeypatch)
+
+
+def test_rows_that_do_not_fit_the_classes_are_refused() -> None:
+    evaluated.write(["a", "b", "c"])
+    records.write_json(paths.CLASSES, {"classes": ["a", "b", "c", "d"]})
+    with pytest.raises(ValueError, match="a row for each of the 4 classes"):
+        report.write()
+
+
+def test_the_report_needs_neither_tensorflow_nor_matplotlib_nor_scikit_learn() -> None:
+    evaluated.write(["a", "b"])
     code = (
-        "import sys, pathlib, tempfile; from thaw.evaluation import report; "
-        "report.curves_picture({}, pathlib.Path(tempfile.mkdtemp()) / 'x.png'); "
-        "print([name for name in ('tensorflow', 'keras', 'matplotlib.pyplot', 'sklearn') if name in sys.modules])"
+        "import sys; from thaw.evaluation import report; report.write(); "
+        "print([name for name in ('tensorflow', 'keras', 'matplotlib', 'sklearn') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_the_blocks_of_the_backbone_are_shown_with_what_was_trained(tmp_path: Path) -> None:
-    text = re.sub(r"\s+", " ", page(tmp_path, ["ant", "bee"]))
-    assert "<tr><th>stem</th><td>4</td><td>992</td> <td>frozen</td><td>25.0 %</td></tr>" in text
-    assert "<tr><th>top&lt;1&gt;</th><td>3</td><td>414,720</td> <td>409,600</td><td>75.0 %</td></tr>" in text
-    assert "<tr><th>All</th><td>7</td><td>415,712</td> <td>409,600</td><td>100.0 %</td></tr>" in text
-
-
-def test_keys_of_the_configuration_are_not_broken_and_long_values_are() -> None:
-    style = (Path(report.__file__).parent / "report.css").read_text(encoding="utf-8")
-    rules = dict(re.findall(r"^(details td\S*) \{(.*)\}$", style, re.MULTILINE))
-    assert "white-space: nowrap" in rules["details td:first-child"]
-    assert "overflow-wrap: anywhere" in rules["details td:last-child"]
-    assert not [name for name in rules if "anywhere" in rules[name] and name != "details td:last-child"]

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,24 +51,6 @@ def test_a_format_alone_is_written_loaded_and_asked_in_each_way(
     assert not isinstance(answer, str)
     differences = parity.check(folder, [str(picture)], answer[None], CLASSES, 1e-5)
     assert list(differences) == form.ways(name) == [name, *(f"{name}_{probe}" for probe in form.probes)]
-
-
-def test_a_format_that_computes_in_less_exact_numbers_has_a_tolerance_of_its_own(
-    classifier: model.Classifier, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write.write(tmp_path / "export", classifier, ["keras"])
-    ((_, answer),) = exported.answers(formats.load(tmp_path / "export"), [picture])
-    shifted = np.asarray(answer)[None] + np.array([[0.004, -0.004]], np.float32)
-    with pytest.raises(ValueError, match=r"\(keras\) differs .* by 4\.0e-03 .* export\.tolerance is 1e-04$"):
-        parity.check(tmp_path / "export", [str(picture)], shifted, CLASSES, 1e-4)
-    form = formats.FORMATS["keras"]
-    for times, enough in ((30, False), (50, True)):
-        monkeypatch.setitem(formats.FORMATS, "keras", replace(form, about=replace(form.about, tolerance=times)))
-        if enough:
-            parity.check(tmp_path / "export", [str(picture)], shifted, CLASSES, 1e-4)
-        else:
-            with pytest.raises(ValueError, match=r"which allows this format 30 times as much$"):
-                parity.check(tmp_path / "export", [str(picture)], shifted, CLASSES, 1e-4)
 
 
 def test_the_process_that_asks_reads_files_as_training_did(classifier: model.Classifier) -> None:

@@ -94,6 +94,9 @@ def test_both_formats_name_their_classes(folder: Path) -> None:
         "classes": CLASSES,
         "image": {"size": 32, "fit": "squash", "interpolation": "bilinear", "antialias": True},
         "files": {"max_pixels": 89478485, "stretch": True},
+        "limits": {"max_bytes": 512 * 2**20, "max_pixels": 89478485},
+        "temperature": 1.0,
+        "provenance": {},
     }
     with zipfile.ZipFile(folder / project_paths.KERAS_FILE) as archive:
         assert json.loads(archive.read(project_paths.LABELS)) == about

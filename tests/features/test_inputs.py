@@ -20,7 +20,7 @@ from thaw.images import manifest, preprocessing
 from thaw.networks import freeze_boundaries
 from thaw.runtime import code_version, seeds
 from thaw.runtime.framework import keras, tf
-from thaw.training import fit
+from thaw.training import fit, fit_settings
 
 SIZE = schema.Image(32, "squash", "bilinear", antialias=True)
 CLEAN = schema.Augment(1, False, False, False, 0, 0, 0, 0, 0, 0)
@@ -243,6 +243,8 @@ def test_phase_one_leaves_what_unfitted_heads_say_and_what_auto_makes_of_it(
         all_of(inputs.train, 10), said["train"], train.labels, 10
     )  # of so few the same folds
     assert records.read_json(paths.AUTO_DEPTH) == asdict(choice)
+    with np.load(paths.embeddings(paths.PHASE1, "train"), allow_pickle=False) as kept:
+        np.testing.assert_array_equal(kept["rows"], all_of(inputs.train, 10))
 
 
 @pytest.mark.usefixtures("left")
@@ -392,13 +394,14 @@ def test_depths_beyond_the_budget_are_left_out_and_the_trials_own_comes_first(
 
 
 def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
-    settings: Settings, train: manifest.Images, val: manifest.Images, tmp_path: Path
+    settings: Settings, train: manifest.Images, val: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(feature_inputs, "THAWED", 4)
     classifier = built()
     cut, frozen, thawed = parts(classifier, "40")
     inputs = feature_inputs.at_boundary(frozen, cut, classifier, settings, train, val)
-    feature_inputs.unseen(inputs, len(val), thawed, tmp_path / "said.npy")
-    found = np.load(tmp_path / "said.npy")
+    feature_inputs.unseen(inputs, len(train), len(val), thawed, tmp_path)
+    found = np.load(paths.validation(tmp_path))
     np.testing.assert_allclose(found.sum(axis=1), np.ones(5), rtol=1e-6)
     logits = np.asarray(thawed(np.asarray(frozen(pixels(val), training=False)), training=False))
     np.testing.assert_array_equal(found.argmax(axis=1), logits.argmax(axis=1))
@@ -463,9 +466,10 @@ def test_cached_or_streaming_the_training_is_the_same(
         cut, frozen, thawed = parts(classifier, "40")
         inputs = feature_inputs.at_boundary(frozen, cut, classifier, settings, train, val)
         assert inputs.views == 1
-        batches, checks = feature_inputs.batches(inputs, train, val, settings.phase2, 3)
+        how = fit_settings.phase2(settings.phase2)
+        batches, checks = feature_inputs.batches(inputs, train, val, how, 3)
         start = weights(thawed)
-        history = fit.fit(thawed, batches, checks, settings.phase2, lambda _epoch, _values: None, "phase 2")
+        history = fit.fit(thawed, batches, checks, how, lambda *_: None, "phase 2")
         losses.append([row[name] for row in history.rows for name in ("loss", "val_loss")])
         travelled.append(weights(thawed) - start)
     # Nine steps at a high rate amplify the rounding to fp16. Measured: losses 0.2 %, weights 0.7 % of the way apart.

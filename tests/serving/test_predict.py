@@ -22,7 +22,7 @@ from thaw.exports import exported as exported_models
 from thaw.exports import formats, write
 from thaw.images import decoding
 from thaw.runtime.framework import keras
-from thaw.serving import predict
+from thaw.serving import files
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["grün, hell", "red"]
@@ -82,8 +82,8 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
 def test_a_folder_means_the_images_below_it_and_a_file_itself_whatever_its_name(pictures: Path) -> None:
     (pictures / "folder.png").mkdir()
     below = [pictures / name for name in ("1.png", "2.JPG", "3.jpg", "deeper down/4.webp")]
-    assert predict.find([str(pictures)]) == predict.Meant(below, {}, {pictures / "notes.txt": NO_IMAGE})
-    meant = predict.find([str(pictures / "notes.txt"), "pictures"])
+    assert files.find([str(pictures)]) == files.Meant(below, {}, {pictures / "notes.txt": NO_IMAGE})
+    meant = files.find([str(pictures / "notes.txt"), "pictures"])
     assert meant.files == [pictures / "notes.txt", *(path.relative_to(pictures.parent) for path in below)]
     assert (meant.wrong, meant.skipped) == ({}, {Path("pictures/notes.txt"): NO_IMAGE})
 
@@ -102,7 +102,7 @@ def test_a_folder_means_what_prepare_would_find_there(pictures: Path, tmp_path: 
     (pictures / "dangling.png").symlink_to("nowhere.png")
     (pictures / "again").symlink_to(pictures)
     os.mkfifo(pictures / "pipe")
-    meant = predict.find([str(pictures)])
+    meant = files.find([str(pictures)])
     good = {*taken, "1.png", "2.JPG", "3.jpg", "deeper down/4.webp", "empty.jpg"}
     assert {path.relative_to(pictures).as_posix() for path in meant.files} == good
     assert meant.files == sorted(meant.files)
@@ -118,7 +118,7 @@ def test_a_path_that_means_nothing_keeps_its_place_and_is_told() -> None:
     Path("empty").mkdir()
     os.mkfifo("pipe.png")  # whoever reads it waits for ever
     names = ["gone.png", "pictures/1.png", "empty", "pipe.png"]
-    meant = predict.find(names)
+    meant = files.find(names)
     found, wrong = meant.files, meant.wrong
     assert found == [Path(name) for name in names]
     nothing = "expected an image or a folder of images, found nothing there"
@@ -145,7 +145,9 @@ def test_the_folder_and_each_format_in_it_give_the_same_answers(exported: Path, 
 
 
 def test_a_missing_model_is_told_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"expected an exported model \(saved_model/ or model\.keras\), found none"):
+    with pytest.raises(
+        ValueError, match=r"expected an exported model \(model\.onnx or .+ or model\.keras\), found none"
+    ):
         formats.load(tmp_path)
     for name in (paths.SAVED_MODEL, "notes.txt"):
         with pytest.raises(ValueError, match=r"found none; run `dvc repro`, or give its folder with --model"):

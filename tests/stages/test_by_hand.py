@@ -87,7 +87,7 @@ from thaw.config import load, schema
 from thaw.exports import write as exports
 from thaw import paths, records
 from thaw.classifier import model
-from thaw.evaluation import report
+from thaw.evaluation import pictures
 
 head = schema.Head("avg", [], [], 0.0)
 image = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -105,7 +105,7 @@ WRITERS = {
     "saved_model": lambda: exports.write(Path("models/export"), classifier, ["saved_model"]),
     "array": lambda: records.write_array(Path("models/rows.npy"), np.zeros(100_000)),
     "table": lambda: records.write_csv(Path("models/rows.csv"), ["a"], [{"a": "x" * 99}] * 2000),
-    "picture": lambda: report.save(figure, Path("models/picture.png")),
+    "picture": lambda: pictures.save(figure, Path("models/picture.png")),
     "activations": lambda: entry.append(many, np.ones((2000, 64), np.float16)),
 }
 for name, write in WRITERS.items():

@@ -50,7 +50,14 @@ def ready(project: Path, tiny_images: Path, trained: Path) -> Path:
     for split in ("train", "val"):
         labels = manifest.read("data/raw", split)[0].labels
         labels[:1] = 2  # the first image, of class 0, is said to be of class 2
-        np.save(project_paths.out_of_sample(split), np.eye(3, dtype=np.float32)[labels] * 0.85 + 0.05)
+        rows = np.eye(3, dtype=np.float32)[labels] * 0.85 + 0.05
+        np.save(project_paths.out_of_sample(split), rows)
+        for folder in project_paths.PHASES.values():
+            embeddings = np.random.default_rng(0).normal(size=(len(labels), 1280)).astype(np.float16)
+            records.write_arrays(
+                project_paths.embeddings(folder, split), rows=embeddings, images=np.arange(len(labels))
+            )
+    np.save(project_paths.validation(project_paths.PHASE2), rows)
     return project
 
 
@@ -96,7 +103,8 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
     assert set(first) == {
         *("predictions_phase1.csv", "predictions_phase2.csv", "probabilities_phase1.npy", "probabilities_phase2.npy"),
         *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html", "data.html"),
-        *("evaluate.json", "per_class.csv", "suspects.csv"),
+        *("evaluate.json", "verdict.json", "per_class.csv", "suspects.csv"),
+        *("calibration.json", "slices.csv", "embeddings.npy", "unfamiliar.npz"),
     }
     shutil.rmtree(project_paths.EVALUATION)
     done = subprocess.run(

@@ -22,12 +22,13 @@ OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=rando
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What phase 2 leaves."""
+    """What both phases leave: two classifiers of other weights."""
     folder = tmp_path_factory.mktemp("trained")
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [8], [0.5], 0.0)
     card = model.Card(schema.Backbone("mobilenet_v2", "random", "", "", ""), "", image, linear, CLASSES)
     keras.utils.set_random_seed(0)
-    model.save(folder / paths.PHASE2, model.build(card, weights="random"))
+    for phase in paths.PHASES.values():
+        model.save(folder / phase, model.build(card, weights="random"))
     return folder
 
 
@@ -39,8 +40,10 @@ def evaluated(project: Path, tiny_images: Path, trained: Path) -> manifest.Image
     shutil.copytree(trained, project, dirs_exist_ok=True)
     (test,) = manifest.read(str(tiny_images.relative_to(project)), "test")
     paths.EVALUATION.mkdir(parents=True)
-    (rows,) = evaluate.probabilities([model.load(paths.PHASE2)], test, batch_size=4)
-    np.save(paths.probabilities("phase2"), rows, allow_pickle=False)
+    found = evaluate.probabilities([model.load(folder) for folder in paths.PHASES.values()], test, batch_size=4)
+    for phase, rows in zip(paths.PHASES, found, strict=True):
+        np.save(paths.probabilities(phase), rows, allow_pickle=False)
+    records.write_json(paths.VERDICT, {"ship": "phase2"})
     return test
 
 
@@ -63,6 +66,19 @@ def test_all_formats_are_written_and_proven_equal_to_what_was_evaluated(
     assert exported.classes == CLASSES
     answers = exported.answer([Path(path).read_bytes() for path in evaluated.paths])
     np.testing.assert_allclose(answers, np.load(paths.probabilities("phase2")), atol=1e-5)
+
+
+@pytest.mark.usefixtures("evaluated")
+@pytest.mark.parametrize(("wanted", "ship"), [("verdict", "phase1"), ("phase1", "phase2"), ("phase2", "phase1")])
+def test_the_phase_that_is_asked_for_is_exported_or_the_one_that_the_verdict_ships(wanted: str, ship: str) -> None:
+    configure("export.formats=[keras]", f"export.model={wanted}")
+    records.write_json(paths.VERDICT, {"ship": ship})
+    export.main()
+    phase = ship if wanted == "verdict" else wanted
+    made_from = records.read_json(paths.metrics("export"))["made_from"]
+    assert made_from == records.made_from([paths.PHASES[phase] / model.WEIGHTS, paths.probabilities(phase)])
+    first, second = (np.load(paths.probabilities(each)) for each in paths.PHASES)
+    assert np.abs(first - second).max() > 1e-3, "the gate must not let the other phase pass"
 
 
 def test_tensorflow_does_not_greet() -> None:

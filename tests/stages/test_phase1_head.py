@@ -44,6 +44,7 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     assert line.endswith(f"→ {paths.PHASE1}")
 
     unseen = {"out_of_sample_train.npy", "out_of_sample_val.npy", paths.AUTO_DEPTH.name}
+    unseen |= {"embeddings_train.npz", "embeddings_val.npz"}
     assert {path.name for path in paths.PHASE1.iterdir()} == {model.WEIGHTS, model.CARD, model.PRETRAINED, *unseen}
     figures = records.read_json(paths.metrics("phase1_head"))
     about = {"canary", "weights_sha256"}

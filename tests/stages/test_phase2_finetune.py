@@ -80,6 +80,7 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
         model.PRETRAINED,
         paths.BLOCKS.name,
         unseen.name,
+        *(paths.embeddings(paths.PHASE2, split).name for split in ("train", "val")),
     }
     rows = records.read_csv(paths.BLOCKS)
     assert [row["block"] for row in rows if int(row["trained"])] == [

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thaw import paths, records
-from thaw.evaluation import report
+from thaw.evaluation import pictures as drawing
 from thaw.sweep import pictures, results
 from thaw.sweep import report as sweep_report
 
@@ -119,13 +119,13 @@ def drawn(folder: Path, key: str, values: Sequence[str], monkeypatch: pytest.Mon
     monkeypatch.setattr(results, "read", lambda _: trials)
     records.write_json(folder / "plan.json", records.read_json(folder / "plan.json") | {"swept": {key: []}})
     figures: list[Figure] = []
-    save = report.save
+    save = drawing.save
 
     def keep(figure: Figure, path: Path) -> None:
         save(figure, path)
         figures.append(figure)
 
-    monkeypatch.setattr(report, "save", keep)
+    monkeypatch.setattr(drawing, "save", keep)
     sweep_report.write(folder)
     return figures[0].axes[0]
 

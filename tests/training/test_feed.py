@@ -5,36 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw.config import schema
 from thaw.features import cache
 from thaw.runtime import devices, seeds
 from thaw.runtime.framework import keras
 from thaw.training import feed, fit, mixing
+from thaw.training.fit_settings import FitSettings
 
 SHAPE, TRAIN, VAL, VIEWS = (4, 4, 3), 50, 20, 2
-PHASE2 = schema.Phase2(
-    unfreeze="40",
-    batch_norm="inference",
+SETTINGS = FitSettings(
+    phase="phase2",
     epochs=3,
     batch_size=8,
     learning_rate=0.01,
-    allow_high_rate=True,
     patience=1000,
-    weight_decay=0,
-    layer_decay=1,
-    minutes=0,
-    flat_epochs=1,
-    min_improvement=0.03,
-    decay_share=0.5,
-    average_epochs=0,
-    schedule="constant",
-    warmup=0,
-    mixup=0,
     class_weight="none",
     sampler="shuffle",
-    activations="auto",
-    precision="float32",
     seed=0,
+    has_verdict=True,
 )
 
 
@@ -62,7 +49,7 @@ def trained(
     model, labels = network(), np.arange(TRAIN) % 3
     train = mixing.Mixed(readers[0], labels, 8, VIEWS, 0, classes=3, alpha=alpha, weights=weights)
     val = mixing.Mixed(readers[1], labels[:VAL], 8, classes=3, alpha=0)
-    history = fit.fit(model, train, val, replace(PHASE2, mixup=alpha), lambda _epoch, _values: None, "test")
+    history = fit.fit(model, train, val, replace(SETTINGS, mixup=alpha), lambda *_: None, "test")
     return model.get_weights(), history
 
 

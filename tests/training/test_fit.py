@@ -8,49 +8,27 @@ import pytest
 from scipy import stats
 
 from thaw import paths, records
-from thaw.config import phases, schema
+from thaw.config import phases
 from thaw.images import manifest
 from thaw.runtime import devices, seeds, threads
 from thaw.runtime.framework import keras, tf
 from thaw.training import fit as fit_loop
 from thaw.training import mixing
+from thaw.training.fit_settings import FitSettings
 
-PHASE1 = schema.Phase1(
+SHARED = FitSettings(
+    phase="phase1",
     epochs=10,
     batch_size=8,
     learning_rate=0.01,
     patience=1000,
-    plateau_patience=2,
-    plateau_factor=0.5,
     class_weight="none",
     sampler="shuffle",
-    canary="stop",
     seed=0,
+    has_verdict=False,
 )
-PHASE2 = schema.Phase2(
-    unfreeze="40",
-    batch_norm="inference",
-    minutes=0,
-    epochs=10,
-    batch_size=8,
-    learning_rate=0.01,
-    allow_high_rate=True,
-    patience=1000,
-    weight_decay=0,
-    layer_decay=1,
-    schedule="constant",
-    warmup=0,
-    flat_epochs=1,
-    min_improvement=0.03,
-    decay_share=0.5,
-    average_epochs=0,
-    mixup=0,
-    class_weight="none",
-    sampler="shuffle",
-    activations="auto",
-    precision="float32",
-    seed=0,
-)
+PHASE1 = replace(SHARED, plateau_patience=2, plateau_factor=0.5)
+PHASE2 = replace(SHARED, phase="phase2", has_verdict=True, min_improvement=0.03, decay_share=0.5)
 RANDOM = np.random.default_rng(0)
 LABELS = np.arange(30) % 3
 # Points around three corners, which a linear model can tell apart.
@@ -77,14 +55,14 @@ def network(*, zero: bool = False, dropout: float = 0) -> keras.Model:
 
 def fit(
     model: keras.Model,
-    settings: schema.Phase1 | schema.Phase2,
+    settings: FitSettings,
     *,
     train: tuple[np.ndarray, np.ndarray] = (POINTS, LABELS),
     val: tuple[np.ndarray, np.ndarray] = (POINTS, LABELS),
     size: int = 8,
 ) -> fit_loop.History:
     check = batches(*val)
-    return fit_loop.fit(model, batches(*train, size, seed=0), check, settings, lambda _epoch, _values: None, "test")
+    return fit_loop.fit(model, batches(*train, size, seed=0), check, settings, lambda *_: None, "test")
 
 
 def loss(model: keras.Model, points: np.ndarray, labels: np.ndarray) -> float:
@@ -128,7 +106,7 @@ OTHERS = (RANDOM.normal(size=(300, 3)) + 0.35 * np.eye(3)[np.arange(300) % 3]).a
     [(replace(PHASE1, plateau_factor=0.99), 3), (PHASE2, 3), (PHASE2, 1000)],
     ids=["phase 1", "phase 2", "phase 2 to the end"],
 )
-def test_the_weights_of_the_best_epoch_are_kept(settings: schema.Phase1 | schema.Phase2, patience: int) -> None:
+def test_the_weights_of_the_best_epoch_are_kept(settings: FitSettings, patience: int) -> None:
     model = network()
     model.layers[-1].kernel.assign(-3 * np.eye(3))  # so that there is something to win at first
     settings = replace(settings, epochs=30, patience=patience, learning_rate=0.3)
@@ -145,7 +123,7 @@ def test_the_weights_of_the_best_epoch_are_kept(settings: schema.Phase1 | schema
 
 
 @pytest.mark.parametrize("settings", [PHASE1, PHASE2], ids=["phase 1", "phase 2"])
-def test_if_nothing_is_better_than_the_start_the_start_is_kept(settings: schema.Phase1 | schema.Phase2) -> None:
+def test_if_nothing_is_better_than_the_start_the_start_is_kept(settings: FitSettings) -> None:
     model = network(zero=True)
     before = [weight.copy() for weight in model.get_weights()]
     wrong = (LABELS + 1) % 3  # what is learned from it is wrong in validation from the first step on
@@ -215,7 +193,7 @@ def test_at_a_rate_of_zero_nothing_moves() -> None:
 
 
 @pytest.mark.parametrize("settings", [PHASE1, PHASE2], ids=["phase 1", "phase 2"])
-def test_what_diverges_is_stopped_with_a_way_out(settings: schema.Phase1 | schema.Phase2) -> None:
+def test_what_diverges_is_stopped_with_a_way_out(settings: FitSettings) -> None:
     bad = POINTS.copy()
     bad[17, 1] = np.nan
     with pytest.raises(
@@ -229,7 +207,7 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
         model = network(dropout=0.5)
         train = batches(POINTS, LABELS, seed=seed)
         settings = replace(PHASE1, epochs=3)
-        fit_loop.fit(model, train, batches(POINTS, LABELS), settings, lambda _epoch, _values: None, "test")
+        fit_loop.fit(model, train, batches(POINTS, LABELS), settings, lambda *_: None, "test")
         return b"".join(weight.tobytes() for weight in model.get_weights())
 
     assert trained(0) == trained(0)
@@ -249,12 +227,12 @@ def test_what_was_trained_is_saved_as_if_it_had_been_made_so(tmp_path: Path) -> 
 
 
 def test_every_epoch_is_reported_as_it_ends() -> None:
-    told: list[tuple[int, Mapping[str, float]]] = []
+    told: list[tuple[str, int, Mapping[str, float]]] = []
     train, val = batches(POINTS, LABELS, seed=0), batches(POINTS, LABELS)
     settings = replace(PHASE1, epochs=3)
-    history = fit_loop.fit(network(), train, val, settings, lambda epoch, values: told.append((epoch, values)), "test")
-    assert [epoch for epoch, _ in told] == [1, 2, 3]
-    for (_, values), row in zip(told, history.rows, strict=True):
+    history = fit_loop.fit(network(), train, val, settings, lambda *each: told.append(each), "test")
+    assert [(phase, epoch) for phase, epoch, _ in told] == [("phase1", 1), ("phase1", 2), ("phase1", 3)]
+    for (*_, values), row in zip(told, history.rows, strict=True):
         assert values["seconds"] > 0
         assert {key: value for key, value in values.items() if key != "seconds"} == row
 
@@ -323,7 +301,7 @@ def test_the_loss_of_training_is_of_all_images_alike_and_the_objective_has_their
         lambda indices, _views: POINTS[indices], LABELS, 30, seed=0, weights=weights, classes=3, alpha=0
     )
     settings = replace(PHASE1, epochs=1, learning_rate=1e-8)
-    history = fit_loop.fit(model, train, batches(POINTS, LABELS), settings, lambda _epoch, _values: None, "test")
+    history = fit_loop.fit(model, train, batches(POINTS, LABELS), settings, lambda *_: None, "test")
     each = np.array([loss(model, POINTS[[n]], LABELS[[n]]) for n in range(30)])
     assert history.rows[0]["loss"] == pytest.approx(each.mean(), rel=1e-4)
     assert history.rows[0]["objective"] == pytest.approx((weights * each).mean(), rel=1e-4)
@@ -423,7 +401,7 @@ def test_statistics_that_move_are_kept_with_the_averaged_weights_that_were_valid
         seeds.fix(0)
         inputs = keras.Input((3,), name="points")
         model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.BatchNormalization(momentum=0.5)(inputs)))
-        settings = replace(PHASE2, batch_norm="train", average_epochs=1, schedule="warmup_stable_decay", warmup=1)
+        settings = replace(PHASE2, average_epochs=1, schedule="warmup_stable_decay", warmup=1)
         return model, fit(model, settings)
 
     (model, history), (again, _) = trained(), trained()

@@ -7,10 +7,10 @@ import yaml
 from scipy import stats
 
 from thaw.config import load
-from thaw.training import improvement, schedule
+from thaw.training import fit_settings, improvement, schedule
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
+DEFAULT = fit_settings.phase2(load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2)
 RANDOM = np.random.default_rng(0)
 BEFORE = RANDOM.exponential(size=60)
 AFTER = BEFORE + RANDOM.normal(0.05, 0.3, 60)

@@ -7,14 +7,15 @@ import pytest
 import yaml
 
 from thaw.catalog import backbones
-from thaw.config import load, schema
+from thaw.config import load
 from thaw.networks import freeze_boundaries, pretrained
 from thaw.runtime.framework import keras
 from thaw.training import fit as fit_loop
-from thaw.training import mixing, optimizer
+from thaw.training import fit_settings, mixing, optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
-PHASE2 = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
+PROJECT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
+PHASE2 = fit_settings.phase2(PROJECT.phase2)
 LABELS = np.arange(24) % 3
 POINTS = (np.eye(3)[LABELS] * 3 + np.random.default_rng(0).normal(size=(24, 3))).astype(np.float32)
 NAMES = ("low", "middle", "high", "logits")  # three blocks and the head
@@ -33,9 +34,9 @@ def arrays(model: keras.Model) -> dict[str, np.ndarray]:
     return {variable.path: variable.numpy() for variable in model.variables}
 
 
-def step(optimizer: keras.Optimizer) -> dict[str, np.ndarray]:
+def step(optimizer: keras.Optimizer, model: keras.Model | None = None) -> dict[str, np.ndarray]:
     """By how much each variable moves in one step on all points."""
-    model = network()
+    model = model or network()
     before = arrays(model)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
     model.fit(POINTS, LABELS, batch_size=24, epochs=1, verbose=0)
@@ -57,7 +58,7 @@ def fit(model: keras.Model, **changes: Any) -> fit_loop.History:
         mixing.Mixed(lambda indices, _: POINTS[indices], LABELS, 8, classes=3, alpha=0, seed=seed)
         for seed in (0, None)
     )
-    return fit_loop.fit(model, train, val, settings, lambda _epoch, _values: None, "test", DEPTHS)
+    return fit_loop.fit(model, train, val, settings, lambda *_: None, "test", DEPTHS)
 
 
 def test_a_block_moves_as_far_as_its_depth_says() -> None:
@@ -71,10 +72,10 @@ def test_a_block_moves_as_far_as_its_depth_says() -> None:
 
 
 def test_where_nothing_is_asked_for_the_optimiser_is_keras_own() -> None:
-    asked = (replace(PHASE2, layer_decay=0.9), replace(PHASE2, weight_decay=0.1))
-    assert [type(optimizer.optimiser(settings, 0.1, DEPTHS, 3)) for settings in (PHASE2, *asked)] == [
-        keras.optimizers.Adam,
-        *[optimizer.ByDepth] * 2,
+    asked = (replace(PHASE2, weight_decay=0.1), replace(PHASE2, layer_decay=0.9))
+    assert [type(optimizer.optimiser(settings, 0.1, DEPTHS, [], 3)) for settings in (PHASE2, *asked)] == [
+        *[keras.optimizers.Adam] * 2,
+        optimizer.ByDepth,
     ]
 
 
@@ -84,13 +85,17 @@ def test_with_all_options_at_nothing_the_steps_are_adams() -> None:
         np.testing.assert_array_equal(nothing[path], moved)
 
 
-def test_the_decay_of_kernels_is_adamw() -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_the_decay_of_kernels_is_adamw(own: bool) -> None:
     reference = keras.optimizers.AdamW(0.01, weight_decay=0.5)
     reference.exclude_from_weight_decay(var_names=["bias"])
     expected, plain = step(reference), step(keras.optimizers.Adam(0.01))
-    ours = step(optimizer.ByDepth(0.01, DEPTHS, 1, 0.5))
+    settings = replace(PHASE2, weight_decay=0.5, layer_decay=1, average_epochs=0)
+    model = network()
+    asked = optimizer.optimiser(settings, 0.01, DEPTHS, model.trainable_variables, 1)
+    ours = step(optimizer.ByDepth(0.01, DEPTHS, 1, 0.5)) if own else step(asked, model)
     for path, moved in expected.items():
-        np.testing.assert_allclose(ours[path], moved, atol=1e-7)
+        np.testing.assert_allclose(ours[path], moved, atol=1e-7 if own else 0)
         assert np.array_equal(ours[path], plain[path]) == path.endswith("bias")
 
 
@@ -143,6 +148,5 @@ def test_the_line_for_people_says_what_the_options_come_to() -> None:
 
 
 def test_phase_1_trains_by_adam() -> None:
-    phase1 = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase1
-    assert isinstance(phase1, schema.Phase1)
-    assert type(optimizer.optimiser(phase1, 0.1, {}, 3)) is keras.optimizers.Adam
+    phase1 = fit_settings.phase1(PROJECT.phase1)
+    assert type(optimizer.optimiser(phase1, 0.1, {}, [], 3)) is keras.optimizers.Adam

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import yaml
 
-from thaw.config import load, phases, schema
-from thaw.training import schedule
+from thaw.config import load, phases
+from thaw.training import fit_settings, schedule
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
-SETTINGS = replace(DEFAULT, epochs=20, warmup=1, flat_epochs=1, min_improvement=0.03, decay_share=0.5, minutes=0)
+SETTINGS = replace(
+    fit_settings.phase2(DEFAULT), epochs=20, warmup=1, flat_epochs=1, min_improvement=0.03, decay_share=0.5
+)
 STEPS = phases.FEWEST_STEPS
 
 
@@ -25,7 +27,7 @@ class Model:
 
 
 def run(
-    settings: schema.Phase2, losses: list[float], seconds: float = 1.0, steps: int = STEPS
+    settings: fit_settings.FitSettings, losses: list[float], seconds: float = 1.0, steps: int = STEPS
 ) -> tuple[schedule.Ending, int, list[float]]:
     """Go through epochs of such losses: what ended them, how many there were, and the rate of each step."""
     now = [100.0]
@@ -108,7 +110,7 @@ def test_a_cosine_takes_all_its_epochs_and_no_minutes() -> None:
     assert (ending.stopped, done) == (schedule.EPOCHS, 5)
     assert taken[-1] < taken[STEPS] / 20
     with pytest.raises(ValueError, match=r"^phase2\.minutes: expected 0 where phase2\.schedule is cosine, received 5"):
-        replace(SETTINGS, schedule="cosine", minutes=5)
+        replace(DEFAULT, schedule="cosine", minutes=5)
 
 
 def test_the_warm_up_is_in_epochs_and_half_of_all_at_most() -> None:

@@ -13,11 +13,16 @@ class Format:
     """One format of deployment."""
 
     file: str  # the file's or folder's name in models/export
+    title: str  # what people call one, with its article
     any_layer: bool  # whether it holds layers that Keras can't write down, as that of a SavedModel
-    tolerance: float = 1.0  # of probabilities, in multiples of export.tolerance: 1 where it computes in float32
+    # Whether it computes in float32, so that each probability must be the evaluated one within export.tolerance. The
+    # others are judged by their answers: how many they share, and what that does to the accuracy.
+    exact: bool = True
 
 
 FORMATS = {
-    "keras": Format(paths.KERAS_FILE, any_layer=False),
-    "saved_model": Format(paths.SAVED_MODEL, any_layer=True),
+    "keras": Format(paths.KERAS_FILE, "a .keras file", any_layer=False),
+    "saved_model": Format(paths.SAVED_MODEL, "a SavedModel", any_layer=True),
+    "onnx": Format(paths.ONNX_FILE, "an ONNX file", any_layer=True),
+    "litert": Format(paths.LITERT_FILE, "a LiteRT file", any_layer=True),
 }

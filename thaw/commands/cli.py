@@ -7,18 +7,21 @@ import sys
 from collections.abc import Iterable
 
 from thaw import pipes
-from thaw.config import load
 
-# By subcommand: the module whose ``add`` adds it.
+# By subcommand: the module whose ``add`` adds it. `thaw predict` answers within half a second: it waits for no other.
 MODULES = {
     "new": "thaw.commands.new",
     "check": "thaw.commands.check",
     "run": "thaw.commands.run",
     "explain": "thaw.commands.explain",
+    "report": "thaw.evaluation.report",
     "predict": "thaw.serving.predict",
+    "serve": "thaw.serving.serve",
+    "demo": "thaw.serving.demo",
     "sweep": "thaw.commands.sweep",
     "sweep-report": "thaw.sweep.report",
     "promote": "thaw.sweep.promote",
+    "champion": "thaw.commands.champion",
     "backbones": "thaw.commands.networks",
     "ui": "thaw.commands.ui",
     "completion": "thaw.commands.completion",
@@ -55,7 +58,7 @@ def main() -> None:
     if more:
         options.choices += more  # argparse takes positional words of no fixed number in one row only
     command = pipes.reader_may_leave()(options.run)  # here too, or pipes.run would call it an error
-    load.run(lambda: command(options), f"thaw {options.command}")
+    pipes.run(lambda: command(options), f"thaw {options.command}")
 
 
 def _unknown(word: str) -> str:

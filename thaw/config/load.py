@@ -6,12 +6,11 @@ Stages read that file and nothing else: ``groups`` gives a stage the groups it d
 only where something is composed.
 """
 
-import gc
 import hashlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,8 +19,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw import paths, pipes
+from thaw import paths
 from thaw.config import backbone, chosen, errors, schema
+from thaw.pipes import run as run  # noqa: PLC0414  how a type checker is told
 
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
@@ -228,21 +228,6 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
     """
     project, values = read()
     return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
-
-
-def run(main: Callable[[], None], name: str) -> None:
-    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
-    pipes.in_any_encoding()
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("THAW_TRACEBACK"):
-            raise
-        sys.exit(f"{name}: {pipes.shown(' '.join(str(error).split()))}")
-    except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
-    finally:
-        gc.freeze()  # or Python looks through all that is left of TensorFlow for garbage, only to end: two seconds
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 POOLINGS = ("avg", "max")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = tuple(export_formats.FORMATS)
+SHIPPED = ("verdict", "phase1", "phase2")
 
 
 @dataclass
@@ -155,9 +156,22 @@ class Evaluate:
     confidence: float  # of the intervals
     batch_size: int  # at once through the models
     suspects: int  # suspected label errors shown on the data page
+    baselines: bool  # logistic regression and k nearest neighbours on the frozen embeddings, to compare with
+    worth: float  # smallest gain of accuracy that is worth shipping phase 2; an interval below it is "did not help"
+    calibration: bool  # temperature, threshold for a precision and conformal sets, from the validation images
+    precision: float  # share of right answers that the threshold below which the model abstains shall give
+    conformal: list[float]  # 0.5 to 0.999, each | shares of prediction sets that shall hold the right class
+    unfamiliar: float  # share of validation images called unlike the training images; 0: no score for such
+    robustness: float  # corrupted images, as a share of the test images, through both models; 0: none
 
     def __post_init__(self) -> None:
         between(self, "suspects", 0, 1000, "images")
+        between(self, "worth", 0, 0.5)
+        between(self, "precision", 0.5, 1)
+        between(self, "unfamiliar", 0, 0.5)
+        between(self, "robustness", 0, 30)
+        if any(not 0.5 <= level <= 0.999 for level in self.conformal):
+            raise ValueError(f"evaluate.conformal: expected shares from 0.5 to 0.999, received {self.conformal}")
         between(self, "confidence", 0.5, 0.999)
         between(self, "batch_size", 1, 4096, "images")
         if any(k < 1 for k in self.top_k):
@@ -168,10 +182,12 @@ class Evaluate:
 class Export:
     """Formats of deployment, and how exactly they must agree with what was tested."""
 
-    formats: list[str]  # `keras`, `saved_model` | one or both, see docs/serving.md
+    formats: list[str]  # names of formats | what is written, see docs/serving.md#formats
     tolerance: float  # largest difference of a probability between the exported and the evaluated model
+    model: str  # the phase whose model is exported; `verdict`: the one that the test says to ship
 
     def __post_init__(self) -> None:
+        one_of(self, "model", SHIPPED)
         between(self, "tolerance", 0, 0.1)
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:

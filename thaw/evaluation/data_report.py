@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from thaw import paths, records
-from thaw.evaluation import report
+from thaw.evaluation import page
 from thaw.images import content, decoding
 from thaw.images.integrity import Unusable
 
@@ -66,15 +66,16 @@ class Thumbnails:
         return _jpeg(strip)
 
 
-def write(raw: str, classes: Sequence[str], shown: int) -> None:
+def write(raw: str, classes: Sequence[str], shown: int, rows: Sequence[Row] | None = None) -> None:
     """Write the page from what ``prepare`` and ``phase1_head`` found.
 
     Args:
         raw: the folder or table that the manifest was made from.
         classes: names.
         shown: how many suspected label errors.
+        rows: of the manifest; None: it is read.
     """
-    rows = records.read_csv(paths.MANIFEST)
+    rows = records.read_csv(paths.MANIFEST) if rows is None else rows
     found = records.read_json(paths.metrics("prepare"))
     suspects = records.read_csv(paths.SUSPECTS)
     converted = {row["path"]: row["sha256"] for row in rows if row["converted"]}
@@ -83,7 +84,7 @@ def write(raw: str, classes: Sequence[str], shown: int) -> None:
     quarantine = records.read_csv(paths.QUARANTINE)
     leaks = records.read_csv(paths.LEAKS)
     cells = Counter((row["label"], row["split"]) for row in rows)
-    text = report.template("data_report.html").render(
+    text = page.template("data_report.html").render(
         classes=classes,
         counts={split: {name: cells[name, split] for name in classes} for split in paths.SPLITS},
         most=max((sum(cells[name, split] for split in paths.SPLITS) for name in classes), default=1),

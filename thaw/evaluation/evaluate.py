@@ -1,6 +1,7 @@
 """The held-out test: predict every test image once with the models of both phases, and write metrics and reports."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,71 +9,107 @@ import numpy as np
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import schema
-from thaw.data import units
-from thaw.evaluation import intervals, metrics, pictures, report
+from thaw.evaluation import (
+    comparison,
+    deployment,
+    fine_tuning,
+    held_out,
+    intervals,
+    metrics,
+    pictures,
+    slices,
+    verdict,
+)
 from thaw.images import manifest
 from thaw.runtime import devices
-from thaw.runtime.framework import keras, tf
+from thaw.runtime.framework import tf
 
 NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
-PHASES = {"phase1": paths.PHASE1, "phase2": paths.PHASE2}
+LARGEST = float(np.finfo(np.float16).max)
+MAPPED = 5000  # test images at most whose embeddings are written, evenly spread
+
+
+@dataclass
+class Answers:
+    """The output of a classifier for some images, in their order."""
+
+    probabilities: np.ndarray  # (images, classes) float32, rows that sum to 1
+    embeddings: np.ndarray  # (images, channels) float16, the pooled features that the head saw
+
+
+def answers(classifiers: Sequence[model.Classifier], split: manifest.Images, batch_size: int) -> list[Answers]:
+    """Return what each classifier says of each image; an image is decoded once for all of them."""
+    runs = [predictor(classifier) for classifier in classifiers]
+    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in runs]
+    batches = manifest.pixels(classifiers[0].card.image, split.paths, split.hashes, batch_size)
+    for pixels in console.track(batches, "test images", -(-len(split) // batch_size), "batches"):
+        for run, rows in zip(runs, found, strict=True):
+            with devices.enough_memory("evaluate.batch_size", batch_size):
+                rows.append(run(pixels))
+    return [Answers(*(np.concatenate(part) for part in zip(*rows, strict=True))) for rows in found]
 
 
 def probabilities(
     classifiers: Sequence[model.Classifier], split: manifest.Images, batch_size: int
 ) -> list[np.ndarray]:
-    """Return the class probabilities of each classifier for each image; an image is decoded once for all of them.
+    """Return the class probabilities of each classifier for each image.
 
     Returns:
         For each classifier (n, classes) float32, rows that sum to 1.
     """
-    runs = [tf.function(_softmax(model.whole(classifier)), reduce_retracing=True) for classifier in classifiers]
-    found: list[list[np.ndarray]] = [[] for _ in runs]
-    batches = manifest.pixels(classifiers[0].card.image, split.paths, split.hashes, batch_size)
-    for pixels in console.track(batches, "test images", -(-len(split) // batch_size), "batches"):
-        for run, rows in zip(runs, found, strict=True):
-            with devices.enough_memory("evaluate.batch_size", batch_size):
-                rows.append(run(pixels).numpy())
-    return [np.concatenate(rows) for rows in found]
+    return [found.probabilities for found in answers(classifiers, split, batch_size)]
 
 
-def _softmax(whole: keras.Model) -> Any:
-    return lambda pixels: tf.nn.softmax(whole(pixels, training=False))
+def predictor(classifier: model.Classifier) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return a function from pixels, (batch, size, size, 3) float32 in [0, 255], to the parts of ``Answers``."""
+    backbone, pool, head = classifier.backbone, classifier.pool, classifier.head
+
+    def both(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pooled = pool(backbone(pixels, training=False))
+        return tf.nn.softmax(head(pooled, training=False)), pooled
+
+    run = tf.function(both, reduce_retracing=True)
+
+    def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows, pooled = (each.numpy() for each in run(pixels))
+        return rows, np.clip(pooled, -LARGEST, LARGEST).astype(np.float16)
+
+    return predict
 
 
 def write(
-    found: Mapping[str, np.ndarray],
+    found: Mapping[str, Answers],
     split: manifest.Images,
+    rows: Sequence[Mapping[str, str]],
     classes: Sequence[str],
     options: schema.Evaluate,
-    params: Mapping[str, object],
-) -> str:
-    """Write figures, tables, pictures and the report.
+) -> tuple[str, verdict.Verdict]:
+    """Write figures, tables, pictures and the verdict; ``paths.EVALUATION`` is there and new.
 
     Args:
-        found: probabilities by phase, (n, classes) float32.
-        params: the groups of the configuration, for the report.
+        found: for the test images, by phase.
+        split: the test images.
+        rows: of the whole manifest.
+        classes: names.
+        options: the group ``evaluate``.
 
     Returns:
-        One line for people.
+        One line for people, and the verdict.
     """
-    records.make_new(paths.EVALUATION)
     summaries: dict[str, Any] = {}
     tables: dict[str, list[dict[str, Any]]] = {}
     right: dict[str, np.ndarray] = {}
-    manifest = records.read_csv(paths.MANIFEST)
-    divided = [row["split"] for row in manifest]
-    every = units.read(manifest)
-    tested = np.array(divided) == "test"
-    own, leaked = np.array(every)[tested], np.array(units.leaked(every, divided))[tested]
-    for phase, rows in found.items():
-        guesses = rows.argmax(axis=1)
+    splits = held_out.read(rows, classes)
+    own, leaked = splits["test"].units, splits["test"].leaked
+    for phase, answer in found.items():
+        guesses = answer.probabilities.argmax(axis=1)
         right[phase] = guesses == split.labels
         counts = metrics.confusion(split.labels, guesses, len(classes))
-        summaries[phase] = metrics.summary(rows, split.labels, options.top_k, options.confidence, own)
+        summaries[phase] = metrics.summary(answer.probabilities, split.labels, options.top_k, options.confidence, own)
         tables[phase] = metrics.per_class(split.labels, guesses, len(classes))
         pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))
-        _write_predictions(phase, rows, split, classes)
+        _write_predictions(phase, answer.probabilities, split, classes)
+    records.write_array(paths.EMBEDDINGS, found["phase2"].embeddings[mapped(len(split))])
     first, second = right.values()
     summaries["difference"] = {
         **intervals.difference(first, second, options.confidence, own),
@@ -80,10 +117,21 @@ def write(
     }
     clean = _without(leaked, right, own, options.confidence) if leaked.any() else {}
     absent = [name for name, row in zip(classes, tables["phase2"], strict=True) if not row["support"]]
-    warnings = [*_leaks(clean, units.warning(units.leaks(every, divided), divided)), *_untested(absent)]
-    weights = [folder / model.WEIGHTS for folder in PHASES.values()]
+    warnings = [*_leaks(clean, held_out.warning(rows, splits)), *_untested(absent)]
+    weights = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
     made_from = records.made_from([paths.MANIFEST, *weights])
-    records.write_json(paths.metrics("evaluate"), {**summaries, **clean, "untested": absent, "made_from": made_from})
+    kept = fine_tuning.kept_start(records.read_json(paths.metrics("phase2_finetune")))
+    judged = comparison.write(right, found["phase1"].embeddings, splits, options, same=bool(kept))
+    carried = deployment.write(
+        {phase: answer.probabilities for phase, answer in found.items()},
+        {phase: answer.embeddings for phase, answer in found.items()},
+        splits,
+        options,
+        judged.ship,
+    )
+    slices.write([row for row in rows if row["split"] == "test"], right["phase2"], options.confidence, own)
+    figures = {**summaries, **clean, **carried, "untested": absent, "warnings": warnings, "made_from": made_from}
+    records.write_json(paths.metrics("evaluate"), figures)
     records.write_csv(
         paths.PER_CLASS,
         ["phase", "class", *metrics.PER_CLASS],
@@ -93,15 +141,19 @@ def write(
             for name, row in zip(classes, tables[phase], strict=True)
         ),
     )
-    _write_report(classes, summaries, tables, manifest, warnings, options.confidence, params)
     for warning in warnings:
         console.warn(warning)
     count = summaries["phase2"]["units"]
     apart = f", on {count:,} independent units" if count < len(split) else ""
     before, after = (_line(summaries[phase]) for phase in ("phase1", "phase2"))
-    early = _early(records.read_json(paths.metrics("phase2_finetune")))
-    tested = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
-    return f"{tested}; {early[0].lower()}{early[1:].rstrip('.')}" if early else tested
+    early = fine_tuning.early(records.read_json(paths.metrics("phase2_finetune")))
+    text = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
+    return (f"{text}; {early[0].lower()}{early[1:].rstrip('.')}" if early else text), judged
+
+
+def mapped(count: int) -> np.ndarray:
+    """Return the places of the test images whose embeddings are in ``paths.EMBEDDINGS``: at most ``MAPPED``."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAPPED)).round().astype(np.int64))
 
 
 def _without(
@@ -146,59 +198,3 @@ def _write_predictions(phase: str, rows: np.ndarray, split: manifest.Images, cla
         for name, label, row in zip(split.names, split.labels, rows, strict=True)
     )
     records.write_csv(paths.predictions(phase), ["path", "label", "predicted", "probability"], lines)
-
-
-def _kept_start(trained: Mapping[str, Any]) -> str:
-    """Return why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
-
-    Args:
-        trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch`` and the change of the loss.
-    """
-    if not trained["layers"]:
-        return "Phase 2 unfroze nothing, so its model is phase 1's."
-    if trained["best_epoch"]:
-        return ""
-    best = "its only epoch" if trained["epochs"] == 1 else f"the best of its {trained['epochs']} epochs"
-    change, low, high = (trained[f"val_loss_{name}"] for name in ("change", "low", "high"))
-    worse = f"higher than its start's by {change:.3f} ({low:.3f} to {high:.3f}), on the same images"
-    return f"Phase 2 did not help: the validation loss of {best} is {worse}, so its model is phase 1's."
-
-
-def _early(trained: Mapping[str, Any]) -> str:
-    """Return that phase 2 ended too early, and what to set, in a sentence; empty where it did not."""
-    return f"Phase 2 ended too early: {trained['advice']}." if trained.get("ended_too_early") else ""
-
-
-def _write_report(
-    classes: Sequence[str],
-    summaries: Mapping[str, Any],
-    tables: Mapping[str, Any],
-    manifest: Sequence[Mapping[str, str]],
-    warnings: Sequence[str],
-    confidence: float,
-    params: Mapping[str, object],
-) -> None:
-    histories = {
-        phase: records.read_csv(paths.history(stage))
-        for phase, stage in (("phase1", "phase1_head"), ("phase2", "phase2_finetune"))
-    }
-    trained = records.read_json(paths.metrics("phase2_finetune"))
-    kept = _kept_start(trained)
-    report.curves_picture(histories, paths.CURVES, kept=kept)
-    per_class = records.read_json(paths.metrics("prepare"))["per_class"]
-    counts = {split: {row["class"]: row[split] for row in per_class} for split in paths.SPLITS}
-    report.write_html(
-        paths.REPORT,
-        classes=classes,
-        evaluation=summaries,
-        per_class=tables,
-        confusion_pictures={phase: paths.confusion_picture(phase) for phase in tables},
-        curves=paths.CURVES,
-        counts=counts,
-        blocks=records.read_csv(paths.BLOCKS),
-        params={name: group for name, group in params.items() if name != "tracking"},  # its URI may hold a password
-        confidence=confidence,
-        kept=kept,
-        warnings=warnings,
-        early=_early(trained),
-    )

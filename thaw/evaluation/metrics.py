@@ -100,6 +100,43 @@ def brier(probabilities: Floats, labels: Integers) -> float:
     return float(((1 - own) ** 2 + others).mean())
 
 
+def agreement(labels: Integers, predicted: Integers) -> dict[str, float]:
+    """Return how well answers and labels agree: figures that, unlike the accuracy, see through unequal classes.
+
+    Returns:
+        ``balanced_accuracy``, the mean recall of the classes that have images; ``weighted_f1``, the mean of F1
+        weighted by these; ``mcc``, the correlation of Matthews (-1 to 1; 0 where one class has all labels or all
+        answers); and ``kappa``, that of Cohen (1 is agreement, 0 is chance; 1 where one class has all of both).
+    """
+    tested = np.unique(labels)
+    _, recall, weighted, _ = sk.precision_recall_fscore_support(labels, predicted, labels=tested, zero_division=0.0)
+    support = np.array([(labels == each).sum() for each in tested])
+    alone = len(np.union1d(labels, predicted)) == 1
+    return {
+        "balanced_accuracy": float(np.mean(recall)),
+        "weighted_f1": float(np.average(weighted, weights=support)),
+        "mcc": 0.0 if alone else float(sk.matthews_corrcoef(labels, predicted)),
+        "kappa": 1.0 if alone else float(sk.cohen_kappa_score(labels, predicted)),
+    }
+
+
+def ranking(probabilities: Floats, labels: Integers) -> dict[str, float | None]:
+    """Return the areas under the ROC and the precision–recall curve, each class against the others.
+
+    Returns:
+        ``roc_auc`` and ``pr_auc`` (average precision), means over the classes that have images; None where only one
+        has.
+    """
+    tested = np.unique(labels)
+    if len(tested) == 1:
+        return {"roc_auc": None, "pr_auc": None}
+    own = labels[:, None] == tested
+    return {
+        "roc_auc": float(sk.roc_auc_score(own, probabilities[:, tested], average="macro")),
+        "pr_auc": float(sk.average_precision_score(own, probabilities[:, tested], average="macro")),
+    }
+
+
 def summary(
     probabilities: Floats,
     labels: Integers,
@@ -108,6 +145,8 @@ def summary(
     units: intervals.Units | None = None,
 ) -> dict[str, Any]:
     """Return the test in one flat record of plain numbers, as ``dvc metrics show`` prints it.
+
+    ``loss`` and ``log_loss`` are one number under two names.
 
     Args:
         probabilities: (images, classes) float, rows that sum to 1.
@@ -122,12 +161,15 @@ def summary(
     return {
         "images": len(labels),
         "units": len(labels) if units is None else len(np.unique(units)),
-        "loss": cross_entropy(probabilities, labels),
+        "loss": (loss := cross_entropy(probabilities, labels)),
         "accuracy": float((predicted == labels).mean()),
         "accuracy_low": low,
         "accuracy_high": high,
         **{f"top_{k}_accuracy": top_k_accuracy(probabilities, labels, k) for k in sorted(set(top_k)) if k != 1},
         **macro(labels, predicted),
+        **agreement(labels, predicted),
+        **ranking(probabilities, labels),
+        "log_loss": loss,
         "ece": calibration_error(probabilities, labels),
         "brier": brier(probabilities, labels),
     }

@@ -1,9 +1,14 @@
-"""Draw the confusion matrix as a picture whose size stays bounded, however many classes there are."""
+"""Draw pictures with matplotlib, for MLflow and for sweeps: training curves and the confusion matrix."""
 
-from collections.abc import Sequence
+import base64
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
@@ -11,11 +16,67 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from thaw.evaluation.report import DPI, PICTURED_CLASSES, VALIDATION, plain_style, save
+from thaw import records
 
+PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
+PICTURED_CLASSES = 100  # above this the pairs most confused are shown: a matrix would be all pixels, and huge
 COUNTED_CLASSES = 30  # above this a cell is too small for its count
 PAIRS = 30
 LONGEST_LABEL = 28  # characters of a class name on a picture
+DPI = 120
+TRAIN, VALIDATION = "#8a94a6", "#2563a8"
+
+# What differs from matplotlib's defaults. Any: matplotlib's stubs allow only the names of their own version.
+STYLE: dict[Any, Any] = {
+    "font.family": ["DejaVu Sans"],  # matplotlib ships it
+    "font.size": 9.0,
+    "text.parse_math": False,  # a class may have a $ in its name
+    "axes.edgecolor": "#9aa3b0",
+    "axes.labelcolor": "#3b4350",
+    "xtick.color": "#3b4350",
+    "ytick.color": "#3b4350",
+    "text.color": "#1c2430",
+    "axes.linewidth": 0.8,
+}
+
+
+def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, kept: str = "") -> None:
+    """Draw loss and accuracy of both phases on one epoch axis as a PNG.
+
+    Args:
+        histories: by phase in order of time, a row per epoch: ``epoch`` from 1 in each phase, ``loss``, ``accuracy``,
+            ``val_loss``, ``val_accuracy``; numbers or their text as read from CSV. A missing value leaves a gap.
+        path: of the PNG; its folder is made if missing.
+        kept: why phase 2's model is phase 1's, if it is; then the picture says that phase 2 was not kept.
+    """
+    with plain_style():
+        figure = Figure(figsize=(9, 3.2), dpi=DPI, layout="constrained")
+        for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            before = 0
+            for phase, rows in histories.items():
+                if not rows:
+                    continue
+                epochs = [before + int(row["epoch"]) for row in rows]
+                for key, label, colour in ((name, "train", TRAIN), (f"val_{name}", "validation", VALIDATION)):
+                    values = [_number(row.get(key)) for row in rows]
+                    first = label if before == 0 else None  # one entry in the legend for both phases
+                    axes.plot(epochs, values, color=colour, label=first, linewidth=1.6, marker="o", markersize=2.8)
+                if before:
+                    axes.axvline(before + 0.5, color="#b0482f", linewidth=1, linestyle=(0, (4, 3)))
+                place, title = (before + 0.5, 1.02), PHASES.get(phase, phase)
+                title += ", not kept" if kept and phase == "phase2" else ""
+                axes.text(*place, title, transform=axes.get_xaxis_transform(), fontsize=8)
+                before = max(epochs)
+            axes.set_xlim(0.5, max(before, 1) + 0.5)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(name)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="y", color="#e4e7ec", linewidth=0.7)
+            axes.set_axisbelow(True)
+            if before:
+                axes.legend(frameon=False, fontsize=8)
+        save(figure, path)
 
 
 def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str], title: str, path: Path) -> None:
@@ -100,3 +161,26 @@ def _write_counts(axes: Axes, counts: NDArray[np.integer[Any]], colours: NDArray
         if count:
             colour = "white" if luminance[row, column] < 0.179 else "#10161f"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=size)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None or value == "" else float(value)
+
+
+def inline(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    # A glyph that the font lacks is drawn as a box; the page beside the picture has the name in full.
+    with warnings.catch_warnings(), matplotlib.rc_context():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        matplotlib.rcdefaults()  # a user's own settings must not change the bytes
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def save(figure: Figure, path: Path) -> None:
+    with records.replaced(path) as part:
+        figure.savefig(part, format="png", bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})

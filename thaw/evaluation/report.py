@@ -1,183 +1,141 @@
-"""The report of the test: one self-contained HTML page with curves; the same input gives the same bytes."""
+"""The report of the test: one self-contained HTML page, from what lies on disk; the same files give the same bytes.
 
-import base64
-import math
-import warnings
+A section is there where its data is. ``thaw report`` writes the page with what was exported, and opens it.
+"""
+
+import argparse
+import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import matplotlib
+import numpy as np
+import yaml
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from thaw import records
+from thaw import paths, records
+from thaw.evaluation import confusion, embedding_map, figures, fine_tuning, page
 
 PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
-PHASE_NOTES = {"phase1": "head on the frozen backbone", "phase2": "top of the backbone unfrozen"}
+OUTPUT = Path("models/report.html")  # of `thaw report`; models/evaluate is DVC's
+MOST_ROWS = 200  # of a table that may be of any length; the files have all
+SHARE, SCORE = "share", "score"
 
-# The metrics of a phase in the order of the page: key, name, whether it is a share, what to know of it.
-FIGURES = (
-    ("accuracy", "Accuracy", True, ""),
-    ("macro_f1", "Macro F1", True, "mean over tested classes"),
-    ("macro_precision", "Macro precision", True, "mean over tested classes"),
-    ("macro_recall", "Macro recall", True, "mean over tested classes"),
-    ("loss", "Loss", False, "cross-entropy in nats, lower is better"),
-    ("ece", "Calibration error", True, "ECE, lower is better"),
-    ("brier", "Brier score", False, "0 to 2, lower is better"),
+# The metrics of a phase in the order of the page: key, name, how it is written, what to know of it.
+METRICS = (
+    ("accuracy", "Accuracy", SHARE, ""),
+    ("balanced_accuracy", "Balanced accuracy", SHARE, "mean recall of tested classes"),
+    ("macro_f1", "Macro F1", SHARE, "mean over tested classes"),
+    ("weighted_f1", "Weighted F1", SHARE, "mean weighted by images"),
+    ("macro_precision", "Macro precision", SHARE, "mean over tested classes"),
+    ("macro_recall", "Macro recall", SHARE, "mean over tested classes"),
+    ("roc_auc", "ROC AUC", SCORE, "mean over classes, each against the others"),
+    ("pr_auc", "PR AUC", SCORE, "average precision, mean over classes"),
+    ("mcc", "Matthews correlation", SCORE, "−1 to 1"),
+    ("kappa", "Cohen's kappa", SCORE, "0 is chance, 1 agreement"),
+    ("loss", "Log loss", SCORE, "cross-entropy in nats, lower is better"),
+    ("brier", "Brier score", SCORE, "0 to 2, lower is better"),
+    ("ece", "Calibration error", SHARE, "ECE, lower is better"),
+)
+FINDINGS = (
+    ("images", "images that can be used"),
+    ("refused", "files left out, listed with reasons"),
+    ("duplicates", "images with the same bytes as another"),
+    ("label_conflicts", "images with the same bytes and two labels"),
+    ("near_leaks", "near-duplicates in two splits"),
+    ("group_leaks", "groups in two splits"),
+    ("linked_leaks", "images in two splits by way of others"),
 )
 
-PICTURED_CLASSES = 100  # above this the pairs most confused are shown: a matrix would be all pixels, and huge
-DPI = 120
-TRAIN, VALIDATION = "#8a94a6", "#2563a8"
 
-# What differs from matplotlib's defaults. Any: matplotlib's stubs allow only the names of their own version.
-STYLE: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans"],  # matplotlib ships it
-    "font.size": 9.0,
-    "text.parse_math": False,  # a class may have a $ in its name
-    "axes.edgecolor": "#9aa3b0",
-    "axes.labelcolor": "#3b4350",
-    "xtick.color": "#3b4350",
-    "ytick.color": "#3b4350",
-    "text.color": "#1c2430",
-    "axes.linewidth": 0.8,
-}
+def add(commands: Any) -> None:
+    """Add ``report`` to the command ``thaw``."""
+    command = commands.add_parser("report", help="write the report of the test with the exports, and open it")
+    command.add_argument("--output", type=Path, default=OUTPUT, help="file to write (default: %(default)s)")
+    command.add_argument("--no-browser", action="store_true", help="write it and open nothing")
+    command.set_defaults(run=_show)
 
 
-def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, *, kept: str = "") -> None:
-    """Draw loss and accuracy of both phases on one epoch axis as a PNG.
-
-    Args:
-        histories: by phase in order of time, a row per epoch: ``epoch`` from 1 in each phase, ``loss``, ``accuracy``,
-            ``val_loss``, ``val_accuracy``; numbers or their text as read from CSV. A missing value leaves a gap.
-        path: of the PNG; its folder is made if missing.
-        kept: why phase 2's model is phase 1's, if it is; then the picture says that phase 2 was not kept.
-    """
-    with plain_style():
-        figure = Figure(figsize=(9, 3.2), dpi=DPI, layout="constrained")
-        for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            before = 0
-            for phase, rows in histories.items():
-                if not rows:
-                    continue
-                epochs = [before + int(row["epoch"]) for row in rows]
-                for key, label, colour in ((name, "train", TRAIN), (f"val_{name}", "validation", VALIDATION)):
-                    values = [_number(row.get(key)) for row in rows]
-                    first = label if before == 0 else None  # one entry in the legend for both phases
-                    axes.plot(epochs, values, color=colour, label=first, linewidth=1.6, marker="o", markersize=2.8)
-                if before:
-                    axes.axvline(before + 0.5, color="#b0482f", linewidth=1, linestyle=(0, (4, 3)))
-                place, title = (before + 0.5, 1.02), PHASES.get(phase, phase)
-                title += ", not kept" if kept and phase == "phase2" else ""
-                axes.text(*place, title, transform=axes.get_xaxis_transform(), fontsize=8)
-                before = max(epochs)
-            axes.set_xlim(0.5, max(before, 1) + 0.5)
-            axes.set_xlabel("epoch")
-            axes.set_ylabel(name)
-            axes.xaxis.get_major_locator().set_params(integer=True)
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(axis="y", color="#e4e7ec", linewidth=0.7)
-            axes.set_axisbelow(True)
-            if before:
-                axes.legend(frameon=False, fontsize=8)
-        save(figure, path)
+def _show(options: argparse.Namespace) -> None:
+    write(options.output, exported=True)
+    print(f"→ {options.output}")
+    if not options.no_browser:
+        webbrowser.open(options.output.resolve().as_uri())
 
 
-def write_html(
-    path: Path,
-    *,
-    classes: Sequence[str],
-    evaluation: Mapping[str, Mapping[str, Any]],
-    per_class: Mapping[str, Sequence[Mapping[str, Any]]],
-    confusion_pictures: Mapping[str, Path],
-    curves: Path,
-    counts: Mapping[str, Mapping[str, int]],
-    blocks: Sequence[Mapping[str, Any]],
-    params: Mapping[str, Any],
-    confidence: float,
-    kept: str = "",
-    warnings: Sequence[str] = (),
-    early: str = "",
-) -> None:
-    """Write the report: one HTML file with its pictures inside.
+def write(path: Path = paths.REPORT, *, exported: bool = False) -> None:
+    """Write the report of what was evaluated.
 
     Args:
         path: of the HTML file; its folder is made if missing.
-        classes: names, in the order of the labels.
-        evaluation: ``phase1`` and ``phase2``, each a ``metrics.summary``, and ``difference``: ``intervals.difference``
-            and ``intervals.mcnemar`` of phase 1 (a) and phase 2 (b) in one record.
-        per_class: ``metrics.per_class`` of ``phase1`` and of ``phase2``, rows in the order of ``classes``.
-        confusion_pictures: PNG of ``phase1`` and of ``phase2``.
-        curves: PNG of the training curves.
-        counts: by split, the images of each class; a class that is absent has none.
-        blocks: of the backbone from the input on, rows of ``block``, ``layers``, ``parameters``, ``trained``: how
-            many of them phase 2 trained, and ``computation``, 0 to 1; numbers or their text as read from CSV.
-        params: the configuration, nested.
-        confidence: of the intervals, and 1 less the p-value below which a difference is called one.
-        kept: why phase 2's model is phase 1's, in a sentence; empty where it is not.
-        warnings: what a reader of the accuracy must know, a line each.
-        early: that phase 2 ended too early, in a sentence; empty where it did not.
+        exported: whether to show what was exported. The stage ``evaluate`` does not know it yet.
+
+    Raises:
+        ValueError: nothing is evaluated, or a model is another now.
     """
-    if any(len(per_class[phase]) != len(classes) for phase in PHASES):
-        lengths = " and ".join(str(len(per_class[phase])) for phase in PHASES)
-        raise ValueError(f"per_class: expected a row for each of the {len(classes)} classes, received {lengths}")
-    rows = [
-        {"name": name, "f1_before": before["f1"], **after}
-        for name, before, after in zip(classes, per_class["phase1"], per_class["phase2"], strict=True)
-    ]
-    text = template("report.html").render(
-        classes=classes,
-        evaluation=evaluation,
-        verdict=kept or _verdict(evaluation["difference"], confidence),
-        kept=kept,
-        early=early,
-        confidence=f"{100 * confidence:g}",
-        phases=PHASES,
-        notes=PHASE_NOTES | ({"phase2": "the same model as phase 1's"} if kept else {}),
-        figures=_figures(evaluation, len(classes)),
-        warnings=[f"{warning[:1].upper()}{warning[1:]}." for warning in warnings],
-        per_class=sorted(rows, key=lambda row: (not row["support"], row["f1"] or 0)),
-        pairs=len(classes) > PICTURED_CLASSES,
-        pictures={phase: inline(confusion_pictures[phase]) for phase in PHASES},
-        curves=inline(curves),
-        counts=counts,
-        blocks=_blocks(blocks),
-        params=_flat(params),
-        mixed=bool(params.get("phase2", {}).get("mixup")),
-    )
-    records.write_text(path, text)
+    if not (paths.CONFIGURATION.is_file() and paths.metrics("evaluate").is_file()):
+        raise ValueError(f"{paths.CONFIGURATION}: expected what `evaluate` writes, found none; run `dvc repro` first")
+    evaluation = records.read_json(paths.metrics("evaluate"))
+    if not _current(evaluation):
+        raise ValueError(
+            f"{paths.metrics('evaluate')}: expected figures of the models that are here, found those of others; run "
+            "`dvc repro`"
+        )
+    context = _outcome(evaluation) | _inside(evaluation) | _origin(evaluation, exported=exported)
+    context["data_page"] = (paths.DATA_REPORT.name if path == paths.REPORT else "") if not exported else ""
+    template = page.template("report.html", script="report.js", style="report.css")
+    records.write_text(path, template.render(**context))
 
 
-def template(name: str, package: str = "thaw.evaluation") -> jinja2.Template:
-    """Return the template of a page, which lies in ``package``, in the one style."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": _percent, "points": _points}
-    style = resources.files("thaw.evaluation").joinpath("report.css").read_text(encoding="utf-8").rstrip()
-    environment.globals["style"] = Markup(style)  # noqa: S704 -- the project's own file
-    return environment.from_string(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
+def _current(record: Mapping[str, Any]) -> bool:
+    """Return whether the files that a record was made from are still the same."""
+    made_from = [(Path(each["path"]), each["sha256"]) for each in record["made_from"]]
+    return all(path.is_file() and records.sha256(path) == sha256 for path, sha256 in made_from)
 
 
-def _figures(evaluation: Mapping[str, Mapping[str, Any]], classes: int) -> list[dict[str, Any]]:
-    """Return the rows of the table of metrics: name, note and the text for each phase. Top-k of all classes is left
-    out.
-    """
-    before, after = evaluation["phase1"], evaluation["phase2"]
-    ks = sorted(int(key.split("_")[1]) for key in after if key.startswith("top_"))
-    top = tuple((f"top_{k}_accuracy", f"Top-{k} accuracy", True, "") for k in ks if k < classes)
+def _outcome(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the verdict, the baselines, the metrics and the training."""
+    trained = records.read_json(paths.metrics("phase2_finetune"))
+    params = records.read_json(paths.CONFIGURATION)
+    stages = {"phase1": "phase1_head", "phase2": "phase2_finetune"}
+    histories = {phase: records.read_csv(paths.history(stage)) for phase, stage in stages.items()}
+    kept = fine_tuning.kept_start(trained)
+    verdict = _json(paths.VERDICT)
+    baselines = verdict.get("baselines", {})
+    return {
+        "evaluation": evaluation,
+        "verdict": verdict,
+        "baselines": [(*figures.BASELINES[name], row) for name, row in figures.ordered_baselines(baselines)],
+        "baselines_chart": figures.baselines(baselines) if baselines else "",
+        "confidence": f"{100 * params['evaluate']['confidence']:g}",
+        "warnings": [f"{line[:1].upper()}{line[1:]}." for line in evaluation.get("warnings", [])],
+        "phases": PHASES,
+        "kept": kept,
+        "early": fine_tuning.early(trained),
+        "mixed": bool(params["phase2"].get("mixup")),
+        "metrics": _metrics(evaluation),
+        "curves": figures.curves(histories),
+        "histories": histories,
+        "trained": trained,
+        "blocks": _blocks(records.read_csv(paths.BLOCKS)),
+    }
+
+
+def _metrics(evaluation: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
+    """Return the rows of the table of metrics: name, note and a text for each phase."""
+    found = evaluation["phase2"]
+    ks = sorted(int(key.split("_")[1]) for key in found if key.startswith("top_"))
+    classes = len(records.read_json(paths.CLASSES)["classes"])
+    top = tuple((f"top_{k}_accuracy", f"Top-{k} accuracy", SHARE, "") for k in ks if k < classes)
     return [
-        {
-            "name": name,
-            "note": note,
-            "values": [_percent(x[key]) if share else f"{x[key]:.3f}" for x in (before, after)],
-        }
-        for key, name, share, note in (*FIGURES[:1], *top, *FIGURES[1:])
+        (name, note, [_text(evaluation[phase].get(key), how) for phase in PHASES])
+        for key, name, how, note in (*METRICS[:1], *top, *METRICS[1:])
+        if key in found
     ]
+
+
+def _text(value: float | None, how: str) -> str:
+    return "–" if value is None else page.percent(value) if how == SHARE else f"{value:.3f}"
 
 
 def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -186,50 +144,103 @@ def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [*numbers, {"block": "All", **total}]
 
 
-def _verdict(difference: Mapping[str, Any], confidence: float) -> str:
-    """Return one sentence: what phase 2 changed, as far as this test can tell."""
-    if difference["p_value"] >= 1 - confidence:
-        if difference["accuracy_low"] <= 0 <= difference["accuracy_high"]:
-            return "Within noise: this test can't tell the two phases apart."
-        return "On the edge of noise: the interval leaves out zero, but the exact test does not rule it out."
-    return "More than noise: phase 2 is " + ("better." if difference["accuracy"] > 0 else "worse.")
+def _inside(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return classes, confusion, curves of the answers, calibration, mistakes, robustness and slices."""
+    classes = records.read_json(paths.CLASSES)["classes"]
+    answers = {phase: records.read_csv(paths.predictions(phase)) for phase in PHASES}
+    matrices, ranked = {}, {}
+    number = {name: index for index, name in enumerate(classes)}
+    for phase, rows in answers.items():
+        labels = [row["label"] for row in rows]
+        counts = confusion.counts(labels, [row["predicted"] for row in rows], classes)
+        matrices[phase] = confusion.matrix(counts, classes, f"Confusion matrix of {PHASES[phase].lower()}")
+        probabilities = np.load(paths.probabilities(phase), mmap_mode="r", allow_pickle=False)
+        ranked[phase] = figures.ranking(probabilities, np.array([number[label] for label in labels]))
+    calibration = _json(paths.CALIBRATION)
+    return {
+        "classes": classes,
+        "matrices": matrices,
+        "per_class": _per_class(classes),
+        "ranking": figures.ranking_charts(ranked),
+        "calibration": calibration,
+        "reliability": figures.reliability(calibration["reliability"]) if "reliability" in calibration else "",
+        "coverage": figures.coverage(calibration["coverage"]) if calibration.get("coverage") else "",
+        "inside": _json(paths.PICTURES),
+        "all_mistakes": len(_csv(paths.MISTAKES)),
+        "map": _map(answers["phase2"]),
+        "explained": _json(paths.EMBEDDING_MAP).get("explained", []),
+        "robustness": figures.robustness(_csv(paths.ROBUSTNESS)),
+        "slices": _csv(paths.SLICES)[:MOST_ROWS],
+        "clean": {phase: evaluation[phase]["accuracy"] for phase in PHASES},
+    }
+
+
+def _per_class(classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row for each class, the weakest first: images by split, and the figures of both phases."""
+    rows = records.read_csv(paths.PER_CLASS)
+    by_phase = {phase: [row for row in rows if row["phase"] == phase] for phase in PHASES}
+    if any([row["class"] for row in own] != list(classes) for own in by_phase.values()):
+        raise ValueError(f"{paths.PER_CLASS}: expected a row for each of the {len(classes)} classes; run `dvc repro`")
+    images = {row["class"]: row for row in records.read_json(paths.metrics("prepare"))["per_class"]}
+    found = []
+    for before, after in zip(by_phase["phase1"], by_phase["phase2"], strict=True):
+        own = images.get(after["class"], {})
+        scores = {name: float(after[name]) if after[name] else None for name in ("precision", "recall", "f1")}
+        earlier = float(before["f1"]) if before["f1"] else None
+        splits = {split: own.get(split, 0) for split in paths.SPLITS}
+        found.append({"name": after["class"], "images": splits, "f1_before": earlier, **scores})
+    return sorted(found, key=lambda row: (row["f1"] is None, row["f1"] or 0))
+
+
+def _map(rows: Sequence[Mapping[str, str]]) -> Markup | str:
+    places = _json(paths.EMBEDDING_MAP)
+    if not places or not any(places["explained"]):
+        return ""
+    return figures.embedding_map(places, rows, embedding_map.SIDE)
+
+
+def _origin(evaluation: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
+    """Return the data, what was exported, and all that reproduces the result."""
+    params = records.read_json(paths.CONFIGURATION)
+    prepared = records.read_json(paths.metrics("prepare"))
+    environment = _json(paths.ENVIRONMENT)
+    computed = {name: records.read_json(paths.metrics(name)) for name in ("phase1_head", "phase2_finetune")}
+    export = _json(paths.metrics("export")) if exported else {}
+    return {
+        "prepared": prepared,
+        "findings": [(text, prepared[key]) for key, text in FINDINGS if key in prepared],
+        "suspected": len(_csv(paths.SUSPECTS)),
+        "export": list(_flat(export)) if export and _current(export) else [],
+        "params": list(_flat(params)),
+        "experiment": "# @package _global_\n" + yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
+        "packages": environment.get("packages", {}),
+        "computed": {
+            PHASES[stage.split("_")[0]]: [
+                ("device", record.get("device", {}).get("name", "")),
+                ("precision", record.get("precision", "")),
+                ("threads", record.get("threads", "")),
+            ]
+            for stage, record in computed.items()
+        },
+        "hashes": [
+            *((each["path"], each["sha256"]) for each in evaluation["made_from"]),
+            ("pretrained weights", computed["phase1_head"].get("weights_sha256", "")),
+        ],
+    }
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each value with the names on the way to it; a list of records is left out."""
     for key, value in params.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)
+        elif not (isinstance(value, list) and value and isinstance(value[0], Mapping)):
+            yield f"{prefix}{key}", page.number(value)
 
 
-def _number(value: Any) -> float:
-    return math.nan if value is None or value == "" else float(value)
+def _json(path: Path) -> dict[str, Any]:
+    return records.read_json(path) if path.is_file() else {}
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def _points(share: float) -> str:
-    """Return a difference of shares in signed percentage points, without a negative zero."""
-    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
-
-
-def inline(picture: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode("ascii")
-
-
-@contextmanager
-def plain_style() -> Iterator[None]:
-    # A glyph that the font lacks is drawn as a box; the page beside the picture has the name in full.
-    with warnings.catch_warnings(), matplotlib.rc_context():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        matplotlib.rcdefaults()  # a user's own settings must not change the bytes
-        matplotlib.rcParams.update(STYLE)
-        yield
-
-
-def save(figure: Figure, path: Path) -> None:
-    with records.replaced(path) as part:
-        figure.savefig(part, format="png", bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
+def _csv(path: Path) -> list[dict[str, str]]:
+    return records.read_csv(path) if path.is_file() else []

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,11 @@ class ForeignError(ValueError):
     """A model that may be whole, but was not exported by thaw."""
 
 
+def unknown(path: Path, metadata: str) -> ForeignError:
+    """Return the error for a file without the metadata by which it is known."""
+    return ForeignError(f"{path}: expected metadata `{metadata}` in the file, found none; was it exported by thaw?")
+
+
 @dataclass(frozen=True)
 class Deployed:
     """The classifier and its settings, from which a format is written."""
@@ -32,6 +37,13 @@ class Deployed:
     classifier: "model.Classifier"  # that it was made of
     reading: decoding.Reading  # how training read files
     about: Mapping[str, Any]  # the content of labels.json
+    temperature: float = 1.0  # by which the logits are divided
+    # Pixels of training images, each (height, width, 3) uint8, by which int8 formats find their ranges.
+    calibration: Callable[[], Iterator[np.ndarray]] = lambda: iter(())
+
+    def about_file(self, kind: str) -> dict[str, Any]:
+        """Return what a file of the format ``kind`` says of itself."""
+        return {**self.about, "format": kind}
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,11 @@ class Exported:
     # The same with the label that the model itself gives each image; None where it gives none.
     labelled: Callable[[Sequence[bytes]], tuple[np.ndarray, list[str]]] | None = None
     reading: decoding.Reading = UNSAID  # as training read files
+    about: Mapping[str, Any] = field(default_factory=dict)  # what the file says of itself; empty where it can't
+    # Of formats that take pixels, which files are decoded for here: an encoded image → (height, width, 3) uint8, and
+    # (batch, height, width, 3) uint8 → (batch, classes) float32 probabilities and the labels. Safe in several threads.
+    decode: Callable[[bytes], np.ndarray] | None = None
+    run: Callable[[np.ndarray], tuple[np.ndarray, list[str]]] | None = None
 
 
 @contextmanager

@@ -1,15 +1,13 @@
 """The table of export formats: how each is told, written, loaded and asked. No TensorFlow before one is."""
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from thaw import paths
 from thaw.catalog import export_formats
-from thaw.exports import keras_file, saved_model
+from thaw.exports import keras_file, litert_file, onnx_file, saved_model
 from thaw.exports.exported import Deployed, Exported, ForeignError
 
 # The model's path and image files → (images, classes) float32 probabilities, and the label that it gives each.
@@ -25,48 +23,61 @@ class Format:
     load: Callable[[Path], Exported]
     is_one: Callable[[Path], bool]  # whether a path of any name is such a file or folder
     classes: str  # the place where it names its classes, for people
-    probes: Mapping[str, Probe]  # ways to ask it besides what ``load`` gives, by what they are called
+    probes: Mapping[str, Probe] = field(default_factory=dict)  # ways to ask it besides what ``load`` gives, by name
+    tensorflow: bool = False  # whether asking it needs TensorFlow
 
     def ways(self, name: str) -> list[str]:
         """Return what each way to ask it is called, that of ``load`` first."""
         return [name, *(f"{name}_{probe}" for probe in self.probes)]
 
 
-# `thaw predict` takes the last one that is there.
 FORMATS = {
     "keras": Format(
         export_formats.FORMATS["keras"],
         keras_file.write,
         keras_file.load,
-        lambda path: path.is_file() and (path.suffix == Path(paths.KERAS_FILE).suffix or zipfile.is_zipfile(path)),
+        keras_file.is_one,
         keras_file.CLASSES,
-        {},
+        tensorflow=True,
     ),
     "saved_model": Format(
         export_formats.FORMATS["saved_model"],
         saved_model.write,
         saved_model.load,
-        lambda path: path.is_dir() and (path.name == paths.SAVED_MODEL or (path / "saved_model.pb").is_file()),
+        saved_model.is_one,
         saved_model.CLASSES,
         {"images": saved_model.ask_pixels},
+        tensorflow=True,
+    ),
+    "onnx": Format(
+        export_formats.FORMATS["onnx"], onnx_file.write, onnx_file.load, onnx_file.is_one, onnx_file.CLASSES
+    ),
+    "litert": Format(
+        export_formats.FORMATS["litert"], litert_file.write, litert_file.load, litert_file.is_one, litert_file.CLASSES
     ),
 }
+# Which one is asked where several are there: exact ones before others, fast ones before slow ones.
+PREFERRED = ("onnx", "litert", "saved_model", "keras")
 
 
-def load(path: Path) -> Exported:
+def load(path: Path, name: str = "") -> Exported:
     """Load what the stage `export` wrote.
 
     Args:
         path: the folder that it wrote, or one of the formats in it.
+        name: the format; empty: the first of ``PREFERRED`` that is there.
 
     Raises:
         ValueError: there is no exported model, or it is damaged.
     """
-    for form in reversed(FORMATS.values()):
+    if name and name not in FORMATS:
+        raise ValueError(f"{path}: expected a format of {', '.join(FORMATS)}, received {name!r}")
+    forms = [FORMATS[each] for each in ([name] if name else PREFERRED)]
+    for form in forms:
         for each in (path / form.about.file, path):
             if form.is_one(each):
                 return _whole(form.load, each)
-    files = (form.about.file for form in reversed(FORMATS.values()))
+    files = (form.about.file for form in forms)
     names = " or ".join(file if Path(file).suffix else f"{file}/" for file in files)
     raise ValueError(
         f"{path}: expected an exported model ({names}), found none; run `dvc repro`, or give its folder with --model"

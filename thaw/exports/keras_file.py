@@ -14,7 +14,7 @@ import numpy as np
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.exports.exported import UNSAID, Deployed, Exported, ForeignError, unless_refused
+from thaw.exports.exported import UNSAID, Deployed, Exported, ForeignError
 from thaw.images import decoding
 
 CLASSES = f"{paths.LABELS} in {paths.KERAS_FILE}"  # the place where it names them
@@ -23,7 +23,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 
 def write(path: Path, deployed: Deployed) -> None:
     """Save, then write the zip again: without dates, so that equal models are equal files, and with the labels."""
-    with unless_refused("a .keras file", "saved_model"), records.replaced(path) as part:
+    with records.replaced(path) as part:
         deployed.serving.save(part)
     with zipfile.ZipFile(path) as saved:
         parts = {name: saved.read(name) for name in saved.namelist()}
@@ -47,6 +47,11 @@ def _renumbered(graph: bytes) -> bytes:
         return b"%s%d" % (found[1], numbers.setdefault(found[2], len(numbers)))
 
     return re.sub(rb'("shared_object_id": )(\d+)', number, graph)
+
+
+def is_one(path: Path) -> bool:
+    """Return whether a path of any name is such a file."""
+    return path.is_file() and (path.suffix == Path(paths.KERAS_FILE).suffix or zipfile.is_zipfile(path))
 
 
 def load(path: Path) -> Exported:

@@ -11,7 +11,7 @@ import numpy as np
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.exports.exported import UNSAID, Deployed, Exported, unless_refused
+from thaw.exports.exported import UNSAID, Deployed, Exported
 from thaw.images import decoding
 
 CLASSES = f"signature classes of {paths.SAVED_MODEL}"  # the place where it names them
@@ -27,7 +27,7 @@ def write(folder: Path, deployed: Deployed) -> None:
     labels = tf.constant(classifier.card.classes)
     load = preprocessing.load(classifier.card.image)
     size = classifier.card.image.size
-    whole = model.whole(classifier)
+    whole, temperature = model.whole(classifier), deployed.temperature
 
     # Types are quoted, as AutoGraph takes the functions for a module's own and finds no `tf` there.
     def answer(probabilities: "tf.Tensor") -> "dict[str, tf.Tensor]":
@@ -35,7 +35,9 @@ def write(folder: Path, deployed: Deployed) -> None:
 
     def encoded(files: "tf.Tensor") -> "dict[str, tf.Tensor]":
         spec = tf.TensorSpec((size, size, 3), tf.float32)
-        return answer(tf.nn.softmax(whole(tf.map_fn(load, files, fn_output_signature=spec), training=False)))
+        return answer(
+            tf.nn.softmax(whole(tf.map_fn(load, files, fn_output_signature=spec), training=False) / temperature)
+        )
 
     def pixels(images: "tf.Tensor") -> "dict[str, tf.Tensor]":
         return answer(deployed.serving(images, training=False))
@@ -58,7 +60,7 @@ def write(folder: Path, deployed: Deployed) -> None:
     }
     # TensorFlow Serving answers with this one if none is named.
     signatures["serving_default"] = signatures["encoded"]
-    with unless_refused("a SavedModel", "keras"), records.room_said(folder):
+    with records.room_said(folder):
         tf.saved_model.save(exported, folder, signatures)
     _name_by_content(folder / "fingerprint.pb")
 
@@ -73,6 +75,11 @@ def _name_by_content(path: Path) -> None:
     digest = hashlib.sha256(fingerprint.SerializeToString(deterministic=True)).digest()
     fingerprint.uuid = str(int.from_bytes(digest[:16]))
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
+
+
+def is_one(path: Path) -> bool:
+    """Return whether a path of any name is such a folder."""
+    return path.is_dir() and (path.name == paths.SAVED_MODEL or (path / "saved_model.pb").is_file())
 
 
 def load(path: Path) -> Exported:

@@ -1,43 +1,77 @@
 """The classifier as it is deployed: raw images in, probabilities and labels out, preprocessing inside."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from thaw import paths, records
 from thaw.classifier import model
 from thaw.exports import formats
-from thaw.exports.exported import Deployed
-from thaw.images import decoding, preprocessing
+from thaw.exports.exported import Deployed, unless_refused
+from thaw.images import content, decoding, preprocessing
 from thaw.runtime.framework import keras
 
 
-def serving(classifier: model.Classifier) -> keras.Model:
+def serving(classifier: model.Classifier, temperature: float = 1.0) -> keras.Model:
     """Return the deployed model: (batch, height, width, 3) uint8 RGB of any size → (batch, classes) float32
-    probabilities.
+    probabilities, of the logits divided by the temperature.
     """
     pixels = keras.Input((None, None, 3), dtype="uint8", name="images")
     fitted = preprocessing.resizer(classifier.card.image)(pixels)
     features = classifier.pool(classifier.backbone(fitted, training=False))
     logits = classifier.head(features)
+    if temperature != 1:
+        logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(logits)
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(logits)
     return keras.Model(pixels, probabilities, name="thaw")
 
 
 def write(
-    folder: Path, classifier: model.Classifier, wanted: Sequence[str], reading: decoding.Reading = decoding.USUAL
+    folder: Path,
+    classifier: model.Classifier,
+    wanted: Sequence[str],
+    reading: decoding.Reading = decoding.USUAL,
+    *,
+    temperature: float = 1.0,
+    provenance: Mapping[str, str] | None = None,
+    calibration: Callable[[], Iterator[np.ndarray]] = lambda: iter(()),
 ) -> None:
     """Write the formats asked for, and the labels beside them.
 
     Args:
+        folder: emptied first.
+        classifier: the one to deploy.
         wanted: names of ``thaw.exports.formats.FORMATS``.
         reading: how training read files; each format carries it for ``thaw predict``.
+        temperature: by which the logits are divided.
+        provenance: what the model came of, by hashes; each format carries it.
+        calibration: pixels of training images, for the int8 formats.
     """
     records.make_new(folder)
-    card = classifier.card
-    about = {"classes": card.classes, "image": asdict(card.image), "files": asdict(reading)}
+    about = described(classifier.card, reading, temperature, provenance or {})
     records.write_json(folder / paths.LABELS, about)
-    deployed = Deployed(serving(classifier), classifier, reading, about)
+    deployed = Deployed(serving(classifier, temperature), classifier, reading, about, temperature, calibration)
     for name, form in formats.FORMATS.items():
         if name in wanted:
-            form.write(folder / form.about.file, deployed)
+            others = [other for other in wanted if other != name] or [
+                "keras" if name == "saved_model" else "saved_model"
+            ]
+            with unless_refused(form.about.title, ",".join(others)):
+                form.write(folder / form.about.file, deployed)
+
+
+def described(
+    card: model.Card, reading: decoding.Reading, temperature: float, provenance: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the content of labels.json, which each format holds too: what whoever asks the model must know of it."""
+    return {
+        "classes": card.classes,
+        "image": asdict(card.image),
+        "files": asdict(reading),
+        "limits": {"max_pixels": reading.max_pixels, "max_bytes": content.MAX_BYTES},
+        "temperature": temperature,
+        "provenance": dict(provenance),
+    }

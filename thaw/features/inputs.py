@@ -17,15 +17,17 @@ from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.config.unfreeze import Kind, UnfreezeSpec
-from thaw.features import auto_unfreeze, cache, engines, extraction, out_of_fold, streaming
+from thaw.features import auto_unfreeze, cache, embeddings, engines, extraction, out_of_fold, streaming
 from thaw.features.extraction import Frozen
 from thaw.images import augment, manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime.framework import keras, tf
 from thaw.training import imbalance, mixing
+from thaw.training.fit_settings import FitSettings
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
 AT_ONCE = 64  # images that go through thawed layers when these don't train
+THAWED = 5000  # training images at most that pass thawed layers once more, for their embeddings
 SHALLOW = 0.5  # share of the computation that is less than what ``auto`` unfreezes in most tasks
 
 
@@ -108,6 +110,9 @@ def leave(
     out_of_fold.save(paths.out_of_sample("train"), unfitted, len(train), count)
     by_head = out_of_fold.trained(clean(inputs.val), len(val), classifier.head)
     out_of_fold.save(paths.out_of_sample("val"), by_head, len(val), count)
+    for split, source, images in (("train", inputs.train, len(train)), ("val", inputs.val, len(val))):
+        some = embeddings.chosen(images)
+        embeddings.save(paths.embeddings(paths.PHASE1, split), some, [clean(source)(some)])
     some = auto_unfreeze.sample(train.labels, manifest.clusters(train))
     # The head learns from the same images that are neighbours, or it would win by their number.
     features, labels = rows(some), train.labels[some]
@@ -145,12 +150,37 @@ def clean(source: manifest.Source) -> Callable[[np.ndarray], np.ndarray]:
     return lambda indices: source(indices, np.zeros_like(indices))
 
 
-def unseen(inputs: Inputs, count: int, trained: keras.Model, path: Path) -> None:
-    """Write what a trained model says of the validation images: (count, classes) float32, rows that sum to 1."""
+def unseen(inputs: Inputs, train: int, val: int, trained: keras.Model, folder: Path) -> None:
+    """Write what a trained model makes of validation and training images, for evaluation.
+
+    That is for each validation image the probabilities, ``paths.validation``: (val, classes) float32, rows that sum to
+    1; and of both splits ``paths.embeddings``.
+
+    Args:
+        train: the number of images.
+        val: the number of images.
+        trained: of ``model.attach``: activations → logits.
+        folder: the phase's.
+    """
     signature = [tf.TensorSpec((None, *trained.input_shape[1:]), tf.float32)]
-    logits = tf.function(lambda rows: trained(rows, training=False), input_signature=signature)
-    chunks = out_of_fold.trained(clean(inputs.val), count, logits, AT_ONCE)
-    out_of_fold.save(path, chunks, count, trained.output_shape[-1])
+    both = keras.Model(trained.input, [trained.layers[-2].output, trained.output])  # pooled features, logits
+    run = tf.function(lambda rows: both(rows, training=False), input_signature=signature)
+    kept: list[np.ndarray] = []
+
+    def logits(rows: np.ndarray) -> Any:
+        pooled, answer = run(rows)
+        kept.append(pooled.numpy().astype(np.float32))
+        return answer
+
+    chunks = out_of_fold.trained(clean(inputs.val), val, logits, AT_ONCE)
+    out_of_fold.save(paths.validation(folder), chunks, val, trained.output_shape[-1])
+    some = embeddings.chosen(val)
+    embeddings.save(paths.embeddings(folder, "val"), some, [np.concatenate(kept)[some]])
+    kept.clear()
+    some = embeddings.chosen(train, THAWED)
+    for first in range(0, len(some), AT_ONCE):
+        logits(clean(inputs.train)(some[first : first + AT_ONCE]))
+    embeddings.save(paths.embeddings(folder, "train"), some, kept)
 
 
 def at_boundary(
@@ -190,18 +220,17 @@ def at_boundary(
 
 
 def batches(
-    inputs: Inputs, train: manifest.Images, val: manifest.Images, phase: schema.Phase1 | schema.Phase2, classes: int
-) -> tuple[manifest.Batches, manifest.Batches]:
-    """Return the batches of a phase: in training seeded, balanced and mixed as it says; in validation plain."""
-    alpha = phase.mixup if isinstance(phase, schema.Phase2) else 0.0
+    inputs: Inputs, train: manifest.Images, val: manifest.Images, settings: FitSettings, classes: int
+) -> tuple[mixing.Mixed, mixing.Mixed]:
+    """Return the batches: in training seeded, balanced and mixed as the settings say; in validation plain."""
     given = {
-        "weights": imbalance.weights(train.labels, phase.class_weight, train.weights),
-        "chances": imbalance.chances(train.labels, phase.sampler),
+        "weights": imbalance.weights(train.labels, settings.class_weight, train.weights),
+        "chances": imbalance.chances(train.labels, settings.sampler),
     }
-    size = phase.batch_size
+    size, alpha = settings.batch_size, settings.mixup
     return (
         mixing.Mixed(
-            inputs.train, train.labels, size, inputs.views, phase.seed, classes=classes, alpha=alpha, **given
+            inputs.train, train.labels, size, inputs.views, settings.seed, classes=classes, alpha=alpha, **given
         ),
         mixing.Mixed(inputs.val, val.labels, size, classes=classes, alpha=0),
     )

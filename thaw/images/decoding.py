@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from thaw.images import bit_depth, integrity
+from thaw.config import schema
+from thaw.images import bit_depth, integrity, jpeg_scale
 from thaw.images.integrity import Unusable
 
 # By Pillow's names; MPO is a JPEG with more pictures behind the first.
@@ -75,18 +76,45 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS, *, stretch: bool = True) 
     Raises:
         Unusable: nothing can be learnt from it.
     """
+    kind, oddities, image = _decoded(data, max_pixels, stretch, None)
+    return Picture(kind, *image.size, oddities), image
+
+
+def pixels(data: bytes, reading: Reading, image: schema.Image) -> np.ndarray:
+    """Decode an image for a model that was exported: to the pixels that training had of the same file.
+
+    Args:
+        data: the file's bytes.
+        reading: how training read files.
+        image: the model's input; a large JPEG is decoded at the scale of ``thaw.images.jpeg_scale``, as in training.
+
+    Returns:
+        (height, width, 3) uint8 RGB, upright.
+
+    Raises:
+        Unusable: as for ``inspect``.
+    """
+    return np.asarray(_decoded(data, reading.max_pixels, reading.stretch, image)[2])
+
+
+def _decoded(
+    data: bytes, max_pixels: int, stretch: bool, size: schema.Image | None
+) -> tuple[str, dict[str, str], Image.Image]:
+    """Return the format, what is odd, and upright RGB; ``size``: of a JPEG at the scale that is enough for it."""
     try:
         with Image.open(BytesIO(data)) as image:
             kind, turned, oddities = _header(image, data, max_pixels)
+            ratio = jpeg_scale.ratio(*image.size, size) if size and kind == "JPEG" else 1
+            if ratio > 1 and "converted" not in oddities:  # training has a PNG of all pixels in its place
+                image.draft(None, (image.width // ratio, image.height // ratio))
             image.load()
             pixels = _rgb(_eight_bits(image, data, oddities, stretch) if "deep" in oddities else image)
     except (Unusable, MemoryError):
         raise
     except Exception as error:
         raise _unusable(error, data) from None
-    if turned in TURNS and kind != "TIFF":  # Pillow turns a TIFF by itself
-        pixels = pixels.transpose(TURNS[turned])
-    return Picture(kind, *pixels.size, oddities), pixels
+    is_turned = turned in TURNS and kind != "TIFF"  # Pillow turns a TIFF by itself
+    return kind, oddities, pixels.transpose(TURNS[turned]) if is_turned else pixels
 
 
 def png(pixels: Image.Image) -> bytes:

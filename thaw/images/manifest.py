@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -45,12 +45,13 @@ def classes() -> list[str]:
     return list(records.read_json(paths.CLASSES)["classes"])
 
 
-def read(raw: str, *splits: str) -> list[Images]:
+def read(raw: str, *splits: str, rows: Sequence[Mapping[str, str]] | None = None) -> list[Images]:
     """Return the images of each split.
 
     Args:
         raw: the folder or table that the manifest was made from.
         splits: train, val or test.
+        rows: of the manifest, where the caller has read it; None: it is read, once for all calls.
 
     Raises:
         ValueError: the folder isn't there.
@@ -58,7 +59,8 @@ def read(raw: str, *splits: str) -> list[Images]:
     root = paths.images_root(raw)
     if not root.is_dir():
         raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
-    every = _splits(root, records.sha256(paths.MANIFEST), tuple(classes()))
+    names = tuple(classes())
+    every = _splits(root, records.sha256(paths.MANIFEST), names) if rows is None else _divided(root, rows, names)
     # Copies: who changes one changes the own one.
     return [Images(**{name: copy(value) for name, value in vars(every[split]).items()}) for split in splits]
 
@@ -66,21 +68,25 @@ def read(raw: str, *splits: str) -> list[Images]:
 @lru_cache(maxsize=1)
 def _splits(root: Path, _manifest: str, names: tuple[str, ...]) -> dict[str, Images]:
     """All splits in one reading; the manifest's hash tells whether it is still the same."""
+    return _divided(root, records.read_csv(paths.MANIFEST), names)
+
+
+def _divided(root: Path, rows: Iterable[Mapping[str, str]], names: Sequence[str]) -> dict[str, Images]:
     number = {name: index for index, name in enumerate(names)}
-    of: dict[str, list[dict[str, str]]] = {split: [] for split in paths.SPLITS}
-    for row in records.read_csv(paths.MANIFEST):
+    of: dict[str, list[Mapping[str, str]]] = {split: [] for split in paths.SPLITS}
+    for row in rows:
         if row["split"]:
             of[row["split"]].append(row)
     found = {}
-    for split, rows in of.items():
-        weights = np.array([row["weight"] for row in rows], np.float32)
+    for split, own in of.items():
+        weights = np.array([row["weight"] for row in own], np.float32)
         found[split] = Images(
-            paths=[str(paths.converted(row["sha256"]) if row["converted"] else root / row["path"]) for row in rows],
-            names=[row["path"] for row in rows],
-            hashes=[row["converted"] or row["sha256"] for row in rows],
-            labels=np.array([number[row["label"]] for row in rows], np.int64),
+            paths=[str(paths.converted(row["sha256"]) if row["converted"] else root / row["path"]) for row in own],
+            names=[row["path"] for row in own],
+            hashes=[row["converted"] or row["sha256"] for row in own],
+            labels=np.array([number[row["label"]] for row in own], np.int64),
             weights=None if (weights == 1).all() else weights,
-            units=[row["unit"] for row in rows],
+            units=[row["unit"] for row in own],
         )
     return found
 

@@ -8,18 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from thaw.config import schema
+from thaw.images import jpeg_scale
 from thaw.runtime.framework import keras, tf
 
 # A JPEG's APP1 segment holds 64 KB at most, and it stands among the first segments, as tRNS among a PNG's chunks.
 _SEARCHED_BYTES = 1 << 17
 _EXIF, _TRANSPARENCY = b"Exif\0\0", b"tRNS"
-# How many pixels a JPEG decoded at reduced scale still has for each pixel of the input, on its shorter side: enough
-# for the filter that fits it to find what it would in the full picture; its test says how nearly.
-REDUCING_GAP = 2
-# By how much of a pixel of the input the picture may be drawn out where its size is no multiple of the scale.
-DRIFT = 0.1
-# Scales at which the JPEG decoder can stop, in eighths of the inverse DCT.
-_JPEG_RATIOS = (1, 2, 4, 8)
 
 
 def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
@@ -41,16 +35,16 @@ def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
         return lambda: tf.io.decode_jpeg(encoded, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
 
     def jpeg() -> tf.Tensor:
-        if image is None or not image.antialias or image.interpolation == "nearest":
+        if image is None or jpeg_scale.takes_all(image):
             return jpeg_at(1)()  # these take single pixels of the full picture
         sides = tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.float32)
-        enough = REDUCING_GAP * image.size
+        enough = jpeg_scale.REDUCING_GAP * image.size
         possible = [
-            tf.reduce_all((sides >= ratio * enough) & (-sides % ratio * image.size <= DRIFT * sides))
-            for ratio in _JPEG_RATIOS
+            tf.reduce_all((sides >= ratio * enough) & (-sides % ratio * image.size <= jpeg_scale.DRIFT * sides))
+            for ratio in jpeg_scale.RATIOS
         ]
-        best = tf.reduce_max(tf.where(possible, tf.range(len(_JPEG_RATIOS)), 0))
-        return tf.switch_case(best, [jpeg_at(ratio) for ratio in _JPEG_RATIOS])
+        best = tf.reduce_max(tf.where(possible, tf.range(len(jpeg_scale.RATIOS)), 0))
+        return tf.switch_case(best, [jpeg_at(ratio) for ratio in jpeg_scale.RATIOS])
 
     def other() -> tf.Tensor:
         # Bits and colour type. Grey of fewer than 8 bits comes out right with three channels only.

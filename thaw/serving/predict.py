@@ -4,124 +4,148 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from thaw import paths, pipes
-from thaw.data import folders
-from thaw.exports import exported, formats
-from thaw.images import decoding
+import numpy as np
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+from thaw import paths, pipes, records
+from thaw.catalog import export_formats
+from thaw.exports import formats
+from thaw.serving import answers, files
 
+MANY = 100  # files from which on a bar shows how far it is
 
-@dataclass
-class Meant:
-    """The files that the arguments of a command name."""
-
-    files: list[Path] = field(default_factory=list)  # in order; among them what is in ``wrong``
-    wrong: dict[Path, str] = field(default_factory=dict)  # what cannot be read, a folder without an image, and why
-    skipped: dict[Path, str] = field(default_factory=dict)  # what lies in a folder and is passed over, and why
-
-
-def find(paths: Sequence[str]) -> Meant:
-    """Find the files that are meant: each file named, and in each folder named what `prepare` would find there.
-
-    What neither its name nor its bytes call an image is passed over in a folder, and so are links that lead nowhere.
-    """
-    meant = Meant()
-    for path in map(Path, paths):
-        if path.is_dir():
-            _in_folder(path, meant)
-        else:
-            meant.files.append(path)
-            if not path.is_file():
-                meant.wrong[path] = "expected an image or a folder of images, found nothing there"
-    return meant
-
-
-def _in_folder(folder: Path, meant: Meant) -> None:
-    files, findings = folders.below(folder)
-    for finding in findings:
-        path = folder / finding.path
-        if finding.kind == "link":
-            meant.skipped[path] = finding.reason
-        else:
-            meant.files.append(path)
-            meant.wrong[path] = f"can't be used: {finding.kind}, {finding.reason}"
-    found = len(meant.files)
-    for path in files:
-        if reason := _no_image(path):
-            meant.skipped[path] = reason
-        else:
-            meant.files.append(path)
-    if len(meant.files) == found and folder not in meant.wrong:
-        meant.files.append(folder)
-        meant.wrong[folder] = f"expected images ({', '.join(SUFFIXES)}) in the folder, found none"
-
-
-def _no_image(path: Path) -> str:
-    """Return why a file in a folder is passed over; empty if it is not."""
-    if not path.is_file():
-        return "not a file"
-    if path.suffix.lower() in SUFFIXES:
-        return ""
-    try:
-        with path.open("rb") as file:
-            return "" if decoding.may_be_image(file.read(16)) else "no image by its name and its bytes"
-    except OSError:  # which is said when it is read
-        return ""
+Answered = dict[str, Any]  # path, and label, probability and probabilities, or error: an entry of --json
 
 
 def add(commands: Any) -> None:
     """Add ``predict`` to the command ``thaw``."""
     command = commands.add_parser("predict", help="label and probability for images, from the exported model")
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="a file, or a folder of images")
+    command.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="a file, a folder of images, a pattern, or - for standard input: paths, one a line, or one image",
+    )
     command.add_argument("--model", type=Path, default=paths.EXPORTED, help="exported model (default: %(default)s)")
-    command.add_argument("--json", action="store_true", help="JSON with the probability of every class")
+    command.add_argument(
+        "--format",
+        choices=tuple(export_formats.FORMATS),
+        default="",
+        help="which of the exported formats to ask (default: the one that is loaded first)",
+    )
+    command.add_argument("--top", type=_count, metavar="K", help="the K likeliest classes (lines: 1; else: all)")
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="JSON with the probability of every class")
+    form.add_argument("--csv", action="store_true", help="CSV with the probability of every class")
     command.set_defaults(run=_predict)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of classes from 1 on, received {text}")
+    return int(text)
 
 
 def _predict(options: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
-    meant = find(options.images)
+    meant = files.find(options.images)
     for file, reason in meant.skipped.items():
         print(f"{pipes.on_one_line(_printable(file))}: passed over: {reason}", file=sys.stderr)
-    results: list[dict[str, Any]] = []
+    usable = [file for file in meant.files if file not in meant.wrong]
+    classes, found = _answers(options.model, options.format, usable, meant)
     failed = 0
-    for file, answer in _all(options.model, meant.files, meant.wrong):
-        path = _printable(file)
-        if isinstance(answer, str):
+
+    def every() -> Iterator[Answered]:
+        nonlocal failed
+        for file in _shown(meant.files):
+            path, answer = _printable(file), meant.wrong[file] if file in meant.wrong else next(found)
+            if not isinstance(answer, str):
+                yield {"path": path, **_told(classes, answer, options.top)}
+                continue
             failed += 1
             print(f"{pipes.on_one_line(path)}: {answer}", file=sys.stderr)
-            results.append({"path": path, "error": answer})
-            continue
-        label, probability = max(answer.items(), key=lambda item: item[1])
-        results.append({"path": path, "label": label, "probability": probability, "probabilities": answer})
-        if not options.json:
-            print(f"{pipes.on_one_line(path)}\t{pipes.on_one_line(label)}\t{probability:.1%}")
-    if options.json:
-        print(json.dumps(results, indent=2, ensure_ascii=not pipes.takes_unicode()))
+            yield {"path": path, "error": answer}
+
+    _writer(options, classes)(every())
     if failed:
         raise ValueError(f"{failed} of {len(meant.files)} files could not be used")
 
 
-def _all(
-    model: Path, files: Sequence[Path], wrong: Mapping[Path, str]
-) -> Iterator[tuple[Path, dict[str, float] | str]]:
-    """Return the class probabilities of each file, or what is wrong with it; no model is loaded for none."""
-    usable = [file for file in files if file not in wrong]
-    loaded = formats.load(model) if usable else None
-    classes = loaded.classes if loaded else []
-    good = exported.answers(loaded, usable) if loaded else iter(())
-    for file in files:
-        answer = wrong[file] if file in wrong else next(good)[1]
-        if isinstance(answer, str):
-            yield file, answer
-        else:
-            yield file, {name: float(value) for name, value in zip(classes, answer, strict=True)}
+def _answers(
+    model: Path, name: str, usable: list[Path], meant: files.Meant
+) -> tuple[list[str], Iterator[np.ndarray | str]]:
+    """Return the classes, and the answer for each file; no model is loaded for none."""
+    if not usable:
+        return [], iter(())
+    loaded = formats.load(model, name)
+    return loaded.classes, answers.of_files(loaded, usable, meant.given)
+
+
+def _told(classes: list[str], row: np.ndarray, top: int | None) -> Answered:
+    """Return label and probabilities of an image: of all classes in their order, or of the likeliest, these first."""
+    order = np.argsort(-row, kind="stable")
+    listed = range(len(classes)) if top is None else order[:top]
+    return {
+        "label": classes[order[0]],
+        "probability": float(row[order[0]]),
+        "probabilities": {classes[index]: float(row[index]) for index in listed},
+    }
+
+
+def _writer(options: argparse.Namespace, classes: list[str]) -> Callable[[Iterable[Answered]], None]:
+    if options.json:
+        return _write_json
+    if options.csv:
+        return lambda every: _write_csv(every, classes, options.top)
+    return lambda every: _write_lines(every, options.top)
+
+
+def _write_lines(every: Iterable[Answered], top: int | None) -> None:
+    for each in every:
+        if "error" in each:
+            continue  # it stands on standard error
+        ranked = list(each["probabilities"].items()) if top else [(each["label"], each["probability"])]
+        cells = [f"{pipes.on_one_line(label)}\t{probability:.1%}" for label, probability in ranked]
+        print(pipes.on_one_line(each["path"]), *cells, sep="\t")
+
+
+def _write_json(every: Iterable[Answered]) -> None:
+    """Write a list, each entry as soon as it is there."""
+    before = "["
+    for each in every:
+        text = json.dumps(each, indent=2, ensure_ascii=not pipes.takes_unicode())
+        print(before, *(f"  {line}" for line in text.split("\n")), sep="\n", end="")
+        before = ","
+    print("[]" if before == "[" else "\n]")
+
+
+def _write_csv(every: Iterable[Answered], classes: list[str], top: int | None) -> None:
+    """Write a column for each class, or, of the likeliest, one for each rank."""
+    ranks = range(2, min(top or 1, len(classes)) + 1)
+    ranked = [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
+    by_class = [] if top else [f"probability: {name}" for name in classes]
+    columns = ["path", "label", "probability", *ranked, *by_class, "error"]
+
+    def row(each: Answered) -> dict[str, Any]:
+        told = {name: each.get(name, "") for name in ("path", "label", "probability", "error")}
+        listed = list(each.get("probabilities", {}).items())
+        for rank in ranks if listed else ():
+            told[f"label_{rank}"], told[f"probability_{rank}"] = listed[rank - 1]
+        return told | ({} if top else {f"probability: {name}": value for name, value in listed})
+
+    records.write_rows(sys.stdout, columns, map(row, every))
+
+
+def _shown(paths_: list[Path]) -> Iterable[Path]:
+    """Return the files, with a bar on standard error where they are many, and where no lines are in its way."""
+    if len(paths_) < MANY or not sys.stderr.isatty() or sys.stdout.isatty():
+        return paths_
+    from thaw import console  # noqa: PLC0415 -- a tenth of a second
+
+    return console.track(paths_, "predict", len(paths_), "files", on=console.errors())
 
 
 def _printable(path: Path) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from thaw.evaluation import report
+from thaw.evaluation import pictures
 from thaw.sweep.ranking import Ranked, Ranking
 
 RATE, DEPTH = "phase2.learning_rate", "phase2.unfreeze"
@@ -22,8 +22,8 @@ def effects(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str
     varied = [key for key in swept if len({values.get(key) for values in given}) > 1]
     if not varied:
         return False
-    with report.plain_style():
-        figure = Figure(figsize=(4.2 * len(varied), 3.2), dpi=report.DPI, layout="constrained")
+    with pictures.plain_style():
+        figure = Figure(figsize=(4.2 * len(varied), 3.2), dpi=pictures.DPI, layout="constrained")
         for axes, key in zip(np.atleast_1d(figure.subplots(1, len(varied), sharey=True)), varied, strict=True):
             names = _ordered([values.get(key, "") for values in given])
             numbers = [number for name in names if (number := _number(name)) is not None]
@@ -38,12 +38,12 @@ def effects(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str
             if places is numbers:
                 _numbers(axes, numbers)
             else:
-                axes.plot(places, means, color=report.TRAIN, linewidth=1.4, zorder=0)
+                axes.plot(places, means, color=pictures.TRAIN, linewidth=1.4, zorder=0)
                 _names(axes, names)
             axes.set_xlabel(key)
             _plain(axes)
         figure.axes[0].set_ylabel("validation accuracy")
-        report.save(figure, path)
+        pictures.save(figure, path)
     return True
 
 
@@ -55,8 +55,8 @@ def surface(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str
     cells: dict[tuple[int, int], list[float]] = {}
     for each, values in zip(ranked.trials, given, strict=True):
         cells.setdefault((depths.index(values[DEPTH]), rates.index(values[RATE])), []).append(each.accuracy)
-    with report.plain_style():
-        figure = Figure(figsize=(6.4, 3.6), dpi=report.DPI, layout="constrained")
+    with pictures.plain_style():
+        figure = Figure(figsize=(6.4, 3.6), dpi=pictures.DPI, layout="constrained")
         axes = figure.subplots()
         if len(cells) * 2 >= len(rates) * len(depths):
             table = np.full((len(depths), len(rates)), np.nan)
@@ -74,7 +74,7 @@ def surface(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str
         axes.set_xlabel(RATE)
         axes.set_ylabel(DEPTH)
         figure.colorbar(drawn, label="validation accuracy").outline.set_visible(False)
-        report.save(figure, path)
+        pictures.save(figure, path)
     return True
 
 
@@ -83,8 +83,8 @@ def cost(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]],
     timed = [each for each in ranked.trials if each.seconds < float("inf")]
     if not timed:
         return False
-    with report.plain_style():
-        figure = Figure(figsize=(6.4, 3.4), dpi=report.DPI, layout="constrained")
+    with pictures.plain_style():
+        figure = Figure(figsize=(6.4, 3.4), dpi=pictures.DPI, layout="constrained")
         axes = figure.subplots()
         for each in timed:
             colour = _colour(each, ranked)
@@ -96,7 +96,7 @@ def cost(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]],
         axes.set_xlabel("seconds of the trial")
         axes.set_ylabel("validation accuracy")
         _plain(axes)
-        report.save(figure, path)
+        pictures.save(figure, path)
     return True
 
 

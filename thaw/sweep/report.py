@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from thaw import console, paths
-from thaw.evaluation import report
+from thaw.evaluation import page
+from thaw.evaluation.pictures import inline
 from thaw.sweep import pictures, ranking, results
 from thaw.sweep.plan import SweepPlan
 from thaw.sweep.ranking import Ranking
@@ -64,8 +65,8 @@ def write(folder: Path, margin: float = ranking.MARGIN) -> Ranking:
         for draw in (pictures.effects, pictures.surface, pictures.cost):
             path = Path(scratch) / f"{draw.__name__}.png"
             if draw(ranked, swept, given, path):
-                drawn[draw.__name__] = report.inline(path)
-    text = report.template("report.html", "thaw.sweep").render(
+                drawn[draw.__name__] = inline(path)
+    text = page.template("report.html", "thaw.sweep").render(
         name=folder.name,
         swept=swept,
         ranked=ranked,

@@ -1,4 +1,4 @@
-"""Mirror a run of the pipeline in MLflow, one run for one. The only module that imports mlflow.
+"""Mirror a run of the pipeline in MLflow, one run for one.
 
 Files are the truth. Each stage copies to MLflow every record on disk that belongs to the run, not only its own. So a
 stage that DVC restored has its figures there too, and what a dead server missed is made good by the next stage.

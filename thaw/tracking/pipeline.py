@@ -37,6 +37,7 @@ PICTURES = (
     paths.REPORT,
     paths.DATA_REPORT,
 )
+TABLES = (paths.VERDICT, paths.CALIBRATION, paths.SLICES, paths.ROBUSTNESS)
 LOCK = Path("dvc.lock")
 # What a sweep tells the stages of a trial, as JSON: label, sweep, parent (a run in MLflow, or empty) and swept.
 TRIAL = "THAW_TRIAL"
@@ -242,6 +243,9 @@ def figures(stage: str) -> dict[str, float]:
     record = records.read_json(paths.metrics(stage))
     if stage == "evaluate":
         groups = {TESTS.get(key, f"test/{key}"): value for key, value in record.items()}
+        if paths.VERDICT.exists():
+            judged = records.read_json(paths.VERDICT)
+            groups |= {"test_baselines": judged.pop("baselines"), "test_verdict": judged}
     else:
         groups = {GROUPS[stage]: record}
     numbers = {key: value for key, value in leaves(groups, "/") if type(value) in (int, float)}
@@ -277,5 +281,6 @@ def files(stage: str) -> list[tuple[Path, str]]:
     """Yield the stage's files that are on disk and worth a look in MLflow, and the folder each goes to there."""
     own = [(paths.metrics(stage), "metrics"), (paths.history(stage), "metrics")]
     if stage == "evaluate":
+        own += [(path, "metrics") for path in TABLES]
         own += [(path, "pictures" if path.suffix == ".png" else "report") for path in PICTURES]
     return [(path, folder) for path, folder in own if path.exists()]

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw import console, paths, records, timings
-from thaw.config import phases, schema
 from thaw.images.manifest import Batches
 from thaw.runtime import devices, precision, threads
 from thaw.runtime.framework import keras, tf
 from thaw.training import averaging, feed, improvement, mixing, optimizer, schedule
+from thaw.training.fit_settings import FitSettings
 
-# Called after every epoch with its number, from 1, and its figures.
-Report = Callable[[int, Mapping[str, float]], None]
+# Called after every epoch with the phase, the epoch's number, from 1, and its figures.
+Report = Callable[[str, int, Mapping[str, float]], None]
 
 # Steps between two returns to Python, which cost more than a step of a head on pooled features.
 STEPS_AT_ONCE = 8
@@ -40,7 +40,7 @@ class History:
     best: int  # epoch, from 1; 0: the start is kept, since the best epoch is shown to be worse
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
     precision: str = "float32"  # Keras's policy of the convolutions
-    verdict: dict[str, Any] = field(default_factory=dict)  # of phase 2: why it ended, what it changed, if too early
+    verdict: dict[str, Any] = field(default_factory=dict)  # why it ended, what it changed, if too early
 
     def at_best(self) -> dict[str, float]:
         """The figures of the weights that were kept."""
@@ -85,7 +85,7 @@ def fit(
     model: keras.Model,
     train: mixing.Mixed,
     val: mixing.Mixed,
-    settings: schema.Phase1 | schema.Phase2,
+    settings: FitSettings,
     report: Report,
     description: str,
     depths: Mapping[str, int] = MappingProxyType({}),
@@ -113,7 +113,7 @@ def fit(
     model = given.model
     rate = schedule.rate(settings, len(train))
     model.compile(
-        optimizer.optimiser(settings, rate, depths, len(train)),
+        optimizer.optimiser(settings, rate, depths, model.trainable_variables, len(train)),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         metrics=["accuracy", keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True)],
         # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
@@ -121,19 +121,16 @@ def fit(
         steps_per_execution=STEPS_AT_ONCE,
     )
     before = model.get_weights()
-    policy = precision.choose(settings.precision) if isinstance(settings, schema.Phase2) else "float32"
-    ending = schedule.Ending(settings, len(train), rate, MONITORED) if isinstance(settings, schema.Phase2) else None
-    watch = _Watch(settings.epochs, len(train), report, description, ending)
-    if isinstance(settings, schema.Phase2) and (
-        said := optimizer.describe(settings, depths, model.trainable_variables)
-    ):
+    policy = precision.choose(settings.precision)
+    ending = schedule.Ending(settings, len(train), rate, MONITORED)
+    watch = _Watch(ending, len(train), report, description)
+    if said := optimizer.describe(settings, depths, model.trainable_variables):
         console.say(said)
     began = time.monotonic()
-    kind = type(settings).__name__.lower()
     with (
         watch.bar,
         precision.computing(model, policy),
-        devices.enough_memory(f"{kind}.batch_size", settings.batch_size),
+        devices.enough_memory(f"{settings.phase}.batch_size", settings.batch_size),
     ):
         run = forward(plain)
         at_start = answers(run, val)
@@ -144,43 +141,35 @@ def fit(
         )
         change = improvement.compare(at_start.loss, answers(run, val).loss, units or range(len(at_start.loss)))
     count = len(watch.rows) * len(train) * settings.batch_size
-    timings.note(kind, count=count, seconds=time.monotonic() - began)
+    timings.note(settings.phase, count=count, seconds=time.monotonic() - began)
     epoch = 0 if change.is_worse else int(min(watch.rows, key=lambda row: row["val_loss"])["epoch"])
     if not epoch:
         model.set_weights(before)
     history = History(watch.rows, epoch, start, policy)
-    if isinstance(settings, schema.Phase2) and ending:
+    if settings.has_verdict:
         stopped = ending.stopped or schedule.PATIENCE
-        advice = improvement.too_early(
-            settings, [row["val_loss"] for row in watch.rows], start["val_loss"], epoch, stopped
-        )
+        losses = [row["val_loss"] for row in watch.rows]
+        advice = improvement.too_early(settings, losses, start["val_loss"], epoch, stopped)
         early = {"ended_too_early": bool(advice), "advice": advice}
         history.verdict = {"stopped": stopped, **early, **change.record()}
     return history
 
 
-def _callbacks(
-    settings: schema.Phase1 | schema.Phase2, ending: schedule.Ending | None
-) -> list[keras.callbacks.Callback]:
+def _callbacks(settings: FitSettings, ending: schedule.Ending) -> list[keras.callbacks.Callback]:
     """Return what stops training and chooses the weights; what has the average in the model is the last."""
-    patience = settings.patience
-    if isinstance(settings, schema.Phase2) and settings.schedule == phases.WSD:
-        patience = settings.epochs  # such a schedule is best at its end
-    callbacks = [keras.callbacks.EarlyStopping(MONITORED, mode="min", patience=patience, restore_best_weights=True)]
-    if ending:
-        callbacks.append(ending)
-    if isinstance(settings, schema.Phase2) and settings.average_epochs:
-        callbacks.append(averaging.Averaging())
-    if isinstance(settings, schema.Phase1) and settings.plateau_factor < 1:
+    falling = {"monitor": MONITORED, "mode": "min"}
+    callbacks = [
+        keras.callbacks.EarlyStopping(**falling, patience=settings.patience, restore_best_weights=True),
+        ending,
+    ]
+    if settings.plateau_factor < 1:
         callbacks.append(
             keras.callbacks.ReduceLROnPlateau(
-                MONITORED,
-                mode="min",
-                factor=settings.plateau_factor,
-                patience=settings.plateau_patience,
-                min_delta=0,
+                **falling, factor=settings.plateau_factor, patience=settings.plateau_patience, min_delta=0
             )
         )
+    if settings.average_epochs:
+        callbacks.append(averaging.Averaging())
     return callbacks
 
 
@@ -217,21 +206,17 @@ def answers(run: Callable[[Any], Any], val: Batches) -> Answers:
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
     """Keeps the history, shows the bar, tells ``report``, and stops what has diverged."""
 
-    def __init__(
-        self, epochs: int, steps: int, report: Report, description: str, ending: schedule.Ending | None = None
-    ):
+    def __init__(self, ending: schedule.Ending, steps: int, report: Report, description: str):
         super().__init__()
         self.rows: list[dict[str, float]] = []
-        self.report, self.steps = report, steps
+        self.report, self.steps, self.ending = report, steps, ending
         self.bar = console.bar("steps")
-        self.task = self.bar.add_task(description, total=epochs * steps, note="")
-        self.epochs, self.ending = epochs, ending
+        self.task = self.bar.add_task(description, total=ending.end * steps, note="")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.start, self.done = time.monotonic(), epoch * self.steps
-        if self.ending:  # which may have come nearer since
-            self.epochs = self.ending.end
-            self.bar.update(self.task, total=self.epochs * self.steps)
+        self.epochs = self.ending.end  # which may have come nearer since
+        self.bar.update(self.task, total=self.epochs * self.steps)
         # Read here, since a plateau changes the rate after the epoch that it belongs to.
         self.rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
@@ -248,4 +233,4 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         self.rows.append(row)
         note = f"epoch {epoch + 1} of {self.epochs}: accuracy {row['accuracy']:.3f}, val {row['val_accuracy']:.3f}"
         self.bar.update(self.task, completed=(epoch + 1) * self.steps, note=note)
-        self.report(epoch + 1, {**row, "seconds": time.monotonic() - self.start})
+        self.report(self.ending.settings.phase, epoch + 1, {**row, "seconds": time.monotonic() - self.start})

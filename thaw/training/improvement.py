@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from thaw.config import phases, schema
+from thaw.config import phases
 from thaw.training import schedule
+from thaw.training.fit_settings import FitSettings
 
 CONFIDENCE = 0.95
 
@@ -67,7 +68,7 @@ def compare(before: NDArray[np.floating[Any]], after: NDArray[np.floating[Any]],
     return Change(mean, mean - reach, mean + reach, count, error)
 
 
-def too_early(settings: schema.Phase2, losses: Sequence[float], start: float, best: int, stopped: str) -> str:
+def too_early(settings: FitSettings, losses: Sequence[float], start: float, best: int, stopped: str) -> str:
     """Return what to set so that training goes on for longer; empty if it did not end too early.
 
     Args:
@@ -83,11 +84,12 @@ def too_early(settings: schema.Phase2, losses: Sequence[float], start: float, be
     was_cut = ran_out and is_last and settings.schedule == phases.WSD
     if not (was_cut or (is_falling and (best == 0 or (ran_out and is_last)))):
         return ""
+    group = settings.phase
     if stopped == schedule.MINUTES:
-        return f"set phase2.minutes above {settings.minutes:g}, or to 0"
+        return f"set {group}.minutes above {settings.minutes:g}, or to 0"
     if stopped == schedule.EPOCHS:
-        end = "" if settings.schedule == phases.WSD else f", or phase2.schedule={phases.WSD}, which ends by itself"
-        return f"set phase2.epochs above {settings.epochs}{end}"
+        end = "" if settings.schedule == phases.WSD else f", or {group}.schedule={phases.WSD}, which ends by itself"
+        return f"set {group}.epochs above {settings.epochs}{end}"
     if stopped == schedule.FLAT:
-        return f"set phase2.flat_epochs above {settings.flat_epochs}"
-    return f"set phase2.patience above {settings.patience}"
+        return f"set {group}.flat_epochs above {settings.flat_epochs}"
+    return f"set {group}.patience above {settings.patience}"

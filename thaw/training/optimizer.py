@@ -8,30 +8,36 @@ may fall from block to block (``phase2.layer_decay``; Clark et al., 2020, arXiv:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thaw.config import schema
 from thaw.runtime.framework import keras, tf
 from thaw.training import averaging
+from thaw.training.fit_settings import FitSettings
 
 
 def optimiser(
-    settings: schema.Phase1 | schema.Phase2, rate: Any, by_path: Mapping[str, int], steps: int
+    settings: FitSettings, rate: Any, by_path: Mapping[str, int], trained: Sequence[keras.Variable], steps: int
 ) -> keras.Optimizer:
-    """Return Keras's own Adam, unless phase 2 asks for more.
+    """Return Keras's own Adam, or AdamW, unless rates by depth are asked for.
 
     Args:
         rate: a number or a schedule.
         by_path: as ``thaw.networks.freeze_boundaries.depths`` gives it; a variable that is not there is the head's.
+        trained: all variables that it will train.
         steps: of an epoch.
     """
-    if isinstance(settings, schema.Phase1):
-        return keras.optimizers.Adam(rate)
     average = averaging.options(settings.average_epochs, steps)
-    if settings.weight_decay or settings.layer_decay < 1:
+    if settings.layer_decay < 1:
         return ByDepth(rate, by_path, settings.layer_decay, settings.weight_decay, **average)
-    return keras.optimizers.Adam(rate, **average)
+    adam = keras.optimizers.Adam(rate, weight_decay=settings.weight_decay or None, **average)
+    adam.exclude_from_weight_decay([variable for variable in trained if not _decays(variable)])
+    return adam
 
 
-def describe(settings: schema.Phase2, by_path: Mapping[str, int], trained: Sequence[keras.Variable]) -> str:
+def _decays(variable: Any) -> bool:
+    """Return whether weight decay is for a variable: not for biases and norms, which have one axis."""
+    return len(variable.shape) > 1
+
+
+def describe(settings: FitSettings, by_path: Mapping[str, int], trained: Sequence[keras.Variable]) -> str:
     """Return one line for people on what the rates by depth are here; empty if all are alike."""
     if settings.layer_decay == 1:
         return ""
@@ -44,13 +50,13 @@ class ByDepth(keras.optimizers.Adam):  # type: ignore[misc]  # Keras has no stub
     """Adam with a factor on each variable's step, and decay of kernels in proportion to that step.
 
     The factor comes after Adam's division by the size of the gradient, which would take out any factor before it.
+    The decay is not Keras's own (``weight_decay``), which is by the optimiser's one rate, in the lowest block too.
 
     Args:
         rate: a number or a schedule.
         by_path: blocks from the top, by the variable's path; 0, the head, where there is none.
         layer_decay: a block's rate as a share of that of the block above it.
-        decay: share of itself that a variable loses in a step, times the rate. Biases and norms, which have one axis,
-            lose nothing.
+        decay: share of itself that a kernel loses in a step, times the rate.
         average: what Keras's optimisers take besides, as ``thaw.training.averaging`` gives it.
     """
 
@@ -67,6 +73,6 @@ class ByDepth(keras.optimizers.Adam):  # type: ignore[misc]  # Keras has no stub
         """Keras's hook, called for each variable in each step."""
         depth = self.variable_depths[self._get_variable_index(variable)]
         rate = tf.cast(learning_rate, variable.dtype) * self.layer_decay**depth
-        if self.decay and len(variable.shape) > 1:
+        if self.decay and _decays(variable):
             self.assign_sub(variable, variable * (self.decay * rate))
         super().update_step(gradient, variable, rate)

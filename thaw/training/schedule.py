@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from thaw import console
-from thaw.config import phases, schema
+from thaw.config import phases
 from thaw.runtime.framework import keras, tf
+from thaw.training.fit_settings import FitSettings
 
 FEWEST_DECAY = 2  # epochs in which the rate falls to zero
 # Why training ended.
@@ -49,14 +50,12 @@ class StableDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         return self.peak * tf.minimum(rise, tf.clip_by_value(1 - (step - self.begin) / self.length, 0.0, 1.0))
 
 
-def rate(settings: schema.Phase1 | schema.Phase2, steps: int) -> Any:
+def rate(settings: FitSettings, steps: int) -> Any:
     """Return the rate, a number or a schedule of Keras.
 
     Args:
         steps: of an epoch.
     """
-    if isinstance(settings, schema.Phase1):
-        return settings.learning_rate
     warmup = warmup_steps(settings, steps)
     if settings.schedule == phases.WSD:
         return StableDecay(settings.learning_rate, warmup)
@@ -77,18 +76,18 @@ def counted(epochs: float, steps: int) -> float:
     return epochs * max(1.0, phases.FEWEST_STEPS / steps)
 
 
-def warmup_steps(settings: schema.Phase2, steps: int) -> int:
+def warmup_steps(settings: FitSettings, steps: int) -> int:
     """Return the steps over which the rate rises: half of all at most, so that few epochs are no warm-up alone."""
     return round(min(counted(settings.warmup, steps), settings.epochs / 2) * steps)
 
 
-def decay_epochs(settings: schema.Phase2, done: int, steps: int) -> int:
+def decay_epochs(settings: FitSettings, done: int, steps: int) -> int:
     """Return how many epochs of so many steps the rate takes to fall to zero after so many epochs."""
     return max(math.ceil(counted(FEWEST_DECAY, steps)), round(settings.decay_share * done))
 
 
 class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
-    """Begins the fall of the rate, and ends training with it or where phase 2's minutes are over.
+    """Begins the fall of the rate, and ends training with it or where the epochs or minutes are over.
 
     Args:
         steps: of an epoch.
@@ -99,7 +98,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
 
     def __init__(
         self,
-        settings: schema.Phase2,
+        settings: FitSettings,
         steps: int,
         rate: Any,
         monitored: str,
@@ -159,5 +158,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
     def _decay(self, done: int, why: str, epochs: int) -> None:
         self.stopped, self.end = why, done + epochs
         self.rate.fall(done * self.steps, self.end * self.steps)
-        reason = "the validation loss is flat" if why == FLAT else f"phase2.{why} leave no time for more"
+        reason = (
+            "the validation loss is flat" if why == FLAT else f"{self.settings.phase}.{why} leave no time for more"
+        )
         console.say(f"after epoch {done} {reason}: the rate falls to zero in {epochs} more")

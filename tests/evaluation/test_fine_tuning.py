@@ -1,0 +1,40 @@
+import pytest
+
+from thaw.evaluation import fine_tuning
+
+KEPT_START = {
+    "layers": 4,
+    "epochs": 3,
+    "best_epoch": 0,
+    "val_loss_change": 0.0512,
+    "val_loss_low": 0.0104,
+    "val_loss_high": 0.092,
+    "ended_too_early": True,
+    "advice": "set phase2.epochs above 3",
+}
+
+
+def test_what_ended_too_early_is_said_and_nothing_where_it_did_not() -> None:
+    assert fine_tuning.early(KEPT_START) == "Phase 2 ended too early: set phase2.epochs above 3."
+    assert fine_tuning.early(KEPT_START | {"ended_too_early": False, "advice": ""}) == ""
+    assert fine_tuning.early({"layers": 0}) == ""
+
+
+@pytest.mark.parametrize(
+    ("layers", "epochs", "best", "told"),
+    [
+        (4, 3, 1, ""),
+        (
+            4,
+            1,
+            0,
+            "Phase 2 did not help: the validation loss of its only epoch is higher than its start's by 0.051 (",
+        ),
+        (0, 0, 0, "Phase 2 unfroze nothing, so its model is phase 1's."),
+    ],
+)
+def test_whether_phase_2_kept_its_start_is_read_from_its_figures(
+    layers: int, epochs: int, best: int, told: str
+) -> None:
+    said = fine_tuning.kept_start(KEPT_START | {"layers": layers, "epochs": epochs, "best_epoch": best})
+    assert said.startswith(told) and bool(said) is bool(told)

@@ -1,0 +1,108 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from thaw.evaluation import intervals, power, verdict
+
+WORTH = 0.01
+
+
+def answers(n: int, both: int, only_first: int, only_second: int) -> dict[str, NDArray[np.bool_]]:
+    """Images that both, only phase 1 and only phase 2 get right; the others neither."""
+    first, second = np.zeros(n, bool), np.zeros(n, bool)
+    first[: both + only_first] = True
+    second[:both] = True
+    second[both + only_first : both + only_first + only_second] = True
+    return {"phase1": first, "phase2": second}
+
+
+def judge(right: dict[str, NDArray[np.bool_]], **more: Any) -> verdict.Verdict:
+    return verdict.judge(right, {}, 0.95, WORTH, **more)
+
+
+def test_a_gain_that_is_more_than_noise_helped_and_phase_2_is_shipped() -> None:
+    right = answers(500, 430, 10, 40)
+    found = judge(right)
+    assert (found.helped, found.ship) == ("yes", "phase2")
+    gain = intervals.difference(right["phase1"], right["phase2"], 0.95)
+    assert found.difference == {
+        "points": pytest.approx(6.0),
+        "low": 100 * gain["accuracy_low"],
+        "high": 100 * gain["accuracy_high"],
+        "confidence": 0.95,
+        "units": 500,
+    }
+    low, high = (f"{found.difference[end]:+.1f}" for end in ("low", "high"))
+    assert found.text == (
+        f"Fine-tuning helped: 94.0 % against 88.0 % with frozen features, +6.0 points ({low} to {high}). Ship phase 2."
+    )
+    assert found.smallest_difference == 100 * (power.smallest_difference(500, 0.1, 0.95) or 0)
+    assert found.baselines["phase1"] == dict(
+        zip(("accuracy", "low", "high"), (0.88, *intervals.accuracy(right["phase1"], 0.95)), strict=True)
+    )
+
+
+def test_a_loss_that_is_more_than_noise_is_harm() -> None:
+    found = judge(answers(500, 430, 40, 10))
+    assert (found.helped, found.ship) == ("no", "phase1")
+    assert found.difference["high"] < 0 and "harm" in found.text and found.text.endswith("Ship phase 1.")
+
+
+def test_a_gain_too_small_to_be_worth_it_did_not_help() -> None:
+    found = judge(answers(5000, 4800, 10, 12))
+    assert 0 < found.difference["high"] < 100 * WORTH
+    assert (found.helped, found.ship) == ("no", "phase1")
+    assert verdict.judge(answers(5000, 4800, 10, 12), {}, 0.95, worth=0.0).helped == "unknown"
+
+
+def test_a_small_test_cannot_tell_and_says_from_what_difference_on_it_could() -> None:
+    found = judge(answers(79, 68, 2, 4))
+    assert (found.helped, found.ship) == ("unknown", "phase2")
+    told = f"79 independent test images can't tell differences below {found.smallest_difference:.1f} points"
+    assert told in found.text
+    assert found.difference["low"] < 0 < found.difference["high"]
+    behind = judge(answers(79, 68, 4, 2))
+    assert (behind.helped, behind.ship) == ("unknown", "phase1")
+    assert "can't tell any difference" in judge(answers(4, 2, 0, 1)).text
+
+
+def test_units_count_not_images() -> None:
+    right = answers(500, 430, 10, 40)
+    grouped = judge(right, units=np.arange(500) // 25)
+    assert grouped.difference["units"] == 20 and "20 independent test images" in grouped.text
+    assert grouped.helped == "unknown"
+    assert (grouped.smallest_difference or 0) > (judge(right).smallest_difference or 0)
+    assert grouped.baselines["phase2"]["high"] - grouped.baselines["phase2"]["low"] > 0.05
+
+
+def test_where_phase_2_kept_its_start_it_did_not_help_and_no_difference_is_told() -> None:
+    found = judge(answers(50, 45, 0, 0), same=True)
+    assert (found.helped, found.ship) == ("no", "phase1")
+    assert "both models are one, with 90.0 % right" in found.text
+
+
+def test_a_better_classifier_of_the_frozen_features_is_named_with_what_phase_2_gains_on_it() -> None:
+    right = answers(500, 430, 10, 40) | {"knn": answers(500, 400, 0, 0)["phase1"]}
+    assert "nearest" not in judge(right).text
+    right["logistic_regression"] = np.arange(500) < 450
+    found = verdict.judge(right, {"logistic_regression": {"C": 0.1}}, 0.95, WORTH)
+    gain = intervals.difference(right["logistic_regression"], right["phase2"], 0.95)
+    told = f"logistic regression makes 90.0 %; phase 2 against that is {100 * gain['accuracy']:+.1f} points"
+    assert told in found.text
+    assert found.baselines["logistic_regression"]["C"] == 0.1
+
+
+def test_leaked_images_that_are_left_out_are_said() -> None:
+    assert "without 3 test images that leak" in judge(answers(500, 430, 10, 40), leaked=3).text
+
+
+def test_of_equally_good_models_few_are_called_different() -> None:
+    """The verdict is wrong at most as often as its confidence allows."""
+    chance, called = np.random.default_rng(1), 0
+    for _ in range(400):
+        gains = chance.choice([1, -1, 0], 200, p=[0.05, 0.05, 0.9])
+        found = verdict.judge({"phase1": gains < 0, "phase2": gains > 0}, {}, 0.95, worth=0.0)
+        called += found.helped == "yes" or found.difference["high"] < 0
+    assert called / 400 < 0.06

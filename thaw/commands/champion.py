@@ -1,0 +1,33 @@
+"""``thaw champion``: list the exports in MLflow's registry, and say which of them is the champion."""
+
+import argparse
+from typing import Any
+
+from thaw.evaluation import intervals
+from thaw.tracking import registry
+
+
+def add(commands: Any) -> None:
+    """Add ``champion`` to the command ``thaw``."""
+    command = commands.add_parser("champion", help="list the registered exports, or make one the champion")
+    command.add_argument("version", nargs="?", help="of the registered model (default: list all)")
+    command.add_argument("--force", action="store_true", help="also where the paired test does not call it better")
+    command.set_defaults(run=_champion)
+
+
+def _champion(options: argparse.Namespace) -> None:
+    if options.force and not options.version:
+        raise ValueError("--force: expected a version with it, received none; `thaw champion` lists them")
+    client, name = registry.settings()
+    if options.version:
+        said = registry.challenge(client, name, options.version, intervals.mcnemar, force=options.force)
+        print(f"version {options.version} of {name}: {said}")
+        return
+    found = registry.versions(client, name)
+    if not found:
+        raise ValueError(f"expected a registered version of {name}, found none; `dvc repro` registers what it exports")
+    holder = registry.champion(client, name)
+    for each in found:
+        mark = "*" if holder and str(each.version) == str(holder.version) else " "
+        accuracy = float(each.tags.get("thaw.test_accuracy", "nan"))
+        print(f"{mark} {each.version}\t{accuracy:.1%}\t{each.tags.get(registry.REASON, '')}")

@@ -1,0 +1,98 @@
+"""Baselines: the commonest class, and two classifiers of the frozen embeddings, a matter of seconds.
+
+Fine-tuning must beat them to be worth its time. Logistic regression and k nearest neighbours see what phase 1's head
+saw, the frozen backbone's embeddings, so they also tell whether that head was trained well. Their one setting, the
+strength of the penalty and the number of neighbours, is chosen on the validation images.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
+
+PENALTIES = (0.001, 0.01, 0.1, 1.0)  # C, the inverse of the penalty, of standardised embeddings
+STEPS = 100  # of L-BFGS; later ones change no answer, and with many classes each takes a second
+NEIGHBOURS = (1, 5, 20)
+
+
+@dataclass
+class Embedded:
+    """Embeddings of some images and their labels."""
+
+    rows: Floats  # (images, channels)
+    labels: Integers  # (images,)
+
+
+def majority(train: Integers, test: Integers) -> NDArray[np.bool_]:
+    """Return for each test image whether its class is the commonest in training; of several, the first."""
+    right: NDArray[np.bool_] = test == np.bincount(train).argmax()
+    return right
+
+
+def logistic_regression(train: Embedded, val: Embedded, test: Embedded) -> tuple[NDArray[np.bool_], dict[str, float]]:
+    """Return whether multinomial logistic regression is right for each test image, and what it was fitted with.
+
+    Args:
+        train: the images that it is fitted to.
+        val: those that its penalty is chosen by: it is weakened as long as that helps.
+        test: those that are answered.
+
+    Returns:
+        (images,) bool; ``C`` and the number of training ``images``.
+    """
+    scaler = StandardScaler().fit(train.rows.astype(np.float32))
+    features, held, asked = (scaler.transform(some.rows.astype(np.float32)) for some in (train, val, test))
+    model = LogisticRegression(max_iter=STEPS, warm_start=True)
+    answers, chosen, best = np.full(len(test.labels), train.labels[0]), PENALTIES[0], -1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for strength in PENALTIES if len(np.unique(train.labels)) > 1 else ():
+            model.set_params(C=strength).fit(features, train.labels)
+            score = float((model.predict(held) == val.labels).mean())
+            if score <= best:
+                break
+            answers, chosen, best = model.predict(asked), strength, score
+    right: NDArray[np.bool_] = answers == test.labels
+    return right, {"C": chosen, "images": len(train.labels)}
+
+
+def knn(train: Embedded, val: Embedded, test: Embedded) -> tuple[NDArray[np.bool_], dict[str, float]]:
+    """Return whether the k nearest neighbours by cosine similarity are right for each test image.
+
+    Args:
+        train: the neighbours.
+        val: the images that k is chosen by, the smallest of equally good ones.
+        test: the images that are answered.
+
+    Returns:
+        (images,) bool; ``k`` and the number of training ``images``.
+    """
+    features, held, asked = (_unit(some.rows) for some in (train, val, test))
+    answers, chosen, best = train.labels[:0], 0, -1.0
+    for k in (k for k in NEIGHBOURS if k <= len(features)):
+        # Between rows of length 1 the Euclidean distance orders as the cosine does, and takes less time there.
+        model = KNeighborsClassifier(k, algorithm="brute").fit(features, train.labels)
+        score = float((model.predict(held) == val.labels).mean())
+        if score > best:
+            answers, chosen, best = model.predict(asked), k, score
+    right: NDArray[np.bool_] = answers == test.labels
+    return right, {"k": chosen, "images": len(train.labels)}
+
+
+def _unit(rows: Floats) -> NDArray[np.float32]:
+    values = rows.astype(np.float32)
+    length = np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit: NDArray[np.float32] = (values / length).astype(np.float32)
+    return unit
+
+
+FITS = {"logistic_regression": logistic_regression, "knn": knn}

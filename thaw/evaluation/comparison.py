@@ -1,0 +1,59 @@
+"""The comparison of both phases and the baselines on the test images, which ``thaw.evaluation.verdict`` judges."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from thaw import paths, records
+from thaw.config import schema
+from thaw.evaluation import baselines, held_out, intervals, verdict
+
+
+# Of matrices as small as these one thread makes more than several, whose waiting costs seconds on a busy machine, and
+# the last bits no longer go by their number.
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
+def write(
+    right: Mapping[str, intervals.Bools],
+    embeddings: NDArray[np.floating[Any]],
+    splits: Mapping[str, held_out.Split],
+    options: schema.Evaluate,
+    *,
+    same: bool,
+) -> verdict.Verdict:
+    """Write ``paths.VERDICT``, of the test images that are not leaked; of all where each is.
+
+    Args:
+        right: (images,) bool by phase, whether each test image is answered right.
+        embeddings: of the test images by phase 1's model, (images, channels).
+        splits: train, val and test.
+        options: whether there are baselines of the embeddings, and what a difference must be.
+        same: whether phase 2 found nothing better than its start.
+    """
+    test = splits["test"]
+    about: dict[str, dict[str, Any]] = {}
+    compared = {"majority": baselines.majority(splits["train"].labels, test.labels), **right}
+    if options.baselines:
+        train, val = (_embedded(split, splits[split]) for split in ("train", "val"))
+        for name, fit in baselines.FITS.items():
+            compared[name], about[name] = fit(train, val, baselines.Embedded(embeddings, test.labels))
+    clean = np.ones_like(test.leaked) if test.leaked.all() else ~test.leaked
+    found = verdict.judge(
+        {name: correct[clean] for name, correct in compared.items()},
+        about,
+        options.confidence,
+        options.worth,
+        test.units[clean],
+        same=same,
+        leaked=int((~clean).sum()),
+    )
+    records.write_json(paths.VERDICT, asdict(found))
+    return found
+
+
+def _embedded(name: str, split: held_out.Split) -> baselines.Embedded:
+    rows, images = held_out.embedded(paths.PHASE1, name)
+    return baselines.Embedded(rows, split.labels[images])

@@ -1,0 +1,25 @@
+"""What became of fine-tuning, in sentences: whether phase 2's model was kept, and whether it ended too early."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def kept_start(trained: Mapping[str, Any]) -> str:
+    """Return why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
+
+    Args:
+        trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch`` and the change of the loss.
+    """
+    if not trained["layers"]:
+        return "Phase 2 unfroze nothing, so its model is phase 1's."
+    if trained["best_epoch"]:
+        return ""
+    best = "its only epoch" if trained["epochs"] == 1 else f"the best of its {trained['epochs']} epochs"
+    change, low, high = (trained[f"val_loss_{name}"] for name in ("change", "low", "high"))
+    worse = f"higher than its start's by {change:.3f} ({low:.3f} to {high:.3f}), on the same images"
+    return f"Phase 2 did not help: the validation loss of {best} is {worse}, so its model is phase 1's."
+
+
+def early(trained: Mapping[str, Any]) -> str:
+    """Return that phase 2 ended too early, and what to set, in a sentence; empty where it did not."""
+    return f"Phase 2 ended too early: {trained['advice']}." if trained.get("ended_too_early") else ""

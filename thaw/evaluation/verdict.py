@@ -1,0 +1,152 @@
+"""The verdict: did fine-tuning help, by how much, how sure is that, and which phase's model to ship.
+
+The two phases are compared on the same test images, by the interval and the exact test of
+``thaw.evaluation.intervals``, which count independent images. A difference that the test cannot tell is called that,
+with the smallest one that a test of so many images could have shown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thaw.evaluation import intervals, power
+
+YES, NO, UNKNOWN = "yes", "no", "unknown"
+FROZEN = {"logistic_regression": "logistic regression", "knn": "k nearest neighbours"}  # of the frozen embeddings
+
+
+@dataclass
+class Verdict:
+    """The outcome of the comparison of both phases."""
+
+    text: str  # for people, whole sentences
+    helped: str  # YES, NO or UNKNOWN
+    ship: str  # phase1 or phase2
+    difference: dict[str, float]  # of phase 2 from phase 1 in percentage points: points, low, high; confidence; units
+    smallest_difference: float | None  # in percentage points; None: so few images can show none
+    baselines: dict[str, dict[str, Any]]  # by name: accuracy, low, high (0 to 1), and what a baseline says of itself
+
+
+def judge(
+    right: Mapping[str, intervals.Bools],
+    about: Mapping[str, Mapping[str, Any]],
+    confidence: float,
+    worth: float,
+    units: intervals.Units | None = None,
+    *,
+    same: bool = False,
+    leaked: int = 0,
+) -> Verdict:
+    """Compare the phases, and both with the baselines.
+
+    Args:
+        right: (images,) bool by name, whether each answer is right: ``phase1``, ``phase2`` and any baselines.
+        about: what is said of a baseline besides its accuracy, by name.
+        confidence: of the intervals, and 1 less the p-value below which a difference is one.
+        worth: the smallest gain of accuracy, 0 to 1, that is worth shipping phase 2.
+        units: (images,) integer, which images are not independent; None: each image is one.
+        same: whether phase 2 found nothing better than its start, so that both models are one.
+        leaked: test images that are left out, since others like them were learnt from.
+    """
+    before, after = right["phase1"], right["phase2"]
+    gain = intervals.difference(before, after, confidence, units)
+    tested = intervals.mcnemar(before, after, units)
+    count = len(before) if units is None else len(np.unique(units))
+    effective = min(int(intervals.effective_images(after.astype(int) - before, units)), count)
+    apart = (tested["only_a"] + tested["only_b"]) / len(before)
+    smallest = power.smallest_difference(effective, apart, confidence)
+    sure = tested["p_value"] < 1 - confidence
+    if same or (sure and gain["accuracy_high"] < 0):
+        helped = NO
+    elif sure and gain["accuracy_low"] > 0:
+        helped = YES
+    else:
+        helped = NO if gain["accuracy_high"] < worth else UNKNOWN
+    ship = "phase2" if helped == YES or (helped == UNKNOWN and gain["accuracy"] >= 0) else "phase1"
+    baselines = {}
+    for name, correct in right.items():
+        low, high = intervals.accuracy(correct, confidence, units)
+        baselines[name] = {"accuracy": float(correct.mean()), "low": low, "high": high, **about.get(name, {})}
+    points = {name: 100 * gain[f"accuracy{suffix}"] for name, suffix in _PARTS}
+    found = Verdict(
+        text="",
+        helped=helped,
+        ship=ship,
+        difference={**points, "confidence": confidence, "units": count},
+        smallest_difference=None if smallest is None else 100 * smallest,
+        baselines=baselines,
+    )
+    said = [_sentence(found, worth, same=same), *_stronger(right, found, units), *_left_out(leaked), _advice(found)]
+    found.text = " ".join(said)
+    return found
+
+
+_PARTS = (("points", ""), ("low", "_low"), ("high", "_high"))
+
+
+def _sentence(found: Verdict, worth: float, *, same: bool) -> str:
+    first, second = (100 * found.baselines[phase]["accuracy"] for phase in ("phase1", "phase2"))
+    if same:
+        return (
+            "Fine-tuning did not help: phase 2 found nothing better than its start, so both models are one, with "
+            f"{second:.1f} % right."
+        )
+    told = f"{second:.1f} % against {first:.1f} % with frozen features, {_gain(found.difference)}"
+    if found.helped == YES:
+        return f"Fine-tuning helped: {told}."
+    if found.helped == NO and found.difference["high"] < 0:
+        return f"Fine-tuning did harm: {told}."
+    if found.helped == NO:
+        return f"Fine-tuning did not help: {told}, which is less than {_points(100 * worth)} (evaluate.worth)."
+    return f"This test does not tell whether fine-tuning helped: {told}; {_limit(found)}."
+
+
+def _stronger(right: Mapping[str, intervals.Bools], found: Verdict, units: intervals.Units | None) -> list[str]:
+    """Return that another classifier of the frozen features does better than phase 1, and what phase 2 gains on it."""
+    frozen = [name for name in FROZEN if name in right]
+    if not frozen:
+        return []
+    best = max(frozen, key=lambda name: found.baselines[name]["accuracy"])
+    accuracy = found.baselines[best]["accuracy"]
+    if accuracy <= found.baselines["phase1"]["accuracy"]:
+        return []
+    gain = intervals.difference(right[best], right["phase2"], found.difference["confidence"], units)
+    points = _gain({name: 100 * gain[f"accuracy{suffix}"] for name, suffix in _PARTS})
+    return [
+        f"Of the same frozen features, {FROZEN[best]} makes {100 * accuracy:.1f} %; phase 2 against that is {points}."
+    ]
+
+
+def _left_out(leaked: int) -> list[str]:
+    if not leaked:
+        return []
+    return [f"That is without {leaked:,} test image{'s that leak' if leaked > 1 else ' that leaks'}."]
+
+
+def _advice(found: Verdict) -> str:
+    if found.helped == UNKNOWN:
+        return "Ship phase 2, which is not behind." if found.ship == "phase2" else "Ship phase 1, which is not behind."
+    return f"Ship phase {found.ship[-1]}."
+
+
+def _limit(found: Verdict) -> str:
+    count = found.difference["units"]
+    images = f"{count:,.0f} independent test image{'' if count == 1 else 's'}"
+    if found.smallest_difference is None:
+        return f"{images} can't tell any difference"
+    return f"{images} can't tell differences below {_points(found.smallest_difference)}"
+
+
+def _gain(points: Mapping[str, float]) -> str:
+    return f"{_signed(points['points'])} points ({_signed(points['low'])} to {_signed(points['high'])})"
+
+
+def _signed(points: float) -> str:
+    return f"{round(points, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def _points(points: float) -> str:
+    digits = f"{points:.1f}".removesuffix(".0")
+    return f"{digits} point" if digits == "1" else f"{digits} points"

@@ -1,0 +1,78 @@
+"""The format ``onnx``: one file for ONNX Runtime, in any language, that takes batches of pixels of any size.
+
+No TensorFlow before one is written, and none to load one.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import paths, records
+from thaw.exports import pixels, quiet
+from thaw.exports.exported import Deployed, Exported, ForeignError, unknown
+
+METADATA = "thaw"  # the key of metadata_props under which is, as JSON, what the file is to be known by
+CLASSES = f"metadata of {paths.ONNX_FILE}"  # the place where it names its classes
+# Begins an entry of a tensor whose numbers lie in another file, by its path: key "location" of a protobuf message.
+_ELSEWHERE = b"\x0a\x08location\x12"
+
+
+def write(path: Path, deployed: Deployed) -> None:
+    """Convert the graph, and write it under canonical names with its metadata."""
+    records.write_bytes(path, graph(deployed, "onnx"))
+
+
+def graph(deployed: Deployed, kind: str) -> bytes:
+    """Return the file's content: the deployed graph in float32."""
+    from thaw.exports import graph as graphs  # noqa: PLC0415 -- seconds, for TensorFlow
+    from thaw.exports import onnx_graph  # noqa: PLC0415
+    from thaw.runtime.framework import numbered_from_the_start  # noqa: PLC0415
+
+    with quiet.python(), numbered_from_the_start():
+        import tf2onnx  # noqa: PLC0415 -- loaded only where it converts
+
+        answer, spec, _ = graphs.function(deployed)
+        model, _ = tf2onnx.convert.from_function(answer, [spec], opset=onnx_graph.OPSET)
+    content: bytes = onnx_graph.finished(model, deployed.about_file(kind)).SerializeToString(deterministic=True)
+    return content
+
+
+def is_one(path: Path) -> bool:
+    """Return whether a path of any name is such a file."""
+    return path.is_file() and path.suffix == Path(paths.ONNX_FILE).suffix
+
+
+def load(path: Path) -> Exported:
+    """Load a file that ``write`` wrote.
+
+    Raises:
+        ForeignError: it was written by another program.
+        ValueError: it would read other files.
+    """
+    content = path.read_bytes()
+    if _ELSEWHERE in content:
+        raise ForeignError(f"{path}: expected all weights in the file, received one that names other files for them")
+    session = _session(content)
+    about = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    if about is None:
+        raise unknown(path, METADATA)
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        probabilities, labels = session.run(["probabilities", "label"], {"images": images})
+        return probabilities, [str(label) for label in labels]
+
+    return pixels.exported(json.loads(about), run)
+
+
+def _session(content: bytes) -> Any:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime  # noqa: PLC0415 -- loaded only where it runs
+
+    options = onnxruntime.SessionOptions()
+    # Each core takes images of its own. Cores that share each layer wait for one another.
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

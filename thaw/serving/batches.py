@@ -1,0 +1,95 @@
+"""Images that wait at the same time are run together: those of one size in one batch.
+
+Under load that saves a fifth to a third of the time a request takes of the processor, for images as small as the
+network's input; an image that comes alone is run at once.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from threading import Condition, Thread
+from typing import Any
+
+import numpy as np
+
+from thaw.exports.exported import Exported
+from thaw.serving import answers
+
+MOST = 8  # images of a batch: larger ones cost as much an image, and let the last wait for the first
+
+Waiting = tuple[bytes, asyncio.AbstractEventLoop, "asyncio.Future[np.ndarray]"]
+
+
+class Batches:
+    """Threads, one a core, that each take their share of what waits; none waits for more to come."""
+
+    def __init__(self, model: Exported, max_pixels: int) -> None:
+        self.model, self.max_pixels = model, max_pixels
+        self.waiting: deque[Waiting] = deque()
+        self.changed = Condition()
+        self.ended = False
+        self.threads = [Thread(target=self._work, daemon=True) for _ in range(answers.workers(model))]
+        for thread in self.threads:
+            thread.start()
+
+    async def answer(self, data: bytes) -> np.ndarray:
+        """Return the probabilities of one encoded image, as ``answers.answer`` does."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[np.ndarray] = loop.create_future()
+        with self.changed:
+            self.waiting.append((data, loop, future))
+            self.changed.notify()
+        return await future
+
+    def end(self) -> None:
+        """Answer what waits, then end the threads."""
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+        for thread in self.threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while taken := self._taken():
+            found = self._answers([data for data, _, _ in taken])
+            for (_, loop, future), answer in zip(taken, found, strict=True):
+                loop.call_soon_threadsafe(_settle, future, answer)
+
+    def _taken(self) -> list[Waiting]:
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting or self.ended)
+            share = -(-len(self.waiting) // len(self.threads))
+            return [self.waiting.popleft() for _ in range(min(share, MOST))]
+
+    def _answers(self, files: Sequence[bytes]) -> list[np.ndarray | Exception]:
+        """Return for each file the probabilities, or why there are none."""
+        found: list[Any] = [None] * len(files)
+        run: Any = self.model.run  # None: no pixels are in ``alike`` then
+        alike: defaultdict[tuple[int, ...], list[tuple[int, np.ndarray]]] = defaultdict(list)
+        for number, data in enumerate(files):
+            try:
+                if run is None:
+                    found[number] = answers.answer(self.model, data, self.max_pixels)
+                else:
+                    pixels = answers.decoded(self.model, data, self.max_pixels)
+                    alike[pixels.shape].append((number, pixels))
+            except Exception as error:  # the request's, which raises it
+                found[number] = error
+        for group in alike.values():
+            rows: Any
+            try:
+                rows, _ = run(np.stack([pixels for _, pixels in group]))
+            except Exception as error:
+                rows = [error] * len(group)
+            for (number, _), row in zip(group, rows, strict=True):
+                found[number] = row
+        return found
+
+
+def _settle(future: "asyncio.Future[np.ndarray]", answer: np.ndarray | Exception) -> None:
+    if future.done():  # its client has gone
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

@@ -1,0 +1,85 @@
+"""The exported model as MLflow serves it: a model from code, which MLflow copies and runs; nothing is unpickled.
+
+Images come as bytes, or as base64, in the column ``image``. An image that can't be used has an ``error`` in one line
+in its row, and takes nothing from the others: MLflow would answer an exception with its traceback.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from thaw.exports import formats
+from thaw.exports.exported import Exported
+from thaw.images.integrity import Unusable
+from thaw.serving import answers
+
+IMAGE = "image"
+
+
+def rows(model: Exported, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield for each image ``label``, ``probability`` and ``probabilities`` by class, or ``error``.
+
+    Args:
+        given: a table of pandas, or columns by name.
+    """
+
+    def row(value: Any) -> dict[str, Any]:
+        told: dict[str, Any] = dict.fromkeys(("label", "probability", "probabilities", "error"))
+        try:
+            shares = answers.answer(model, _bytes(value))
+        except Unusable as refused:
+            kind = refused.kind.replace("_", " ")
+            return told | {"error": f"expected an image, received one that is {kind}: {refused.reason}"}
+        except MemoryError:
+            return told | {"error": "expected memory for the image, received too little; send a smaller image"}
+        except Exception as error:  # MLflow would answer it with its traceback
+            return told | {"error": " ".join(str(error).split()) or type(error).__name__}
+        best = int(shares.argmax())
+        probabilities = {name: float(share) for name, share in zip(model.classes, shares, strict=True)}
+        return told | {
+            "label": model.classes[best],
+            "probability": float(shares[best]),
+            "probabilities": probabilities,
+        }
+
+    yield from answers.in_order(row, given.get(IMAGE, ()), answers.workers(model))
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if not isinstance(value, str):
+        raise ValueError(
+            f"expected bytes or base64 as {IMAGE}, received {type(value).__name__}; encode the file's bytes"
+        )
+    try:
+        return base64.b64decode(value.rpartition(",")[2] if value.startswith("data:") else value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(
+            f"expected base64 as {IMAGE}, received what is none ({error}); encode the file's bytes"
+        ) from None
+
+
+def _for_mlflow() -> None:
+    """Tell MLflow what the model is."""
+    import mlflow  # noqa: PLC0415 -- seconds
+    import pandas as pd  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    class Classifier(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]  # mlflow's names are lazy
+        """An exported model of one file."""
+
+        def load_context(self, context: Any) -> None:
+            """Load the file."""
+            self.model = formats.load(Path(context.artifacts["model"]))
+
+        def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[dict[str, Any]]:
+            """Return a row an image."""
+            return list(rows(self.model, model_input))
+
+    mlflow.models.set_model(Classifier())
+
+
+if not __name__.startswith("thaw."):  # MLflow runs this file under a name of its own
+    _for_mlflow()
