@@ -16,6 +16,7 @@ from thaw.evaluation import evaluate
 from thaw.exports import formats
 from thaw.images import decoding, manifest
 from thaw.runtime.framework import keras
+from thaw.tracking import registry
 
 CLASSES = ["class_0", "class_1", "class_2"]
 OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
@@ -142,3 +143,18 @@ def test_every_format_says_what_it_is_and_timings_stay_out_of_what_is_hashed(pro
     assert about["temperature"] == 2.0
     assert about["provenance"]["weights"] == records.sha256(paths.PHASE2 / model.WEIGHTS)
     assert str(project) not in json.dumps(about)
+
+
+def test_an_export_is_registered_with_what_it_said_of_the_test_images(
+    evaluated: manifest.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("export.formats=[onnx]", "tracking.enabled=true")
+    export.main()
+    assert "export: version 1 of thaw; now champion: the first champion\n" in capsys.readouterr().out
+    client, name = registry.settings()
+    (version,) = registry.versions(client, name)
+    figures = client.download_artifacts(str(version.run_id), f"{version.tags[registry.FOLDER]}/{registry.TEST}")
+    rows = records.read_csv(Path(figures))
+    assert [row["sha256"] for row in rows] == evaluated.hashes
+    right = [row["label"] == row["predicted"] for row in rows]
+    assert float(version.tags["thaw.test_accuracy"]) == pytest.approx(sum(right) / len(right), abs=1e-6)
