@@ -24,7 +24,7 @@ from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.config import load, schema
 from thaw.exports import causes, formats, gate, latency, odd_photos, parity, provenance, write
-from thaw.images import decoding, manifest
+from thaw.images import decoding, manifest, preprocessing
 from thaw.runtime.framework import keras
 
 HERE = Path.cwd()
@@ -93,13 +93,14 @@ def of_network(name: str, wanted: Sequence[str], options: schema.Export) -> list
     card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, head, CLASSES)
     classifier = model.build(card, weights="random")
     photos = odd_photos.photos(decoding.USUAL)
+    pixels = [decoding.pixels(data, decoding.USUAL, image) for data in photos.values()]
+    _spread_out(classifier, pixels)
     with tempfile.TemporaryDirectory() as scratch:
         files = [Path(scratch, f"{number}") for number in range(len(photos))]
         for file, data in zip(files, photos.values(), strict=True):
             file.write_bytes(data)
         expected = causes.evaluated(classifier, 1.0)(list(photos.values()))
         probes = parity.Probes(list(map(str, files)), expected)
-        pixels = [decoding.pixels(data, decoding.USUAL, image) for data in photos.values()]
         # Answers of random weights are near each other, so that the agreement of what rounds says nothing.
         loose = replace(options, agreement=0.0, tolerance=1e-3)
         return [
@@ -107,6 +108,16 @@ def of_network(name: str, wanted: Sequence[str], options: schema.Export) -> list
             | judged(Path(scratch, kind), kind, classifier, probes, loose, calibration=lambda: iter(pixels))
             for kind in wanted
         ]
+
+
+def _spread_out(classifier: model.Classifier, pictures: Sequence[np.ndarray]) -> None:
+    """Let the logits have mean 0 and deviation 1 over the pictures: with random weights all would be nearly equal."""
+    fit, logits = preprocessing.resizer(classifier.card.image), classifier.head.get_layer("logits")
+    fitted = np.stack([np.asarray(fit(picture.astype(np.float32))) for picture in pictures])
+    said = np.asarray(model.whole(classifier)(fitted, training=False))
+    deviation = float(said.std(axis=0).mean())
+    logits.kernel.assign(logits.kernel / deviation)
+    logits.bias.assign(-said.mean(axis=0) / deviation)
 
 
 def main() -> None:
