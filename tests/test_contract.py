@@ -152,7 +152,7 @@ def test_a_stage_depends_on_the_packages_it_runs(stage: str) -> None:
 
 
 def test_packages_hold_no_code_of_their_own() -> None:
-    for path in (*(ROOT / "thaw").rglob("__init__.py"), ROOT / "stages" / "__init__.py"):
+    for path in (*(ROOT / "thaw").rglob("*/__init__.py"), ROOT / "stages" / "__init__.py"):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         assert all(isinstance(node, ast.Expr) for node in body), f"{path.relative_to(ROOT)}: importing it runs code"
 
