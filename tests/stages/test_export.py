@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -122,6 +123,26 @@ def test_the_model_carries_the_limit_and_the_policy_by_which_training_read_files
     configure("export.formats=[keras]", "data.max_pixels=1599")
     with pytest.raises(ValueError, match=r"the exported model \(keras\) differs"):
         export.main()
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_every_format_says_what_it_is_and_timings_stay_out_of_what_is_hashed(project: Path) -> None:
+    """Of int8 one format, since its ranges are found on the training images, whose paths are relative."""
+    records.write_json(paths.CALIBRATION, {"phase": "phase2", "temperature": 3.0, "phase2": {"temperature": 2.0}})
+    configure("export.formats=[onnx,onnx_int8]", "export.latency=true", "export.agreement=0", "export.probe=4")
+    export.main()
+    figures = records.read_json(paths.metrics("export"))
+    assert figures["compared_images"] == 4 and figures["odd_photos"] == 12
+    assert set(figures["formats"]) == {"onnx", "onnx_int8"}
+    assert figures["largest_difference"] == figures["formats"]["onnx"]["largest_difference"] < 1e-5
+    assert figures["formats"]["onnx_int8"].keys() >= {"agreement", "accuracy", "p_value"}
+    found = records.read_json(paths.LATENCY)
+    assert set(found) == {"onnx", "onnx_int8"}
+    assert not any(each.keys() & found["onnx"].keys() for each in figures["formats"].values())
+    about = formats.load(paths.EXPORTED).about
+    assert about["temperature"] == 2.0
+    assert about["provenance"]["weights"] == records.sha256(paths.PHASE2 / model.WEIGHTS)
+    assert str(project) not in json.dumps(about)
 
 
 def test_an_export_is_registered_with_what_it_said_of_the_test_images(

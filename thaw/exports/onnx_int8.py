@@ -5,7 +5,6 @@ DequantizeLinear that ONNX Runtime joins to whole-number kernels. What fits the 
 and softmax.
 """
 
-import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +46,11 @@ def _quantized(model: Any, deployed: Deployed) -> Any:
             return None if pixels is None else {given: pixels[None]}
 
     (given,) = (value.name for value in model.graph.input)
-    with tempfile.TemporaryDirectory() as folder, quiet.python(), contextlib.chdir(folder):
-        folded = _folded(model, Path("folded.onnx"))
+    with tempfile.TemporaryDirectory() as folder, quiet.python():
+        folded, made = _folded(model, Path(folder, "folded.onnx")), Path(folder, "quantized.onnx")
         quantization.quantize_static(
             folded,
-            "quantized.onnx",
+            str(made),
             Reader(deployed.calibration()),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
@@ -61,7 +60,7 @@ def _quantized(model: Any, deployed: Deployed) -> Any:
             op_types_to_quantize=QUANTIZED,
             nodes_to_exclude=_before_the_network(folded),
         )
-        return onnx.load("quantized.onnx")
+        return onnx.load(made)
 
 
 def _folded(model: Any, path: Path) -> Any:

@@ -48,9 +48,11 @@ def _weights(side: tf.Tensor, border: tf.Tensor, image: schema.Image) -> tf.Tens
         border: () int32, black pixels before and behind them, which take their share.
     """
     whole = side + 2 * border
-    scale = tf.cast(whole, tf.float32) / float(image.size)
+    # No constant: optimisers would multiply by one part in so many, which is rounded. There is no side below 0.
+    size = tf.cast(image.size + tf.minimum(whole, 0), tf.float32)
+    scale = tf.cast(whole, tf.float32) / size
     if image.antialias and image.interpolation != "nearest":
-        scale = 1.0 / (float(image.size) / tf.cast(whole, tf.float32))  # rounded twice, as TensorFlow's kernel does it
+        scale = 1.0 / (size / tf.cast(whole, tf.float32))  # rounded twice, as TensorFlow's kernel does it
     centres = ((tf.range(image.size, dtype=tf.float32) + 0.5) * scale)[:, None]  # in old pixels
     places = tf.cast(tf.range(whole), tf.float32)[None, :]
     if image.interpolation == "nearest":
