@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SECONDS = 60  # that anything may take
+SECONDS = 90  # that anything may take
 
 
 class Tab:

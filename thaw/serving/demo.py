@@ -51,12 +51,10 @@ def add(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    name, file = _found(options.model)
+    file = _found(options.model)
     write(options.out, file, options.runtime or fetched())
     size = options.out.stat().st_size / 1e6
-    print(
-        f"{options.out}: {size:.1f} MB with the model {name}; open it in a browser, from the disk or from any server"
-    )
+    print(f"{options.out}: {size:.1f} MB with {file}; open it in a browser, from the disk or from any server")
 
 
 def write(out: Path, model: Path, runtime: Path) -> None:
@@ -86,15 +84,17 @@ def _packed(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, mtime=0)).decode()
 
 
-def _found(model: Path) -> tuple[str, Path]:
-    """Return the format and the file that the page is to hold."""
+def _found(model: Path) -> Path:
+    """Return the file that the page is to hold.
+
+    Raises:
+        ValueError: there is none.
+    """
     from thaw.exports import formats  # noqa: PLC0415
 
-    for name in HELD:
-        form = formats.FORMATS.get(name)
-        for path in (model / form.about.file, model) if form else ():
-            if form and form.is_one(path):
-                return name, path
+    for path in (*(model / formats.FORMATS[name].about.file for name in HELD), model):
+        if formats.FORMATS[HELD[0]].is_one(path):
+            return path
     raise ValueError(
         f"{model}: expected an exported model of the format {' or '.join(HELD)}, found none; set export.formats and "
         "run `dvc repro`, or give its folder with --model"
