@@ -113,7 +113,7 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
     assert set(first) == {
         *("predictions_phase1.csv", "predictions_phase2.csv", "probabilities_phase1.npy", "probabilities_phase2.npy"),
         *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html", "data.html"),
-        *("evaluate.json", "verdict.json", "per_class.csv", "suspects.csv"),
+        *("evaluate.json", "verdict.json", "provenance.json", "per_class.csv", "suspects.csv"),
         *("calibration.json", "robustness.csv", "slices.csv", "embeddings.npy", "unfamiliar.npz"),
         *("mistakes.csv", "pictures.json", "embedding_map.json", "configuration.json", "model_card.md"),
         *("roc.csv", "pr.csv", "reliability.csv", "coverage.csv"),
