@@ -247,9 +247,11 @@ def test_the_command_adds_what_was_exported_and_opens_the_page(
     page(["ant", "bee"])
     export = {"largest_difference": 1.5e-7, "made_from": records.made_from([paths.probabilities("phase2")])}
     records.write_json(paths.metrics("export"), export)
+    records.write_bytes(paths.EXPORTED / "saved_model" / "variables" / "<x>", bytes(2_500_000))
     assert run(monkeypatch) == [(tmp_path / report.OUTPUT).as_uri()]
     assert capsys.readouterr().out == f"→ {report.OUTPUT}\n"
-    assert "largest difference</th><td>1.5e-07" in section(report.OUTPUT.read_text("utf-8"), "exports")
+    shown = section(report.OUTPUT.read_text("utf-8"), "exports")
+    assert "largest_difference</th><td>1.5e-07" in shown and "saved_model</th><td>2.5 MB" in shown
     assert "exports" not in re.findall(r'<section id="(\w+)"', paths.REPORT.read_text("utf-8"))
     records.write_array(
         paths.probabilities("phase2"), np.full((24, 2), 0.5, np.float32)

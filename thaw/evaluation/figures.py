@@ -58,6 +58,13 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, str]]]) -> list[tuple[s
     return found
 
 
+def blocks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the blocks of the backbone as numbers, and last what they come to."""
+    numbers = [{key: row[key] if key == "block" else float(row[key]) for key in row} for row in rows]
+    total = {key: sum(row[key] for row in numbers) for key in ("layers", "parameters", "trained", "computation")}
+    return [*numbers, {"block": "All", **total}]
+
+
 def baselines(rows: Mapping[str, Mapping[str, Any]]) -> Markup:
     """Return the accuracy of each baseline and both phases with its interval."""
     drawn = [

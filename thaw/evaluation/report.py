@@ -117,7 +117,7 @@ def _outcome(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "curves": figures.curves(histories),
         "histories": histories,
         "trained": trained,
-        "blocks": _blocks(records.read_csv(paths.BLOCKS)),
+        "blocks": figures.blocks(records.read_csv(paths.BLOCKS)),
     }
 
 
@@ -136,12 +136,6 @@ def _metrics(evaluation: Mapping[str, Any]) -> list[tuple[str, str, list[str]]]:
 
 def _text(value: float | None, how: str) -> str:
     return "–" if value is None else page.percent(value) if how == SHARE else f"{value:.3f}"
-
-
-def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    numbers = [{key: row[key] if key == "block" else float(row[key]) for key in row} for row in rows]
-    total = {key: sum(row[key] for row in numbers) for key in ("layers", "parameters", "trained", "computation")}
-    return [*numbers, {"block": "All", **total}]
 
 
 def _inside() -> dict[str, Any]:
@@ -209,7 +203,7 @@ def _origin(evaluation: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
         "prepared": prepared,
         "findings": [(text, prepared[key]) for key, text in FINDINGS if key in prepared],
         "suspected": len(_csv(paths.SUSPECTS)),
-        "export": list(_flat(export)) if export and _current(export) else [],
+        "export": [*_flat(export), *_sizes(paths.EXPORTED)] if export and _current(export) else [],
         "params": list(_flat(params)),
         "raw": params["data"]["raw"],
         "experiment": "# @package _global_\n" + yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
@@ -227,6 +221,15 @@ def _origin(evaluation: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
             ("pretrained weights", computed["phase1_head"].get("weights_sha256", "")),
         ],
     }
+
+
+def _sizes(folder: Path) -> list[tuple[str, str]]:
+    """Return the size of each file and folder of the export, by name."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+        found.append((path.name, f"{sum(each.stat().st_size for each in files) / 1e6:,.1f} MB"))
+    return found
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
