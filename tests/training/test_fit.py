@@ -201,6 +201,19 @@ def test_what_diverges_is_stopped_with_a_way_out(settings: FitSettings) -> None:
         fitted(network(), settings, train=(bad, LABELS))
 
 
+def test_a_step_of_training_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[int] = []
+    step = keras.Model.train_step
+
+    def noted(self: keras.Model, *arguments: object) -> object:
+        traced.append(1)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(keras.Model, "train_step", noted)
+    fitted(network(), replace(PHASE2, epochs=2, average_epochs=0.5))  # with a last batch that is smaller
+    assert len(traced) == 1
+
+
 def test_the_same_seed_gives_the_same_bytes() -> None:
     def trained(seed: int) -> bytes:
         model = network(dropout=0.5)

@@ -125,11 +125,16 @@ def fit(
     model.compile(
         optimizer.optimiser(settings, rate, depths, model.trainable_variables, len(train)),
         keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy", keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True)],
+        metrics=[
+            keras.metrics.CategoricalAccuracy("accuracy"),
+            keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True),
+        ],
         # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
         jit_compile=False,
         steps_per_execution=STEPS_AT_ONCE,
     )
+    # A step that makes variables, as those of the optimiser or of a metric given by its name, is traced twice.
+    model.optimizer.build(model.trainable_variables)
     before = model.get_weights()
     policy = precision.choose(settings.precision)
     ending = schedule.Ending(settings, len(train), rate, MONITORED)
@@ -203,7 +208,9 @@ class Answers:
 
 def forward(model: keras.Model) -> Callable[[Any], Any]:
     """Return the model in inference mode, as one graph that is built once."""
-    return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)  # type: ignore[no-any-return]
+    given = model.inputs[0]
+    signature = [tf.TensorSpec((None, *given.shape[1:]), given.dtype)]  # one graph, also for a smaller last batch
+    return tf.function(lambda inputs: model(inputs, training=False), input_signature=signature)  # type: ignore[no-any-return]
 
 
 def answers(run: Callable[[Any], Any], val: Batches) -> Answers:
