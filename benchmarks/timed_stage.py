@@ -32,10 +32,12 @@ def main() -> None:
     times: dict[str, float] = {}
     if stage.startswith("phase"):
         from thaw.features import extraction  # noqa: PLC0415
-        from thaw.training import fit  # noqa: PLC0415 -- the other stages do without TensorFlow
+        from thaw.training import checkpoint, fit  # noqa: PLC0415 -- the other stages do without TensorFlow
 
         clocked(extraction, "cached", times, "extraction")
         clocked(fit, "fit", times, "training")
+        clocked(checkpoint, "place", times, "checkpoints")
+        clocked(checkpoint.Checkpoints, "_write", times, "checkpoints")
     importlib.import_module(f"stages.{stage}").main()
     times["inside"] = time.monotonic() - start
     Path(out).write_text(json.dumps(times), encoding="utf-8")

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, schema
-from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors
+from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors, predictions
 from thaw.images import manifest
 from thaw.runtime import seeds
-from thaw.tracking import mlflow_mirror
+from thaw.tracking import lineage, mlflow_mirror
 
 STAGE = "evaluate"
 
@@ -35,17 +35,19 @@ def main() -> None:
         seeds.fix(0)
         rows, classes = records.read_csv(paths.MANIFEST), manifest.classes()
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
-        classifiers = [model.load(folder) for folder in paths.PHASES.values()]
-        found = evaluate.answers(classifiers, test, settings.evaluate.batch_size)
+        classifiers = {phase: model.load(folder) for phase, folder in paths.PHASES.items()}
+        runs = {phase: predictions.predictor(classifier) for phase, classifier in classifiers.items()}
+        image = classifiers["phase1"].card.image
+        found = predictions.answers(runs, image, test, settings.evaluate.batch_size)
+        stressed = predictions.corrupted(runs, image, test, settings.evaluate)
         records.make_new(paths.EVALUATION)
-        by_phase = dict(zip(paths.PHASES, found, strict=True))
-        text, judged = evaluate.write(by_phase, test, rows, classes, settings.evaluate)
+        text, judged = evaluate.write(found, test, rows, classes, settings.evaluate, stressed)
         run.note("verdict", judged.text)
         label_errors.record(classes, {"train": train, "val": val})
         data_report.write(settings.data.raw, classes, settings.evaluate.suspects, rows)
-        shipped = list(paths.PHASES).index(judged.ship)
-        inspection.write(judged.ship, classifiers[shipped], test, found[shipped].probabilities)
+        inspection.write(judged.ship, classifiers[judged.ship], test, found[judged.ship].probabilities)
         documents.write(asdict(settings))
+        records.write_json(paths.PROVENANCE, lineage.describe())
         console.result(STAGE, f"{text} → {paths.REPORT}")
         console.result(STAGE, judged.text)
 

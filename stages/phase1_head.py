@@ -10,7 +10,7 @@ from thaw.images import manifest
 from thaw.networks import range_check
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
-from thaw.training import fit, fit_settings
+from thaw.training import checkpoint, fit, fit_settings
 
 STAGE = "phase1_head"
 
@@ -44,7 +44,7 @@ def main() -> None:
         pooled = inputs.pooled(classifier, settings, train, val)
         how = fit_settings.phase1(settings.phase1)
         batches = inputs.batches(pooled, train, val, how, len(card.classes))
-        history = fit.fit(classifier.head, *batches, how, run.epoch, "phase 1")
+        history = fit.fit(classifier.head, *batches, how, run.epoch, "phase 1", keep=checkpoint.place(STAGE))
 
         model.check(classifier, classifier.pretrained)
         model.save(paths.PHASE1, classifier)

@@ -9,7 +9,7 @@ from thaw.features import inputs
 from thaw.images import manifest
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
-from thaw.training import estimate, fit, fit_settings
+from thaw.training import checkpoint, estimate, fit, fit_settings
 
 STAGE = "phase2_finetune"
 
@@ -43,10 +43,10 @@ def main() -> None:
             run.note("activations", activations.reason)
             console.result(STAGE, activations.reason)
             console.result(STAGE, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
-            how = fit_settings.phase2(settings.phase2)
+            how, keep = fit_settings.phase2(settings.phase2), checkpoint.place(STAGE, activations.kind)
             batches = inputs.batches(activations, train, val, how, len(classifier.card.classes))
             depths, alone = model.depths(classifier), manifest.independent(val)
-            history = fit.fit(trained, *batches, how, run.epoch, "phase 2", depths, alone)
+            history = fit.fit(trained, *batches, how, run.epoch, "phase 2", depths, alone, keep)
             model.check(classifier, witness if history.best else classifier.pretrained)
         model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dvc.repo import Repo
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
@@ -262,6 +261,8 @@ def _leave_experiment(name: str, overrides: Sequence[str], figures: dict[str, An
 
 def keep_in_cache(files: Sequence[Path]) -> str:
     """Put files into DVC's cache as a folder's; its hash."""
+    from dvc.repo import Repo  # noqa: PLC0415 -- most tests need no DVC, which may not be there
+
     cache = Repo().cache.local
 
     def keep(data: bytes, ending: str = "") -> str:

@@ -46,7 +46,10 @@ EXPERIMENTS = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 STAGE_LINES, MODULE_LINES = 60, 300
 # Packages and modules that are imported in a second, by commands and by stages that need no TensorFlow.
 WITHOUT_TENSORFLOW = ("catalog", "config", "data", "evaluation", "exports", "serving", "sweep", "tracking", "commands")
-NEEDS_TENSORFLOW = {"thaw.evaluation.evaluate", "thaw.exports.graph", "thaw.exports.resize", "thaw.exports.write"}
+NEEDS_TENSORFLOW = {
+    *(f"thaw.evaluation.{name}" for name in ("evaluate", "gradcam", "inspection", "predictions")),
+    *(f"thaw.exports.{name}" for name in ("graph", "resize", "write")),
+}
 # In no stage's dependencies: parameters are tracked by value, outputs by path, and the others only look on.
 UNLISTED = {"config", "paths", "console", "timings", "pipes", "tracking"}
 

@@ -45,7 +45,7 @@ BACKBONES = ROOT / "docs" / "backbones.md"
 SERVING = ROOT / "docs" / "serving.md"
 PREPROCESSING = ROOT / "docs" / "preprocessing.md"
 TRAINING = ROOT / "docs" / "training.md"
-MLFLOW_TAGS = {"thaw.weights_sha256"}
+MLFLOW_TAGS = {"thaw.verdict", "thaw.weights_sha256"}
 # What a person who knows the field searches for, in lower case.
 TERMS = (
     *("fine-tuning", "transfer learning", "learning rate", "frozen", "unfreeze", "freeze boundary"),
@@ -190,6 +190,7 @@ def check_thaw(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder
         "run": "expected a project",
         "explain": "expected a project",
         "sweep": "expected the folder conf/ here",
+        "report": "run `dvc repro` first",
         "sweep-report": "expected a sweep in",
         "promote": "expected one finished trial of a sweep",
         "serve": "expected an exported model",

@@ -6,9 +6,13 @@ import os
 import re
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LOOK = 0.5  # seconds between two looks at the parent
+GRACE = 30  # seconds in which a process that is to end puts things in order
 # What a line cannot hold as it is: ends of lines, signs of control that a terminal would obey, and the backslash.
 CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -55,9 +59,29 @@ def reader_may_leave() -> Iterator[None]:
         sys.exit(128 + signal.SIGPIPE)
 
 
+def _end_with(parent: int) -> None:
+    """End this process once its parent has ended: of two DVCs the second must not find the first one's stage at work.
+
+    DVC does not end its stage when it is killed, nor on SIGTERM.
+    """
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(1)
+
+
 def run(main: Callable[[], None], name: str) -> None:
-    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1."""
+    """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1.
+
+    SIGTERM ends it as Ctrl-C does: what is open is closed, and what it has started ends with it. A second one of
+    either, while that is done, ends it at once.
+    """
     in_any_encoding()
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
+    if is_main and "DVC_STAGE" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         main()
     except (ValueError, OSError, ImportError) as error:
@@ -65,6 +89,11 @@ def run(main: Callable[[], None], name: str) -> None:
             raise
         sys.exit(f"{name}: {shown(' '.join(str(error).split()))}")
     except KeyboardInterrupt:
-        sys.exit(f"{name}: interrupted; `dvc repro` starts this stage again")
+        if is_main:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            before = signal.SIG_DFL
+        sys.exit(f"{name}: interrupted; the same command goes on with what is done")
     finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
         gc.freeze()  # or Python looks through all that is left of TensorFlow for garbage, only to end: two seconds

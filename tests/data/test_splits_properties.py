@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from thaw import paths
 from thaw.config import schema
-from thaw.data import clusters, near_duplicates, splits, stratified, units
+from thaw.data import clusters, near_duplicates, placement, splits, stratified, units
 from thaw.data.validation import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -191,7 +191,7 @@ def test_images_that_come_and_go_keep_their_split(
             for unit in set(division.units):
                 members = [index for index, own in enumerate(division.units) if own == unit]
                 old = {before[index] for index in members} - {None}
-                now = {division.splits[index] for index in members} - {stratified.LEFT_OUT}
+                now = {division.splits[index] for index in members} - {placement.LEFT_OUT}
                 assert len(now) == 1 or len(old) > 1, "only what turns out to be one too late is not whole"
                 if len(old) == 1:
                     assert now == old

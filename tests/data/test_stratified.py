@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from thaw.data import clusters, leaks, stratified
+from thaw.data import clusters, leaks, placement, stratified
 
 
 def contents_of(name: str, count: int) -> list[str]:
@@ -180,7 +180,7 @@ def test_a_second_label_for_the_same_bytes_leaves_an_old_test_image_out_and_neve
     more = [*contents, contents[tested]]
     divided = stratified.draw(more, [*labels, "dog"], val=0.2, test=0.2, seed=0, known=known)
     assert labels[tested] == "cat"
-    assert divided[tested] == divided[80] == stratified.LEFT_OUT
+    assert divided[tested] == divided[80] == placement.LEFT_OUT
     assert [split for index, split in enumerate(divided[:80]) if index != tested] == [
         split for index, split in enumerate(old) if index != tested
     ]
@@ -275,7 +275,7 @@ def test_where_given_splits_tear_a_group_they_are_kept_and_what_else_belongs_to_
         given = ["test", split, *[""] * 78]
         divided, _ = stratified.complete(contents, labels, given, val=0.2, test=0.2, seed=0, keys=[groups])
         assert divided[:4] == ["test", split, "", ""]
-        assert stratified.LEFT_OUT not in divided[4:]
+        assert placement.LEFT_OUT not in divided[4:]
 
 
 def test_training_images_that_hang_on_given_test_images_are_not_drawn_for_validation() -> None:
@@ -289,22 +289,25 @@ def test_training_images_that_hang_on_given_test_images_are_not_drawn_for_valida
         assert divided[30:] == ["test"] * 10
 
 
-def test_an_error_says_that_all_that_could_be_drawn_from_leaks() -> None:
+def test_where_all_that_could_be_drawn_from_leaks_it_is_drawn_from_all_the_same() -> None:
     contents, labels = data_set(cat=10, dog=10)
-    given = ["train"] * len(contents)
+    given = ["train"] * len(contents) + ["test"] * 10
     copies = [content for content, label in zip(contents, labels, strict=True) if label == "cat"]
+    images = [*contents, *copies], [*labels, *["cat"] * 10]
     message = r"class cat: .* go to val, received 0 .*, 10 in train being one picture .*; .*give val images of its own"
     with pytest.raises(ValueError, match=message):
-        stratified.complete(
-            [*contents, *copies],
-            [*labels, *["cat"] * 10],
-            [*given, *["test"] * 10],
-            val=0.2,
-            test=0.2,
-            seed=0,
-        )
+        stratified.draw(*images, given=given, val=0.2, test=0, seed=0)
+    divided, sources = stratified.complete(*images, given, val=0.2, test=0.2, seed=0)
+    assert divided[20:] == ["test"] * 10
+    for own in (slice(10), slice(10, 20)):
+        assert Counter(divided[own]) == {"train": 8, "val": 2}
+    assert sources == {"train": "folder", "val": "drawn", "test": "folder"}
+
+
+def test_an_error_names_no_leak_where_there_is_none() -> None:
+    contents, labels = data_set(cat=10, dog=1)
     with pytest.raises(ValueError, match="expected at least") as other:
-        stratified.complete(contents[:11], labels[:11], given[:11], val=0.2, test=0.2, seed=0)
+        stratified.complete(contents, labels, ["train"] * 11, val=0.2, test=0.2, seed=0)
     assert "held-out" not in str(other.value)
 
 
@@ -318,7 +321,7 @@ def test_a_group_holds_together_where_its_first_image_is_left_out_or_new() -> No
     groups = ["one" if index == tested or index >= 80 else "" for index in range(87)]
     more, own = [*contents, contents[tested], *contents_of("new", 6)], [*labels, *["dog"] * 7]
     divided = stratified.draw(more, own, val=0.2, test=0.2, seed=0, keys=[groups], known=known)
-    assert divided[tested] == divided[80] == stratified.LEFT_OUT
+    assert divided[tested] == divided[80] == placement.LEFT_OUT
     assert divided[81:] == ["test"] * 6
     # A new image comes first: the old ones of its group, which was not known, still are one unit.
     trained = old.index("train")
@@ -327,7 +330,7 @@ def test_a_group_holds_together_where_its_first_image_is_left_out_or_new() -> No
         ["f" * 64, *contents], ["cat", *labels], val=0.2, test=0.2, seed=0, keys=[groups], known=known
     )
     assert len({divided[0], divided[trained + 1], divided[tested + 1]}) == 1
-    assert divided[0] != stratified.LEFT_OUT
+    assert divided[0] != placement.LEFT_OUT
 
 
 @pytest.mark.parametrize("trial", range(30))
@@ -349,7 +352,7 @@ def test_no_two_images_that_belong_together_are_drawn_into_two_splits(trial: int
         contents, labels, given, val=0.2, test=0.2, seed=trial, keys=[groups], links=links, known=known
     )
     assert all(split == own or own in ("train", "") for own, split in zip(given, divided, strict=True))
-    assert all(split != stratified.LEFT_OUT for own, split in zip(given, divided, strict=True) if own)
+    assert all(split != placement.LEFT_OUT for own, split in zip(given, divided, strict=True) if own)
     for one, other in leaks.pairs(divided, links, [contents, groups]):
         assert given[one] != "" != given[other], "only what was given may be torn"
-    assert divided.count(stratified.LEFT_OUT) < 100
+    assert divided.count(placement.LEFT_OUT) < 100

@@ -41,6 +41,15 @@ def test_logistic_regression_is_scikit_learns_with_the_penalty_that_validation_l
     assert (right == expected).mean() > 0.98
 
 
+def test_of_a_large_problem_one_penalty_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = drawn(300, 0), drawn(150, 1), drawn(200, 2)
+    tried = baselines.logistic_regression(*parts)
+    monkeypatch.setattr(baselines, "LARGE", 300 * 30 * 4 - 1)
+    right, about = baselines.logistic_regression(*parts)
+    assert about["C"] == baselines.ONE_PENALTY[0] != tried[1]["C"]
+    assert right.mean() > 0.75
+
+
 def test_k_is_the_number_of_neighbours_that_validation_likes_best() -> None:
     noisy = [drawn(300, seed, noise=3.0) for seed in range(3)]
     assert baselines.knn(*noisy)[1]["k"] == 20

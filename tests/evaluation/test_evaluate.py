@@ -9,7 +9,7 @@ from PIL import Image
 from thaw import paths, records
 from thaw.classifier import head, model
 from thaw.config import schema
-from thaw.evaluation import evaluate, intervals, metrics
+from thaw.evaluation import evaluate, intervals, metrics, predictions
 from thaw.images import manifest, preprocessing
 from thaw.runtime.framework import keras, tf
 
@@ -105,9 +105,9 @@ def listed(
     return every
 
 
-def answered(found: dict[str, np.ndarray]) -> dict[str, evaluate.Answers]:
+def answered(found: dict[str, np.ndarray]) -> dict[str, predictions.Answers]:
     """Answers with embeddings of which the first channels are the probabilities."""
-    return {phase: evaluate.Answers(rows, (rows[:, :3] @ np.eye(3, 16))) for phase, rows in found.items()}
+    return {phase: predictions.Answers(rows, (rows[:, :3] @ np.eye(3, 16))) for phase, rows in found.items()}
 
 
 KEPT_START = {

@@ -18,7 +18,7 @@ from PIL import Image
 import thaw
 from thaw import records
 from thaw.config import schema
-from thaw.features import cache, engines, extraction
+from thaw.features import cache, engines, extraction, store
 from thaw.images import augment, manifest, preprocessing
 from thaw.runtime import code_version
 from thaw.runtime.framework import keras, tf
@@ -105,8 +105,8 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     engine = engines.engine
 
-    def counted(model: keras.Model, extractor: str) -> tuple[engines.Engine, str]:
-        run, name = engine(model, extractor)
+    def counted(model: keras.Model, extractor: str, kept: Path | None = None) -> tuple[engines.Engine, str]:
+        run, name = engine(model, extractor, kept)
 
         def count(pixels: np.ndarray) -> list[np.ndarray]:
             sizes.append(len(pixels))
@@ -122,7 +122,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Call it, and from then on nothing can pass the frozen layers."""
 
-    def refuse(_model: keras.Model, _extractor: str) -> None:
+    def refuse(_model: keras.Model, _extractor: str, _kept: Path | None = None) -> None:
         pytest.fail("the frozen layers were asked though the cache has it all")
 
     return lambda: monkeypatch.setattr(engines, "engine", refuse)
@@ -154,6 +154,11 @@ def test_a_warm_start_reads_and_checks_each_row_once(tmp_path: Path, monkeypatch
     ((pool,), _) = extraction.cached(wanted, sets)
     assert len(seen) == len(set(seen)) == 2 * (3 * 3 + 3)  # two cuts, three views of three images and one of three
     assert_stored(values(pool, 3, 2), expected(sets[0][0], LIGHT, 2)[0])
+    seen.clear()
+    ((pool,), _) = extraction.cached(wanted, [(train, 3), (val, 1)])  # three images more
+    # What is there is read once, though it is asked for before others are waited for, under the lock, and afterwards.
+    assert len(seen) == len(set(seen)) == 2 * (3 * 3 + 3)
+    assert_stored(values(pool, 6, 2), expected(train, LIGHT, 2)[0])
 
 
 def test_the_second_call_computes_nothing(tmp_path: Path, no_engine: Callable[[], None]) -> None:
@@ -400,7 +405,7 @@ def test_who_finds_all_there_does_not_wait_and_who_must_wait_says_so(
     split = some_images(tmp_path / "raw", 3)
     extraction.cached(frozen(tmp_path, "pool"), [(split, 1)])
     (family,) = (path for path in (tmp_path / "cache").glob("*.lock") if path.name != "removal.lock")
-    monkeypatch.setattr(extraction, "WAIT", 0.1)
+    monkeypatch.setattr(store, "WAIT", 0.1)
     held, enough = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -442,8 +447,8 @@ def main(folder: Path, out: Path, slow: float) -> None:
     split = manifest.Images([str(path) for path in paths], [], hashes, np.zeros(len(paths), np.int64))
     engine = engines.engine
 
-    def slowed(frozen: keras.Model, extractor: str) -> tuple[engines.Engine, str]:
-        run, name = engine(frozen, extractor)
+    def slowed(frozen: keras.Model, extractor: str, kept: Path | None = None) -> tuple[engines.Engine, str]:
+        run, name = engine(frozen, extractor, kept)
 
         def sleepy(pixels: np.ndarray) -> list[np.ndarray]:
             time.sleep(slow)

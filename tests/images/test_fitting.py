@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 from PIL import Image
 
 from thaw.config import schema
-from thaw.images import fitting, preprocessing
+from thaw.images import fitting, integrity, preprocessing, reference
 from thaw.runtime.framework import tf
 
 SIZES = [
@@ -45,7 +46,9 @@ def test_a_batch_of_pictures_is_fitted_as_one_is(
     image = schema.Image(32, fit, interpolation, antialias)
     load, picture = preprocessing.load(image), fitting.picture(image)
     encoded = [Path(path).read_bytes() for path in files]
-    pictures = tf.data.Dataset.from_tensor_slices(encoded).map(picture).padded_batch(len(files))
+    turned = [integrity.orientation(data) if data.startswith(b"\xff\xd8") else 1 for data in encoded]
+    assert 6 in turned
+    pictures = tf.data.Dataset.from_tensor_slices((encoded, turned)).map(picture).padded_batch(len(files))
     pixels, sides, fitted = next(iter(pictures))
     signature = [tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, 2), tf.int32)]
     fit_all = tf.function(fitting.fitter(image), input_signature=[*signature, tf.TensorSpec((None, None, None, 3))])
@@ -60,9 +63,27 @@ def test_a_batch_of_pictures_is_fitted_as_one_is(
     assert (sides.numpy()[:, 0] == 0).tolist() == (large if fit != "crop" else [False] * len(SIZES))
 
 
+@pytest.mark.parametrize("interpolation", schema.INTERPOLATIONS)
+@pytest.mark.parametrize("antialias", [True, False])
+def test_the_processor_fits_pictures_as_the_reference_says(
+    files: list[str], interpolation: str, antialias: bool
+) -> None:
+    for fit in schema.FITS:
+        image = schema.Image(32, fit, interpolation, antialias)
+        dataset = tf.data.Dataset.from_tensor_slices(([Path(path).read_bytes() for path in files], [1] * len(files)))
+        (fields,) = dataset.map(fitting.picture(image)).padded_batch(len(files)).as_numpy_iterator()
+        with ThreadPoolExecutor(2) as pool:
+            found = fitting.batch(fields, image, pool)
+        assert found.dtype == np.float32
+        assert found.shape == (len(files), 32, 32, 3)
+        for path, one in zip(files, found, strict=True):
+            expected = reference.fit(np.asarray(Image.open(path)), image)
+            np.testing.assert_allclose(one, expected, rtol=0, atol=1e-3)
+
+
 def test_no_bytes_are_a_black_picture() -> None:
     image = schema.Image(32, "squash", "bilinear", antialias=True)
-    pixels, sides, fitted = fitting.picture(image)(tf.constant(""))
+    pixels, sides, fitted = fitting.picture(image)(tf.constant(""), tf.constant(1))
     assert fitted.shape == (0, 0, 3)
     assert not pixels.numpy().any()
     assert sides.numpy().tolist() == [1, 1]

@@ -167,7 +167,7 @@ def test_weights_of_another_network_are_refused(lite0: keras.Model, tmp_path: Pa
         pretrained.build("mobilenet_v2", str(path), 64)
 
 
-@pytest.mark.parametrize("damage", ["garbage", "layer", "nan"])
+@pytest.mark.parametrize("damage", ["garbage", "layer", "nan", "data of another file"])
 def test_damaged_weights_are_refused(lite0: keras.Model, tmp_path: Path, damage: str) -> None:
     good, path = tmp_path / "good.weights.h5", tmp_path / "bad.weights.h5"
     lite0.save_weights(good)
@@ -178,6 +178,11 @@ def test_damaged_weights_are_refused(lite0: keras.Model, tmp_path: Path, damage:
         with h5py.File(path, "r+") as file:
             if damage == "layer":
                 del file["layers/depthwise_conv2d_3"]
+            elif damage == "data of another file":
+                del file["layers/depthwise_conv2d_3/vars/0"]
+                file["layers/depthwise_conv2d_3/vars/0"] = h5py.ExternalLink(
+                    good.name, "layers/depthwise_conv2d_3/vars/0"
+                )
             else:
                 file["layers/depthwise_conv2d_3/vars/0"][0, 0, 0, 0] = np.nan
     pretrained.build("efficientnet_lite0", str(good), 64)

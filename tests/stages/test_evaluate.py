@@ -33,7 +33,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.save(folder / where, model.build(card, weights="random"))
         rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
         records.write_csv(folder / project_paths.history(stage), COLUMNS, rows)
-    records.write_json(folder / project_paths.metrics("phase2_finetune"), {"layers": 1, "epochs": 2, "best_epoch": 2})
+    for stage in ("phase1_head", "phase2_finetune"):
+        records.write_json(folder / project_paths.metrics(stage), {"layers": 1, "epochs": 2, "best_epoch": 2})
     classifier = model.build(card, weights="random")
     records.write_csv(folder / project_paths.BLOCKS, model.BLOCKS, model.blocks(classifier, classifier.head))
     return folder
@@ -43,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ready(project: Path, tiny_images: Path, trained: Path) -> Path:
     """The project when it is the turn of evaluate."""
     assert tiny_images.is_dir()
-    text = load.compose([*OPTIONS, f"evaluate.batch_size={BATCH}"])
+    text = load.compose([*OPTIONS, f"evaluate.batch_size={BATCH}", "evaluate.robustness=3"])
     project_paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
     prepare.main()
     shutil.copytree(trained, project, dirs_exist_ok=True)
@@ -104,7 +105,9 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
         *("predictions_phase1.csv", "predictions_phase2.csv", "probabilities_phase1.npy", "probabilities_phase2.npy"),
         *("confusion_phase1.png", "confusion_phase2.png", "curves.png", "report.html", "data.html"),
         *("evaluate.json", "verdict.json", "per_class.csv", "suspects.csv"),
-        *("calibration.json", "slices.csv", "embeddings.npy", "unfamiliar.npz"),
+        *("calibration.json", "robustness.csv", "slices.csv", "embeddings.npy", "unfamiliar.npz"),
+        *("mistakes.csv", "pictures.json", "embedding_map.json", "configuration.json", "model_card.md"),
+        *("roc.csv", "pr.csv", "reliability.csv", "coverage.csv"),
     }
     shutil.rmtree(project_paths.EVALUATION)
     done = subprocess.run(

@@ -12,7 +12,7 @@ from thaw import paths, records
 from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.images import manifest
-from thaw.networks import pretrained as pretrained_networks
+from thaw.networks import pretrained
 
 MADE = (
     paths.PHASE1 / model.WEIGHTS,
@@ -75,8 +75,8 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     assert (logits.argmax(axis=1) == val.labels).mean() == pytest.approx(figures["val_accuracy"])
     assert figures["val_accuracy"] > 0.6
 
-    pretrained = pretrained_networks.build("efficientnet_lite0", "package", 64)
-    for weight, kept in zip(classifier.backbone.get_weights(), pretrained.get_weights(), strict=True):
+    network = pretrained.build("efficientnet_lite0", "package", 64)
+    for weight, kept in zip(classifier.backbone.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, kept)
 
 

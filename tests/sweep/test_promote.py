@@ -1,6 +1,7 @@
 """A trial made an experiment of conf/, in a copy of the project."""
 
 import argparse
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,8 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thaw import paths as project_paths
-from thaw import records
+from thaw import paths, records
 from thaw.config import chosen, load
 from thaw.runtime import threads
 from thaw.sweep import experiments, promote, results
@@ -26,7 +26,7 @@ def test_a_trial_is_found_by_its_name_its_end_or_its_label(finished_sweep: Path,
 
 
 def test_of_trials_with_one_label_that_is_meant_whose_experiment_is_there(finished_sweep: Path) -> None:
-    label, old = "lr=0.0001 depth=20", project_paths.SWEEPS / "old"
+    label, old = "lr=0.0001 depth=20", paths.SWEEPS / "old"
     record = records.read_json(finished_sweep / f"{NAME}.json")
     for end in ("00000011", "00000012"):
         records.write_json(old / f"{end}.json", record | {"name": f"rate=0.0001,depth=20-{end}"})
@@ -86,24 +86,30 @@ def test_what_was_written_is_said_and_what_was_there_too(
     assert capsys.readouterr().out.startswith("conf/experiment/chosen.yaml was there already, the same. Run it")
 
 
-def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(finished_sweep: Path) -> None:
+def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(
+    finished_sweep: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sweep, record = promote.find(NAME)
-    (memory,) = experiments.files(NAME, [project_paths.MEMORY.as_posix()])
-    project_paths.MEMORY.parent.mkdir(exist_ok=True)
-    project_paths.MEMORY.write_text("{}")
+    (memory,) = experiments.files(NAME, [paths.MEMORY.as_posix()])
+    paths.MEMORY.parent.mkdir(exist_ok=True)
+    paths.MEMORY.write_text("{}")
     with pytest.raises(ValueError, match=r"splits\.json: expected each image where .*delete it, and promote again"):
         promote.write("chosen", sweep, record)
-    assert not Path("conf/experiment/chosen.yaml").exists() and project_paths.MEMORY.read_text() == "{}"
-    project_paths.MEMORY.unlink()
+    assert not Path("conf/experiment/chosen.yaml").exists() and paths.MEMORY.read_text() == "{}"
+    paths.MEMORY.unlink()
     promote.write("chosen", sweep, record)
-    assert memory and project_paths.MEMORY.read_text() == memory
+    assert memory and paths.MEMORY.read_text() == memory
     promote.write("chosen", sweep, record)  # what is here is the trial's
+    assert capsys.readouterr().err == ""
     # What git has can be had again, such as the demonstration's, which comes with the project.
-    project_paths.MEMORY.write_text("{}")
-    subprocess.run(["git", "add", project_paths.MEMORY], check=True)
+    newer = json.loads(memory)
+    newer["images"]["train"].append("f" * 16)
+    paths.MEMORY.write_text(json.dumps(newer))
+    subprocess.run(["git", "add", paths.MEMORY], check=True)
     subprocess.run(["git", "commit", "--quiet", "--message=splits"], check=True)
     promote.write("chosen", sweep, record)
-    assert project_paths.MEMORY.read_text() == memory
+    assert paths.MEMORY.read_text() == memory
+    assert "40 images in place of 41" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_name_that_is_none_and_a_trial_without_its_experiment_are_refused(finished_sweep: Path) -> None:
@@ -132,12 +138,12 @@ def test_the_promoted_trial_comes_out_of_dvc_repro_bit_for_bit(project: Path, ti
     # Without DVC's memory of the trial: all of it is computed again.
     assert "Running stage 'phase2_finetune'" in run("dvc", "repro", "--no-run-cache", experiments.TARGET)
     for stage in ("phase1_head", experiments.TARGET):
-        paths = [project_paths.metrics(stage), project_paths.history(stage)]
-        assert [path.read_text() for path in paths] == experiments.files(
-            record.name, [path.as_posix() for path in paths]
+        files = [paths.metrics(stage), paths.history(stage)]
+        assert [path.read_text() for path in files] == experiments.files(
+            record.name, [path.as_posix() for path in files]
         )
-    weights = (project_paths.PHASE2 / "model.weights.h5").read_bytes()
-    assert experiments.cached(record.name, project_paths.PHASE2 / "model.weights.h5") == weights
+    weights = (paths.PHASE2 / "model.weights.h5").read_bytes()
+    assert experiments.cached(record.name, paths.PHASE2 / "model.weights.h5") == weights
 
 
 @pytest.mark.parametrize(("more", "expected"), [(0, "dvc repro"), (3, "TF_NUM_INTRAOP_THREADS={} dvc repro")])
@@ -166,10 +172,10 @@ def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pyt
 
 def test_what_is_remembered_neither_hinders_a_promotion_nor_gets_into_what_is_promoted(finished_sweep: Path) -> None:
     remembered = ["image=px96", "phase2.epochs=9", "evaluate.suspects=5"]
-    chosen.write(remembered, project_paths.CONF)
+    chosen.write(remembered, paths.CONF)
     promote.write("chosen", *promote.find(NAME))
-    (params,) = experiments.files(NAME, [project_paths.PARAMS.as_posix()])
-    now = chosen.add(remembered, ["+experiment=chosen"], project_paths.CONF)
+    (params,) = experiments.files(NAME, [paths.PARAMS.as_posix()])
+    now = chosen.add(remembered, ["+experiment=chosen"], paths.CONF)
     assert now == ["image=px96", "evaluate.suspects=5", "+experiment=chosen"]
     composed, ran = yaml.safe_load(load.compose((), now)), yaml.safe_load(params)
     for group in ("data", "image", "augment", "backbone", "head", "phase1", "phase2"):

@@ -248,7 +248,7 @@ def test_the_run_has_parameters_test_figures_pictures_and_tags(project: Path) ->
     assert run.info.run_name == "efficientnet_lite0 · 40 · 1e-04"
     assert run.data.tags["thaw.data_sha256"] == records.sha256(paths.MANIFEST)
     assert artifacts(project, "pictures") == {"confusion_phase1.png", "confusion_phase2.png", "curves.png"}
-    assert artifacts(project, "report") == {"data.html", "report.html"}
+    assert artifacts(project, "report") == {"data.html", "report.html", "model_card.md"}
     assert "phase1_head_history.csv" in artifacts(project, "metrics")
     assert "params.yaml" in artifacts(project, "")
 

@@ -279,6 +279,11 @@ def test_figures_are_the_numbers_only_under_names_that_mlflow_takes() -> None:
         "test_difference/a": 3.0,
         "test/images": 4.0,
     }
+    judged = {"text": "x", "smallest_difference": None, "difference": {"points": 5.4}, "baselines": {"knn": {"k": 5}}}
+    records.write_json(paths.VERDICT, judged)
+    found = pipeline.figures("evaluate")
+    assert found["test_baselines/knn/k"] == 5.0 and found["test_verdict/difference/points"] == 5.4
+    assert len(found) == 6
 
 
 @pytest.mark.usefixtures("folder")
@@ -302,11 +307,15 @@ def test_the_curves_of_phase_2_go_on_where_phase_1_has_ended() -> None:
 @pytest.mark.usefixtures("folder")
 def test_only_files_that_are_there_are_named() -> None:
     assert pipeline.files("evaluate") == [(paths.metrics("evaluate"), "metrics")]
+    for path in (paths.VERDICT, paths.ROBUSTNESS):
+        write(path, "figures")
     write(paths.CURVES, "picture")
     write(paths.REPORT, "<html>")
     write(paths.DATA_REPORT, "<html>")
     assert pipeline.files("evaluate") == [
         (paths.metrics("evaluate"), "metrics"),
+        (paths.VERDICT, "metrics"),
+        (paths.ROBUSTNESS, "metrics"),
         (paths.CURVES, "pictures"),
         (paths.REPORT, "report"),
         (paths.DATA_REPORT, "report"),

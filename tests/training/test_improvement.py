@@ -72,7 +72,7 @@ def test_one_unit_has_no_interval_and_decides_by_its_mean() -> None:
         ({"schedule": "cosine", "epochs": 3}, [0.21, 0.11, 0.09], 3, schedule.EPOCHS, "set phase2.epochs above 3, or"),
         ({"schedule": "cosine", "epochs": 3}, [0.21, 0.11, 0.109], 3, schedule.EPOCHS, ""),
         ({"schedule": "constant"}, [0.21, 0.11, 0.12, 0.12], 2, schedule.PATIENCE, ""),
-        ({}, [0.5, 0.5, 0.4], 0, schedule.FLAT, "set phase2.flat_epochs above 2"),
+        ({}, [0.5, 0.5, 0.4], 0, schedule.FLAT, "set phase2.flat_epochs above 3"),
         ({"schedule": "cosine", "epochs": 1}, [0.2], 0, schedule.EPOCHS, ""),  # higher than the start: nobody knows
     ],
 )

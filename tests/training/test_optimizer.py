@@ -10,8 +10,7 @@ from thaw.catalog import backbones
 from thaw.config import load
 from thaw.networks import freeze_boundaries, pretrained
 from thaw.runtime.framework import keras
-from thaw.training import fit as fit_loop
-from thaw.training import fit_settings, mixing, optimizer
+from thaw.training import fit, fit_settings, mixing, optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
@@ -43,7 +42,7 @@ def step(optimizer: keras.Optimizer, model: keras.Model | None = None) -> dict[s
     return {path: array - before[path] for path, array in arrays(model).items()}
 
 
-def fit(model: keras.Model, **changes: Any) -> fit_loop.History:
+def fitted(model: keras.Model, **changes: Any) -> fit.History:
     settings = replace(
         PHASE2,
         learning_rate=0.01,
@@ -58,7 +57,7 @@ def fit(model: keras.Model, **changes: Any) -> fit_loop.History:
         mixing.Mixed(lambda indices, _: POINTS[indices], LABELS, 8, classes=3, alpha=0, seed=seed)
         for seed in (0, None)
     )
-    return fit_loop.fit(model, train, val, settings, lambda *_: None, "test", DEPTHS)
+    return fit.fit(model, train, val, settings, lambda *_: None, "test", DEPTHS)
 
 
 def test_a_block_moves_as_far_as_its_depth_says() -> None:
@@ -111,7 +110,7 @@ def test_phase_2_trains_with_the_rates_that_it_is_given() -> None:
     for decay in (1, 0.1):
         model = network()
         before = arrays(model)
-        fit(model, epochs=1, layer_decay=decay)
+        fitted(model, epochs=1, layer_decay=decay)
         moved[decay] = {path: np.abs(array - before[path]).mean() for path, array in arrays(model).items()}
     for path, distance in moved[0.1].items():
         # Three steps; the gradients differ a little after the first.

@@ -58,9 +58,10 @@ def test_the_rate_rises_stays_and_falls_to_zero_once_the_loss_is_flat() -> None:
     np.testing.assert_allclose(taken, peak * np.array(expected), rtol=1e-5, atol=1e-12)
 
 
-def test_flat_is_counted_in_a_row_and_not_before_the_rate_has_risen() -> None:
+def test_flat_is_a_mean_that_no_longer_falls_and_not_before_the_rate_has_risen() -> None:
+    # The mean of two epochs is below that of the two before until the sixth; half of six is the fall.
     patient = replace(SETTINGS, flat_epochs=2)
-    assert run(patient, [1, 1, 0.9, 0.9, 0.9])[:2][1] == 5 + 2
+    assert run(patient, [1, 1, 0.9, 0.9, 0.9, 0.9])[:2][1] == 6 + 3
     late = replace(SETTINGS, warmup=4)
     assert run(late, [1.0])[1] == 4 + 2
 
@@ -69,9 +70,24 @@ def test_short_epochs_count_as_parts_of_one() -> None:
     quarter = STEPS // 4
     assert schedule.warmup_steps(SETTINGS, quarter) == STEPS
     ending, done, taken = run(SETTINGS, [1.0], steps=quarter)
-    # The first is the lowest, so four epochs more are the wait for one of 64 steps, and eight the shortest decay.
-    assert (ending.stopped, done) == (schedule.FLAT, 1 + 4 + 8)
+    # Four epochs are one of 64 steps, so means are taken of four, twice, and eight are the shortest decay.
+    assert (ending.stopped, done) == (schedule.FLAT, 4 + 4 + 8)
     assert taken[STEPS] == pytest.approx(SETTINGS.learning_rate) and float(ending.rate(done * quarter)) == 0
+
+
+def test_a_loss_that_falls_in_leaps_is_not_called_flat() -> None:
+    # Lower than ever in each fourth epoch only, as on 1,769 images; the lowest loss so far would end it after four.
+    leaps = [0.95**number * (1.0 if number % 4 == 0 else 1.2) for number in range(16)]
+    patient = replace(SETTINGS, epochs=40, flat_epochs=3)
+    ending, done, _ = run(patient, [*leaps, *[leaps[-1]] * 10])
+    assert ending.stopped == schedule.FLAT and done > 16 + 8
+
+
+def test_means_of_few_short_epochs_leave_room_for_the_fall() -> None:
+    short = replace(SETTINGS, epochs=40, flat_epochs=3)
+    ending, done, _ = run(short, [1.0], steps=7)
+    assert ending.window * 2 + schedule.decay_epochs(short, ending.window * 2, 7) <= 40
+    assert (ending.stopped, done <= 40) == (schedule.FLAT, True)
 
 
 @pytest.mark.parametrize("epochs", range(1, 30))

@@ -22,6 +22,7 @@ MODULES = {
     "sweep-report": "thaw.sweep.report",
     "promote": "thaw.sweep.promote",
     "champion": "thaw.commands.champion",
+    "verify": "thaw.commands.verify",
     "backbones": "thaw.commands.networks",
     "ui": "thaw.commands.ui",
     "completion": "thaw.commands.completion",

@@ -76,9 +76,10 @@ class Phase2:
     # falls over all `phase2.epochs`
     schedule: str
     warmup: float  # epochs over which the learning rate rises from zero; half of `phase2.epochs` at most
-    # in a row without `phase2.min_improvement`, after which the learning rate of `warmup_stable_decay` falls
+    # whose mean validation loss is compared with that of as many before; if it is about the same, the learning rate of
+    # `warmup_stable_decay` falls
     flat_epochs: int
-    min_improvement: float  # share of the lowest validation loss by which an epoch must be lower to count
+    min_improvement: float  # share of the mean validation loss before by which the later one must be lower to count
     decay_share: float  # epochs in which that learning rate falls to zero, as a share of those before; two at least
     # window of the moving average of the weights that is validated and kept, see docs/training.md#averaged-weights; 0:
     # none

@@ -6,7 +6,7 @@ from itertools import combinations
 
 from thaw.data import units
 from thaw.data.clusters import Links
-from thaw.data.stratified import LEFT_OUT
+from thaw.data.placement import LEFT_OUT
 
 
 def contents(hashes: Sequence[str], divided: Sequence[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.data import clusters, leaks, near_duplicates, stratified, units
+from thaw.data import clusters, leaks, near_duplicates, placement, stratified, units
 
 HEX = 16  # digits of a content in the memory: 64 bits
 
@@ -65,54 +65,14 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
     given = [sample.split for sample in samples]
     rule: dict[str, Any] = {"val": data.val, "test": data.test, "seed": data.seed}
     rule["known"] = {content: known[content] for content in contents if content in known}  # not other data's
-    divided, sources = _complete(contents, labels, given, rule, alike, [*copies, groups])
+    divided, sources = stratified.complete(contents, labels, given, **rule, links=alike, keys=[*copies, groups])
     _check_training(samples, divided)
     whole = clusters.joined(len(samples), alike, copies)
     joined = clusters.joined(len(samples), alike, [*copies, groups])
-    shares = {split: divided.count(split) / max(len(divided), 1) for split in stratified.HELD_OUT}
+    shares = {split: divided.count(split) / max(len(divided), 1) for split in placement.HELD_OUT}
     pictures, grouped = leaks.pairs(divided, alike, copies), leaks.pairs(divided, keys=[groups])
     found = _leaks(samples, divided, pictures, grouped, leaks.linked(joined, divided, [*pictures, *grouped]))
     return Division(divided, sources, whole, joined, found, round(leaks.expected(whole, **shares), 1))
-
-
-def _complete(
-    contents: Sequence[str],
-    labels: Sequence[str],
-    given: Sequence[str],
-    rule: dict[str, Any],
-    links: clusters.Links,
-    keys: Sequence[Sequence[str]],
-) -> tuple[list[str], dict[str, str]]:
-    """Draw the splits that are missing, as ``stratified.complete`` does, but also where the given ones leave nothing.
-
-    Where all training images of a class belong to given held-out images, those leak already. To draw validation images
-    from them adds no leak of another kind, and ``leaks`` lists and counts them all.
-    """
-    try:
-        return stratified.complete(contents, labels, given, **rule, links=links, keys=keys)
-    except ValueError:
-        missing = [split for split in stratified.HELD_OUT if split not in given]
-        if not missing or len(missing) == len(stratified.HELD_OUT):
-            raise
-        whole, sides = clusters.joined(len(contents), links, keys), dict[int, set[str]]()
-        for cluster, split in zip(whole, given, strict=True):
-            if split in stratified.HELD_OUT:
-                sides.setdefault(cluster, set()).add(split)
-        divided = [split or next(iter(sides.get(cluster, {""}))) for cluster, split in zip(whole, given, strict=True)]
-        rest = [index for index, split in enumerate(divided) if split not in stratified.HELD_OUT]
-        place = {index: number for number, index in enumerate(rest)}
-        shares = {split: rule[split] if split in missing else 0.0 for split in stratified.HELD_OUT}
-        drawn = stratified.draw(
-            [contents[index] for index in rest],
-            [labels[index] for index in rest],
-            **{**rule, **shares},
-            links=[(place[one], place[other]) for one, other in links if one in place and other in place],
-            keys=[[words[index] for index in rest] for words in keys],
-            given=[given[index] for index in rest],
-        )
-        for index, split in zip(rest, drawn, strict=True):
-            divided[index] = split
-        return divided, {split: "folder" if split in given else "drawn" for split in paths.SPLITS}
 
 
 def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
@@ -125,7 +85,7 @@ def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
     if missing:
         first = missing[0]
         where = [f"{sizes[first, split]} in {split}" for split in paths.SPLITS if sizes[first, split]]
-        where += [f"{sizes[first, stratified.LEFT_OUT]} left out"] if sizes[first, stratified.LEFT_OUT] else []
+        where += [f"{sizes[first, placement.LEFT_OUT]} left out"] if sizes[first, placement.LEFT_OUT] else []
         weightless = " of weight 0" if sizes[first, "train"] else ""
         others = f" (and {', '.join(missing[1:4])}{'…' * (len(missing) > 4)} too)" if len(missing) > 1 else ""
         raise ValueError(
@@ -156,14 +116,14 @@ def warnings(samples: Sequence[Sample], division: Division) -> Iterator[str]:
     if found := units.warning(units.leaks(division.units, division.splits), division.splits):
         yield f"{found}; take one of each pair out of the data, or give both the same split, or figures are too good"
     placed = list(zip(samples, division.splits, strict=True))
-    for split in stratified.HELD_OUT:
+    for split in placement.HELD_OUT:
         joined = sum(not sample.split and place == split for sample, place in placed)
         if joined and division.sources[split] == "folder":
             yield (
                 f"{joined:,} images without a split went to {split}, since they are one picture or of one group with "
                 f"images that were given to {split}; give them a split of their own if that is wrong"
             )
-    if left_out := division.splits.count(stratified.LEFT_OUT):
+    if left_out := division.splits.count(placement.LEFT_OUT):
         yield (
             f"{left_out:,} images are in no split, since they belong to images of several splits or have two labels; "
             f"their split in {paths.MANIFEST} is empty"
@@ -181,7 +141,7 @@ def figures(samples: Sequence[Sample], classes: Sequence[str], division: Divisio
         "duplicates": len(contents) - len(set(contents)),
         "label_conflicts": len(clusters.conflicts(contents, labels)),
         "near_duplicates": division.repeated(),
-        "left_out_of_splits": sizes[stratified.LEFT_OUT],
+        "left_out_of_splits": sizes[placement.LEFT_OUT],
         "leaks": leaks.contents(contents, division.splits),
         "near_leaks": kinds["same bytes"] + kinds["alike"],
         "group_leaks": kinds["group"],
@@ -229,9 +189,9 @@ def _remember(samples: Sequence[Sample], division: Division, data: schema.Data) 
     drawn = {}
     for sample, split in zip(samples, division.splits, strict=True):
         content = sample.sha256[:HEX]
-        if split in stratified.HELD_OUT and division.sources[split] == "folder":
+        if split in placement.HELD_OUT and division.sources[split] == "folder":
             places.pop(content, None)  # held out by the person who gave it, who may take that back
-        elif split != stratified.LEFT_OUT:
+        elif split != placement.LEFT_OUT:
             drawn[content] = split
     images: dict[str, list[str]] = {split: [] for split in paths.SPLITS}
     for content, split in sorted((places | drawn).items()):

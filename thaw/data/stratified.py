@@ -20,25 +20,12 @@ are exact as long as enough new units come.
 Only links between old images that were not known before (another threshold, new groups) can move an old image.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from thaw.data import clusters
+from thaw.data import clusters, placement
 from thaw.data.clusters import Links
-
-HELD_OUT = ("test", "val")
-LEFT_OUT = ""  # instead of a split
-
-
-@dataclass
-class Unit:
-    """New images that go to one split together."""
-
-    place: bytes  # in the order of its classes
-    images: list[int]
-    labels: Counter[str]
+from thaw.data.placement import HELD_OUT, LEFT_OUT, Unit
 
 
 def draw(
@@ -76,7 +63,7 @@ def draw(
     given = given or [""] * len(contents)
     keys = [contents, *keys]
     whole = clusters.joined(len(contents), links, keys)
-    placed, sides = _settled(contents, whole, links, keys, given, known or {}, ("train", *shares))
+    placed, sides = placement.settled(contents, whole, links, keys, given, known or {}, ("train", *shares))
     torn = clusters.conflicts(contents, labels)
     held_out = {cluster for cluster, split in zip(whole, placed, strict=True) if split in HELD_OUT}
     for_training = {whole[index] for index, content in enumerate(contents) if content in torn} - held_out
@@ -86,7 +73,7 @@ def draw(
             placed[index] = "train"
         elif content in torn and placed[index] != "train" and not given[index]:
             barred.add(index)
-    units = _units(contents, labels, links, keys, placed, sides, barred, seed)
+    units = placement.units(contents, labels, links, keys, placed, sides, barred, seed)
     divided = [LEFT_OUT if index in barred else split for index, split in enumerate(placed)]
     _fill(units, labels, whole, divided, shares, for_training, again=bool(known))
     return [split or LEFT_OUT for split in divided]
@@ -158,7 +145,9 @@ def complete(
     """Keep the splits that came with the images and draw the missing ones from the others.
 
     What came without a split and belongs to a given validation or test image goes there with it. If it belongs to
-    given images of several splits, it is left out: it would be a leak whichever way it went.
+    given images of several splits, it is left out: it would be a leak whichever way it went. Where all training images
+    of a class belong to given held-out images, those leak already; the missing split is then drawn from them, which
+    adds no leak of another kind.
 
     Args:
         given: "train", "val" or "test" for each image, or "".
@@ -171,102 +160,38 @@ def complete(
         ValueError: as for ``draw``.
     """
     sources = {split: "folder" if split in given else "drawn" for split in ("train", *HELD_OUT)}
-    shares = {split: {"val": val, "test": test}[split] if sources[split] == "drawn" else 0.0 for split in HELD_OUT}
-    divided = draw(contents, labels, **shares, seed=seed, links=links, keys=keys, given=given, known=known)
+    drawn = [split for split in HELD_OUT if sources[split] == "drawn"]
+    val, test = (share if split in drawn else 0.0 for split, share in (("val", val), ("test", test)))
+    try:
+        divided = draw(
+            contents, labels, val=val, test=test, seed=seed, links=links, keys=keys, given=given, known=known
+        )
+    except ValueError:
+        if len(drawn) != 1:
+            raise
+        divided, rest = _beside_held_out(given, clusters.joined(len(contents), links, [contents, *keys]))
+        place = {index: number for number, index in enumerate(rest)}
+        anew = draw(
+            [contents[index] for index in rest],
+            [labels[index] for index in rest],
+            val=val,
+            test=test,
+            seed=seed,
+            links=[(place[one], place[other]) for one, other in links if one in place and other in place],
+            keys=[[words[index] for index in rest] for words in keys],
+            given=[given[index] for index in rest],
+            known=known,
+        )
+        for index, split in zip(rest, anew, strict=True):
+            divided[index] = split
     return divided, sources
 
 
-def _settled(
-    contents: Sequence[str],
-    whole: Sequence[int],
-    links: Links,
-    keys: Sequence[Sequence[str]],
-    given: Sequence[str],
-    known: Mapping[str, str],
-    parts: Sequence[str],
-) -> tuple[list[str | None], list[set[str]]]:
-    """Return each image's split before any is drawn, None where it has none; and all splits of its cluster.
-
-    Their company are the images that they belong with by way of others that are somewhere already.
-    """
-    held_out = {cluster for cluster, split in zip(whole, given, strict=True) if split in HELD_OUT}
-    old = [split if (split := known.get(content)) in parts else None for content in contents]
-    placed, firm = list(old), [bool(split) for split in given]
-    for index, split in enumerate(given):
-        if split in HELD_OUT:
-            placed[index] = split
-        elif split and (len(parts) == 1 or whole[index] in held_out):
-            placed[index] = old[index] or split  # a leak is no smaller where it goes from one held-out split to two
-        elif split:
-            firm[index] = False
-    company = clusters.joined(len(contents), links, keys, [split is not None for split in placed])
-    sides = _sides(company, placed)
-    for index, cluster in enumerate(company):
-        if not firm[index] and len(sides.get(cluster, ())) > 1:
-            placed[index] = None  # old images that now turn out to be one
-    sides = _sides(company, placed)
-    return placed, [sides.get(cluster, set()) for cluster in company]
-
-
-def _sides(company: Sequence[int], placed: Sequence[str | None]) -> dict[int, set[str]]:
-    sides: dict[int, set[str]] = {}
-    for cluster, split in zip(company, placed, strict=True):
-        if split is not None:
-            sides.setdefault(cluster, set()).add(split)
-    return sides
-
-
-def _units(
-    contents: Sequence[str],
-    labels: Sequence[str],
-    links: Links,
-    keys: Sequence[Sequence[str]],
-    placed: list[str | None],
-    sides: Sequence[set[str]],
-    barred: set[int],
-    seed: int,
-) -> list[Unit]:
-    """Return the units that are free to go anywhere; those that belong to images in a split are put in ``placed``."""
-    owner = clusters.joined(len(contents), links, keys, [split is None for split in placed])
-    beside = _beside(owner, links, keys, placed, sides)
-    members: dict[int, list[int]] = {}
-    for index, split in enumerate(placed):
-        if split is None:
-            members.setdefault(owner[index], []).append(index)
-    units = []
-    for number, images in members.items():
-        able = [index for index in images if index not in barred]
-        if found := beside.get(number):
-            for index in able:
-                placed[index] = min(found) if len(found) == 1 else LEFT_OUT
-        elif able:
-            place = min(hashlib.sha256(f"{seed} {contents[index]}".encode()).digest() for index in able)
-            units.append(Unit(place, able, Counter(labels[index] for index in able)))
-    return units
-
-
-def _beside(
-    owner: Sequence[int],
-    links: Links,
-    keys: Sequence[Sequence[str]],
-    placed: Sequence[str | None],
-    sides: Sequence[set[str]],
-) -> dict[int, set[str]]:
-    """Return the splits that each cluster of free images is held to by images that are in one."""
-    beside: dict[int, set[str]] = {}
-    for link in links:
-        for one, other in (link, link[::-1]):
-            if placed[one] is None and placed[other] is not None:
-                beside.setdefault(owner[one], set()).update(sides[other])
-    for words in keys:
-        held: dict[str, set[str]] = {}
-        for word, split, own in zip(words, placed, sides, strict=True):
-            if word and split is not None:
-                held.setdefault(word, set()).update(own)
-        for index, word in enumerate(words):
-            if placed[index] is None and word in held:
-                beside.setdefault(owner[index], set()).update(held[word])
-    return beside
+def _beside_held_out(given: Sequence[str], whole: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Return the split of each image where only held-out ones take others along, and which images are not held out."""
+    sides = {cluster: split for cluster, split in zip(whole, given, strict=True) if split in HELD_OUT}
+    divided = [split or sides.get(cluster, "") for cluster, split in zip(whole, given, strict=True)]
+    return divided, [index for index, split in enumerate(divided) if split not in HELD_OUT]
 
 
 def _too_few(

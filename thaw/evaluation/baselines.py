@@ -15,12 +15,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
 PENALTIES = (0.001, 0.01, 0.1, 1.0)  # C, the inverse of the penalty, of standardised embeddings
-STEPS = 100  # of L-BFGS; later ones change no answer, and with many classes each takes a second
+STEPS = 100  # of L-BFGS; later ones change hardly an answer
+# Multiplications in a step from which on it takes a second: then there is one penalty and half the steps.
+LARGE, ONE_PENALTY = 5e9, PENALTIES[1:2]
 NEIGHBOURS = (1, 5, 20)
 
 
@@ -49,13 +52,15 @@ def logistic_regression(train: Embedded, val: Embedded, test: Embedded) -> tuple
     Returns:
         (images,) bool; ``C`` and the number of training ``images``.
     """
+    work = train.rows.size * len(np.unique(train.labels))
+    penalties, steps = (ONE_PENALTY, STEPS // 2) if work > LARGE else (PENALTIES, STEPS)
     scaler = StandardScaler().fit(train.rows.astype(np.float32))
     features, held, asked = (scaler.transform(some.rows.astype(np.float32)) for some in (train, val, test))
-    model = LogisticRegression(max_iter=STEPS, warm_start=True)
-    answers, chosen, best = np.full(len(test.labels), train.labels[0]), PENALTIES[0], -1.0
-    with warnings.catch_warnings():
+    model = LogisticRegression(max_iter=steps, warm_start=True)
+    answers, chosen, best = np.full(len(test.labels), train.labels[0]), penalties[0], -1.0
+    with warnings.catch_warnings(), _threads(work):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for strength in PENALTIES if len(np.unique(train.labels)) > 1 else ():
+        for strength in penalties if len(np.unique(train.labels)) > 1 else ():
             model.set_params(C=strength).fit(features, train.labels)
             score = float((model.predict(held) == val.labels).mean())
             if score <= best:
@@ -78,14 +83,23 @@ def knn(train: Embedded, val: Embedded, test: Embedded) -> tuple[NDArray[np.bool
     """
     features, held, asked = (_unit(some.rows) for some in (train, val, test))
     answers, chosen, best = train.labels[:0], 0, -1.0
-    for k in (k for k in NEIGHBOURS if k <= len(features)):
-        # Between rows of length 1 the Euclidean distance orders as the cosine does, and takes less time there.
-        model = KNeighborsClassifier(k, algorithm="brute").fit(features, train.labels)
-        score = float((model.predict(held) == val.labels).mean())
-        if score > best:
-            answers, chosen, best = model.predict(asked), k, score
+    with _threads(train.rows.size * len(asked)):
+        for k in (k for k in NEIGHBOURS if k <= len(features)):
+            # Between rows of length 1 the Euclidean distance orders as the cosine does, and takes less time there.
+            model = KNeighborsClassifier(k, algorithm="brute").fit(features, train.labels)
+            score = float((model.predict(held) == val.labels).mean())
+            if score > best:
+                answers, chosen, best = model.predict(asked), k, score
     right: NDArray[np.bool_] = answers == test.labels
     return right, {"k": chosen, "images": len(train.labels)}
+
+
+def _threads(multiplications: int) -> threadpool_limits:
+    """Return a context with one thread for matrices that are not large.
+
+    There one thread makes more than several, whose waiting for each other costs seconds on a busy machine.
+    """
+    return threadpool_limits(None if multiplications > LARGE else 1)
 
 
 def _unit(rows: Floats) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
 COLDEST, HOTTEST = 0.05, 20.0  # bounds of the temperature
-HALVINGS = 60  # of the range of its logarithm
+HALVINGS = 40  # of the range of its logarithm
 BINS = 15  # of the reliability diagram and of the expected calibration error
 COVERAGES = tuple(step / 20 for step in range(1, 21))
 

@@ -138,8 +138,8 @@ def whiskers(name: str, rows: Sequence[tuple[str, float, float, float, str]]) ->
     """Return a chart of shares with their intervals: rows of name, share, low, high and style."""
     low, high = span([value for row in rows for value in row[1:4]])
     low, high = max(low, 0.0), min(high, 1.0)
-    each, left = 30, 132
-    bottom = TOP + each * len(rows)
+    each, left, top = 30, 132, 8
+    bottom = top + each * len(rows)
     wide = WIDTH - left - 60
 
     def x(share: float) -> float:
@@ -147,14 +147,14 @@ def whiskers(name: str, rows: Sequence[tuple[str, float, float, float, str]]) ->
 
     parts = []
     for value in ticks(low, high, 5):
-        parts.append(Markup('<path class="grid" d="M{} {}V{}"/>').format(x(value), TOP, bottom))
+        parts.append(Markup('<path class="grid" d="M{} {}V{}"/>').format(x(value), top, bottom))
         parts.append(
             Markup('<text class="tick mid" x="{}" y="{}">{}</text>').format(
                 x(value), bottom + 15, _number(value, percent=True)
             )
         )
     for number, (label, share, least, most, style) in enumerate(rows):
-        y = TOP + each * number + each / 2
+        y = top + each * number + each / 2
         parts.append(Markup('<text class="tick end" x="{}" y="{}">{}</text>').format(left - 10, y + 4, label))
         parts.append(Markup('<path class="whisker {}" d="M{} {}H{}"/>').format(style, x(least), y, x(most)))
         parts.append(Markup('<circle class="{}" cx="{}" cy="{}" r="5"/>').format(style, x(share), y))

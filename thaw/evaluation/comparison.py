@@ -6,16 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from thaw import paths, records
 from thaw.config import schema
 from thaw.evaluation import baselines, held_out, intervals, verdict
 
 
-# Of matrices as small as these one thread makes more than several, whose waiting costs seconds on a busy machine, and
-# the last bits no longer go by their number.
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def write(
     right: Mapping[str, intervals.Bools],
     embeddings: NDArray[np.floating[Any]],

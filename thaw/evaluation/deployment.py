@@ -17,7 +17,7 @@ from thaw.evaluation import calibration, conformal, held_out, intervals, out_of_
 Floats = NDArray[np.floating[Any]]
 
 
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]  # as in thaw.evaluation.comparison
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]  # as in thaw.evaluation.baselines
 def write(
     probabilities: Mapping[str, Floats],
     embeddings: Mapping[str, Floats],

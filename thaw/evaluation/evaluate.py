@@ -1,7 +1,6 @@
 """The held-out test: predict every test image once with the models of both phases, and write metrics and reports."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,36 +16,15 @@ from thaw.evaluation import (
     intervals,
     metrics,
     pictures,
+    predictions,
+    robustness,
     slices,
     verdict,
 )
 from thaw.images import manifest
-from thaw.runtime import devices
-from thaw.runtime.framework import tf
 
 NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
-LARGEST = float(np.finfo(np.float16).max)
 MAPPED = 5000  # test images at most whose embeddings are written, evenly spread
-
-
-@dataclass
-class Answers:
-    """The output of a classifier for some images, in their order."""
-
-    probabilities: np.ndarray  # (images, classes) float32, rows that sum to 1
-    embeddings: np.ndarray  # (images, channels) float16, the pooled features that the head saw
-
-
-def answers(classifiers: Sequence[model.Classifier], split: manifest.Images, batch_size: int) -> list[Answers]:
-    """Return what each classifier says of each image; an image is decoded once for all of them."""
-    runs = [predictor(classifier) for classifier in classifiers]
-    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in runs]
-    batches = manifest.pixels(classifiers[0].card.image, split.paths, split.hashes, batch_size)
-    for pixels in console.track(batches, "test images", -(-len(split) // batch_size), "batches"):
-        for run, rows in zip(runs, found, strict=True):
-            with devices.enough_memory("evaluate.batch_size", batch_size):
-                rows.append(run(pixels))
-    return [Answers(*(np.concatenate(part) for part in zip(*rows, strict=True))) for rows in found]
 
 
 def probabilities(
@@ -57,32 +35,18 @@ def probabilities(
     Returns:
         For each classifier (n, classes) float32, rows that sum to 1.
     """
-    return [found.probabilities for found in answers(classifiers, split, batch_size)]
-
-
-def predictor(classifier: model.Classifier) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return a function from pixels, (batch, size, size, 3) float32 in [0, 255], to the parts of ``Answers``."""
-    backbone, pool, head = classifier.backbone, classifier.pool, classifier.head
-
-    def both(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pooled = pool(backbone(pixels, training=False))
-        return tf.nn.softmax(head(pooled, training=False)), pooled
-
-    run = tf.function(both, reduce_retracing=True)
-
-    def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows, pooled = (each.numpy() for each in run(pixels))
-        return rows, np.clip(pooled, -LARGEST, LARGEST).astype(np.float16)
-
-    return predict
+    runs = {str(number): predictions.predictor(each) for number, each in enumerate(classifiers)}
+    found = predictions.answers(runs, classifiers[0].card.image, split, batch_size)
+    return [found[name].probabilities for name in runs]
 
 
 def write(
-    found: Mapping[str, Answers],
+    found: Mapping[str, predictions.Answers],
     split: manifest.Images,
     rows: Sequence[Mapping[str, str]],
     classes: Sequence[str],
     options: schema.Evaluate,
+    stressed: robustness.Corrupted | None = None,
 ) -> tuple[str, verdict.Verdict]:
     """Write figures, tables, pictures and the verdict; ``paths.EVALUATION`` is there and new.
 
@@ -92,6 +56,7 @@ def write(
         rows: of the whole manifest.
         classes: names.
         options: the group ``evaluate``.
+        stressed: of corrupted test images, if any were made.
 
     Returns:
         One line for people, and the verdict.
@@ -130,6 +95,10 @@ def write(
         judged.ship,
     )
     slices.write([row for row in rows if row["split"] == "test"], right["phase2"], options.confidence, own)
+    if stressed:
+        robust = robustness.write(stressed, split.labels, right, options.confidence, own)
+        carried["robustness"] = robust
+        warnings += _costs(robust)
     figures = {**summaries, **clean, **carried, "untested": absent, "warnings": warnings, "made_from": made_from}
     records.write_json(paths.metrics("evaluate"), figures)
     records.write_csv(
@@ -177,6 +146,16 @@ def _leaks(clean: Mapping[str, Any], warning: str) -> list[str]:
     first, second = (_line(kept[phase]) for phase in ("phase1", "phase2"))
     left = f"the other {kept['images']:,} test images"
     return [f"{warning}; accuracy on {left}: {first} after phase 1, {second} after phase 2"]
+
+
+def _costs(robust: Mapping[str, Any]) -> list[str]:
+    """Return the line on what fine-tuning cost of robustness; none where that is not sure."""
+    lost = robust["difference"]
+    if lost["accuracy_high"] >= 0:
+        return []
+    first, second = (f"{robust[phase]['corrupted']:.1%}" for phase in ("phase1", "phase2"))
+    told = f"of {robust['images']:,} corrupted images phase 2 gets {second} right, phase 1 {first}"
+    return [f"fine-tuning cost robustness: {told}; {paths.ROBUSTNESS} has which"]
 
 
 def _untested(absent: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ BASELINES = {
     "phase1": ("Phase 1", "head on the frozen backbone"),
     "phase2": ("Phase 2", "top of the backbone fine-tuned"),
 }
+ALL, CLEAN = "all", "none"  # of robustness.csv: over all corruptions or severities, and uncorrupted images
 STYLES = {"phase1": "phase1", "phase2": "phase2"}
 PAIRS_AT_MOST = 2_000_000  # answers in a ROC curve: more are thinned, evenly
 POINTS = 120  # of a curve
@@ -128,24 +129,53 @@ def ranking_charts(found: Mapping[str, Mapping[str, Sequence[tuple[float, float]
     return [(texts[0], charts.lines(texts[0], axes, [chance, *roc])), (texts[1], charts.lines(texts[1], second, pr))]
 
 
-def robustness(rows: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return by corruption the accuracy of both phases, the one that costs phase 2 most first.
+def robustness(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return the accuracy of both phases on corrupted images, and a chart of it by severity.
+
+    Args:
+        rows: of ``models/evaluate/robustness.csv``: ``all`` stands for all corruptions or severities, and the
+            corruption ``none`` for the same images as they are.
 
     Returns:
-        Rows of ``name``, ``phase1``, ``phase2`` (means) and ``cells``: by severity in order, both accuracies.
+        ``table``, a row for each corruption and the last for all: ``name``, ``images``, ``cells`` (severity, phase 1,
+        phase 2), and over all severities ``phase1``, ``phase2`` and the interval of phase 2, ``low`` and ``high``;
+        ``clean``, the accuracy by phase of the images as they are; and ``chart``. Empty where there are no rows.
     """
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: dict[str, dict[str, dict[str, Mapping[str, str]]]] = {}
     for row in rows:
-        found.setdefault(row["corruption"], {}).setdefault(row["severity"], {})[row["phase"]] = float(row["accuracy"])
-    table = [
-        {
-            "name": name,
-            "cells": [(level, cell.get("phase1"), cell.get("phase2")) for level, cell in sorted(levels.items())],
-            **{phase: float(np.mean([cell[phase] for cell in levels.values() if phase in cell])) for phase in STYLES},
-        }
-        for name, levels in found.items()
-    ]
-    return sorted(table, key=lambda row: (row["phase2"], row["name"]))
+        found.setdefault(row["corruption"], {}).setdefault(row["severity"], {})[row["phase"]] = row
+    clean = {phase: float(row["accuracy"]) for phase, row in found.pop(CLEAN, {}).get("0", {}).items()}
+    table = []
+    for name, levels in found.items():
+        total = levels.get(ALL, {})
+        cells = [
+            (level, *(float(cell[phase]["accuracy"]) if phase in cell else None for phase in STYLES))
+            for level, cell in sorted(levels.items())
+            if level != ALL
+        ]
+        if set(STYLES) <= set(total):
+            own = {phase: float(total[phase]["accuracy"]) for phase in STYLES}
+            after = total["phase2"]
+            span = {"low": float(after["low"]), "high": float(after["high"]), "images": int(after["images"])}
+            table.append({"name": name, "cells": cells, **own, **span})
+    if not table:
+        return {}
+    table.sort(key=lambda row: (row["name"] == ALL, row["phase2"], row["name"]))
+    return {"table": table, "clean": clean, "chart": _by_severity(table[-1], clean)}
+
+
+def _by_severity(total: Mapping[str, Any], clean: Mapping[str, float]) -> Markup:
+    """Return the accuracy of both phases by severity, from the images as they are on."""
+    series = []
+    for place, phase in enumerate(STYLES, start=1):
+        points = [(0.0, clean[phase])] if phase in clean else []
+        points += [(float(cell[0]), cell[place]) for cell in total["cells"] if cell[place] is not None]
+        series.append(Series(phase, points, phase))
+    low, high = charts.span([y for each in series for _, y in each.points])
+    most = max(x for each in series for x, _ in each.points)
+    axes = Axes((0, most), (max(low, 0.0), min(high, 1.0)), "severity, 0 as they are", "accuracy", percent_y=True)
+    axes.x_ticks = charts.ticks(0, most, whole=True)
+    return charts.lines("Accuracy by severity, over all corruptions", axes, series)
 
 
 def embedding_map(places: Mapping[str, Any], rows: Sequence[Mapping[str, str]], side: int) -> Markup:

@@ -124,13 +124,11 @@ def _limits(evaluation: Mapping[str, Any], ship: str) -> list[str]:
     )
     lines += _calibration(records.read_json(paths.CALIBRATION) if paths.CALIBRATION.is_file() else {})
     corrupted = records.read_csv(paths.ROBUSTNESS) if paths.ROBUSTNESS.is_file() else []
-    own = [row for row in corrupted if row["phase"] == ship]
+    own = [row for row in corrupted if row["phase"] == ship and row["severity"] == "all" != row["corruption"]]
     if own:
         worst = min(own, key=lambda row: float(row["accuracy"]))
         share = page.percent(float(worst["accuracy"]))
-        lines.append(
-            f"- Weakest corruption: {_plain(worst['corruption'])} at severity {worst['severity']}, accuracy {share}"
-        )
+        lines.append(f"- Weakest corruption: {_plain(worst['corruption'])} over all severities, accuracy {share}")
     lines.append("- Images unlike those that it was trained and tested on: the figures say nothing of them.")
     return ["## Limits", "\n".join(lines)]
 

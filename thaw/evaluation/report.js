@@ -26,13 +26,13 @@ function sortBy(button) {
   body.append(...rows.map((each) => each[1]));
 }
 
-// Show the rows that hold the words that are searched for, and say how many.
+// Show the rows whose names hold the words that are searched for, and say how many.
 function search(input) {
   const rows = document.getElementById(input.dataset.table).tBodies[0].rows;
   const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const row of rows) {
-    const text = row.dataset.search ?? row.textContent.toLowerCase();
+    const text = [...row.querySelectorAll("th, .left")].map((each) => each.textContent).join(" ").toLowerCase();
     row.hidden = !words.every((word) => text.includes(word));
     shown += !row.hidden;
   }

@@ -81,7 +81,7 @@ def write(path: Path = paths.REPORT, *, exported: bool = False) -> None:
             f"{paths.metrics('evaluate')}: expected figures of the models that are here, found those of others; run "
             "`dvc repro`"
         )
-    context = _outcome(evaluation) | _inside(evaluation) | _origin(evaluation, exported=exported)
+    context = _outcome(evaluation) | _inside() | _origin(evaluation, exported=exported)
     context["data_page"] = (paths.DATA_REPORT.name if path == paths.REPORT else "") if not exported else ""
     template = page.template("report.html", script="report.js", style="report.css")
     records.write_text(path, template.render(**context))
@@ -144,7 +144,7 @@ def _blocks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [*numbers, {"block": "All", **total}]
 
 
-def _inside(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def _inside() -> dict[str, Any]:
     """Return classes, confusion, curves of the answers, calibration, mistakes, robustness and slices."""
     classes = records.read_json(paths.CLASSES)["classes"]
     answers = {phase: records.read_csv(paths.predictions(phase)) for phase in PHASES}
@@ -171,7 +171,6 @@ def _inside(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "explained": _json(paths.EMBEDDING_MAP).get("explained", []),
         "robustness": figures.robustness(_csv(paths.ROBUSTNESS)),
         "slices": _csv(paths.SLICES)[:MOST_ROWS],
-        "clean": {phase: evaluation[phase]["accuracy"] for phase in PHASES},
     }
 
 
@@ -212,6 +211,7 @@ def _origin(evaluation: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
         "suspected": len(_csv(paths.SUSPECTS)),
         "export": list(_flat(export)) if export and _current(export) else [],
         "params": list(_flat(params)),
+        "raw": params["data"]["raw"],
         "experiment": "# @package _global_\n" + yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
         "packages": environment.get("packages", {}),
         "computed": {

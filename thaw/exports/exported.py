@@ -83,7 +83,8 @@ def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, n
         contents = [_read(path, exported.reading) for path in batch]
         try:
             rows: list[Any] = list(exported.answer([data for data in contents if isinstance(data, bytes)]))
-        except Exception:  # one of them is no image; TensorFlow says so with several classes of errors
+        # One of them is no image, which TensorFlow says with several classes of errors; or all are too many at once.
+        except Exception:
             rows = [_alone(exported, data) for data in contents if isinstance(data, bytes)]
         good = iter(rows)
         for path, data in zip(batch, contents, strict=True):
@@ -102,5 +103,13 @@ def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
     try:
         row: np.ndarray = exported.answer([data])[0]
         return row
-    except Exception:  # see above
+    except Exception as error:  # see above
+        if _is_memory(error):  # no fault of the image
+            raise
         return "expected an image that can be decoded, received a damaged one"
+
+
+def _is_memory(error: Exception) -> bool:
+    """Return whether there is too little memory; by the class's name, so that TensorFlow need not be loaded."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "ResourceExhaustedError"})

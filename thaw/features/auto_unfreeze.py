@@ -37,15 +37,16 @@ class Choice:
     reason: str  # one line
 
 
-def sample(labels: np.ndarray, clusters: Sequence[str]) -> NDArray[np.int64]:
-    """The images that are looked at, always the same: of each cluster one, and no more than are soon compared.
+def sample(labels: np.ndarray, units: Sequence[str]) -> NDArray[np.int64]:
+    """The images that are looked at, always the same: of each unit one, and no more than are soon compared.
 
     Args:
         labels: (n,) int64.
-        clusters: of each image; what is alike is of one. Copies would be neighbours and tell nothing of the class.
+        units: of each image; what is alike or of one group is of one. Such images would be neighbours and tell nothing
+            of the class.
     """
     order = np.random.default_rng(SEED).permutation(len(labels))
-    order = order[np.sort(np.unique(np.asarray(clusters)[order], return_index=True)[1])]
+    order = order[np.sort(np.unique(np.asarray(units)[order], return_index=True)[1])]
     # Rather all of a class than a few of each: with one image a class none has a neighbour of its own.
     classes = np.random.default_rng(SEED).permutation(np.unique(labels))[: SAMPLE // OF_A_CLASS]
     return np.sort(order[np.isin(labels[order], classes)][:SAMPLE])

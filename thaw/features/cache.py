@@ -1,4 +1,4 @@
-"""The activation cache's tables on disk: an entry is one view of many images at one cut, one fp16 row an image.
+"""The activation cache's entries on disk: an entry is one view of many images at one cut, one fp16 row an image.
 
 An entry is a growing table in which rows are found by the image's sha256.
 
@@ -11,31 +11,20 @@ A row is written before its line of the index, so after a crash the index names 
 does not have its checksum counts as missing.
 """
 
-import atexit
-import errno
 import hashlib
 import json
 import mmap
 import os
-import re
-import shutil
-import socket
-import time
 import zlib
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-from filelock import FileLock
 
-from thaw import console, paths, records
+from thaw import paths, records
 
 FORMAT = 1  # of an entry; a new number makes old entries unknown, never wrong
-MARKER_DAYS = 7  # after which a reader on another host counts as gone
-_NAME = re.compile("[0-9a-f]{32}")  # as name() makes them
 _LINE = 64 + 1 + 8 + 1  # sha256 hex, comma, crc32 hex, newline
 
 
@@ -77,10 +66,12 @@ class Entry:
         self.path, self.shape = path, tuple(shape)
         self.row_bytes = 2 * int(np.prod(self.shape))
         self.data, self.index, self.mark = path / "rows.f16", path / "index.csv", path / "too_large"
+        # The index as far as it was looked at, and of each row 1 if it is known to be whole.
+        self._seen, self._whole = bytearray(), bytearray()
         path.mkdir(parents=True, exist_ok=True)
 
     def find(self, hashes: Sequence[str]) -> np.ndarray:
-        """The row of each image, checked against its checksum.
+        """The row of each image, checked against its checksum the first time, or written by this object.
 
         Returns:
             (n,) int64; -1 where the image is not in the entry, or its row is damaged.
@@ -88,16 +79,28 @@ class Entry:
         lines = _lines(self.index)
         known = {line[:64].decode("ascii", "replace"): row for row, line in enumerate(lines)}
         rows = np.array([known.get(sha, -1) for sha in hashes], np.int64)
+        rows[rows >= (self.data.stat().st_size // self.row_bytes if self.data.exists() else 0)] = -1  # cut off
         if (rows >= 0).any():
-            with self.data.open("rb") if self.data.exists() else open(os.devnull, "rb") as file:  # noqa: PTH123
+            with self.data.open("rb") as file:
                 for position in np.argsort(rows):
                     row = int(rows[position])
-                    if (
-                        row >= 0
-                        and f"{zlib.crc32(_read(file, row, self.row_bytes)):08x}".encode() != lines[row][65:73]
-                    ):
+                    if row >= 0 and not self._is_whole(file, row, lines[row]):
                         rows[position] = -1
         return rows
+
+    def _is_whole(self, file: Any, row: int, line: bytes) -> bool:
+        """Return whether a row has the checksum of its line; its bytes are read once."""
+        if row < len(self._whole) and self._whole[row] and self._seen[row * _LINE : (row + 1) * _LINE] == line:
+            return True
+        whole = f"{zlib.crc32(_read(file, row, self.row_bytes)):08x}".encode() == line[65:73]
+        self._note(row, line, whole)
+        return whole
+
+    def _note(self, row: int, line: bytes, whole: bool) -> None:
+        more = max(0, row + 1 - len(self._whole))
+        self._whole.extend(bytes(more))
+        self._seen.extend(bytes(more * _LINE))
+        self._whole[row], self._seen[row * _LINE : (row + 1) * _LINE] = whole, line
 
     def append(self, hashes: Sequence[str], values: np.ndarray) -> None:
         """Add rows. The caller holds the lock.
@@ -122,9 +125,11 @@ class Entry:
             os.truncate(path, size)
         with records.room_said(self.data), self.data.open("ab") as file:
             file.write(rows.tobytes())
-        lines = (f"{sha},{zlib.crc32(row.tobytes()):08x}\n" for sha, row in zip(hashes, rows, strict=True))
-        with records.room_said(self.index), self.index.open("a", encoding="ascii", newline="\n") as index:
-            index.write("".join(lines))
+        lines = [f"{sha},{zlib.crc32(row.tobytes()):08x}\n".encode() for sha, row in zip(hashes, rows, strict=True)]
+        with records.room_said(self.index), self.index.open("ab") as index:
+            index.write(b"".join(lines))
+        for row, line in enumerate(lines, start=count):
+            self._note(row, line, True)
 
     def refuse(self) -> None:
         """Remember that fp16 can't hold the entry's rows, and keep none."""
@@ -187,78 +192,3 @@ class Reader:
             if hasattr(mmap, "MADV_DONTNEED"):
                 self.maps[view].madvise(mmap.MADV_DONTNEED)
         return values
-
-
-def lock(cache: Path, family: str) -> FileLock:
-    """Held by the one process that computes what others with the same weights and preprocessing then only read."""
-    return FileLock(_made(cache) / f"{family}.lock")
-
-
-def _made(cache: Path) -> Path:
-    """The cache's folder, made if missing.
-
-    Raises:
-        ValueError: it cannot be made, or nothing can be written into it.
-    """
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        if not os.access(cache, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise ValueError(
-            f"compute.cache_dir: expected a folder that can be written, received {cache} ({error.strerror}); "
-            "give another, or leave it empty for .thaw/activations"
-        ) from None
-    return cache
-
-
-def claim(cache: Path, names: Iterable[str]) -> None:
-    """Mark entries as used by this process until it ends, so that no other removes them."""
-    with FileLock(_made(cache) / "removal.lock"):
-        for each in names:
-            users = cache / each / "users"
-            users.mkdir(parents=True, exist_ok=True)
-            # With the time when it began, since the number goes to another process once this one has ended.
-            marker = users / f"{socket.gethostname()}@{os.getpid()}@{psutil.Process().create_time():.2f}"
-            marker.touch()
-            os.utime(cache / each)
-            atexit.register(_release, marker)
-
-
-def _release(marker: Path) -> None:
-    with suppress(FileNotFoundError):
-        marker.unlink()
-
-
-def make_room(cache: Path, wanted: int, budget: int) -> int:
-    """Remove the least recently used entries until ``wanted`` bytes more fit the budget; never one in use.
-
-    Returns:
-        The bytes by which the budget will be exceeded all the same, 0 if it holds.
-    """
-    with FileLock(cache / "removal.lock"):
-        # compute.cache_dir may be a folder that holds other things too.
-        found = (path for path in cache.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
-        entries = sorted(found, key=lambda path: path.stat().st_mtime)
-        sizes = {path: sum(file.stat().st_size for file in path.glob("*") if file.is_file()) for path in entries}
-        total = sum(sizes.values())
-        for path in entries:
-            if total + wanted <= budget:
-                break
-            if not _in_use(path):
-                shutil.rmtree(path)
-                total -= sizes[path]
-                console.say(f"activation cache: removed {sizes[path] / 1e6:,.0f} MB that were not used for longest")
-    return max(0, total + wanted - budget)
-
-
-def _in_use(path: Path) -> bool:
-    for marker in path.glob("users/*"):
-        host, number, began = f"{marker.name}@0".split("@")[:3]  # markers had no time in earlier versions
-        with suppress(FileNotFoundError, psutil.NoSuchProcess):  # it may end while it is looked at
-            if host == socket.gethostname():
-                if abs(psutil.Process(int(number)).create_time() - float(began)) < 1:
-                    return True
-            elif time.time() - marker.stat().st_mtime < MARKER_DAYS * 86400:
-                return True
-    return False

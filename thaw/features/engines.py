@@ -9,11 +9,14 @@ before it is trusted.
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thaw import console
+from thaw.features import conversion
 from thaw.runtime import devices, threads
 from thaw.runtime.framework import keras, tf
 
@@ -47,13 +50,14 @@ def planned(extractor: str) -> str:
     return "tensorflow" if extractor == "tensorflow" or (extractor == "auto" and on_gpu()) else "onnxruntime"
 
 
-def engine(frozen: keras.Model, extractor: str) -> tuple[Engine, str]:
+def engine(frozen: keras.Model, extractor: str, kept: Path | None = None) -> tuple[Engine, str]:
     """The function that computes ``frozen`` and the engine's name.
 
     Args:
         frozen: a model from images to one or more outputs.
         extractor: auto, onnxruntime or tensorflow. ``auto`` is TensorFlow on a GPU; on a CPU it is ONNX Runtime, and
             TensorFlow if that can't run the network.
+        kept: where the graph that ONNX Runtime takes is kept for later runs. None: nowhere.
 
     Raises:
         ValueError: onnxruntime was asked for by name and can't be used.
@@ -61,8 +65,7 @@ def engine(frozen: keras.Model, extractor: str) -> tuple[Engine, str]:
     if planned(extractor) == "tensorflow":
         return _on_tensorflow(frozen)
     try:
-        run = _onnxruntime(frozen)
-        _compare(run, frozen, TOLERANCE)
+        run = _onnxruntime(frozen, kept)
     except Exception as error:  # whatever a converter may raise; it is reported, and raised if the user asked for it
         if extractor == "onnxruntime":
             raise ValueError(
@@ -191,17 +194,8 @@ def mixed(frozen: keras.Model, policy: str) -> keras.Model:
     return copy
 
 
-def _function(frozen: keras.Model) -> tuple[Callable[..., list[tf.Tensor]], tf.TensorSpec]:
-    spec = tf.TensorSpec((None, *frozen.input_shape[1:]), tf.float32, name="images")
-
-    def run(images: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.cast(output, tf.float32) for output in tf.nest.flatten(frozen(images, training=False))]
-
-    return run, spec
-
-
 def _tensorflow(frozen: keras.Model) -> Engine:
-    folded = _constant(*_function(frozen))
+    folded = _constant(*conversion.function(frozen))
     return lambda images: [output.numpy() for output in folded(tf.constant(images))]
 
 
@@ -216,18 +210,30 @@ def _constant(run: Callable[[tf.Tensor], list[tf.Tensor]], spec: tf.TensorSpec) 
     return folded
 
 
-def _onnxruntime(frozen: keras.Model) -> Engine:
-    import onnxruntime  # noqa: PLC0415 -- loaded only where it runs
-    import tf2onnx  # noqa: PLC0415
+def _onnxruntime(frozen: keras.Model, kept: Path | None) -> Engine:
+    if graph := conversion.kept(kept):
+        with suppress(Exception):  # damaged, or of another network after all: it is converted as if there were none
+            run = _session(graph)
+            _compare(run, frozen, TOLERANCE)
+            return run
+    graph = conversion.convert(frozen)
+    run = _session(graph)
+    _compare(run, frozen, TOLERANCE)
+    if kept:
+        with suppress(OSError):  # no room: a later run converts again
+            conversion.keep(kept, graph)
+    return run
 
-    function, spec = _function(frozen)
-    graph, _ = tf2onnx.convert.from_function(tf.function(function, input_signature=[spec]), [spec], opset=17)
+
+def _session(graph: bytes) -> Engine:
+    import onnxruntime  # noqa: PLC0415 -- loaded only where it runs
+
     options = onnxruntime.SessionOptions()
     # Each core takes a part of the batch. Cores that share each layer wait for one another, most of all when another
     # process takes a little of one of them.
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     (name,) = (value.name for value in session.get_inputs())
     workers = threads.used()
     pool = ThreadPoolExecutor(workers, "onnxruntime")

@@ -12,16 +12,14 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import Timeout
 
 from thaw import console, timings
 from thaw.config import schema
-from thaw.features import cache, engines, gpu_extraction
+from thaw.features import cache, engines, gpu_extraction, store
 from thaw.images import augment, manifest
 from thaw.runtime import code_version, threads
 from thaw.runtime.framework import keras, tf
@@ -29,7 +27,8 @@ from thaw.runtime.framework import keras, tf
 # The packages whose code makes the numbers, wherever it is called from. Pooling is a part of the head.
 CODE = ("classifier", "features", "images", "networks", "runtime")
 BATCH = 32  # images a step on a processor where compute.extract_batch_size is auto
-WAIT = 2.0  # seconds for another process before a person is told of it
+
+Sets = Sequence[tuple[manifest.Images, int]]  # images, and how many views of each
 
 
 @dataclass
@@ -61,23 +60,29 @@ class Frozen:
         size = self.compute.extract_batch_size
         return int(size) if size != "auto" else gpu_extraction.BATCH if engines.on_gpu() else BATCH
 
+    def converted(self) -> Path:
+        """Return where the ONNX graph of the layers is kept."""
+        made_of = {
+            "weights": self.weights_sha256,
+            "cuts": self.cuts,
+            "size": self.image.size,
+            "versions": [version(package) for package in ("tensorflow", "keras", "tf2onnx")],
+            "code": code_version.of("classifier", "features", "networks"),
+        }
+        return cache.folder(self.compute.cache_dir) / "converted" / f"{cache.name(**made_of)}.onnx"
+
     def views(self) -> int:
         """Different views that the cache keeps of each training image."""
         return 1 if augment.clean(self.augment) else self.augment.views
 
 
-def complete(frozen: Frozen, sets: Sequence[tuple[manifest.Images, int]]) -> bool:
+def complete(frozen: Frozen, sets: Sets) -> bool:
     """Return whether the cache names all that is asked for. Whether it is whole is seen when it is read."""
-    folder = cache.folder(frozen.compute.cache_dir)
     _, names = _names(frozen, max(views for _, views in sets))
-    for split, views in sets:
-        for name in (name for view in names[:views] for name in view):
-            if not cache.names(folder / name).issuperset(split.hashes):
-                return False
-    return True
+    return store.names_all(frozen.compute.cache_dir, names, _wanted(sets))
 
 
-def cached(frozen: Frozen, sets: Sequence[tuple[manifest.Images, int]]) -> list[list[cache.Reader]]:
+def cached(frozen: Frozen, sets: Sets) -> list[list[cache.Reader]]:
     """Make sure that the cache holds all that is asked for, and open it.
 
     Args:
@@ -89,44 +94,27 @@ def cached(frozen: Frozen, sets: Sequence[tuple[manifest.Images, int]]) -> list[
     Raises:
         cache.TooLargeError: fp16 can't hold an activation at such a cut.
     """
-    folder = cache.folder(frozen.compute.cache_dir)
-    family, names = _names(frozen, max(views for _, views in sets))
-    cache.claim(folder, (name for view in names for name in view))
-    entries = [
-        [cache.Entry(folder / name, shape) for name, shape in zip(view, frozen.shapes(), strict=True)]
-        for view in names
-    ]
+    opened, wanted = _store(frozen, sets), _wanted(sets)
     # Who finds all there need not wait for those who compute something else with the same weights.
-    rows = _rows(entries, sets, range(len(frozen.cuts)))
-    asked = [cut for cut, name in enumerate(frozen.cuts) if name not in frozen.spare]
-    if _missing(frozen, entries, sets, rows)[1]:
-        lock = cache.lock(folder, family)
-        try:
-            held = lock.acquire(timeout=WAIT)
-        except Timeout:
-            console.warn("another process takes images through these frozen layers; this one waits for it")
-            held = lock.acquire()
-        with held:
-            _fill(frozen, entries, sets, folder)
-        rows = _rows(entries, sets, asked)
-    return [
-        [
-            cache.Reader([entries[view][cut] for view in range(views)], [rows[n, view, cut] for view in range(views)])
-            for cut in asked
-        ]
-        for n, (_, views) in enumerate(sets)
-    ]
+    found = opened.ask(wanted)
+    if found.missing:
+        with opened.filling():
+            found = opened.ask(wanted)
+            if found.missing:
+                paths = {sha: path for split, _ in sets for sha, path in zip(split.hashes, split.paths, strict=True)}
+                _fill(frozen, opened, paths, found.missing)
+        found = opened.ask(wanted)
+    return opened.readers(found)
 
 
-def _rows(
-    entries: list[list[cache.Entry]], sets: Sequence[tuple[manifest.Images, int]], cuts: Collection[int]
-) -> dict[tuple[int, int, int], np.ndarray]:
-    """By set, view and cut the row of each image. Every row is read for it, to see that it is whole."""
-    return {
-        (n, view, cut): entries[view][cut].find(split.hashes)
-        for n, (split, views) in enumerate(sets)
-        for view, cut in product(range(views), cuts)
-    }
+def _wanted(sets: Sets) -> store.Wanted:
+    return [(split.hashes, views) for split, views in sets]
+
+
+def _store(frozen: Frozen, sets: Sets) -> store.Store:
+    family, names = _names(frozen, max(views for _, views in sets))
+    spare = [cut for cut, name in enumerate(frozen.cuts) if name in frozen.spare]
+    return store.Store(frozen.compute.cache_dir, family, names, frozen.shapes(), spare)
 
 
 def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
@@ -147,68 +135,40 @@ def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
     ]
 
 
-def _fill(
-    frozen: Frozen,
-    entries: list[list[cache.Entry]],
-    sets: Sequence[tuple[manifest.Images, int]],
-    folder: Path,
-) -> None:
+def _fill(frozen: Frozen, opened: store.Store, paths: Mapping[str, str], missing: store.Missing) -> None:
     """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once."""
-    paths, missing = _missing(frozen, entries, sets, _rows(entries, sets, range(len(frozen.cuts))))
-    if not missing:
-        return
-    sizes = frozen.row_bytes()
-    wanted = sum(sizes[cut] for views in missing.values() for cuts in views.values() for cut in cuts)
-    excess = cache.make_room(folder, wanted, round(frozen.compute.cache_gb * 1e9))
-    if excess:
-        console.warn(
-            f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all else is in use. Images that "
-            "are no longer there count too; `make clean` empties the cache"
-        )
+    wanted = opened.make_room(missing, round(frozen.compute.cache_gb * 1e9))
     made, engine = _outputs(frozen, paths, missing)
     passes = sum(len(views) for views in missing.values())
     console.say(
         f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
     )
-    start, done, left_out = time.monotonic(), 0, set[int]()
+    start, done = time.monotonic(), 0
     with console.bar("views") as bar, closing(made):
         task = bar.add_task("frozen layers", total=passes, note="")
         for view, shas, outputs in made:
-            for cut, values in enumerate(outputs):
-                kept = [row for row, sha in enumerate(shas) if cut in missing[sha][view]]
-                if not kept or cut in left_out:
-                    continue
-                with np.errstate(over="ignore"):  # append() says it, with a way out
-                    rows = values[kept].astype(np.float16)
-                try:
-                    entries[view][cut].append([shas[row] for row in kept], rows)
-                except cache.TooLargeError:
-                    if frozen.cuts[cut] not in frozen.spare:
-                        raise
-                    left_out.add(cut)
-                    for each in entries:
-                        each[cut].refuse()
-                    console.warn(f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept")
+            for cut in opened.add(missing, view, shas, outputs):
+                console.warn(f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept")
             done += len(shas)
             bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
     timings.note("extraction", count=passes, seconds=time.monotonic() - start)
 
 
 def _outputs(
-    frozen: Frozen, paths: Mapping[str, str], missing: Mapping[str, Mapping[int, Sequence[int]]]
+    frozen: Frozen, paths: Mapping[str, str], missing: store.Missing
 ) -> tuple[Generator[gpu_extraction.Views], str]:
     """Return what the layers make of each missing view, and the name of the engine."""
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size(), tf.float16)
         wanted = [gpu_extraction.Wanted(paths[sha], sha, tuple(sorted(views))) for sha, views in missing.items()]
         return gpu_extraction.outputs(card, frozen.image, frozen.augment, wanted), card.layers.name
-    run, engine = engines.engine(frozen.model, frozen.compute.extractor)
+    run, engine = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
     views = threads.ahead(_views(frozen, paths, missing))
     return ((view, shas, run(pixels)) for view, shas, pixels in views), engine
 
 
 def _views(
-    frozen: Frozen, paths: Mapping[str, str], missing: Mapping[str, Mapping[int, Sequence[int]]]
+    frozen: Frozen, paths: Mapping[str, str], missing: store.Missing
 ) -> Generator[tuple[int, list[str], np.ndarray]]:
     """Each missing view: its number, the images' hashes, their pixels (n, size, size, 3) float32 in [0, 255]."""
     make_views = augment.view(frozen.augment)
@@ -223,25 +183,3 @@ def _views(
                 seeds = augment.view_seeds(frozen.augment, picked, [view] * len(picked))
                 pixels = make_views(pixels, seeds).numpy()
             yield view, picked, pixels
-
-
-def _missing(
-    frozen: Frozen,
-    entries: list[list[cache.Entry]],
-    sets: Sequence[tuple[manifest.Images, int]],
-    rows: Mapping[tuple[int, int, int], np.ndarray],
-) -> tuple[dict[str, str], dict[str, dict[int, list[int]]]]:
-    """The file of each image that is not complete, and for each such image the cuts that each view lacks."""
-    paths: dict[str, str] = {}
-    missing: dict[str, dict[int, list[int]]] = {}  # image → view → cuts
-    for (n, view, cut), found in rows.items():
-        split = sets[n][0]
-        if frozen.cuts[cut] in frozen.spare and entries[view][cut].mark.exists():
-            continue
-        for position in np.flatnonzero(found < 0):
-            sha = split.hashes[position]
-            paths[sha] = split.paths[position]
-            cuts = missing.setdefault(sha, {}).setdefault(view, [])
-            if cut not in cuts:
-                cuts.append(cut)
-    return paths, missing

@@ -1,7 +1,7 @@
 """The way to the frozen layers on a GPU: files are decoded on all cores, all else is done on the card, batch by batch.
 
 A core decodes a JPEG in a third of the time that it takes to decode and to fit it, so pictures go to the card as they
-are decoded, in uint8, and are fitted there: a resize is two products with matrices (``thaw.images.reference``). The
+are decoded, in uint8, and are fitted there: a resize is two products with matrices (``thaw.images.fitting``). The
 random views are made there too, and the activations come back as they are kept, while the next batch is computed. What
 is larger than twice the input square is fitted by the processor, since it is no less to carry.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from thaw import console
 from thaw.config import schema
 from thaw.features import engines
-from thaw.images import augment, fitting, manifest
+from thaw.images import augment, fitting, manifest, reading
 from thaw.runtime import devices, threads
 from thaw.runtime.framework import keras, tf
 
@@ -185,19 +185,12 @@ def _batches(
     options = tf.data.Options()
     options.deterministic = True
     decode = fitting.picture(image)
-    each_file = tf.data.Dataset.from_tensor_slices((*files.astype(str), seeds))
-    pictures = each_file.map(
-        lambda path, sha256, seed: (seed, *decode(_encoded(path, sha256))), num_parallel_calls=threads.used()
-    )
+    each_file = tf.data.Dataset.zip((tf.data.Dataset.from_tensor_slices(seeds), reading.dataset(*files.tolist())))
+    pictures = each_file.map(lambda seed, file: (seed, *decode(*file)), num_parallel_calls=threads.used())
     dataset = pictures.padded_batch(size, drop_remainder=True).map(with_views, num_parallel_calls=2).prefetch(2)
     with manifest.told():
         for batch, (fields, drawn) in zip(batches, dataset.with_options(options), strict=True):
             yield batch, _carried(fields), _carried(drawn)
-
-
-def _encoded(path: tf.Tensor, sha256: tf.Tensor) -> tf.Tensor:
-    """The bytes of an image that was prepared; none of no path."""
-    return tf.cond(path == "", lambda: tf.constant(""), lambda: manifest.encoded(path, sha256))
 
 
 def _carried(fields: Fields) -> Fields:
@@ -208,26 +201,26 @@ def _carried(fields: Fields) -> Fields:
 def streamed(card: Card, image: schema.Image, settings: schema.Augment, split: manifest.Images) -> manifest.Source:
     """The activations at the first cut whenever they are asked for, float32, from views that need not be kept."""
     decode, draw = fitting.picture(image), augment.drawn(settings, image.size)
-    paths, hashes = np.array(split.paths), np.array(split.hashes)
     most = 0  # images of the largest batch so far: smaller ones are filled up to it, since each size takes seconds
 
-    def read(files: tf.Tensor, expected: tf.Tensor, seeds: tf.Tensor) -> tuple[Fields, Fields]:
-        pictures = tf.data.Dataset.from_tensor_slices((files, expected)).map(
-            lambda *file: decode(_encoded(*file)), num_parallel_calls=threads.used(), deterministic=True
+    def decode_all(encoded: tf.Tensor, turned: tf.Tensor, seeds: tf.Tensor) -> tuple[Fields, Fields]:
+        pictures = tf.data.Dataset.from_tensor_slices((encoded, turned)).map(
+            decode, num_parallel_calls=threads.used(), deterministic=True
         )
-        return pictures.padded_batch(tf.size(files, tf.int64)).get_single_element(), draw(seeds)
+        return pictures.padded_batch(tf.size(turned, tf.int64)).get_single_element(), draw(seeds)
 
-    names = tf.TensorSpec((None,), tf.string)
-    reading = tf.function(read, input_signature=[names, names, tf.TensorSpec((None, 2), tf.int32)])
+    files = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.int32)
+    prepare = tf.function(decode_all, input_signature=[*files, tf.TensorSpec((None, 2), tf.int32)])
 
     def activations(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         nonlocal most
         most = max(most, len(indices))
         spare = most - len(indices)
-        seeds = augment.view_seeds(settings, [split.hashes[index] for index in indices], views.tolist())
-        files = (np.append(each[indices], [""] * spare) for each in (paths, hashes))
+        paths, hashes = ([each[index] for index in indices] for each in (split.paths, split.hashes))
+        seeds = augment.view_seeds(settings, hashes, views.tolist())
+        files = reading.tensors(paths + [""] * spare, hashes + [""] * spare)
         with tf.device("/CPU:0"), manifest.told():
-            fields, drawn = reading(*files, np.pad(seeds, ((0, spare), (0, 0))))
+            fields, drawn = prepare(*files, np.pad(seeds, ((0, spare), (0, 0))))
         pixels = card.fitted(_carried(fields))
         moved = (_carried(drawn), np.pad(views == 0, (0, spare))) if views.any() else ()
         values: np.ndarray = card.launched(pixels, *moved)()[0][: len(indices)]

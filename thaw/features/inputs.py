@@ -113,7 +113,7 @@ def leave(
     for split, source, images in (("train", inputs.train, len(train)), ("val", inputs.val, len(val))):
         some = embeddings.chosen(images)
         embeddings.save(paths.embeddings(paths.PHASE1, split), some, [clean(source)(some)])
-    some = auto_unfreeze.sample(train.labels, manifest.clusters(train))
+    some = auto_unfreeze.sample(train.labels, manifest.independent(train))
     # The head learns from the same images that are neighbours, or it would win by their number.
     features, labels = rows(some), train.labels[some]
     said = np.concatenate(list(out_of_fold.probabilities(lambda at: features[at], labels, count, auto_unfreeze.SEED)))
@@ -202,14 +202,13 @@ def at_boundary(
     frozen = _frozen(classifier, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
     if kept:
-        sets = [(train, frozen.views()), (val, 1)]
+        sets, passed = [(train, frozen.views()), (val, 1)], frozen
         try:
             if settings.compute.depths and not extraction.complete(frozen, sets):
                 own = {boundary.tensor_layer: frozen_part.output}
                 cuts = _at_cuts(classifier, settings, train, val, own)
-                spare = cuts.keys() - own.keys()
-                extraction.cached(_frozen(classifier, settings, cuts, classifier.backbone.input, spare), sets)
-            (train_reader,), (val_reader,) = extraction.cached(frozen, sets)
+                passed = _frozen(classifier, settings, cuts, classifier.backbone.input, cuts.keys() - own.keys())
+            (train_reader,), (val_reader,) = extraction.cached(passed, sets)
             return Inputs(train_reader, val_reader, frozen.views(), "cached", reason)
         except cache.TooLargeError:
             if settings.phase2.activations != "auto":

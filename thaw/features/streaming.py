@@ -1,10 +1,13 @@
 """What the frozen layers make of an image, whenever it is asked for: of views that are drawn afresh in every epoch."""
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 
 from thaw.features import engines, gpu_extraction
 from thaw.features.extraction import Frozen
-from thaw.images import augment, manifest, preprocessing
+from thaw.images import augment, fitting, manifest, reading
 from thaw.runtime import threads
 from thaw.runtime.framework import tf
 
@@ -14,28 +17,27 @@ def source(frozen: Frozen, split: manifest.Images) -> manifest.Source:
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size())
         return gpu_extraction.streamed(card, frozen.image, frozen.augment, split)
-    run, _ = engines.engine(frozen.model, frozen.compute.extractor)
-    load = preprocessing.load(frozen.image)
+    run, _ = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
+    picture = fitting.picture(frozen.image)
     make_views = augment.view(frozen.augment)
-    paths, hashes = np.array(split.paths), np.array(split.hashes)
-    shape = (frozen.image.size, frozen.image.size, 3)
+    pool = ThreadPoolExecutor(threads.used(), "fitting")
 
-    def decode_all(files: tf.Tensor, expected: tf.Tensor) -> tf.Tensor:
-        decoded = tf.data.Dataset.from_tensor_slices((files, expected)).map(
-            lambda *file: tf.ensure_shape(load(manifest.encoded(*file)), shape),
-            num_parallel_calls=threads.used(),
-            deterministic=True,
+    def decode_all(encoded: tf.Tensor, turned: tf.Tensor) -> Any:
+        decoded = tf.data.Dataset.from_tensor_slices((encoded, turned)).map(
+            picture, num_parallel_calls=threads.used(), deterministic=True
         )
-        return decoded.batch(tf.size(files, tf.int64)).get_single_element()
+        return decoded.padded_batch(tf.size(encoded, tf.int64)).get_single_element()
 
-    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), tf.string)] * 2)
+    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), kind) for kind in (tf.string, tf.int32)])
 
     def activations(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         with manifest.told():
-            pixels = decode(paths[indices], hashes[indices])
+            chosen = [split.paths[index] for index in indices], [split.hashes[index] for index in indices]
+            fields = decode(*reading.tensors(*chosen))
+        pixels = fitting.batch(tuple(field.numpy() for field in fields), frozen.image, pool)
         if views.any():
-            seeds = augment.view_seeds(frozen.augment, [split.hashes[index] for index in indices], views.tolist())
-            pixels = tf.where((views == 0)[:, None, None, None], pixels, make_views(pixels, seeds))
-        return run(pixels.numpy())[0]
+            seeds = augment.view_seeds(frozen.augment, chosen[1], views.tolist())
+            pixels = tf.where((views == 0)[:, None, None, None], pixels, make_views(pixels, seeds)).numpy()
+        return run(pixels)[0]
 
     return activations

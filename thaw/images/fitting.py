@@ -1,56 +1,113 @@
-"""From files to the backbone's input on a GPU: decoded by the processor, fitted to the square by the card, in batches.
+"""From files to the backbone's input: decoded by TensorFlow, then fitted to the square in batches.
 
-It makes the pixels of ``thaw.images.preprocessing``, within ``TOLERANCE``. What is larger than twice the square is
-fitted by the processor, since the fitted picture is no more to carry.
+It makes the pixels of ``thaw.images.preprocessing``, within ``TOLERANCE``, in a fraction of the time: a resize is two
+products with matrices. A processor takes sparse ones, since a new pixel is made of few old ones, and a GPU full ones.
+What is larger than twice the square is fitted one by one, before it is put into a batch.
 """
 
 from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from scipy import sparse
+
 from thaw.config import schema
-from thaw.images import preprocessing
+from thaw.images import preprocessing, reference
 from thaw.runtime.framework import tf
 
 # Grey levels of 255. A thousandth of that was measured, but for bicubic filters without antialiasing: TensorFlow reads
 # them from a table, which is off by 0.1.
 TOLERANCE = 0.2
-LARGEST = 2  # sides of the input square that a picture may have to go to the card as it is
+LARGEST = 2  # sides of the input square that a picture may have to go into a batch as it is
 
 Fields = tuple[tf.Tensor, ...]
 
 
-def picture(image: schema.Image) -> Callable[[tf.Tensor], Fields]:
-    """A function from a file's bytes to what goes to the card of it; no bytes are a black picture.
+def picture(image: schema.Image) -> Callable[[tf.Tensor, tf.Tensor], Fields]:
+    """A function from a file's bytes and EXIF orientation to what is fitted of it; no bytes: a black picture.
 
     Returns:
-        () string → its picture, upright, cropped or padded, (height, width, 3) uint8; height and width, (2,) int32, or
-        zeros where it was fitted here; the fitted picture, (size, size, 3) float32, or (0, 0, 3).
+        () string, () int32 → its picture, upright, cropped or padded, (height, width, 3) uint8; height and width, (2,)
+        int32, or zeros where it is fitted already; the fitted picture, (size, size, 3) float32, or (0, 0, 3).
     """
-    resize = preprocessing.resizer(image)
     nothing, black = tf.zeros((0, 0, 3)), tf.zeros((1, 1, 3), tf.uint8)
 
-    def decoded(encoded: tf.Tensor) -> Any:
-        pixels = preprocessing.decode(encoded, image)
+    def one(pixels: np.ndarray) -> np.ndarray:
+        return fit(pixels, image)
+
+    def decoded(encoded: tf.Tensor, turned: tf.Tensor) -> Any:
+        pixels = preprocessing.decode(encoded, image, turned)
         framed = preprocessing.framed(pixels, image)
         sides = tf.shape(framed)[:2]
         fits = tf.reduce_all(sides <= LARGEST * image.size)
         return tf.cond(
             fits,
             lambda: (framed, sides, nothing),
-            lambda: (black, tf.zeros(2, tf.int32), resize(pixels)),
+            lambda: (black, tf.zeros(2, tf.int32), tf.numpy_function(one, [framed], tf.float32)),
         )
 
-    def either(encoded: tf.Tensor) -> Fields:
+    def either(encoded: tf.Tensor, turned: tf.Tensor) -> Fields:
         pixels, sides, fitted = tf.cond(
-            encoded == "", lambda: (black, tf.ones(2, tf.int32), nothing), lambda: decoded(encoded)
+            encoded == "", lambda: (black, tf.ones(2, tf.int32), nothing), lambda: decoded(encoded, turned)
         )
         return tf.ensure_shape(pixels, (None, None, 3)), sides, tf.ensure_shape(fitted, (None, None, 3))
 
     return either
 
 
+def fit(pixels: np.ndarray, image: schema.Image) -> np.ndarray:
+    """Fit a picture on the processor, the products without Python's lock.
+
+    Args:
+        pixels: (height, width, 3) uint8, cropped or padded.
+
+    Returns:
+        (size, size, 3) float32 in [0, 255].
+    """
+    height, width = pixels.shape[:2]
+    how = image.size, image.interpolation, image.antialias
+    lines = _taps(height, *how) @ pixels.reshape(height, -1).astype(np.float32)
+    fitted = _turned(_taps(width, *how) @ _turned(lines)).reshape(image.size, image.size, 3)
+    return np.clip(fitted, 0, 255, out=fitted)  # a bicubic filter overshoots at edges
+
+
+def _turned(lines: np.ndarray) -> np.ndarray:
+    """Exchange rows and columns of pixels: (rows, 3 columns) float32 → (columns, 3 rows)."""
+    pixel = np.dtype((np.void, 3 * lines.itemsize))  # moved as one, which takes a third of the time
+    return np.ascontiguousarray(lines.view(pixel).T).view(lines.dtype)
+
+
+@lru_cache(maxsize=1024)
+def _taps(side: int, size: int, interpolation: str, antialias: bool) -> sparse.csr_array:
+    """Return what each new pixel takes of the old ones along an axis: (size, side) float32, mostly zeros."""
+    weights = reference.weights(side, schema.Image(size, "squash", interpolation, antialias))
+    return sparse.csr_array(weights.astype(np.float32))
+
+
+def batch(fields: tuple[np.ndarray, ...], image: schema.Image, pool: Executor) -> np.ndarray:
+    """Fit a batch of pictures on the processor, each by itself.
+
+    Args:
+        fields: of ``picture``, padded as ``fitter`` wants them.
+
+    Returns:
+        (batch, size, size, 3) float32 in [0, 255].
+    """
+    pictures, sides, already = fields
+    pixels: np.ndarray = np.empty((len(pictures), image.size, image.size, 3), np.float32)
+
+    def put(place: int) -> None:
+        height, width = sides[place]
+        pixels[place] = fit(pictures[place, :height, :width], image) if height else already[place]
+
+    list(pool.map(put, range(len(pictures))))
+    return pixels
+
+
 def fitter(image: schema.Image) -> Any:
-    """A function that fits a batch of pictures, as ``preprocessing.resizer`` does one, within ``TOLERANCE``.
+    """A function that fits a batch of pictures on a GPU, as ``fit`` does one, within ``TOLERANCE``.
 
     Returns:
         pictures (batch, height, width, 3) uint8, each in its upper left corner; height and width, (batch, 2) int32, 0

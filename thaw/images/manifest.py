@@ -1,9 +1,9 @@
 """Which images there are, from the manifest, and their pixels."""
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ import numpy as np
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.images import content, preprocessing
+from thaw.images import content, fitting, reading
 from thaw.runtime import threads
 from thaw.runtime.framework import keras, tf
 
@@ -93,37 +93,13 @@ def _divided(root: Path, rows: Iterable[Mapping[str, str]], names: Sequence[str]
 
 def independent(split: Images) -> list[str]:
     """Return the unit of each image, by the manifest's number, or the image's own name if it is alone."""
-    return [f"unit {unit}" if unit else name for unit, name in zip(split.units, split.names, strict=True)]
-
-
-def clusters(split: Images) -> list[str]:
-    """Return of each image what it is one with: the cluster of those that are alike, or itself."""
-    found = {row["path"]: row["cluster"] for row in records.read_csv(paths.COPIES)} if paths.COPIES.is_file() else {}
-    return [f"cluster {found[name]}" if name in found else name for name in split.names]
-
-
-def encoded(path: tf.Tensor, sha256: tf.Tensor) -> tf.Tensor:
-    """Return the bytes of an image file, read once and checked to be those that were prepared.
-
-    Args:
-        path: () string.
-        sha256: () string, hex digest that the manifest has.
-
-    Returns:
-        () string.
-    """
-
-    def read(name: bytes, expected: bytes) -> bytes:
-        return content.prepared(os.fsdecode(name), expected.decode())
-
-    data = tf.numpy_function(read, [path, sha256], tf.string)
-    data.set_shape(())
-    return data
+    units = split.units or [""] * len(split)
+    return [f"unit {unit}" if unit else name for unit, name in zip(units, split.names, strict=True)]
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Raise what ``encoded`` or a decoder raises within a graph as an error in one line."""
+    """Raise what ``reading.dataset`` or a decoder raises within a graph as an error in one line."""
     try:
         yield
     except GeneratorExit:  # a generator that is left half-way may be closed when the interpreter has let go of tf
@@ -156,15 +132,13 @@ def pixels(image: schema.Image, paths: Sequence[str], hashes: Sequence[str], bat
     Raises:
         ValueError: a file has gone or holds other bytes than when it was prepared.
     """
-    load = preprocessing.load(image)
-    files = tf.data.Dataset.from_tensor_slices((list(paths), list(hashes)))
     options = tf.data.Options()
     options.deterministic = True
-    options.autotune.cpu_budget = threads.used()
-    decoded = files.map(lambda path, sha256: load(encoded(path, sha256)), num_parallel_calls=tf.data.AUTOTUNE)
-    batches = decoded.batch(batch_size).prefetch(2).with_options(options)
-    with told():
-        yield from batches.as_numpy_iterator()
+    pictures = reading.dataset(paths, hashes).map(fitting.picture(image), num_parallel_calls=threads.used())
+    batches = pictures.padded_batch(batch_size).prefetch(2).with_options(options)
+    with told(), ThreadPoolExecutor(threads.used(), "fitting") as pool:
+        for fields in batches.as_numpy_iterator():
+            yield fitting.batch(fields, image, pool)
 
 
 def few(image: schema.Image, split: Images) -> np.ndarray:

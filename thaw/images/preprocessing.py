@@ -16,13 +16,15 @@ _SEARCHED_BYTES = 1 << 17
 _EXIF, _TRANSPARENCY = b"Exif\0\0", b"tRNS"
 
 
-def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
+def decode(encoded: tf.Tensor, image: schema.Image | None = None, turned: tf.Tensor | None = None) -> tf.Tensor:
     """Decode an image to upright pixels.
 
     Args:
         encoded: () string; JPEG, PNG, GIF (first frame), BMP or WebP.
         image: what the pixels are for. A JPEG much larger than that is decoded at 1/2, 1/4 or 1/8 of its size, which
             takes a fraction of the time and memory. None: all pixels.
+        turned: () int32, the EXIF orientation where it is known, since to look for it takes as long as to decode a
+            small JPEG. None: it is looked for.
 
     Returns:
         (height, width, 3) uint8 RGB. Of 16 bits the upper 8 count, a transparent PNG is put on white, grey is
@@ -46,10 +48,16 @@ def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
         best = tf.reduce_max(tf.where(possible, tf.range(len(jpeg_scale.RATIOS)), 0))
         return tf.switch_case(best, [jpeg_at(ratio) for ratio in jpeg_scale.RATIOS])
 
-    def other() -> tf.Tensor:
-        # Bits and colour type. Grey of fewer than 8 bits comes out right with three channels only.
-        is_fine_png = tf.reduce_all(tf.strings.substr(encoded, 24, 2) != [b"\1\0", b"\2\0", b"\4\0"])
-        return tf.cond((tf.strings.substr(encoded, 0, 4) == b"\x89PNG") & is_fine_png, png, any_other)
+    is_jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
+    pixels = tf.cond(is_jpeg, jpeg, lambda: _other(encoded))
+    pixels.set_shape((None, None, 3))
+    if turned is None:
+        turned = tf.cond(is_jpeg, lambda: orientation(encoded), lambda: 1)
+    return tf.cond(turned == 1, lambda: pixels, lambda: _upright(pixels, turned))
+
+
+def _decode_other(encoded: tf.Tensor) -> tf.Tensor:
+    """Decode what is no JPEG: () string → (height, width, 3) uint8."""
 
     def png() -> tf.Tensor:
         pixels = tf.io.decode_png(encoded, channels=4)
@@ -67,11 +75,9 @@ def decode(encoded: tf.Tensor, image: schema.Image | None = None) -> tf.Tensor:
     def any_other() -> tf.Tensor:
         return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
-    is_jpeg = tf.strings.substr(encoded, 0, 3) == b"\xff\xd8\xff"
-    pixels = tf.cond(is_jpeg, jpeg, other)
-    pixels.set_shape((None, None, 3))
-    turned = tf.cond(is_jpeg, lambda: orientation(encoded), lambda: 1)
-    return tf.cond(turned == 1, lambda: pixels, lambda: upright(pixels, turned))
+    # Bits and colour type. Grey of fewer than 8 bits comes out right with three channels only.
+    is_fine_png = tf.reduce_all(tf.strings.substr(encoded, 24, 2) != [b"\1\0", b"\2\0", b"\4\0"])
+    return tf.cond((tf.strings.substr(encoded, 0, 4) == b"\x89PNG") & is_fine_png, png, any_other)
 
 
 def on_white(pixels: tf.Tensor) -> tf.Tensor:
@@ -162,15 +168,6 @@ def _walk(data: tf.Tensor) -> tf.Tensor:
     return tf.cond(is_exif(segment) & (segment + 18 < size), directory, lambda: 1)
 
 
-# Kept apart from its caller's graph, whose executor would pass by each of its operations for every file without EXIF.
-_orientation = tf.function(
-    _walk,
-    input_signature=[tf.TensorSpec((None,), tf.int32)],
-    autograph=False,
-    experimental_attributes={"_noinline": True},
-)
-
-
 def upright(pixels: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
     """Undo an EXIF orientation.
 
@@ -183,6 +180,21 @@ def upright(pixels: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
     flipped = tf.reduce_any(turned == [3, 4, 7, 8])
     pixels = tf.cond(mirrored, lambda: pixels[:, ::-1], lambda: pixels)
     return tf.cond(flipped, lambda: pixels[::-1], lambda: pixels)
+
+
+def _apart(function: Any, *signature: tf.TensorSpec) -> Any:
+    """Return the function as a graph of its own.
+
+    The executor of a graph passes by each operation of a branch that is not taken, and most images are upright JPEGs:
+    for these, all branches within one graph would take longer than to decode them.
+    """
+    attributes = {"_noinline": True}
+    return tf.function(function, input_signature=signature, autograph=False, experimental_attributes=attributes)
+
+
+_orientation = _apart(_walk, tf.TensorSpec((None,), tf.int32))
+_other = _apart(_decode_other, tf.TensorSpec((), tf.string))
+_upright = _apart(upright, tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int32))
 
 
 def resizer(image: schema.Image) -> Callable[[Any], Any]:
@@ -224,10 +236,14 @@ def framed(pixels: tf.Tensor, image: schema.Image) -> tf.Tensor:
 
 
 def load(image: schema.Image) -> Any:
-    """Return the whole preprocessing as one function: () string, encoded → (size, size, 3) float32 in [0, 255]."""
+    """Return the whole preprocessing as one function of ``decode``'s encoded and turned, the latter if it is known.
+
+    Returns:
+        () string[, () int32] → (size, size, 3) float32 in [0, 255].
+    """
     resize = resizer(image)
 
-    def pixels(encoded: tf.Tensor) -> tf.Tensor:
-        return resize(decode(encoded, image))
+    def pixels(encoded: tf.Tensor, turned: tf.Tensor | None = None) -> tf.Tensor:
+        return resize(decode(encoded, image, turned))
 
     return pixels

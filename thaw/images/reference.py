@@ -40,7 +40,7 @@ def fit(pixels: Any, image: schema.Image) -> np.ndarray:
         # As wide on either side: where a pixel is left over, it is not added, and the picture is drawn out by it.
         border = (spare // 2, spare // 2)
         pixels = np.pad(pixels, (border if height < width else (0, 0), border if width < height else (0, 0), (0, 0)))
-    rows, columns = (_weights(side, image) for side in pixels.shape[:2])
+    rows, columns = (weights(side, image) for side in pixels.shape[:2])
     fitted: np.ndarray = np.einsum("yh,hwc,xw->yxc", rows, pixels, columns, optimize=True).clip(0, 255)
     return fitted
 
@@ -52,7 +52,7 @@ def load(data: bytes, image: schema.Image) -> np.ndarray:
     return fit(decode(data), image)
 
 
-def _weights(side: int, image: schema.Image) -> np.ndarray:
+def weights(side: int, image: schema.Image) -> np.ndarray:
     """Return what each new pixel takes of each old one along an axis: (size, side), rows that sum to 1.
 
     Pixels are areas, their centres at halves. Old pixels that the filter would reach beyond the edge do not count.

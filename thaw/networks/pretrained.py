@@ -11,7 +11,7 @@ import numpy as np
 from thaw import console, records
 from thaw.catalog import backbones
 from thaw.config import backbone
-from thaw.networks import applications, downloads, efficientnet_lite, external, torch_checkpoint
+from thaw.networks import applications, downloads, efficientnet_lite, external, hdf5, torch_checkpoint
 from thaw.runtime.framework import keras
 
 # Random weights are the same in every process, so that two stages that build them build one network. Any number does.
@@ -90,6 +90,7 @@ def _load_file(model: keras.Model, path: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            hdf5.check_contained(path)
             model.load_weights(path)
         if any(np.isnan(array).any() for array in model.get_weights()):
             raise ValueError("a weight is missing from the file, or NaN")

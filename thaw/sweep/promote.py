@@ -6,6 +6,7 @@ at only when the promoted experiment is run: once, for the one trial that was ch
 """
 
 import argparse
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from thaw import paths
+from thaw import console, paths
 from thaw.config import load
 from thaw.runtime import threads
 from thaw.sweep import experiments, ranking, results
@@ -114,9 +115,24 @@ def write(name: str, sweep: str, record: TrialResult) -> Path:
         raise ValueError(f"{path}: expected no such file yet, found another; choose a name with --name")
     if not path.exists():
         _write_experiment(path, text, values, record.name)
+    _write_memory(memory)
+    return path
+
+
+def _write_memory(memory: str) -> None:
+    """Write each image where the trial had it, and say where that takes the place of another file, which git has."""
+    here = paths.MEMORY.read_text(encoding="utf-8") if paths.MEMORY.is_file() else memory
+    if here != memory:
+        console.warn(
+            f"{paths.MEMORY} is the trial's now: {_counted(memory)} images in place of {_counted(here)}, so those "
+            f"that came since are drawn anew; `git checkout {paths.MEMORY.as_posix()}` takes the former file back"
+        )
     paths.MEMORY.parent.mkdir(parents=True, exist_ok=True)
     paths.MEMORY.write_text(memory, encoding="utf-8", newline="\n")
-    return path
+
+
+def _counted(memory: str) -> str:
+    return f"{sum(len(contents) for contents in json.loads(memory).get('images', {}).values()):,}"
 
 
 def _check_memory(name: str, memory: str) -> None:

@@ -35,6 +35,7 @@ PICTURES = (
     paths.confusion_picture("phase2"),
     paths.CURVES,
     paths.REPORT,
+    paths.MODEL_CARD,
     paths.DATA_REPORT,
 )
 TABLES = (paths.VERDICT, paths.CALIBRATION, paths.SLICES, paths.ROBUSTNESS)

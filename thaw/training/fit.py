@@ -14,7 +14,7 @@ from thaw import console, paths, records, timings
 from thaw.images.manifest import Batches
 from thaw.runtime import devices, precision, threads
 from thaw.runtime.framework import keras, tf
-from thaw.training import averaging, feed, improvement, mixing, optimizer, schedule
+from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, schedule
 from thaw.training.fit_settings import FitSettings
 
 # Called after every epoch with the phase, the epoch's number, from 1, and its figures.
@@ -41,6 +41,7 @@ class History:
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
     precision: str = "float32"  # Keras's policy of the convolutions
     verdict: dict[str, Any] = field(default_factory=dict)  # why it ended, what it changed, if too early
+    checkpoint: Path | None = None  # of no use any more once all is written that comes of the training
 
     def at_best(self) -> dict[str, float]:
         """The figures of the weights that were kept."""
@@ -65,7 +66,10 @@ class History:
 
 
 def record(stage: str, history: History, made_from: Sequence[Path], **more: Any) -> None:
-    """Write the stage's history as CSV and its figures as JSON, with the hashes of the files it was made from."""
+    """Write the stage's history as CSV and its figures as JSON, with the hashes of the files it was made from.
+
+    It is the last that a stage writes: the checkpoint goes.
+    """
     records.write_csv(paths.history(stage), COLUMNS, history.rows)
     figures = {
         "epochs": len(history.rows),
@@ -79,6 +83,8 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
         **more,
     }
     records.write_json(paths.metrics(stage), figures)
+    if history.checkpoint:
+        history.checkpoint.unlink(missing_ok=True)
 
 
 def fit(
@@ -90,6 +96,7 @@ def fit(
     description: str,
     depths: Mapping[str, int] = MappingProxyType({}),
     units: Sequence[str | int] = (),
+    keep: Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> History:
     """Train with Adam until the validation loss stops falling, and leave the weights of the best epoch in the model.
@@ -103,12 +110,15 @@ def fit(
         report: told of every epoch as it ends.
         depths: of ``thaw.networks.freeze_boundaries.depths``, for phase 2's rates by depth.
         units: of each validation image, the same for those that are alike; empty: each is one.
+        keep: the file of checkpoints, from which training goes on if it is there; None: none are written.
         callbacks: more of them, of benchmarks.
 
     Raises:
         ValueError: the loss is no longer a number.
     """
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
+    state = checkpoint.read(keep)
+    checkpoint.replayed(train, state)
     plain, given = model, feed.fed(model, train, val)
     model = given.model
     rate = schedule.rate(settings, len(train))
@@ -124,6 +134,7 @@ def fit(
     policy = precision.choose(settings.precision)
     ending = schedule.Ending(settings, len(train), rate, MONITORED)
     watch = _Watch(ending, len(train), report, description)
+    watch.rows += state.rows
     if said := optimizer.describe(settings, depths, model.trainable_variables):
         console.say(said)
     began = time.monotonic()
@@ -136,16 +147,25 @@ def fit(
         at_start = answers(run, val)
         start = {"val_loss": float(at_start.loss.mean()), "val_accuracy": float(at_start.right.mean())}
         every = [watch, *given.callbacks, *callbacks, *_callbacks(settings, ending)]
+        falling = [rate.begin, rate.length] if isinstance(rate, schedule.StableDecay) else []
+        every.append(checkpoint.Checkpoints(keep, state, watch.rows, every, falling, len(train)))
+        checkpoint.passed_over(model, given.val, state.step)
         model.fit(
-            given.train, validation_data=given.val, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=every
+            given.train,
+            validation_data=given.val,
+            epochs=settings.epochs,
+            initial_epoch=settings.epochs if state.ended else state.epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=every,
         )
         change = improvement.compare(at_start.loss, answers(run, val).loss, units or range(len(at_start.loss)))
-    count = len(watch.rows) * len(train) * settings.batch_size
-    timings.note(settings.phase, count=count, seconds=time.monotonic() - began)
+    steps = (len(watch.rows) - state.epoch) * len(train) - state.step
+    timings.note(settings.phase, count=max(steps, 0) * settings.batch_size, seconds=time.monotonic() - began)
     epoch = 0 if change.is_worse else int(min(watch.rows, key=lambda row: row["val_loss"])["epoch"])
     if not epoch:
         model.set_weights(before)
-    history = History(watch.rows, epoch, start, policy)
+    history = History(watch.rows, epoch, start, policy, checkpoint=keep)
     if settings.has_verdict:
         stopped = ending.stopped or schedule.PATIENCE
         losses = [row["val_loss"] for row in watch.rows]

@@ -108,7 +108,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         self.settings, self.steps, self.rate, self.monitored, self.clock = settings, steps, rate, monitored, clock
         self.end = settings.epochs  # after this epoch; less once the rate falls
         self.stopped = ""  # one of the reasons above; empty: nothing has ended training yet
-        self.lowest, self.waited = float("inf"), 0
+        self.losses: list[float] = []  # of validation, of each epoch
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keras's hook."""
@@ -123,7 +123,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         limit, room = (MINUTES, in_time) if in_time < room else (EPOCHS, room)
         if self._is_stable():
             wanted = decay_epochs(settings, done, self.steps)
-            if self._is_flat(done, (logs or {})[self.monitored]) and wanted <= room:
+            if self._is_flat((logs or {})[self.monitored]) and wanted <= room:
                 self._decay(done, FLAT, wanted)
             elif not self._fits(done, room):
                 self._decay(done, limit, room)
@@ -136,13 +136,23 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         """Return whether the rate has yet to fall."""
         return self.settings.schedule == phases.WSD and not self.stopped
 
-    def _is_flat(self, done: int, loss: float) -> bool:
-        if loss < self.lowest * (1 - self.settings.min_improvement):
-            self.lowest, self.waited = loss, 0
-        else:
-            self.waited += 1
-        has_risen = done * self.steps >= warmup_steps(self.settings, self.steps)
-        return has_risen and self.waited >= math.ceil(counted(self.settings.flat_epochs, self.steps))
+    def _is_flat(self, loss: float) -> bool:
+        """Return whether the mean loss of the last epochs is about that of as many before them.
+
+        Means, since a loss goes up and down by more than it falls in an epoch: by the lowest loss so far, three
+        unlucky epochs would end a training that is still learning.
+        """
+        self.losses.append(loss)
+        latest, before = self.losses[-self.window :], self.losses[-2 * self.window : -self.window]
+        if len(before) < self.window or len(self.losses) * self.steps < warmup_steps(self.settings, self.steps):
+            return False
+        return not sum(latest) < sum(before) * (1 - self.settings.min_improvement)
+
+    @property
+    def window(self) -> int:
+        """Return of how many epochs means are taken: so few that two of them and the fall fit into all epochs."""
+        most = (self.settings.epochs - decay_epochs(self.settings, 0, self.steps)) // 2
+        return max(1, min(math.ceil(counted(self.settings.flat_epochs, self.steps)), most))
 
     def _in_time(self, done: int) -> int:
         """Return for how many epochs more the minutes are enough, if they take as long as those before."""

@@ -1,0 +1,247 @@
+"""``thaw verify``: run a stage, or all of them, again in a copy of the project, and compare what comes out.
+
+The copy has the code, the parameters and the images of today, and nothing that was computed before but what the stage
+asked for reads. So where its files have the same bytes, the run is reproduced; where they have not, the first stage
+that differs is named, and what has changed in its inputs since ``metrics/provenance.json`` was written.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from thaw import console, paths, records
+from thaw.commands import comparison
+from thaw.commands.comparison import BYTES, NEAR, OTHER, SAME, TOLERANCE, Finding
+from thaw.tracking import lineage
+
+UNCOMPARED = (paths.PROVENANCE,)  # says what has changed, and is no result
+NOT_AGAIN = ("sample",)  # writes the demonstration images, which prepare reads
+
+
+def add(commands: Any) -> None:
+    """Make the subcommand known."""
+    parser = commands.add_parser("verify", help="run stages again in a copy, and compare what comes out, file by file")
+    parser.add_argument(
+        "what", nargs="?", default="", help="a stage; a commit or experiment; nothing: all stages here"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="by which figures may differ that do not have the same bytes (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Verify, and say what came of it.
+
+    Raises:
+        ValueError: something is different, or there is nothing to compare.
+    """
+    declared = lineage.stages()
+    if not options.what or options.what in declared:
+        report(verify(Path.cwd(), options.what, options.tolerance), options.tolerance)
+        return
+    with checked_out(options.what) as folder:
+        report(verify(folder, "", options.tolerance), options.tolerance)
+
+
+def verify(project: Path, stage: str, tolerance: float) -> tuple[list[Finding], list[str]]:
+    """Run stages of a project again.
+
+    Args:
+        project: the folder; what its stages have made lies there.
+        stage: one of them; empty: all.
+        tolerance: absolute, of figures.
+
+    Returns:
+        A finding for each file, and what has changed in the inputs of the first stage that differs.
+
+    Raises:
+        ValueError: nothing is there to compare with, or a stage does not run.
+    """
+    declared = yaml.safe_load((project / lineage.PIPELINE).read_text(encoding="utf-8"))["stages"]
+    wanted = [stage] if stage else [name for name in declared if name not in NOT_AGAIN]
+    missing = [out for name in wanted for out in outs(declared[name]) if not (project / out).exists()]
+    if missing:
+        raise ValueError(
+            f"expected {missing[0]}, which {wanted[0]} makes, found none; run `dvc repro` or `dvc pull` first"
+        )
+    findings: list[Finding] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "project"
+        _copy(project, copy, declared, wanted)
+        for name in wanted:
+            _run(project, copy, name)
+            found = [
+                comparison.compare(name, project, copy, path, tolerance)
+                for path in _files(declared[name], project, copy)
+            ]
+            findings += found
+            console.result(name, _count(found))
+        first = next((each.stage for each in findings if each.verdict != SAME), "")
+        return findings, _changes(project, copy, first) if first else []
+
+
+def outs(declared: dict[str, Any]) -> list[Path]:
+    """Return the files and folders that a stage declares to make."""
+    every = [*declared.get("outs", ()), *declared.get("metrics", ()), *declared.get("plots", ())]
+    return [Path(next(iter(each)) if isinstance(each, dict) else each) for each in every]
+
+
+def _copy(project: Path, copy: Path, declared: dict[str, Any], wanted: Sequence[str]) -> None:
+    """Copy code and configuration, and what the stages read that none of them makes."""
+    made = {out for each in declared.values() for out in outs(each)}
+    ours = {out for name in wanted for out in outs(declared[name])}
+    for name in ("conf", "stages", "thaw"):
+        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    values = yaml.safe_load((project / paths.PARAMS).read_text(encoding="utf-8"))
+    values["tracking"]["enabled"] = False
+    (copy / paths.PARAMS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    shutil.copyfile(project / lineage.PIPELINE, copy / lineage.PIPELINE)
+    raw, weights = project / values["data"]["raw"], project / values["backbone"]["weights"]
+    for path in (raw if raw.is_dir() else raw.parent, weights):
+        _link(path, project, copy)
+    # Where every image was put is an input of prepare, which it writes again.
+    for path in [*sorted(made - ours), paths.MEMORY]:
+        if (project / path).exists() and not (copy / path).exists():
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            copying = shutil.copytree if (project / path).is_dir() else shutil.copyfile
+            copying(project / path, copy / path)
+
+
+def _link(path: Path, project: Path, copy: Path) -> None:
+    """Put a link in the copy to what lies in the project and is only read, or links to all that is in it."""
+    if not path.exists() or not path.is_relative_to(project) or path == project:
+        return
+    link = copy / path.relative_to(project)
+    if not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
+    elif path.is_dir() and not link.is_symlink():
+        for each in path.iterdir():
+            _link(each, project, copy)
+
+
+def _run(project: Path, copy: Path, stage: str) -> None:
+    words = [sys.executable, "-m", f"stages.{stage}"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DVC_")}
+    environment["PYTHONPATH"] = str(project)  # for a network's builder; what is in the copy goes before it
+    done = subprocess.run(
+        words, cwd=copy, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    if done.returncode:
+        said = " ".join(done.stderr.split())
+        raise ValueError(f"expected {stage} to run again, received exit code {done.returncode}: {said:.500}")
+
+
+def _files(declared: dict[str, Any], project: Path, copy: Path) -> list[Path]:
+    """Return the files of a stage that are in either of two folders."""
+    found = set()
+    for out in outs(declared):
+        for root in (project, copy):
+            inside = [path for path in (root / out).rglob("*") if path.is_file()] if (root / out).is_dir() else []
+            found |= {path.relative_to(root) for path in inside}
+            found |= {out} if (root / out).is_file() else set()
+    return sorted(found - set(UNCOMPARED))
+
+
+def _changes(project: Path, copy: Path, stage: str) -> list[str]:
+    """Return what of the inputs of a stage is not as it was recorded; the record of the run is the project's."""
+    if not (project / paths.PROVENANCE).is_file():
+        return [f"{paths.PROVENANCE} is not there, so nothing is known of the inputs of then"]
+    before = Path.cwd()
+    os.chdir(copy)
+    try:
+        now, own = lineage.describe(), lineage.inputs(stage)
+    finally:
+        os.chdir(before)
+    recorded = records.read_json(project / paths.PROVENANCE)
+    # Of parameters and code only what the stage declares; the data of the stage are what stages before it have made.
+    for each in (now, recorded):
+        for kind in ("code", "parameters"):
+            each[kind] = {name: value for name, value in each.get(kind, {}).items() if name in own[kind]}
+        each["hardware"] = {name: value for name, value in each.get("hardware", {}).items() if name == stage}
+    kinds = [kind for kind in now if kind != "data"]
+    return lineage.changes(recorded, now, kinds) + _images(project, copy)
+
+
+def _images(project: Path, copy: Path) -> list[str]:
+    """Return which images are others."""
+    both = []
+    for root in (project, copy):
+        rows = records.read_csv(root / paths.MANIFEST) if (root / paths.MANIFEST).is_file() else []
+        both.append({row["path"]: row["sha256"] for row in rows})
+    names = sorted(name for name in both[0].keys() | both[1].keys() if both[0].get(name) != both[1].get(name))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"images: {', '.join(names[:3])}{more}: added, removed or changed"] if names else []
+
+
+def _count(found: Sequence[Finding]) -> str:
+    counts = {verdict: sum(each.verdict == verdict for each in found) for verdict in (SAME, NEAR, BYTES, OTHER)}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+
+
+def report(found: tuple[list[Finding], list[str]], tolerance: float) -> None:
+    """Say what is not the same, the first stage that differs, and why.
+
+    Raises:
+        ValueError: something is different.
+    """
+    findings, changed = found
+    for each in findings:
+        if each.verdict != SAME:
+            console.result(each.verdict, f"{each.path}: {each.note}")
+    differing = [each for each in findings if each.verdict != SAME]
+    if not differing:
+        console.result("verify", f"reproduced: all {len(findings)} files have the same bytes")
+        return
+    why = "; ".join(changed) or "nothing in its inputs has changed, so it is not repeatable here: please report this"
+    said = f"{differing[0].stage} is the first stage that differs; changed in its inputs: {why}"
+    verdicts = {each.verdict for each in differing}
+    if OTHER in verdicts or NEAR not in verdicts:
+        raise ValueError(f"not reproduced: {said}")
+    console.result("verify", f"reproduced within {tolerance:g}: {said}")
+
+
+@contextmanager
+def checked_out(revision: str) -> Iterator[Path]:
+    """Give a copy of the project as it was in a commit or an experiment, with what DVC's cache has of it.
+
+    Raises:
+        ValueError: git knows no such revision, or the cache lacks something of it.
+    """
+    listed = _git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/").splitlines()
+    named = [line.split()[0] for line in listed if line.rsplit("/", 1)[-1] == revision]
+    try:
+        commit = named[0] if named else _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
+    except subprocess.CalledProcessError:
+        raise ValueError(
+            f"expected a stage ({', '.join(lineage.stages())}), a commit or an experiment, received {revision!r}"
+        ) from None
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        _git("clone", "--quiet", "--shared", "--no-checkout", ".", str(folder))
+        _git("-C", str(folder), "checkout", "--quiet", "--detach", commit)
+        cache = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+        for words in (["cache", "dir", "--local", str(Path(cache).resolve())], ["checkout", "--quiet"]):
+            done = subprocess.run(["dvc", *words], cwd=folder, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise ValueError(
+                    f"expected all files of {revision} in DVC's cache: {' '.join(done.stderr.split()):.300}"
+                )
+        yield folder
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout

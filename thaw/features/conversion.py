@@ -1,0 +1,90 @@
+"""Convert the frozen layers to ONNX, and keep what was converted: it takes seconds, and a later run wants the same.
+
+What is kept is a graph with its weights, no code that runs when it is read. Its name stands for what it was made of,
+and whoever reads it compares it with the layers before it is trusted.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import records
+from thaw.runtime.framework import keras, tf
+
+KEPT = 8  # graphs in a folder; those that were not used for longest go first
+OPSET = 17
+
+
+def function(frozen: keras.Model) -> tuple[Callable[..., list[tf.Tensor]], tf.TensorSpec]:
+    """Return the layers as a function of images whose outputs are float32, and what it takes."""
+    spec = tf.TensorSpec((None, *frozen.input_shape[1:]), tf.float32, name="images")
+
+    def run(images: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.cast(output, tf.float32) for output in tf.nest.flatten(frozen(images, training=False))]
+
+    return run, spec
+
+
+def convert(frozen: keras.Model) -> bytes:
+    """Return the layers as an ONNX graph.
+
+    Raises:
+        Exception: whatever tf2onnx may raise.
+    """
+    import tf2onnx  # noqa: PLC0415 -- loaded only where it converts
+
+    run, spec = function(frozen)
+    with _inlined():
+        graph, _ = tf2onnx.convert.from_function(
+            tf.function(run, input_signature=[spec]),
+            [spec],
+            opset=OPSET,
+            custom_op_handlers={"Erfc": (_without_erfc, [])},
+        )
+    data: bytes = graph.SerializeToString()
+    return data
+
+
+@contextmanager
+def _inlined() -> Iterator[None]:
+    """Trace calls of functions as what they do. Keras compiles grouped convolutions, as those of ConvNeXt, with XLA,
+    and a call of compiled code cannot be converted.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def _without_erfc(graph: Any, node: Any, name: str, _arguments: Any) -> None:
+    """Rewrite the complementary error function, of which TensorFlow makes the exact GELU and which ONNX has not."""
+    kind, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
+    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
+    error_function = graph.make_node("Erf", node.input)
+    graph.remove_node(node.name)
+    inputs = [one.output[0], error_function.output[0]]
+    graph.make_node("Sub", inputs, outputs=node.output, name=node.name, dtypes=[kind], shapes=[shape])
+
+
+def kept(path: Path | None) -> bytes:
+    """Return a graph that was kept; nothing where there is none."""
+    if path is None or not path.is_file():
+        return b""
+    with suppress(OSError):  # another user's
+        os.utime(path)
+    return path.read_bytes()
+
+
+def keep(path: Path, graph: bytes) -> None:
+    """Keep a graph, and no more than ``KEPT`` with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with records.replaced(path) as beside:
+        beside.write_bytes(graph)
+    for old in sorted(path.parent.glob("*.onnx"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,254 @@
+"""Checkpoints: a training that was killed goes on from the last one, and ends with the bits of an undisturbed one.
+
+Keras's ``BackupAndRestore`` keeps weights and optimiser. What comes next also depends on the callbacks (early
+stopping and the best weights so far, plateaus, the fall of the rate), on the generators that dropout draws from, on
+the order of the images and the view that each comes in next, and within an epoch on the means of its figures so far.
+All of it is kept here, so Keras's is not used.
+
+A checkpoint is one file beside the activation cache, outside of what DVC deletes before a stage. Its name has the hash
+of the stage's inputs, so a changed input finds none. It is written beside and put in place at once. There is no pickle
+in it.
+"""
+
+import json
+import os
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thaw import console, paths
+from thaw.images.manifest import Batches
+from thaw.runtime import devices, threads
+from thaw.runtime.framework import keras
+from thaw.tracking import lineage
+
+FORMAT = 1  # of the file; a new number makes old ones unknown
+SHARE = 0.01  # of the time of training that checkpoints may take
+SOON = 1.0  # seconds of training that are not worth keeping
+MINUTE = 60.0  # seconds within an epoch after which its part is kept
+DAYS = 7  # after which a checkpoint of an experiment is removed: nobody has gone on with it
+# What changes in Keras's callbacks and in the project's own while training goes on, and is plain. A callback that a
+# training does not have keeps nothing.
+PLAIN = {
+    "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
+    "ReduceLROnPlateau": ("wait", "cooldown_counter", "best"),
+    "Ending": ("end", "stopped", "losses"),
+    "_Watch": ("rate",),
+}
+DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass
+class State:
+    """A training between two steps."""
+
+    epoch: int = 0  # epochs that are done
+    step: int = 0  # steps of the next one that are done
+    ended: bool = False  # nothing is left to train
+    elapsed: float = 0.0  # seconds of training
+    rows: list[dict[str, float]] = field(default_factory=list)  # of the history
+    callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)  # PLAIN of each, by the name of its class
+    arrays: dict[str, list[np.ndarray]] = field(default_factory=dict)  # by what they are of; empty: nothing was done
+
+
+def place(stage: str, *more: Any) -> Path:
+    """Return the file of the checkpoint of a stage with the inputs that it has now, and remove those of other inputs.
+
+    An isolated experiment works in a copy that is deleted after it, so its checkpoints lie in the project that it came
+    from. There each goes after a week.
+
+    Args:
+        stage: as dvc.yaml calls it.
+        more: what else its result depends on, as JSON-able values.
+    """
+    folder = paths.main_root() / paths.CHECKPOINTS
+    is_copy = paths.main_root() != Path.cwd().resolve()
+    if is_copy:
+        folder /= "experiments"
+    here = {"format": FORMAT, "threads": threads.used(), "device": devices.record(), "more": more}
+    file = folder / f"{stage}-{lineage.key({**lineage.inputs(stage), 'here': here})}.npz"
+    for other in folder.glob(f"{stage}-*"):
+        with suppress(FileNotFoundError):
+            if other != file and (not is_copy or time.time() - other.stat().st_mtime > DAYS * 86400):
+                other.unlink()
+    return file
+
+
+def read(file: Path | None) -> State:
+    """Return what a checkpoint holds, or the state before the first step.
+
+    A file that is not as it was written is left aside, and that is said.
+    """
+    if file is None or not file.is_file():
+        return State()
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
+            plain = json.loads(kept["plain"].tobytes())
+            counts = plain.pop("counts")
+            arrays = {name: [kept[f"{name}/{number}"] for number in range(count)] for name, count in counts.items()}
+        return State(**plain, arrays=arrays)
+    except DAMAGE as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        console.warn(f"the checkpoint {file.name} is damaged ({what:.120}); training starts from the beginning")
+        return State()
+
+
+def write(file: Path, state: State) -> None:
+    """Write a checkpoint, as a whole or not at all, so that it is there after a loss of power too.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    plain = {name: value for name, value in vars(state).items() if name != "arrays"}
+    plain["counts"] = {name: len(values) for name, values in state.arrays.items()}
+    flat = {f"{name}/{number}": value for name, values in state.arrays.items() for number, value in enumerate(values)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as opened:
+            np.savez(opened, allow_pickle=False, plain=np.frombuffer(json.dumps(plain).encode(), np.uint8), **flat)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
+    """Goes on from a state, and writes those that follow. It must be the last of the callbacks: it keeps theirs.
+
+    Args:
+        file: of ``place``; None: nothing is written.
+        state: of ``read``, to go on from. Its epochs must have been drawn: ``replayed``.
+        rows: of the history, to which each epoch adds one.
+        callbacks: all others.
+        variables: more of what changes in training.
+        steps: of an epoch.
+        clock: seconds.
+    """
+
+    def __init__(
+        self,
+        file: Path | None,
+        state: State,
+        rows: list[dict[str, float]],
+        callbacks: Sequence[keras.callbacks.Callback],
+        variables: Sequence[Any],
+        steps: int,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        super().__init__()
+        self.file, self.state, self.rows, self.steps, self.clock = file, state, rows, steps, clock
+        self.others = {type(each).__name__: each for each in callbacks if type(each).__name__ in PLAIN}
+        self.more, self.cost, self.warned = list(variables), 0.0, False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Keras's hook: put everything back."""
+        state, self.epoch = self.state, self.state.epoch
+        self.began = self.last = self.clock()
+        if not state.arrays:
+            return
+        self.model.optimizer.build(self.model.trainable_variables)
+        for name, variables in self._variables().items():
+            for variable, value in zip(variables, state.arrays[name], strict=True):
+                variable.assign(value)
+        self._put_back()
+        if (early := self.others.get("EarlyStopping")) and state.arrays["best"]:
+            early.best_weights = state.arrays["best"]
+        if ending := self.others.get("Ending"):
+            ending.began -= state.elapsed
+        self.began -= state.elapsed
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Keras's hook: within an epoch that was begun, its figures go on too."""
+        self.epoch = epoch
+        if epoch == self.state.epoch and self.state.step:
+            self._put_back()
+            for variable, value in zip(self.model.metrics_variables, self.state.arrays["figures"], strict=True):
+                variable.assign(value)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Keras's hook, after the steps that are executed at once."""
+        begun = self.state.step if self.epoch == self.state.epoch else 0
+        if self.file and begun < batch + 1 < self.steps and self._is_due(MINUTE):
+            self._write(
+                self.file, self.epoch, batch + 1, figures=[value.numpy() for value in self.model.metrics_variables]
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keras's hook."""
+        if self.file and self._is_due(SOON):
+            self._write(self.file, epoch + 1, 0, ended=bool(self.model.stop_training))
+
+    def _put_back(self) -> None:
+        for name, values in self.state.callbacks.items():
+            vars(self.others[name]).update(values)
+
+    def _is_due(self, seconds: float) -> bool:
+        return self.clock() - self.last >= max(seconds, self.cost / SHARE)
+
+    def _variables(self) -> dict[str, list[Any]]:
+        optimizer = self.model.optimizer.variables
+        return {"model": self.model.variables, "optimizer": optimizer, "more": self.more}
+
+    def _write(
+        self, file: Path, epoch: int, step: int, *, ended: bool = False, figures: Sequence[np.ndarray] = ()
+    ) -> None:
+        began = self.clock()
+        arrays = {name: [np.asarray(each) for each in some] for name, some in self._variables().items()}
+        early = self.others.get("EarlyStopping")
+        arrays["best"] = list(early.best_weights or []) if early else []
+        callbacks = {name: _plain(each) for name, each in self.others.items()}
+        state = State(
+            epoch, step, ended, began - self.began, self.rows, callbacks, arrays | {"figures": list(figures)}
+        )
+        try:
+            write(file, state)
+        except OSError as error:  # the training is worth more than its checkpoint
+            if not self.warned:
+                console.warn(f"no checkpoint could be written ({error}); training goes on without")
+            self.warned = True
+        self.last = self.clock()
+        self.cost = self.last - began
+
+
+def _plain(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    values = {name: getattr(callback, name) for name in PLAIN[type(callback).__name__]}
+    return {name: float(value) if isinstance(value, np.floating) else value for name, value in values.items()}
+
+
+def replayed(batches: Batches, state: State) -> None:
+    """Draw the batches of the epochs that are done, so that the next ones come in the order that they would have."""
+    for _ in range(state.epoch):
+        batches.on_epoch_end()
+
+
+def passed_over(model: keras.Model, batches: Iterable[Any], steps: int) -> None:
+    """Let a compiled model read the first steps of its first epoch without learning from them.
+
+    Args:
+        batches: of validation. Keras makes the variables of the figures when it sees one.
+        steps: a multiple of those that are executed at once.
+    """
+    if not steps:
+        return
+    model.test_on_batch(*next(iter(batches)))
+    model.make_train_function()
+    train, left = model.train_function, iter(range(0, steps, model.steps_per_execution))
+
+    def function(iterator: Any) -> Mapping[str, Any]:
+        if next(left, None) is None:
+            return train(iterator)  # type: ignore[no-any-return]
+        for _ in range(model.steps_per_execution):
+            next(iterator)
+        return {}
+
+    model.train_function = function
