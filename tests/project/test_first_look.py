@@ -73,7 +73,7 @@ def test_a_stage_that_fails_fails_the_run(project: Path, capfd: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_a_first_look_leaves_the_project_as_it_is(project: Path, tiny_images: Path) -> None:
-    load.configure(["phase2.unfreeze=block_7a"])
+    load.configure(["data=folder", "image=px64", "phase2.unfreeze=block_7a"])
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*") if ".thaw" not in path.parts}
     found, line = first_look.run(*load.read(), quiet=True)
     assert found["phase2"]["images"] > 0 and Path(found["report"]).is_file()

@@ -36,6 +36,8 @@ def run(project: schema.Project, values: dict[str, Any], *, quiet: bool = False)
     Returns:
         What ``pipeline_run.outcome`` says of it, and a line for people.
     """
+    if Path(project.data.raw) == paths.SAMPLE and not paths.SAMPLE.is_dir():
+        pipeline_run.reproduce(Path(), pipeline_run.SAMPLE, quiet=quiet)
     found = folders.find(project.data.raw, project.data.nested)
     taken = draw(found.entries)
     if not taken:
