@@ -29,10 +29,10 @@ OPTIONS = (
 )
 # Long enough to be killed in, however fast the processor is.
 MORE = (
-    "phase2.epochs=200",
+    "phase2.epochs=400",
     "phase2.schedule=constant",
-    "phase2.patience=200",
-    "phase2.unfreeze=block_7a",
+    "phase2.patience=400",
+    "phase2.unfreeze=top",
     "phase2.mixup=0.2",
 )
 MADE = (

@@ -65,7 +65,6 @@ CASES = {
 def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every epoch of these short ones."""
     monkeypatch.setattr(phases, "FEWEST_STEPS", 1)
-    monkeypatch.setattr(checkpoint, "SOON", 0)
     monkeypatch.setattr(checkpoint, "SHARE", np.inf)
 
 
