@@ -1,0 +1,134 @@
+"""The Python API: predictions from an export, and a project fitted by its stages."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import thaw
+from tests.serving import tiny
+from thaw import api, paths, records
+from thaw.project import pipeline_run
+
+GREEN, RED = np.full((20, 30, 3), (0, 220, 0), np.uint8), np.full((20, 30, 3), (220, 0, 0), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an exported model that tells green from red."""
+    folder = tmp_path_factory.mktemp("exported")
+    tiny.write(folder / paths.EXPORTED / paths.ONNX_FILE)
+    return folder
+
+
+def as_bytes(pixels: np.ndarray) -> bytes:
+    held = io.BytesIO()
+    Image.fromarray(pixels).save(held, "PNG")
+    return held.getvalue()
+
+
+@pytest.mark.parametrize("made", [as_bytes, Image.fromarray, lambda pixels: pixels])
+def test_a_predictor_takes_images_in_any_form_and_gives_a_row_each(
+    project: Path, made: Callable[[np.ndarray], api.Picture]
+) -> None:
+    model = thaw.load(project)
+    assert model.labels == tiny.CLASSES
+    assert list(model.predict([made(GREEN), made(RED)])) == tiny.CLASSES
+    alone = model.predict_proba(made(RED))
+    assert alone.shape == (1, 2) and alone.dtype == np.float32 and alone[0, 1] > 0.9
+
+
+def test_paths_arrays_of_images_iterators_and_more_than_a_batch(project: Path, tmp_path: Path) -> None:
+    model = thaw.load(project / paths.EXPORTED)
+    (tmp_path / "red.png").write_bytes(as_bytes(RED))
+    assert list(model.predict(str(tmp_path / "red.png"))) == ["red"] == list(model.predict(tmp_path / "red.png"))
+    assert list(model.predict(np.stack([RED, GREEN]))) == ["red", tiny.CLASSES[0]]
+    many = model.predict_proba(RED if number % 2 else GREEN for number in range(70))
+    assert many.shape == (70, 2) and np.array_equal(many.argmax(axis=1), np.arange(70) % 2)
+    assert model.predict([]).shape == (0,) and model.predict_proba([]).shape == (0, 2)
+    assert model.predict_proba(Image.fromarray(RED).convert("RGBA")).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (b"text", "image 1: no image format"),
+        (Path("nowhere.png"), r"image 1 \(nowhere\.png\): "),
+        (np.zeros((4, 4, 3)), r"image 1: expected uint8 of .* received float64 of \(4, 4, 3\)"),
+        (7, "image 1: expected a path, bytes, a PIL image or an array, received int"),
+    ],
+)
+def test_what_is_no_image_is_said_with_its_place(project: Path, image: api.Picture, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        thaw.load(project).predict([RED, image])
+
+
+def test_importing_thaw_loads_nothing_that_takes_time() -> None:
+    code = (
+        "import sys, thaw; print(*{'numpy', 'PIL', 'hydra', 'tensorflow', 'thaw.api'} & set(sys.modules)); thaw.load"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == []
+    with pytest.raises(AttributeError, match="has no attribute 'nonesuch'"):
+        thaw.nonesuch  # noqa: B018
+    assert all(hasattr(thaw, name) for name in thaw.NAMES)
+
+
+def test_choices_are_words_of_the_command_line() -> None:
+    choices = {"phase2": {"epochs": 5, "unfreeze": "40", "allow_high_rate": True}, "head": {"units": [8]}}
+    assert list(api._words({**choices, "backbone": "resnet50"})) == [
+        *("backbone=resnet50", "phase2.epochs=5", "phase2.unfreeze='40'", "phase2.allow_high_rate=true"),
+        "head.units=[8]",
+    ]
+
+
+def test_fit_makes_a_project_and_runs_it_again_with_what_is_chosen_later(
+    tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    ran: list[Path] = []
+    monkeypatch.setattr(pipeline_run, "reproduce", ran.append)
+    run = thaw.fit("data/raw", phase2={"epochs": 7, "unfreeze": "40"})
+    thaw.fit("data/raw", phase2={"epochs": 9})
+    params = yaml.safe_load((run.folder / paths.PARAMS).read_text(encoding="utf-8"))
+    assert params["phase2"]["epochs"] == 9 and params["phase2"]["unfreeze"] == "40"
+    assert params["data"]["raw"] == tiny_images.as_posix()
+    assert ran == [tmp_path / "raw-thaw"] * 2 and run.folder == ran[0]
+    (tmp_path / "others").mkdir()
+    with pytest.raises(ValueError, match="expected a new one, or a project on others, received"):
+        thaw.fit("others", folder=run.folder)
+
+
+def test_a_run_has_figures_and_a_report_for_notebooks(tmp_path: Path, project: Path) -> None:
+    figures = {"accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75, "images": 8}
+    records.write_json(tmp_path / paths.metrics("evaluate"), {"phase1": figures, "phase2": figures})
+    records.write_text(tmp_path / paths.REPORT, '<p class="a">1 &amp; 2</p>')
+    run = thaw.Run(tmp_path)
+    assert run.evaluate()["phase2"]["accuracy"] == 0.5
+    assert str(run.report) == str(tmp_path / paths.REPORT)
+    assert 'srcdoc="<p class=&quot;a&quot;>1 &amp;amp; 2</p>"' in run.report._repr_html_()
+    assert list(thaw.Run(project).predict(RED)) == ["red"]
+
+
+@pytest.mark.slow
+def test_three_lines_from_images_to_a_prediction(
+    tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    run = thaw.fit(
+        tiny_images, image="px64", phase1={"epochs": 2}, phase2={"epochs": 2, "unfreeze": "block_7a"}, folder="mine"
+    )
+    assert run.evaluate()["phase2"]["images"] > 0 and run.report.path.is_file()
+    labels = run.predict(sorted(tiny_images.rglob("*.png"))[:3])
+    assert labels.shape == (3,) and set(labels) <= {"class_0", "class_1", "class_2"}
+    assert (run.export("keras") / paths.KERAS_FILE).is_file()
+    assert not (run.folder / paths.EXPORTED / paths.SAVED_MODEL).exists()
+    assert (run.folder / "mlflow.db").is_file()
