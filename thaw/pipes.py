@@ -74,8 +74,8 @@ def _end_with(parent: int) -> None:
 def run(main: Callable[[], None], name: str) -> None:
     """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1.
 
-    SIGTERM ends it as Ctrl-C does: what is open is closed, and what it has started ends with it. A second one of
-    either, while that is done, ends it at once.
+    SIGTERM ends it as Ctrl-C does, with exit code 130: what is open is closed, and what it has started ends with it. A
+    second one of either, while that is done, ends it at once.
     """
     in_any_encoding()
     is_main = threading.current_thread() is threading.main_thread()
@@ -92,7 +92,8 @@ def run(main: Callable[[], None], name: str) -> None:
         if is_main:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             before = signal.SIG_DFL
-        sys.exit(f"{name}: interrupted; the same command goes on with what is done")
+        print(f"{name}: interrupted; the same command goes on with what is done", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     finally:
         if is_main:
             signal.signal(signal.SIGTERM, before)

@@ -110,7 +110,7 @@ def test_figures_are_compared_and_bytes_where_there_are_none(tmp_path: Path) -> 
         (folder / f"{number}.csv").write_bytes(b"a\n")
 
     def verdict(name: str) -> str:
-        return comparison.compare("stage", *folders, Path(name), 1e-3).verdict
+        return comparison.compare("stage", folders[0], folders[1], Path(name), 1e-3).verdict
 
     assert {verdict(f"a.{kind}") for kind in ("npy", "npz", "h5", "json", "csv")} == {comparison.NEAR}
     assert {verdict(name) for name in ("b.csv", "b.json", "0.csv", "1.csv")} == {comparison.OTHER}

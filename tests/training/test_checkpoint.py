@@ -65,7 +65,6 @@ CASES = {
 def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every epoch of these short ones."""
     monkeypatch.setattr(phases, "FEWEST_STEPS", 1)
-    monkeypatch.setattr(checkpoint, "SOON", 0)
     monkeypatch.setattr(checkpoint, "SHARE", np.inf)
 
 
@@ -236,6 +235,30 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
     weights, _ = train(CASES["early stopping"], tmp_path / "a.npz")
     assert weights == undisturbed["early stopping"][0] and list(tmp_path.iterdir()) == []
     assert capsys.readouterr().err.count("No space left on device") == 1
+
+
+def test_checkpoints_take_a_hundredth_of_the_time_and_are_written_that_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, written = [0.0], list[float]()
+
+    def slow(_file: Path, _state: checkpoint.State) -> None:
+        now[0] += 0.05
+        written.append(now[0])
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    monkeypatch.setattr(checkpoint, "SHARE", 0.01)
+    model = network()
+    model.compile("adam", "mse")
+    keep = checkpoint.Checkpoints(tmp_path / "a.npz", checkpoint.State(), [], [], [], 1, lambda: now[0])
+    keep.set_model(model)
+    keep.on_train_begin()
+    for epoch in range(1000):
+        now[0] += 0.1
+        keep.on_epoch_end(epoch)
+    assert 0.005 < 0.05 * len(written) / now[0] <= 0.011
+    # The first once it would take a hundredth, were it as dear as is guessed; then each as the last one was.
+    assert 2 <= written[0] < 2.5 and np.diff(written).max() < 5.5
 
 
 @pytest.mark.usefixtures("project", "tiny_images")

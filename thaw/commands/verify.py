@@ -106,7 +106,8 @@ def _copy(project: Path, copy: Path, declared: dict[str, Any], wanted: Sequence[
     made = {out for each in declared.values() for out in outs(each)}
     ours = {out for name in wanted for out in outs(declared[name])}
     for name in ("conf", "stages", "thaw"):
-        shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        if (project / name).is_dir():  # a project on the installed package has no thaw/
+            shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     values = yaml.safe_load((project / paths.PARAMS).read_text(encoding="utf-8"))
     values["tracking"]["enabled"] = False
     (copy / paths.PARAMS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")

@@ -11,6 +11,7 @@ in it.
 """
 
 import json
+import math
 import os
 import time
 import zipfile
@@ -31,7 +32,8 @@ from thaw.tracking import lineage
 
 FORMAT = 1  # of the file; a new number makes old ones unknown
 SHARE = 0.01  # of the time of training that checkpoints may take
-SOON = 1.0  # seconds of training that are not worth keeping
+# What the first is taken to cost before that is known: seconds, and bytes a second that a disk takes.
+OPENING, RATE = 0.02, 2e8
 MINUTE = 60.0  # seconds within an epoch after which its part is kept
 DAYS = 7  # after which a checkpoint of an experiment is removed: nobody has gone on with it
 # What changes in Keras's callbacks and in the project's own while training goes on, and is plain. A callback that a
@@ -148,7 +150,7 @@ class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         super().__init__()
         self.file, self.state, self.rows, self.steps, self.clock = file, state, rows, steps, clock
         self.others = {type(each).__name__: each for each in callbacks if type(each).__name__ in PLAIN}
-        self.more, self.cost, self.warned = list(variables), 0.0, False
+        self.more, self.cost, self.warned = list(variables), 0.0, False  # cost 0: not known yet
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keras's hook: put everything back."""
@@ -185,14 +187,17 @@ class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Keras's hook."""
-        if self.file and self._is_due(SOON):
+        if self.file and self._is_due():
             self._write(self.file, epoch + 1, 0, ended=bool(self.model.stop_training))
 
     def _put_back(self) -> None:
         for name, values in self.state.callbacks.items():
             vars(self.others[name]).update(values)
 
-    def _is_due(self, seconds: float) -> bool:
+    def _is_due(self, seconds: float = 0.0) -> bool:
+        if not self.cost:
+            every = [variable for some in self._variables().values() for variable in some]
+            self.cost = OPENING + sum(4 * math.prod(variable.shape) for variable in every) / RATE
         return self.clock() - self.last >= max(seconds, self.cost / SHARE)
 
     def _variables(self) -> dict[str, list[Any]]:
