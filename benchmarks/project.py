@@ -24,6 +24,7 @@ def scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         for part in ("conf", "stages", "thaw"):
             shutil.copytree(ROOT / part, Path(folder) / part)
+        shutil.copyfile(ROOT / "dvc.yaml", Path(folder) / "dvc.yaml")
         (Path(folder) / paths.CHOSEN).unlink(missing_ok=True)
         os.chdir(folder)
         try:

@@ -108,6 +108,7 @@ def main() -> None:
         project = Path(scratch)
         for part in ("conf", "stages", "thaw"):
             shutil.copytree(ROOT / part, project / part)
+        shutil.copyfile(ROOT / "dvc.yaml", project / "dvc.yaml")
         overrides = ["data=folder", f"data.raw={options.data.resolve()}", *options.overrides]
         for _ in range(options.rounds):
             pipelines.append(pipeline(project, overrides))

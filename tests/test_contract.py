@@ -48,7 +48,7 @@ STAGE_LINES, MODULE_LINES = 60, 300
 WITHOUT_TENSORFLOW = ("catalog", "config", "data", "evaluation", "exports", "serving", "sweep", "tracking", "commands")
 NEEDS_TENSORFLOW = {
     *(f"thaw.evaluation.{name}" for name in ("evaluate", "gradcam", "inspection", "predictions")),
-    *(f"thaw.exports.{name}" for name in ("graph", "resize", "write")),
+    *(f"thaw.exports.{name}" for name in ("causes", "gate", "graph", "resize", "write")),
 }
 # In no stage's dependencies: parameters are tracked by value, outputs by path, and the others only look on.
 UNLISTED = {"config", "paths", "console", "timings", "pipes", "tracking"}

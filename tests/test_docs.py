@@ -185,17 +185,18 @@ def check_thaw(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder
     with pytest.raises(SystemExit) as ended:
         cli.main()
     missing = {
+        "report": "run `dvc repro` first",
         "new": "found nothing at",
         "check": "found nothing at",
         "run": "expected a project",
         "explain": "expected a project",
         "sweep": "expected the folder conf/ here",
-        "report": "run `dvc repro` first",
         "sweep-report": "expected a sweep in",
         "promote": "expected one finished trial of a sweep",
         "serve": "expected an exported model",
         "demo": "expected an exported model",
         "champion": "expected params.yaml in",
+        "verify": "expected a project",
     }
     assert missing.get(arguments[0], "files could not be used") in str(ended.value.code)
 
@@ -207,7 +208,7 @@ def test_a_command_is_one_that_the_project_understands(
     command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(ROOT)
-    program, *arguments = shlex.split(command)
+    program, *arguments = shlex.split(command, comments=True)
     if program == "thaw":
         check_thaw(arguments, monkeypatch, tmp_path)
     elif program not in FOREIGN:

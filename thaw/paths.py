@@ -46,8 +46,10 @@ LITERT_FLOAT16_FILE = "model_float16.tflite"
 LITERT_INT8_FILE = "model_int8.tflite"
 ONNX_INT8_FILE = "model_int8.onnx"
 LABELS = "labels.json"
+HASHES = "hashes.json"
 
 LEDGER = Path(".thaw/ledger.jsonl")
+LATENCY = Path(".thaw/latency.json")
 SWEEPS = Path(".thaw/sweeps")
 CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,11 @@ def test_the_policies_tested_are_those_of_the_schema() -> None:
 
 
 @pytest.mark.parametrize("policy", phases.BATCH_NORMS)
-@pytest.mark.parametrize("name", ["moving_mean", "moving_variance", "gamma", "beta"])
-def test_the_witness_holds_each_policy_to_its_word(policy: str, name: str) -> None:
+def test_the_witness_holds_each_policy_to_its_word(policy: str) -> None:
     classifier, _, _, witness = thawed(policy)
     norms = batch_norm.norms(classifier.backbone)
-    for layer, is_thawed in ((norms[0], False), (norms[-1], True)):
+    places = ((norms[0], False), (norms[-1], True))
+    for (layer, is_thawed), name in product(places, ("moving_mean", "moving_variance", "gamma", "beta")):
         variable = getattr(layer, name)
         free = is_thawed and (policy == "train" or (policy == "trainable_affine" and name in AFFINE))
         assert (variable.path not in witness) == free
@@ -174,14 +175,20 @@ QUICK = ("mobilenet_v3_small", "resnet50", "efficientnet_b0", "convnext_tiny")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in backbones.ROWS]
+    ("name", "everywhere"),
+    [
+        *((name, False) for name in QUICK),  # at the first cut, in the middle and at the last
+        *(pytest.param(name, name in QUICK, marks=pytest.mark.slow) for name in backbones.ROWS),
+    ],
 )
-def test_wherever_a_network_is_cut_training_its_batch_norm_leaves_it_the_same_network(name: str) -> None:
+def test_wherever_a_network_is_cut_training_its_batch_norm_leaves_it_the_same_network(
+    name: str, everywhere: bool
+) -> None:
     image = replace(IMAGE, size=backbones.ROWS[name].smallest)
     card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, HEAD, ["ant", "bee"])
     classifier = model.build(card, weights="random")
     cuts = freeze_boundaries.every(classifier.backbone)[:-1]
-    some = {0, len(cuts) // 2, len(cuts) - 1} if name not in QUICK else range(len(cuts))
+    some = range(len(cuts)) if everywhere else {0, len(cuts) // 2, len(cuts) - 1}
     for cut in (cuts[number] for number in some):
         frozen, rest = model.thaw(classifier, cut, "train")
         inputs = np.random.default_rng(0).normal(size=(1, *frozen.output_shape[1:])).astype("float32")

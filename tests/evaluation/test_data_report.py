@@ -65,7 +65,7 @@ def test_the_page_needs_nothing_but_itself_and_names_are_text() -> None:
     assert sources
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     assert re.findall(r"href=\"([^\"]+)", text) == ["report.html"]
-    assert "http" not in text
+    assert "://" not in text
 
 
 @pytest.mark.usefixtures("project")

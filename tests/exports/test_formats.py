@@ -8,11 +8,12 @@ from thaw import paths
 from thaw.catalog import export_formats
 from thaw.classifier import head, model
 from thaw.config import schema
-from thaw.exports import exported, formats, parity, write
+from thaw.exports import exported, formats, parity, probe, write
 from thaw.images import decoding
 from thaw.runtime.framework import keras
 
 CLASSES = ["ant", "bee"]
+OPTIONS = schema.Export(list(schema.FORMATS), 1e-5, 1.0, 0.9, 16, 100, latency=False, model="phase2")
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +43,18 @@ def test_a_format_alone_is_written_loaded_and_asked_in_each_way(
     name: str, classifier: model.Classifier, tmp_path: Path, picture: Path
 ) -> None:
     form, folder = formats.FORMATS[name], tmp_path / "export"
-    write.write(folder, classifier, [name])
-    assert sorted(path.name for path in folder.iterdir()) == sorted([form.about.file, paths.LABELS])
-    assert [other for other, each in formats.FORMATS.items() if each.is_one(folder / form.about.file)] == [name]
+    write.write(folder, classifier, [name], calibration=lambda: iter([np.zeros((20, 30, 3), np.uint8)]))
+    assert sorted(path.name for path in folder.iterdir()) == sorted([form.about.file, paths.HASHES, paths.LABELS])
+    assert list(formats.present(folder)) == [name]
     loaded = formats.load(folder)
     assert loaded.classes == CLASSES
     ((_, answer),) = exported.answers(loaded, [picture])
     assert not isinstance(answer, str)
-    differences = parity.check(folder, [str(picture)], answer[None], CLASSES, 1e-5)
-    assert list(differences) == form.ways(name) == [name, *(f"{name}_{probe}" for probe in form.probes)]
+    found = parity.check(folder, parity.Probes([str(picture)], answer[None]), CLASSES, OPTIONS)
+    assert list(found) == form.ways(name) == [name, *(f"{name}_{probe}" for probe in form.probes)]
 
 
 def test_the_process_that_asks_reads_files_as_training_did(classifier: model.Classifier) -> None:
     reading = decoding.Reading(max_pixels=600, stretch=True)
     loaded = exported.Exported(CLASSES, lambda files: np.zeros((len(files), 2), np.float32), reading=reading)
-    assert parity._noting(loaded, []).reading == reading
+    assert probe.noting(loaded, []).reading == reading

@@ -3,6 +3,7 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -63,6 +64,15 @@ def exported(classifier: model.Classifier, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
+OPTIONS = schema.Export(["keras"], TOLERANCE, 1.0, 0.9, 16, 100, latency=False, model="phase2")
+
+
+def check(folder: Path, files: Sequence[str], expected: np.ndarray) -> dict[str, float]:
+    """The largest difference by way to ask."""
+    found = parity.check(folder, parity.Probes(files, expected), CLASSES, OPTIONS)
+    return {way: figures["largest_difference"] for way, figures in found.items()}
+
+
 def tampered(exported: Path, folder: Path, change: float) -> Path:
     """A copy of the Keras file alone, in which one weight of the head is another."""
     with zipfile.ZipFile(exported / project_paths.KERAS_FILE) as archive:
@@ -90,7 +100,7 @@ def test_an_export_that_says_what_was_evaluated_passes_each_way(
     exported: Path, paths: list[str], evaluated: np.ndarray
 ) -> None:
     assert evaluated.std(axis=0).min() > 1e-3, "the images must differ, or this test could not fail"
-    differences = parity.check(exported, paths, evaluated, CLASSES, TOLERANCE)
+    differences = check(exported, paths, evaluated)
     assert set(differences) == {"keras", "saved_model", "saved_model_images"}
     assert all(0 <= difference < 1e-5 for difference in differences.values())
 
@@ -102,9 +112,9 @@ def test_every_image_counts_and_so_does_its_order(
     wrong = evaluated.copy()
     wrong[-1, :2] += (0.01, -0.01)
     with pytest.raises(ValueError, match=r"\(keras\) differs from the evaluated one by 1\.0e-02.*is 1e-04"):
-        parity.check(tmp_path, paths, wrong, CLASSES, TOLERANCE)
+        check(tmp_path, paths, wrong)
     with pytest.raises(ValueError, match="differs"):
-        parity.check(tmp_path, paths[::-1], evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, paths[::-1], evaluated)
 
 
 @pytest.mark.parametrize(("change", "said"), [(2.0, r"by \d\.\de-0[1-3]"), (float("nan"), "by inf")])
@@ -112,7 +122,7 @@ def test_weights_that_were_tampered_with_fail(
     exported: Path, tmp_path: Path, paths: list[str], evaluated: np.ndarray, change: float, said: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"the exported model \(keras\) differs from the evaluated one {said}"):
-        parity.check(tampered(exported, tmp_path, change), paths, evaluated, CLASSES, TOLERANCE)
+        check(tampered(exported, tmp_path, change), paths, evaluated)
 
 
 def test_another_model_as_saved_model_fails(
@@ -127,17 +137,18 @@ def test_another_model_as_saved_model_fails(
     finally:
         bias.assign(before)
     with pytest.raises(ValueError, match=r"the exported model \(saved_model\) differs"):
-        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, paths, evaluated)
 
 
 def test_the_names_of_the_classes_are_those_that_were_prepared_in_every_place(
     classifier: model.Classifier, exported: Path, tmp_path: Path, paths: list[str], evaluated: np.ndarray
 ) -> None:
     shutil.copytree(exported, tmp_path, dirs_exist_ok=True)
+    (tmp_path / project_paths.HASHES).unlink()
     about = records.read_json(tmp_path / project_paths.LABELS)
     records.write_json(tmp_path / project_paths.LABELS, about | {"classes": ["c", "b", "a"]})
     with pytest.raises(ValueError, match=r"^labels.json of the exported model: expected class 0 to be a, received c;"):
-        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, paths, evaluated)
     records.write_json(tmp_path / project_paths.LABELS, about)
 
     keras_file = tmp_path / project_paths.KERAS_FILE
@@ -148,16 +159,17 @@ def test_the_names_of_the_classes_are_those_that_were_prepared_in_every_place(
         for name, data in parts.items():
             archive.writestr(name, data)
     with pytest.raises(ValueError, match=r"^labels.json in model.keras .*expected class 1 to be b, received c;"):
-        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, paths, evaluated)
 
     keras_file.unlink()
     card = dataclasses.replace(classifier.card, classes=["b", "a", "c"])
     write.write(tmp_path, dataclasses.replace(classifier, card=card), ["saved_model"])
     records.write_json(tmp_path / project_paths.LABELS, about)
+    (tmp_path / project_paths.HASHES).unlink()
     with pytest.raises(ValueError, match=r"^signature classes of saved_model .*class 0 to be a, received b;"):
-        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, paths, evaluated)
     with pytest.raises(ValueError, match=r"^labels.json of .*expected 4 classes, received 3;"):
-        parity.check(tmp_path, paths, evaluated, [*CLASSES, "d"], TOLERANCE)
+        parity.check(tmp_path, parity.Probes(paths, evaluated), [*CLASSES, "d"], OPTIONS)
 
 
 def test_the_label_that_a_saved_model_gives_is_that_of_the_likeliest_class(
@@ -172,7 +184,7 @@ def test_the_label_that_a_saved_model_gives_is_that_of_the_likeliest_class(
         patch.setattr(tf, "argmax", lambda rows, axis: (likeliest(rows, axis=axis) + 1) % len(CLASSES))
         write.write(tmp_path, classifier, ["saved_model"])
     with pytest.raises(ValueError, match=r"\(saved_model\) gives 5 of 5 images another label than its probabilities"):
-        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, paths, evaluated)
 
 
 def test_an_export_that_does_not_load_fails(
@@ -181,7 +193,7 @@ def test_an_export_that_does_not_load_fails(
     whole = (exported / project_paths.KERAS_FILE).read_bytes()
     (tmp_path / project_paths.KERAS_FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"does not load in a fresh process: \S+"):
-        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, paths, evaluated)
 
 
 def test_an_image_that_it_cannot_answer_for_fails(
@@ -189,9 +201,9 @@ def test_an_image_that_it_cannot_answer_for_fails(
 ) -> None:
     shutil.copy(exported / project_paths.KERAS_FILE, tmp_path)
     with pytest.raises(ValueError, match=r"\(keras\) differs from the evaluated one by inf"):
-        parity.check(tmp_path, [*paths[:-1], str(tmp_path / "gone.png")], evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, [*paths[:-1], str(tmp_path / "gone.png")], evaluated)
 
 
 def test_a_folder_without_an_export_fails(tmp_path: Path, paths: list[str], evaluated: np.ndarray) -> None:
     with pytest.raises(ValueError, match="expected an exported model, found none"):
-        parity.check(tmp_path, paths, evaluated, CLASSES, TOLERANCE)
+        check(tmp_path, paths, evaluated)

@@ -201,7 +201,11 @@ def test_equal_models_are_equal_saved_models_in_each_process(tmp_path: Path) -> 
 
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
     write.write(tmp_path, build(), ["keras"])
-    assert {path.name for path in tmp_path.iterdir()} == {project_paths.KERAS_FILE, project_paths.LABELS}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        project_paths.KERAS_FILE,
+        project_paths.HASHES,
+        project_paths.LABELS,
+    }
 
 
 class Untold(keras.layers.Layer):  # type: ignore[misc]

@@ -307,11 +307,17 @@ def test_once_auto_has_chosen_the_other_is_not_kept(
     assert rows(settings.compute.cache_dir) == 3 * 2  # its own cut and that of the other trial
 
 
+@pytest.fixture(scope="module")
+def whole() -> model.Classifier:
+    """A classifier that is only looked at."""
+    return built()
+
+
 @pytest.mark.usefixtures("left")
 @pytest.mark.parametrize("unfreeze", ["auto", "40"])
-def test_without_phase_one_it_is_said_what_to_run(unfreeze: str) -> None:
+def test_without_phase_one_it_is_said_what_to_run(whole: model.Classifier, unfreeze: str) -> None:
     with pytest.raises(ValueError, match="expected what phase 1 leaves, found none; run `dvc repro` first"):
-        inputs.boundary(built(), UnfreezeSpec.parse(unfreeze))
+        inputs.boundary(whole, UnfreezeSpec.parse(unfreeze))
 
 
 @pytest.mark.parametrize(
@@ -324,11 +330,16 @@ def test_without_phase_one_it_is_said_what_to_run(unfreeze: str) -> None:
     ],
 )
 def test_who_thaws_little_where_auto_would_thaw_most_is_told(
-    left: Callable[[str], None], share: str, unfreeze: str, told: bool, capsys: pytest.CaptureFixture[str]
+    whole: model.Classifier,
+    left: Callable[[str], None],
+    share: str,
+    unfreeze: str,
+    told: bool,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    classifier, spec = built(), UnfreezeSpec.parse(unfreeze)
+    spec = UnfreezeSpec.parse(unfreeze)
     left(share)
-    assert inputs.boundary(classifier, spec) == freeze_boundaries.find(classifier.backbone, spec)
+    assert inputs.boundary(whole, spec) == freeze_boundaries.find(whole.backbone, spec)
     said = (
         "warning: phase2.unfreeze=40 unfreezes 31% of the computation; 75%, which auto would take, may reach more "
         "(auto: this)\n"
@@ -395,8 +406,8 @@ def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
     settings: Settings, train: manifest.Images, val: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inputs, "THAWED", 4)
-    classifier = built()
-    cut, frozen, thawed = parts(classifier, "40")
+    classifier = built("custom")
+    cut, frozen, thawed = parts(classifier, "1blocks")
     found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)
     inputs.unseen(found, len(train), len(val), thawed, tmp_path)
     found = np.load(paths.validation(tmp_path))
@@ -407,13 +418,13 @@ def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
 
 @pytest.mark.parametrize(
     ("unfreeze", "wanted", "entries"),
-    [("40", "auto", 6), ("40", "streaming", 3), ("all", "auto", 3)],
+    [("1blocks", "auto", 6), ("1blocks", "streaming", 3), ("all", "auto", 3)],
 )
 def test_phase_one_keeps_only_what_phase_two_will_take(
     settings: Settings, train: manifest.Images, val: manifest.Images, unfreeze: str, wanted: str, entries: int
 ) -> None:
     settings.phase2.unfreeze, settings.phase2.activations = unfreeze, wanted
-    inputs.pooled(built(), settings, train, val)
+    inputs.pooled(built("custom"), settings, train, val)
     assert rows(settings.compute.cache_dir) == entries
 
 
@@ -422,22 +433,22 @@ def too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """All activations but pooled ones are too large for fp16."""
 
     def append(entry: cache.Entry, hashes: list[str], values: np.ndarray) -> None:
-        kept(entry, hashes, values if values.ndim == 2 else values * np.float16(np.inf))
+        kept(entry, hashes, values if values.ndim == 2 else np.full_like(values, np.inf))
 
     kept = cache.Entry.append
     monkeypatch.setattr(cache.Entry, "append", append)
 
 
 @pytest.mark.usefixtures("too_large")
-@pytest.mark.parametrize("unfreeze", ["40", "auto"])
+@pytest.mark.parametrize("unfreeze", ["1blocks", "auto"])
 def test_what_fp16_cannot_hold_ends_no_phase_one_and_streams_in_phase_two(
     settings: Settings, train: manifest.Images, val: manifest.Images, unfreeze: str
 ) -> None:
-    settings.phase2.unfreeze, settings.compute.depths = unfreeze, ["20"]
-    classifier = built()
+    settings.phase2.unfreeze, settings.compute.depths = unfreeze, ["2blocks"]
+    classifier = built("custom")
     inputs.pooled(classifier, settings, train, val)
     assert rows(settings.compute.cache_dir) == 3
-    cut, frozen, _ = parts(classifier, "40")
+    cut, frozen, _ = parts(classifier, "1blocks")
     found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)
     assert (found.kind, found.views) == ("streaming", inputs.FRESH_VIEWS)
     assert found.reason == "activations streaming: one is too large for the cache's fp16"
@@ -460,8 +471,8 @@ def test_cached_or_streaming_the_training_is_the_same(
     losses, travelled = [], []
     for wanted in ("cached", "streaming"):
         settings.phase2.activations = wanted
-        classifier = built()
-        cut, frozen, thawed = parts(classifier, "40")
+        classifier = built("custom")
+        cut, frozen, thawed = parts(classifier, "1blocks")
         found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)
         assert found.views == 1
         how = fit_settings.phase2(settings.phase2)
@@ -470,7 +481,7 @@ def test_cached_or_streaming_the_training_is_the_same(
         history = fit.fit(thawed, batches, checks, how, lambda *_: None, "phase 2")
         losses.append([row[name] for row in history.rows for name in ("loss", "val_loss")])
         travelled.append(weights(thawed) - start)
-    # Nine steps at a high rate amplify the rounding to fp16. Measured: losses 0.2 %, weights 0.7 % of the way apart.
+    # Nine steps at a high rate amplify the rounding to fp16.
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-2)
     assert np.linalg.norm(travelled[0] - travelled[1]) < 0.03 * np.linalg.norm(travelled[1])
 

@@ -72,11 +72,13 @@ def test_few_files_are_held_at_once_however_large_they_are(
 
 
 def test_a_file_that_has_changed_or_gone_is_named(files: tuple[list[str], list[str], list[bytes]]) -> None:
-    paths, hashes, _ = files
+    paths, hashes, contents = files
     last = Path(paths[-1])
     last.write_bytes(b"another")
+    seen: list[bytes] = []
     with pytest.raises(ValueError, match=re.escape(paths[-1]) + r": expected the image .* it holds other bytes"):
-        list(reading.ahead(paths, hashes))
+        seen.extend(data for part in reading.ahead(paths, hashes) for data, _ in part)
+    assert seen == contents[:-1]
     last.unlink()
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         reading.tensors(paths, hashes)

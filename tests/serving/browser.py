@@ -109,7 +109,8 @@ def tab() -> Iterator[Tab]:
     from_read, from_write = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe")
-        words = ["sh", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{from_write}', PROGRAM, *options]
+        # bash: other shells take descriptors of one digit only.
+        words = ["bash", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{from_write}', PROGRAM, *options]
         process = subprocess.Popen(
             [*words, "--disable-background-networking", f"--user-data-dir={profile}"],
             pass_fds=(to_read, from_write),

@@ -72,7 +72,16 @@ def made(project: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("ready")
 def test_every_test_image_is_answered_once_in_the_manifests_order() -> None:
-    evaluate.main()
+    opened, reading = list[Path](), records.read_csv
+
+    def read_csv(path: Path) -> list[dict[str, str]]:
+        opened.append(path)
+        return reading(path)
+
+    with pytest.MonkeyPatch.context() as here:
+        here.setattr(records, "read_csv", read_csv)
+        evaluate.main()
+    assert opened.count(project_paths.MANIFEST) == 1
     test = [row for row in records.read_csv(project_paths.MANIFEST) if row["split"] == "test"]
     assert len(test) % BATCH, "a batch size that divides the images could not show a lost remainder"
     load = preprocessing.load(model.load(project_paths.PHASE1).card.image)

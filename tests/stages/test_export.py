@@ -15,6 +15,7 @@ from thaw.evaluation import evaluate
 from thaw.exports import formats
 from thaw.images import decoding, manifest
 from thaw.runtime.framework import keras
+from thaw.tracking import registry
 
 CLASSES = ["class_0", "class_1", "class_2"]
 OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
@@ -121,3 +122,18 @@ def test_the_model_carries_the_limit_and_the_policy_by_which_training_read_files
     configure("export.formats=[keras]", "data.max_pixels=1599")
     with pytest.raises(ValueError, match=r"the exported model \(keras\) differs"):
         export.main()
+
+
+def test_an_export_is_registered_with_what_it_said_of_the_test_images(
+    evaluated: manifest.Images, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("export.formats=[onnx]", "tracking.enabled=true")
+    export.main()
+    assert "export: version 1 of thaw; now champion: the first champion\n" in capsys.readouterr().out
+    client, name = registry.settings()
+    (version,) = registry.versions(client, name)
+    figures = client.download_artifacts(str(version.run_id), f"{version.tags[registry.FOLDER]}/{registry.TEST}")
+    rows = records.read_csv(Path(figures))
+    assert [row["sha256"] for row in rows] == evaluated.hashes
+    right = [row["label"] == row["predicted"] for row in rows]
+    assert float(version.tags["thaw.test_accuracy"]) == pytest.approx(sum(right) / len(right), abs=1e-6)

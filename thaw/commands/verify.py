@@ -21,6 +21,7 @@ import yaml
 from thaw import console, paths, records
 from thaw.commands import comparison
 from thaw.commands.comparison import BYTES, NEAR, OTHER, SAME, TOLERANCE, Finding
+from thaw.project import pipeline_run
 from thaw.tracking import lineage
 
 UNCOMPARED = (paths.PROVENANCE,)  # says what has changed, and is no result
@@ -48,6 +49,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ValueError: something is different, or there is nothing to compare.
     """
+    pipeline_run.check_here()
     declared = lineage.stages()
     if not options.what or options.what in declared:
         report(verify(Path.cwd(), options.what, options.tolerance), options.tolerance)

@@ -183,12 +183,22 @@ class Export:
     """Formats of deployment, and how exactly they must agree with what was tested."""
 
     formats: list[str]  # names of formats | what is written, see docs/serving.md#formats
-    tolerance: float  # largest difference of a probability between the exported and the evaluated model
+    # largest difference of a probability between the exported and the evaluated model, of formats in float32
+    tolerance: float
+    int8_points: float  # accuracy that a format of float16 or int8 may lose, where a paired test finds a loss at all
+    agreement: float  # least share of test images that a format of float16 or int8 answers as the evaluated model
+    calibration: int  # training images by which int8 formats find their ranges
+    probe: int  # test images, spread over all, that each format is asked about at most
+    latency: bool  # whether size, cold start, latency, throughput and memory of each format are measured, for MLflow
     model: str  # the phase whose model is exported; `verdict`: the one that the test says to ship
 
     def __post_init__(self) -> None:
         one_of(self, "model", SHIPPED)
         between(self, "tolerance", 0, 0.1)
+        between(self, "int8_points", 0, 100, "points of 100")
+        between(self, "agreement", 0, 1)
+        between(self, "calibration", 1, 10_000, "images")
+        between(self, "probe", 1, 10**9, "images")
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
             raise ValueError(f"export.formats: expected some of {', '.join(FORMATS)}, received {self.formats}")

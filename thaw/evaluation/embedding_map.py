@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import svds
+from threadpoolctl import threadpool_limits
 
 from thaw import paths, records
 
 SIDE = 1000  # places of a coordinate
 
 
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]  # the last bits go by the number of threads
 def project(embeddings: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], list[float]]:
     """Return the two principal components of embeddings (Pearson 1901), and what share of the variance each has.
 

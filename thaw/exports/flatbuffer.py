@@ -48,7 +48,9 @@ def finished(content: bytes, about: Mapping[str, Any]) -> bytes:
     for number, each in enumerate(model.buffers):
         if number not in kept:
             each.data = None  # of metadata that is left out
-    model.buffers = [Aligned(each.data, each.offset, each.size) for each in (*model.buffers, buffer)]
+        elif each.offset > 1:  # as quantising writes them: behind the flatbuffer
+            each.data = np.frombuffer(content, np.uint8, each.size, each.offset)
+    model.buffers = [Aligned(each.data) for each in (*model.buffers, buffer)]
     builder = flatbuffers.Builder(len(content))
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.catalog import export_formats
-from thaw.exports import keras_file, litert_file, onnx_file, saved_model
+from thaw.exports import hashes, keras_file, litert_file, litert_int8, onnx_file, onnx_int8, saved_model
 from thaw.exports.exported import Deployed, Exported, ForeignError
 
 # The model's path and image files → (images, classes) float32 probabilities, and the label that it gives each.
@@ -24,7 +24,6 @@ class Format:
     is_one: Callable[[Path], bool]  # whether a path of any name is such a file or folder
     classes: str  # the place where it names its classes, for people
     probes: Mapping[str, Probe] = field(default_factory=dict)  # ways to ask it besides what ``load`` gives, by name
-    tensorflow: bool = False  # whether asking it needs TensorFlow
 
     def ways(self, name: str) -> list[str]:
         """Return what each way to ask it is called, that of ``load`` first."""
@@ -38,7 +37,6 @@ FORMATS = {
         keras_file.load,
         keras_file.is_one,
         keras_file.CLASSES,
-        tensorflow=True,
     ),
     "saved_model": Format(
         export_formats.FORMATS["saved_model"],
@@ -47,7 +45,6 @@ FORMATS = {
         saved_model.is_one,
         saved_model.CLASSES,
         {"images": saved_model.ask_pixels},
-        tensorflow=True,
     ),
     "onnx": Format(
         export_formats.FORMATS["onnx"], onnx_file.write, onnx_file.load, onnx_file.is_one, onnx_file.CLASSES
@@ -55,9 +52,35 @@ FORMATS = {
     "litert": Format(
         export_formats.FORMATS["litert"], litert_file.write, litert_file.load, litert_file.is_one, litert_file.CLASSES
     ),
+    "litert_float16": Format(
+        export_formats.FORMATS["litert_float16"],
+        litert_file.write_float16,
+        litert_file.load,
+        litert_file.is_one,
+        litert_file.FLOAT16_CLASSES,
+    ),
+    "litert_int8": Format(
+        export_formats.FORMATS["litert_int8"],
+        litert_int8.write,
+        litert_file.load,
+        litert_file.is_one,
+        litert_int8.CLASSES,
+    ),
+    "onnx_int8": Format(
+        export_formats.FORMATS["onnx_int8"],
+        onnx_int8.write,
+        onnx_file.load,
+        onnx_file.is_one,
+        onnx_int8.CLASSES,
+    ),
 }
 # Which one is asked where several are there: exact ones before others, fast ones before slow ones.
-PREFERRED = ("onnx", "litert", "saved_model", "keras")
+PREFERRED = ("onnx", "litert", "saved_model", "keras", "litert_float16", "onnx_int8", "litert_int8")
+
+
+def present(folder: Path) -> dict[str, Format]:
+    """Return the formats that lie in a folder, by name."""
+    return {name: form for name, form in FORMATS.items() if form.is_one(folder / form.about.file)}
 
 
 def load(path: Path, name: str = "") -> Exported:
@@ -86,6 +109,7 @@ def load(path: Path, name: str = "") -> Exported:
 
 def _whole(read: Callable[[Path], Exported], path: Path) -> Exported:
     """Load a model that is there: where a part is missing or cut off, errors of many classes are raised."""
+    hashes.check(path)
     try:
         return read(path)
     except (ForeignError, ImportError, MemoryError, PermissionError):

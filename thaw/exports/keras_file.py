@@ -8,14 +8,17 @@ import json
 import re
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from thaw import paths, records
 from thaw.config import schema
+from thaw.exports import pixels
 from thaw.exports.exported import UNSAID, Deployed, Exported, ForeignError
 from thaw.images import decoding
+from thaw.runtime import threads
 
 CLASSES = f"{paths.LABELS} in {paths.KERAS_FILE}"  # the place where it names them
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
@@ -56,20 +59,19 @@ def is_one(path: Path) -> bool:
 
 def load(path: Path) -> Exported:
     """Load a file that ``write`` wrote."""
-    from thaw.images import preprocessing  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
-    from thaw.runtime.framework import keras, tf  # noqa: PLC0415
+    from thaw.runtime.framework import keras, tf  # noqa: PLC0415 -- seconds, which `thaw predict --help` need not wait
 
     with zipfile.ZipFile(path) as archive:
         if paths.LABELS not in archive.namelist():
             raise ForeignError(f"{path}: expected {paths.LABELS} in the file, found none; was it exported by thaw?")
         about = json.loads(archive.read(paths.LABELS))
     image = schema.Image(**about["image"])
-    deployed = tf.function(keras.saving.load_model(path, compile=False), reduce_retracing=True)
+    reading = decoding.Reading(**about["files"]) if "files" in about else UNSAID
+    deployed = tf.function(keras.saving.load_model(path, compile=False, safe_mode=True), reduce_retracing=True)
+    pool = ThreadPoolExecutor(threads.used(), "thaw")
 
     def answer(files: Sequence[bytes]) -> np.ndarray:
-        decoded = (preprocessing.decode(tf.constant(file), image)[None] for file in files)
-        return np.concatenate([deployed(pixels).numpy() for pixels in decoded])
+        pictures = list(pool.map(lambda data: decoding.pixels(data, reading, image), files))
+        return np.stack(pixels.by_shape(pictures, lambda batch: deployed(tf.constant(batch)).numpy()))
 
-    return Exported(
-        about["classes"], answer, reading=decoding.Reading(**about["files"]) if "files" in about else UNSAID
-    )
+    return Exported(about["classes"], answer, reading=reading, about=about)

@@ -15,11 +15,18 @@ from thaw.exports import flatbuffer, pixels, quiet
 from thaw.exports.exported import Deployed, Exported, unknown
 
 CLASSES = f"metadata of {paths.LITERT_FILE}"  # the place where it names its classes
+FLOAT16_CLASSES = f"metadata of {paths.LITERT_FLOAT16_FILE}"
 
 
 def write(path: Path, deployed: Deployed) -> None:
     """Convert the graph to LiteRT's own operations, and write it with its metadata."""
     records.write_bytes(path, flatbuffer.finished(graph(deployed), deployed.about_file("litert")))
+
+
+def write_float16(path: Path, deployed: Deployed) -> None:
+    """Write the same with weights of 16 bits, which are computed with in float32."""
+    content = graph(deployed, float16=True)
+    records.write_bytes(path, flatbuffer.finished(content, deployed.about_file("litert_float16")))
 
 
 def graph(deployed: Deployed, *, float16: bool = False) -> bytes:

@@ -22,22 +22,22 @@ _ELSEWHERE = b"\x0a\x08location\x12"
 
 def write(path: Path, deployed: Deployed) -> None:
     """Convert the graph, and write it under canonical names with its metadata."""
-    records.write_bytes(path, graph(deployed, "onnx"))
+    from thaw.exports import onnx_graph  # noqa: PLC0415 -- loaded only where it converts
+
+    records.write_bytes(path, onnx_graph.content(converted(deployed), deployed.about_file("onnx")))
 
 
-def graph(deployed: Deployed, kind: str) -> bytes:
-    """Return the file's content: the deployed graph in float32."""
-    from thaw.exports import graph as graphs  # noqa: PLC0415 -- seconds, for TensorFlow
-    from thaw.exports import onnx_graph  # noqa: PLC0415
+def converted(deployed: Deployed) -> Any:
+    """Return the deployed graph in float32, as it is converted: an ``onnx.ModelProto`` without labels and metadata."""
+    from thaw.exports import graph, onnx_graph  # noqa: PLC0415 -- seconds, for TensorFlow
     from thaw.runtime.framework import numbered_from_the_start  # noqa: PLC0415
 
     with quiet.python(), numbered_from_the_start():
         import tf2onnx  # noqa: PLC0415 -- loaded only where it converts
 
-        answer, spec, _ = graphs.function(deployed)
+        answer, spec, _ = graph.function(deployed)
         model, _ = tf2onnx.convert.from_function(answer, [spec], opset=onnx_graph.OPSET)
-    content: bytes = onnx_graph.finished(model, deployed.about_file(kind)).SerializeToString(deterministic=True)
-    return content
+        return model
 
 
 def is_one(path: Path) -> bool:
@@ -67,8 +67,13 @@ def load(path: Path) -> Exported:
     return pixels.exported(json.loads(about), run)
 
 
-def _session(content: bytes) -> Any:
+def untold() -> None:
+    """Tell ONNX Runtime, which is not imported yet, to report nothing to its makers."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def _session(content: bytes) -> Any:
+    untold()
     import onnxruntime  # noqa: PLC0415 -- loaded only where it runs
 
     options = onnxruntime.SessionOptions()

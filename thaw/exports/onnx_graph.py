@@ -13,6 +13,12 @@ IMAGES, PROBABILITIES, LABEL = "images", "probabilities", "label"
 _CLASSES, _LIKELIEST = "thaw/classes", "thaw/likeliest"
 
 
+def content(model: onnx.ModelProto, about: Mapping[str, Any]) -> bytes:
+    """Return the bytes of the finished model."""
+    made: bytes = finished(model, about).SerializeToString(deterministic=True)
+    return made
+
+
 def finished(model: onnx.ModelProto, about: Mapping[str, Any]) -> onnx.ModelProto:
     """Return the model with its label output and metadata, in canonical order and names: equal models, equal bytes.
 

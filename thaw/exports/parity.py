@@ -1,10 +1,10 @@
 """The parity gate: an exported model, loaded in a fresh process, must predict what the evaluated model predicted.
 
 That is the probabilities, the names of the classes in each place where the model holds them, and the label that it
-gives each image itself.
+gives each image itself. A format in float32 must give each probability within ``export.tolerance``; one of float16 or
+int8 must give the same answers, as far as that can be told (``thaw.exports.agreement``).
 
-``python -m thaw.exports.parity FOLDER LIST OUT`` is that process: it knows the exported files only, answers for every
-image of LIST with each way there is to ask, and writes the probabilities to OUT.
+Each runtime answers in a process of its own, ``thaw.exports.probe``.
 """
 
 import json
@@ -12,67 +12,162 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from thaw import console, paths, records
-from thaw.exports import exported, formats
+from thaw import paths, records
+from thaw.config import schema
+from thaw.exports import agreement, formats
 
 _FULL = re.compile(r"ResourceExhausted|out.of.memory|failed to allocate", re.IGNORECASE)
 REMEDY = "run `dvc repro --force export`, which writes it anew"
+WORST = 16  # images by which the cause of a difference is sought
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The images that each format is asked about, and what it must say."""
+
+    files: Sequence[str]
+    expected: np.ndarray  # (images, classes) float32, the evaluated probabilities
+    labels: np.ndarray | None = None  # (images,) int64; None: not known
+    units: np.ndarray | None = None  # (images,) equal numbers for images that are no independent ones
+    odd: Mapping[str, tuple[bytes, np.ndarray]] = field(default_factory=dict)  # encoded images and their probabilities
+
+
+# Image files, and the (images, classes) that a format gives for them → the likely cause of what is wrong with these
+Explain = Callable[[Sequence[bytes], np.ndarray], str]
+
+
+def unexplained(_files: Sequence[bytes], _received: np.ndarray) -> str:
+    """Return no cause."""
+    return ""
 
 
 def check(
-    folder: Path, files: Sequence[str], expected: np.ndarray, classes: Sequence[str], tolerance: float
-) -> dict[str, float]:
+    folder: Path, probes: Probes, classes: Sequence[str], options: schema.Export, explain: Explain = unexplained
+) -> dict[str, dict[str, Any]]:
     """Compare each way to call the exported model with what was evaluated.
 
     Args:
         folder: what ``write.write`` wrote.
-        files: the image files.
-        expected: (images, classes) float32, the evaluated probabilities.
-        classes: the names that belong to them, of the images that were prepared.
-        tolerance: the largest difference of a probability that is let pass.
+        probes: the images, test images first.
+        classes: the names that belong to the probabilities, of the images that were prepared.
+        options: how exactly they must agree.
+        explain: seeks the cause where they don't.
 
     Returns:
-        The largest difference by way to ask.
+        Figures by way to ask.
 
     Raises:
-        ValueError: a difference is larger, a name is another, or the exported model does not load.
+        ValueError: an answer is another, a name is another, or the exported model does not load.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        listed, out = Path(scratch, "paths.json"), Path(scratch, "answers.npz")
-        listed.write_text(json.dumps(list(files)), encoding="utf-8")
-        command = [sys.executable, "-m", "thaw.exports.parity", str(folder), str(listed), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            if _FULL.search(done.stderr):
-                raise ValueError(
-                    "export: expected GPU memory for a process that loads the exported model, found too little; "
-                    "end what else computes there, or give the command again with CUDA_VISIBLE_DEVICES= before it"
-                )
-            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise ValueError(f"the exported model does not load in a fresh process: {last[0]}")
-        with np.load(out, allow_pickle=False) as answers:
-            found = {way: answers[way] for way in answers.files}
-        named = records.read_json(out.with_suffix(".json"))
-    if not found:
-        raise ValueError(f"{folder}: expected an exported model, found none")
-    for place, names in named["classes"].items():
-        _check_names(place, names, classes)
-    differences = {way: _largest(expected, probabilities) for way, probabilities in found.items()}
-    for way, difference in differences.items():
-        if not difference <= tolerance:
+        files = [*probes.files, *_written(probes.odd, Path(scratch))]
+        expected = np.concatenate([probes.expected, *(row[None] for _, row in probes.odd.values())])
+        names = [*probes.files, *probes.odd]
+        found, named = _asked(folder, files, Path(scratch))
+        if not found:
+            raise ValueError(f"{folder}: expected an exported model, found none")
+        for place, said in named["classes"].items():
+            _check_names(place, said, classes)
+        figures = {}
+        for way, received in found.items():
+            try:
+                figures[way] = _compared(way, received, expected, probes, options, names)
+            except ValueError as error:
+                worst = np.argsort(-_differences(expected, received))[:WORST]
+                cause = explain([Path(files[index]).read_bytes() for index in worst], received[worst])
+                raise ValueError(f"{error}{cause and f'; likely cause: {cause}'}") from None
+        for way, labels in named["labels"].items():
+            _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], names)
+    return figures
+
+
+def _written(odd: Mapping[str, tuple[bytes, np.ndarray]], folder: Path) -> list[str]:
+    """Write images to files; return their paths."""
+    paths_ = [folder / f"odd_{number}" for number in range(len(odd))]
+    for path, (data, _) in zip(paths_, odd.values(), strict=True):
+        path.write_bytes(data)
+    return list(map(str, paths_))
+
+
+def _asked(folder: Path, files: Sequence[str], scratch: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return what each format says, by way to ask, and the names of classes and labels; a process for each runtime."""
+    listed = scratch / "paths.json"
+    listed.write_text(json.dumps(list(files)), encoding="utf-8")
+    present = formats.present(folder)
+    runtimes = list(dict.fromkeys(form.about.runtime for form in present.values()))
+
+    def ask(runtime: str) -> subprocess.CompletedProcess[str]:
+        out = scratch / f"{runtime}.npz"
+        command = [sys.executable, "-m", "thaw.exports.probe", runtime, str(folder), str(listed), str(out)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    found: dict[str, np.ndarray] = {}
+    named: dict[str, Any] = {"classes": {}, "labels": {}}
+    if (folder / paths.LABELS).is_file():
+        named["classes"][paths.LABELS] = records.read_json(folder / paths.LABELS)["classes"]
+    with ThreadPoolExecutor(max(1, len(runtimes))) as pool:
+        for runtime, done in zip(runtimes, pool.map(ask, runtimes), strict=True):
+            _check_process(done)
+            with np.load(scratch / f"{runtime}.npz", allow_pickle=False) as answers:
+                found |= {way: answers[way] for way in answers.files}
+            said = records.read_json(scratch / f"{runtime}.json")
+            named["classes"] |= said["classes"]
+            named["labels"] |= said["labels"]
+    ordered = [way for name, form in present.items() for way in form.ways(name)]
+    return {way: found[way] for way in ordered}, named
+
+
+def _check_process(done: subprocess.CompletedProcess[str]) -> None:
+    if not done.returncode:
+        return
+    if _FULL.search(done.stderr):
+        raise ValueError(
+            "export: expected GPU memory for a process that loads the exported model, found too little; "
+            "end what else computes there, or give the command again with CUDA_VISIBLE_DEVICES= before it"
+        )
+    last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+    raise ValueError(f"the exported model does not load in a fresh process: {last[0]}")
+
+
+def _compared(
+    way: str, received: np.ndarray, expected: np.ndarray, probes: Probes, options: schema.Export, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the figures of one way to ask.
+
+    Raises:
+        ValueError: it does not say what was evaluated.
+    """
+    differences = _differences(expected, received)
+    at = int(differences.argmax())
+    figures: dict[str, Any] = {"largest_difference": float(differences[at])}
+    exact = next(form.about.exact for name, form in formats.FORMATS.items() if way in form.ways(name))
+    if exact or not np.isfinite(differences).all():
+        if not differences[at] <= options.tolerance:
             raise ValueError(
-                f"the exported model ({way}) differs from the evaluated one by {difference:.1e} in a probability, "
-                f"export.tolerance is {tolerance:.0e}"
+                f"the exported model ({way}) differs from the evaluated one by {differences[at]:.1e} in a probability "
+                f"of {names[at]}, export.tolerance is {options.tolerance:.0e}"
             )
-    for way, labels in named["labels"].items():
-        _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], files)
-    return differences
+        return figures
+    tested = len(probes.files)
+    figures |= agreement.figures(probes.expected, received[:tested], probes.labels, probes.units)
+    agreement.check(way, figures, options, names[at])
+    return figures
+
+
+def _differences(expected: np.ndarray, received: np.ndarray) -> np.ndarray:
+    """Return the largest difference of a probability by image, infinite where there is no answer."""
+    if expected.shape != received.shape:
+        return np.full(len(expected), np.inf)
+    found: np.ndarray = np.nan_to_num(np.abs(expected - received).max(axis=1), nan=np.inf)
+    return found
 
 
 def _check_names(place: str, received: Sequence[str], expected: Sequence[str]) -> None:
@@ -97,60 +192,3 @@ def _check_labels(way: str, received: Sequence[str], expected: Sequence[str], fi
             f"probabilities say: expected {expected[wrong[0]]}, received {received[wrong[0]]} for {files[wrong[0]]}; "
             f"{REMEDY}"
         )
-
-
-def _largest(expected: np.ndarray, received: np.ndarray) -> float:
-    if expected.shape != received.shape or not np.isfinite(received).all():
-        return float("inf")
-    return float(np.max(np.abs(expected - received), initial=0))
-
-
-def main() -> None:
-    """Predict all images with all formats in the folder."""
-    folder, listed, out = (Path(argument) for argument in sys.argv[1:4])
-    files = json.loads(listed.read_text(encoding="utf-8"))
-    found: dict[str, np.ndarray] = {}
-    classes: dict[str, list[str]] = {}
-    labels: dict[str, list[str]] = {}
-    if (folder / paths.LABELS).is_file():
-        classes[paths.LABELS] = records.read_json(folder / paths.LABELS)["classes"]
-    for name, form in formats.FORMATS.items():
-        path = folder / form.about.file
-        if not form.is_one(path):
-            continue
-        loaded = formats.load(path)
-        classes[form.classes] = loaded.classes
-        asked = [_ask(loaded, files), *(probe(path, files) for probe in form.probes.values())]
-        for way, (probabilities, said) in zip(form.ways(name), asked, strict=True):
-            found[way] = probabilities
-            labels |= {way: said} if said else {}
-    np.savez(out, allow_pickle=False, **found)
-    records.write_json(out.with_suffix(".json"), {"classes": classes, "labels": labels})
-
-
-def _ask(loaded: exported.Exported, files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return the probabilities, NaN where there are none, and the labels that the model gives, if it gives any."""
-    labels: list[str] = []
-    rows = []
-    for _, answer in exported.answers(
-        _noting(loaded, labels), list(map(Path, console.track(files, "parity", len(files))))
-    ):
-        rows.append(np.full(len(loaded.classes), np.nan, np.float32) if isinstance(answer, str) else answer)
-    return np.stack(rows), labels
-
-
-def _noting(loaded: exported.Exported, noted: list[str]) -> exported.Exported:
-    """Return the model, which then adds to ``noted`` the label of each image that it answers for."""
-
-    def answer(contents: Sequence[bytes]) -> np.ndarray:
-        if loaded.labelled is None:
-            return loaded.answer(contents)
-        probabilities, said = loaded.labelled(contents)
-        noted.extend(said)
-        return probabilities
-
-    return replace(loaded, answer=answer)
-
-
-if __name__ == "__main__":
-    main()

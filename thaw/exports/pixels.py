@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,8 +11,26 @@ from thaw.exports.exported import Exported
 from thaw.images import decoding
 from thaw.runtime import threads
 
+Row = TypeVar("Row")
+
 # (batch, height, width, 3) uint8 RGB → (batch, classes) float32 probabilities, and the labels
 Run = Callable[[np.ndarray], tuple[np.ndarray, list[str]]]
+
+
+def by_shape(pictures: Sequence[np.ndarray], run: Callable[[np.ndarray], Sequence[Row]]) -> list[Row]:
+    """Return what a model says of each picture, those of one shape asked at once.
+
+    Args:
+        pictures: (height, width, 3) uint8 each.
+        run: (batch, height, width, 3) uint8 → one answer a picture.
+    """
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, picture in enumerate(pictures):
+        places.setdefault(picture.shape, []).append(place)
+    found: dict[int, Row] = {}
+    for group in places.values():
+        found |= dict(zip(group, run(np.stack([pictures[place] for place in group])), strict=True))
+    return [found[place] for place in range(len(pictures))]
 
 
 def exported(about: Mapping[str, Any], run: Run, *, has_labels: bool = True) -> Exported:

@@ -27,6 +27,17 @@ def _images() -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def phase(wanted: str) -> str:
+    """Return the phase whose model is exported: of ``export.model``, where `verdict` is the one that evaluate says."""
+    return str(records.read_json(paths.VERDICT)["ship"]) if wanted == "verdict" else wanted
+
+
+def evaluated(phase: str) -> np.ndarray:
+    """Return what `evaluate` said of the test images by a phase's model: (images, classes) float32 probabilities."""
+    rows: np.ndarray = np.load(paths.probabilities(phase), allow_pickle=False)
+    return rows
+
+
 def temperature(phase: str) -> float:
     """Return what the logits of the phase's model are divided by: 1 where `evaluate` found no temperature."""
     if not paths.CALIBRATION.is_file():

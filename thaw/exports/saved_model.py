@@ -5,14 +5,17 @@ It takes pixels and encoded files. No TensorFlow before one is written or loaded
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.exports.exported import UNSAID, Deployed, Exported
-from thaw.images import decoding
+from thaw.exports import pixels
+from thaw.exports.exported import BATCH, UNSAID, Deployed, Exported
+from thaw.images import content, decoding
+from thaw.runtime import threads
 
 CLASSES = f"signature classes of {paths.SAVED_MODEL}"  # the place where it names them
 
@@ -102,11 +105,21 @@ def load(path: Path) -> Exported:
 
 def ask_pixels(path: Path, files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Return what it says of pixels, which its signature ``images`` takes, and the labels."""
-    from thaw.images import preprocessing  # noqa: PLC0415 -- seconds, for TensorFlow
-    from thaw.runtime.framework import tf  # noqa: PLC0415
+    from thaw.runtime.framework import tf  # noqa: PLC0415 -- seconds
 
     run = tf.saved_model.load(str(path)).signatures["images"]
-    image = schema.Image(**records.read_json(path.parent / paths.LABELS)["image"])
-    said = [run(images=preprocessing.decode(tf.io.read_file(file), image)[None]) for file in files]
-    labels = [name.decode() for each in said for name in each["label"].numpy()]
-    return np.concatenate([each["probabilities"].numpy() for each in said]), labels
+    about = records.read_json(path.parent / paths.LABELS)
+    image, reading = schema.Image(**about["image"]), decoding.Reading(**about["files"])
+
+    def asked(batch: np.ndarray) -> list[tuple[np.ndarray, str]]:
+        said = run(images=tf.constant(batch))
+        return [*zip(said["probabilities"].numpy(), (name.decode() for name in said["label"].numpy()), strict=True)]
+
+    def read(file: str) -> np.ndarray:
+        return decoding.pixels(content.read(Path(file)), reading, image)
+
+    rows: list[tuple[np.ndarray, str]] = []
+    with ThreadPoolExecutor(threads.used(), "thaw") as pool:
+        for start in range(0, len(files), BATCH):
+            rows += pixels.by_shape(list(pool.map(read, files[start : start + BATCH])), asked)
+    return np.stack([row for row, _ in rows]), [label for _, label in rows]

@@ -9,7 +9,7 @@ import numpy as np
 
 from thaw import paths, records
 from thaw.classifier import model
-from thaw.exports import formats
+from thaw.exports import formats, hashes
 from thaw.exports.exported import Deployed, unless_refused
 from thaw.images import content, decoding, preprocessing
 from thaw.runtime.framework import keras
@@ -38,8 +38,8 @@ def write(
     temperature: float = 1.0,
     provenance: Mapping[str, str] | None = None,
     calibration: Callable[[], Iterator[np.ndarray]] = lambda: iter(()),
-) -> None:
-    """Write the formats asked for, and the labels beside them.
+) -> Deployed:
+    """Write the formats asked for, and the labels beside them; return what they were written from.
 
     Args:
         folder: emptied first.
@@ -61,6 +61,8 @@ def write(
             ]
             with unless_refused(form.about.title, ",".join(others)):
                 form.write(folder / form.about.file, deployed)
+    hashes.write(folder)
+    return deployed
 
 
 def described(

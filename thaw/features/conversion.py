@@ -1,4 +1,4 @@
-"""Convert the frozen layers to ONNX, and keep what was converted: it takes seconds, and a later run wants the same.
+"""Convert the frozen layers to ONNX for ONNX Runtime, and keep what was converted, since that takes seconds.
 
 What is kept is a graph with its weights, no code that runs when it is read. Its name stands for what it was made of,
 and whoever reads it compares it with the layers before it is trusted.
@@ -6,6 +6,7 @@ and whoever reads it compares it with the layers before it is trusted.
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from thaw import records
+from thaw.runtime import threads
 from thaw.runtime.framework import keras, tf
 
 KEPT = 8  # graphs in a folder; those that were not used for longest go first
@@ -70,6 +72,28 @@ def _without_erfc(graph: Any, node: Any, name: str, _arguments: Any) -> None:
     graph.remove_node(node.name)
     inputs = [one.output[0], error_function.output[0]]
     graph.make_node("Sub", inputs, outputs=node.output, name=node.name, dtypes=[kind], shapes=[shape])
+
+
+def session(graph: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Return what runs a graph in ONNX Runtime: images, (batch, size, size, 3) float32 → one array an output."""
+    import onnxruntime  # noqa: PLC0415 -- loaded only where it runs
+
+    options = onnxruntime.SessionOptions()
+    # Each core takes a part of the batch. Cores that share each layer wait for one another, most of all when another
+    # process takes a little of one of them.
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    (name,) = (value.name for value in session.get_inputs())
+    workers = threads.used()
+    pool = ThreadPoolExecutor(workers, "onnxruntime")
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        parts = np.array_split(images, min(workers, len(images)))
+        answers = pool.map(lambda part: session.run(None, {name: part}), parts)
+        return [np.concatenate(outputs) for outputs in zip(*answers, strict=True)]
+
+    return run
 
 
 def kept(path: Path | None) -> bytes:

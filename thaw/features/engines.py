@@ -8,7 +8,6 @@ before it is trusted.
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from thaw import console
 from thaw.features import conversion
-from thaw.runtime import devices, threads
+from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
 
 # (batch, size, size, 3) float32 in [0, 255] → one array an output, (batch, ...) float32
@@ -213,36 +212,15 @@ def _constant(run: Callable[[tf.Tensor], list[tf.Tensor]], spec: tf.TensorSpec) 
 def _onnxruntime(frozen: keras.Model, kept: Path | None) -> Engine:
     if graph := conversion.kept(kept):
         with suppress(Exception):  # damaged, or of another network after all: it is converted as if there were none
-            run = _session(graph)
+            run = conversion.session(graph)
             _compare(run, frozen, TOLERANCE)
             return run
     graph = conversion.convert(frozen)
-    run = _session(graph)
+    run = conversion.session(graph)
     _compare(run, frozen, TOLERANCE)
     if kept:
         with suppress(OSError):  # no room: a later run converts again
             conversion.keep(kept, graph)
-    return run
-
-
-def _session(graph: bytes) -> Engine:
-    import onnxruntime  # noqa: PLC0415 -- loaded only where it runs
-
-    options = onnxruntime.SessionOptions()
-    # Each core takes a part of the batch. Cores that share each layer wait for one another, most of all when another
-    # process takes a little of one of them.
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    (name,) = (value.name for value in session.get_inputs())
-    workers = threads.used()
-    pool = ThreadPoolExecutor(workers, "onnxruntime")
-
-    def run(images: np.ndarray) -> list[np.ndarray]:
-        parts = np.array_split(images, min(workers, len(images)))
-        answers = pool.map(lambda part: session.run(None, {name: part}), parts)
-        return [np.concatenate(outputs) for outputs in zip(*answers, strict=True)]
-
     return run
 
 

@@ -72,7 +72,7 @@ class Store:
         spare: Sequence[int] = (),
     ):
         folder = cache.folder(cache_dir)
-        cache_room.claim(folder, (name for view in names for name in view))
+        cache_room.claim(folder, [name for view in names for name in view])
         self.folder, self.family, self.spare = folder, family, set(spare)
         self.entries = [
             [cache.Entry(folder / name, shape) for name, shape in zip(view, shapes, strict=True)] for view in names

@@ -13,11 +13,11 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from thaw.config import schema
-from thaw.images import bit_depth, integrity, jpeg_scale
+from thaw.images import bit_depth, cmyk, integrity, jpeg_scale
 from thaw.images.integrity import Unusable
 
 # By Pillow's names; MPO is a JPEG with more pictures behind the first.
@@ -234,8 +234,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     """Return the decoded pixels as 8-bit RGB: of 16 bits the upper 8, transparency on white, grey repeated."""
     if image.mode in bit_depth.GREY:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "CMYK" and image.format in ("JPEG", "MPO") and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Adobe's are stored inverted, and Pillow takes all for Adobe's
+    if image.mode == "CMYK" and image.format in cmyk.JPEGS:
+        image = cmyk.rgb(image)
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("RGBA")

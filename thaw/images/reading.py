@@ -20,10 +20,11 @@ AT_ONCE = 32  # files a call at most
 BYTES = 16 * 2**20  # of them at most, but for a single file that is larger
 
 Files = list[tuple[bytes, int]]  # of each its bytes, none where there was no path, and its EXIF orientation, 1 to 8
+Read = tuple[Files, ValueError | None]  # what was read, and what is wrong with the file after it
 
 
 def ahead(paths: Sequence[str], hashes: Sequence[str]) -> Generator[Files]:
-    """Yield the files in their order, some at a time, while the next ones are being read.
+    """Yield the files in their order, some at a time, while the next are being read; all before one that is wrong.
 
     Args:
         paths: of the files; empty for none.
@@ -33,15 +34,15 @@ def ahead(paths: Sequence[str], hashes: Sequence[str]) -> Generator[Files]:
         ValueError: a file has gone or holds other bytes than when it was prepared.
     """
     workers = min(THREADS, threads.used())
-    waiting: deque[Future[Files]] = deque()
+    waiting: deque[Future[Read]] = deque()
     with ThreadPoolExecutor(workers, "reading") as pool:
         try:
             for part in _parts(paths):
                 waiting.append(pool.submit(_read, paths[part], hashes[part]))
                 if len(waiting) > workers:
-                    yield waiting.popleft().result()
+                    yield from _whole(waiting.popleft().result())
             while waiting:
-                yield waiting.popleft().result()
+                yield from _whole(waiting.popleft().result())
         finally:  # who stops half-way waits for what is being read, not for what would have been
             for future in waiting:
                 future.cancel()
@@ -87,9 +88,20 @@ def _size(path: str) -> int:
         return 0
 
 
-def _read(paths: Sequence[str], hashes: Sequence[str]) -> Files:
-    files = []
+def _read(paths: Sequence[str], hashes: Sequence[str]) -> Read:
+    files: Files = []
     for path, sha256 in zip(paths, hashes, strict=True):
-        data = content.prepared(path, sha256) if path else b""
+        try:
+            data = content.prepared(path, sha256) if path else b""
+        except ValueError as error:
+            return files, error
         files.append((data, integrity.orientation(data) if data.startswith(b"\xff\xd8\xff") else 1))
-    return files
+    return files, None
+
+
+def _whole(read: Read) -> Iterator[Files]:
+    files, error = read
+    if files:
+        yield files
+    if error:
+        raise error

@@ -18,6 +18,8 @@ const make = (tag, className, text) => {
 };
 
 const named = classes.slice(0, 12).join(" · ") + (classes.length > 12 ? " · …" : "");
+const longest = Math.max(...classes.map((name) => name.length));
+document.documentElement.style.setProperty("--name", `${longest + 1}ch`); // the width of the names before the bars
 at("about").textContent = `${classes.length} classes: ${named}`;
 at("where").textContent = WHERE;
 

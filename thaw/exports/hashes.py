@@ -1,0 +1,39 @@
+"""The hashes of what was exported, and the refusal of what has another one, or is larger than any model."""
+
+from pathlib import Path
+
+from thaw import paths, records
+
+MAX_BYTES = 4 * 2**30  # of a file that is loaded; ONNX and LiteRT files have 2 GiB at most
+
+
+def write(folder: Path) -> None:
+    """Write hashes.json: the sha256 of each file and folder that lies beside it."""
+    hashes = {path.name: digest(path) for path in sorted(folder.iterdir()) if path.name != paths.HASHES}
+    records.write_json(folder / paths.HASHES, hashes)
+
+
+def digest(path: Path) -> str:
+    """Return the hex sha256 of a file, or of a folder by what is in it."""
+    return records.folder_sha256(path) if path.is_dir() else records.sha256(path)
+
+
+def check(path: Path) -> None:
+    """Refuse a model that is too large, or not the one whose hash was recorded beside it.
+
+    A model that was copied without its hashes.json is loaded: nothing is known of it.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    total = sum(file.stat().st_size for file in files)
+    if total > MAX_BYTES:
+        raise ValueError(f"{path}: expected a model of at most {MAX_BYTES:,} bytes, received {total:,}")
+    recorded = path.parent / paths.HASHES
+    expected = records.read_json(recorded).get(path.name) if recorded.is_file() else None
+    if expected is not None and (received := digest(path)) != expected:
+        raise ValueError(
+            f"{path}: expected the model that was exported (sha256 {expected:.12}…, by {paths.HASHES}), received "
+            f"another one ({received:.12}…); run `dvc repro --force export`, or copy the whole folder again"
+        )
