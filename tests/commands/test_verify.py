@@ -94,7 +94,7 @@ def test_threads_and_device_are_named_for_the_training_that_they_were_of() -> No
 
 
 def test_figures_are_compared_and_bytes_where_there_are_none(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("old", "new")]
+    folders = tmp_path / "old", tmp_path / "new"
     for number, folder in enumerate(folders):
         folder.mkdir()
         np.save(folder / "a.npy", np.array([1.0, 2.0 + 1e-4 * number]))
