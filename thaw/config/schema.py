@@ -182,7 +182,9 @@ class Evaluate:
 class Export:
     """Formats of deployment, and how exactly they must agree with what was tested."""
 
-    formats: list[str]  # names of formats | what is written, see docs/serving.md#formats
+    # `keras`, `saved_model`, `onnx`, `litert`, `litert_float16`, `litert_int8`, `onnx_int8` | one or more, see
+    # docs/serving.md#formats
+    formats: list[str]
     # largest difference of a probability between the exported and the evaluated model, of formats in float32
     tolerance: float
     int8_points: float  # accuracy that a format of float16 or int8 may lose, where a paired test finds a loss at all
