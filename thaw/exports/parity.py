@@ -82,11 +82,17 @@ def check(
                 figures[way] = _compared(way, received, expected, probes, options, names)
             except ValueError as error:
                 worst = np.argsort(-_differences(expected, received))[:WORST]
-                cause = explain([Path(files[index]).read_bytes() for index in worst], received[worst])
+                cause = explain([_content(files[index]) for index in worst], received[worst])
                 raise ValueError(f"{error}{cause and f'; likely cause: {cause}'}") from None
         for way, labels in named["labels"].items():
             _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], names)
     return figures
+
+
+def _content(file: str) -> bytes:
+    """Return the bytes of an image file; none where it has gone, which is a reason to fail, too."""
+    path = Path(file)
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _written(odd: Mapping[str, tuple[bytes, np.ndarray]], folder: Path) -> list[str]:
