@@ -225,7 +225,7 @@ def test_the_weights_of_an_example_can_be_had() -> None:
 
     chosen = set()
     for command in itertools.chain.from_iterable(map(commands, DOCUMENTS)):
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command, comments=True)
         if program == "python" and arguments[:2] == ["-m", "thaw.config"]:
             with contextlib.chdir(ROOT):
                 words = [word for word in arguments[2:] if word != load.RESET]
