@@ -101,15 +101,22 @@ def test_each_image_goes_where_the_trial_had_it_or_nothing_is_written(
     assert memory and paths.MEMORY.read_text() == memory
     promote.write("chosen", sweep, record)  # what is here is the trial's
     assert capsys.readouterr().err == ""
+    # What knows of more images, or of another data set, and has the trial's in their places is as good, and is kept.
+    known = json.loads(memory)
+    more = known | {"images": known["images"] | {"train": [*known["images"]["train"], "f" * 16]}}
+    other = {"drawn_with": {"seed": 7, "val": 0.1, "test": 0.1}, "images": {"train": ["a"], "val": [], "test": []}}
+    for newer in (more | {"others": [other]}, other | {"others": [more]}):
+        paths.MEMORY.write_text(json.dumps(newer))
+        promote.write("chosen", sweep, record)
+        assert json.loads(paths.MEMORY.read_text()) == newer
+    assert capsys.readouterr().err == ""
     # What git has can be had again, such as the demonstration's, which comes with the project.
-    newer = json.loads(memory)
-    newer["images"]["train"].append("f" * 16)
-    paths.MEMORY.write_text(json.dumps(newer))
+    paths.MEMORY.write_text(json.dumps(other))
     subprocess.run(["git", "add", paths.MEMORY], check=True)
     subprocess.run(["git", "commit", "--quiet", "--message=splits"], check=True)
     promote.write("chosen", sweep, record)
     assert paths.MEMORY.read_text() == memory
-    assert "40 images in place of 41" in " ".join(capsys.readouterr().err.split())
+    assert "is the trial's now" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_name_that_is_none_and_a_trial_without_its_experiment_are_refused(finished_sweep: Path) -> None:

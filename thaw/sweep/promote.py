@@ -121,26 +121,34 @@ def write(name: str, sweep: str, record: TrialResult) -> Path:
 
 def _write_memory(memory: str) -> None:
     """Write each image where the trial had it, and say where that takes the place of another file, which git has."""
-    here = paths.MEMORY.read_text(encoding="utf-8") if paths.MEMORY.is_file() else memory
-    if here != memory:
+    if _remembers(memory):
+        return
+    if paths.MEMORY.is_file():
         console.warn(
-            f"{paths.MEMORY} is the trial's now: {_counted(memory)} images in place of {_counted(here)}, so those "
-            f"that came since are drawn anew; `git checkout {paths.MEMORY.as_posix()}` takes the former file back"
+            f"{paths.MEMORY} is the trial's now, which had images elsewhere; what other images and other shares the "
+            f"former file remembers is lost here, and `git checkout {paths.MEMORY.as_posix()}` takes it back"
         )
     paths.MEMORY.parent.mkdir(parents=True, exist_ok=True)
     paths.MEMORY.write_text(memory, encoding="utf-8", newline="\n")
 
 
-def _counted(memory: str) -> str:
-    return f"{sum(len(contents) for contents in json.loads(memory).get('images', {}).values()):,}"
+def _remembers(memory: str) -> bool:
+    """Return whether the memory here would draw each of the trial's images as the trial did; it may know more."""
+    if not paths.MEMORY.is_file():
+        return False
+    there, here = json.loads(memory), json.loads(paths.MEMORY.read_text(encoding="utf-8"))
+    own = [part["images"] for part in (here, *here.get("others", [])) if part.get("drawn_with") == there["drawn_with"]]
+    return any(
+        all(set(contents) <= set(images.get(split, ())) for split, contents in there["images"].items())
+        for images in own
+    )
 
 
 def _check_memory(name: str, memory: str) -> None:
     """Refuse to write over a memory that git does not have."""
-    if not paths.MEMORY.is_file():
+    if _remembers(memory):
         return
-    here = paths.MEMORY.read_text(encoding="utf-8")
-    if here not in (memory, experiments.committed(paths.MEMORY)):
+    if paths.MEMORY.is_file() and paths.MEMORY.read_text(encoding="utf-8") != experiments.committed(paths.MEMORY):
         raise ValueError(
             f"{paths.MEMORY}: expected each image where {name} had it, or a file that git has, found another "
             "division; commit or copy it if you need it, delete it, and promote again, which writes the trial's"
