@@ -146,7 +146,7 @@ def test_the_folder_and_each_format_in_it_give_the_same_answers(exported: Path, 
 
 def test_a_missing_model_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"expected an exported model \(model\.onnx or .+ or model\.keras\), found none"
+        ValueError, match=r"expected an exported model \(model\.onnx or .+ or model\.keras.*\), found none"
     ):
         formats.load(tmp_path)
     for name in (paths.SAVED_MODEL, "notes.txt"):
