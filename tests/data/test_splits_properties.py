@@ -108,9 +108,12 @@ def test_no_unit_is_torn_and_each_image_has_a_split(case: Case) -> None:
 @given(cases(marked=True))
 def test_what_was_given_stays_and_nothing_else_is_torn(case: Case) -> None:
     divided = case.divide()
-    for split, own in zip(case.given, divided, strict=True):
+    whole = clusters.joined(len(divided), case.links, [case.contents, case.groups])
+    old = [split or case.known.get(content, "") for split, content in zip(case.given, case.contents, strict=True)]
+    for split, own, unit in zip(case.given, divided, whole, strict=True):
         assert own == split or split in ("", "train")
-        assert own or not split
+        # Where old images of several splits hang together, what would join them is left out, of "train" too.
+        assert own or not split or len({was for was, of in zip(old, whole, strict=True) if of == unit and was}) > 1
     # Units are what hangs together by way of images that have a split; a person may have held a part of one out.
     placed = [bool(split) for split in divided]
     units = clusters.joined(len(divided), case.links, [case.contents, case.groups], placed)
@@ -118,6 +121,15 @@ def test_what_was_given_stays_and_nothing_else_is_torn(case: Case) -> None:
         members = [index for index, own in enumerate(units) if own == unit]
         if not {case.given[index] for index in members} & {"val", "test"}:
             assert len({divided[index] for index in members}) == 1
+
+
+def test_what_joins_old_images_of_two_splits_is_left_out_though_it_was_given_to_training() -> None:
+    contents = [content(number) for number in (0, 1, 2, 1, *range(4, 18))]
+    known = {contents[0]: "train", contents[2]: "val"}
+    given = ["", "", "", "train", *[""] * 14]
+    case = Case(contents, ["cat"] * 18, [(0, 1), (1, 2)], [""] * 18, given, known, (0.5, 0.25), 0)
+    divided = case.divide()
+    assert divided[:4] == ["train", "", "val", ""]
 
 
 @given(cases(marked=True), st.randoms(use_true_random=False))
