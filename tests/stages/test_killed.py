@@ -138,7 +138,7 @@ load.run(main, "stage")
     process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout and process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130 and (tmp_path / "closed").exists()
     assert said == "stage: interrupted; the same command goes on with what is done\n"
 
@@ -163,4 +163,4 @@ pipes.run(main, "stage")
         (child,) = psutil.Process(process.pid).children()
         process.send_signal(number)
         process.wait(30)
-        assert psutil.wait_procs([child], timeout=30) == ([child], [])
+        assert psutil.wait_procs([child], timeout=120) == ([child], [])
