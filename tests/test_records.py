@@ -4,6 +4,7 @@ import csv
 import hashlib
 import math
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -266,3 +267,7 @@ def test_arrays_come_back_by_name_and_have_the_same_bytes_each_time(tmp_path: Pa
         }
         assert kept["rows"].dtype == np.float16
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:  # nothing that goes by Python's version, nor by the time
+        assert {(entry.extra, entry.date_time) for entry in archive.infolist()} == {(b"", (1980, 1, 1, 0, 0, 0))}
+    # A local header as it was before there were 64 bits: 30 bytes and the name, then the array.
+    assert (tmp_path / "a.npz").read_bytes()[30 : 30 + 14] == b"rows.npy\x93NUMPY"

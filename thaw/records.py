@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,9 +101,16 @@ def write_array(path: Path, rows: np.ndarray) -> None:
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write arrays under their names as .npz, without compression."""
-    with replaced(path) as part:
-        np.savez(part, allow_pickle=False, **arrays)
+    """Write arrays under their names as .npz, without compression.
+
+    ``np.savez`` has the sizes of every array in 64 bits, for which Python 3.11.4 and earlier ones write other headers.
+    """
+    with replaced(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, array in arrays.items():
+            about = zipfile.ZipInfo(f"{name}.npy")
+            about.file_size = array.nbytes  # by which 64 bits are used where they must be
+            with archive.open(about, "w") as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 @contextmanager
