@@ -43,6 +43,7 @@ def main() -> None:
         try:
             found = parity.check(paths.EXPORTED, probes, classes, settings.export, gate.explain(deployed))
         except ValueError:
+            write.set_aside(paths.EXPORTED)
             manifest.check(test)  # or the model would be blamed for other images
             raise
         made_from = records.made_from([folder / model.WEIGHTS, paths.probabilities(phase)])

@@ -51,6 +51,7 @@ HASHES = "hashes.json"
 LEDGER = Path(".thaw/ledger.jsonl")
 LATENCY = Path(".thaw/latency.json")
 SWEEPS = Path(".thaw/sweeps")
+REFUSED = Path(".thaw/refused_export")  # the last export that its proof has refused, to look at
 CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
 RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page

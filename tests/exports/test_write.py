@@ -15,7 +15,7 @@ from thaw import records
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import evaluate
-from thaw.exports import write
+from thaw.exports import provenance, write
 from thaw.images import manifest, preprocessing
 from thaw.runtime.framework import keras, tf
 
@@ -247,3 +247,17 @@ def test_what_a_format_cannot_hold_is_said_with_the_other_one(
     with pytest.raises(ValueError, match=rf"^export\.formats: expected a network that {kind} can hold, .*") as error:
         write.write(tmp_path, wrapped, [asked])
     assert str(error.value).endswith(f"set export.formats=[{instead}]") and "\n" not in str(error.value)
+
+
+def test_without_calibration_the_probabilities_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert provenance.temperature("phase2") == 1
+    # evaluate.calibration=false, while images unlike the training images are scored all the same.
+    records.write_json(project_paths.CALIBRATION, {"phase": "phase2", "phase2": {"unfamiliar": {"threshold": 3.0}}})
+    assert provenance.temperature("phase2") == 1
+    records.write_json(
+        project_paths.CALIBRATION, {"phase": "phase2", "temperature": 3.0, "phase2": {"temperature": 2.0}}
+    )
+    assert [provenance.temperature(phase) for phase in ("phase1", "phase2")] == [3, 2]

@@ -24,7 +24,7 @@ from tests.serving.tiny import CLASSES
 from thaw.exports import formats
 from thaw.exports.exported import Exported
 from thaw.images.integrity import Unusable
-from thaw.serving import answers, batches, page, uploads
+from thaw.serving import answers, batches, monitoring, page, uploads
 from thaw.serving.uploads import RefusedError
 
 MB = 1 << 20
@@ -172,10 +172,15 @@ def test_other_paths_and_methods_are_refused_in_the_same_way(
     assert received == status and re.match(r"expected .+, received .+; .+", told["error"])
 
 
-@pytest.mark.parametrize("top", ["0", "-1", "x", "1.5"])
+@pytest.mark.parametrize("top", ["0", "-1", "x", "1.5", "9" * 5000])
 def test_a_number_of_classes_that_is_none_is_refused(server: Running, red: bytes, top: str) -> None:
     status, told, _ = ask(server, f"/predict?top={top}", red)
-    assert status == 400 and f"received {top}" in told["error"]
+    assert status == 400 and f"received {top:.40}" in told["error"]
+
+
+def test_half_of_a_character_is_answered_like_any_other_name(server: Running) -> None:
+    status, told, _ = ask(server, "/predict", b'{"\\ud800": 1}', "application/json")
+    assert status in (400, 422) and told["error"].startswith("expected ")
 
 
 def test_a_body_that_is_too_large_takes_no_memory_and_is_answered(server: Running) -> None:
@@ -239,6 +244,18 @@ def test_bodies_wait_until_there_is_room_for_them() -> None:
 
 
 # About the model, and about itself
+
+
+def test_a_fault_of_the_server_is_counted() -> None:
+    figures = monitoring.Figures([])
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError
+
+    counted = monitoring.Counted(broken, figures, ["/predict"])
+    with pytest.raises(RuntimeError):
+        asyncio.run(counted({"type": "http", "path": "/predict"}, None, None))  # type: ignore[arg-type]
+    assert b'thaw_requests_total{path="/predict",status="500"} 1.0' in figures.text()
 
 
 def test_it_says_what_it_serves(server: Running, tiny_export: Path) -> None:

@@ -101,6 +101,8 @@ def test_what_is_not_what_was_evaluated_is_not_exported() -> None:
     with pytest.raises(ValueError, match=r"the exported model \(keras\) differs from the evaluated one by 1\.0e-02"):
         export.main()
     assert not paths.metrics("export").exists()
+    # What is refused can be looked at, and nobody takes it for an export.
+    assert not paths.EXPORTED.exists() and (paths.REFUSED / paths.KERAS_FILE).is_file()
     configure("export.formats=[keras]", "export.tolerance=0.02")
     export.main()
     assert records.read_json(paths.metrics("export"))["largest_difference"] == pytest.approx(0.01, abs=1e-4)

@@ -108,6 +108,15 @@ def test_a_version_an_export_and_the_champion_is_the_one_that_is_better(
     assert not run.warned
 
 
+def test_a_server_that_is_away_for_a_moment_costs_the_champion_nothing() -> None:
+    class Away:
+        def get_model_version_by_alias(self, _name: str, _alias: str) -> Any:
+            raise mlflow.exceptions.MlflowException("away", error_code=500)
+
+    with pytest.raises(mlflow.exceptions.MlflowException, match="away"):
+        registry.champion(Away(), "thaw")  # type: ignore[arg-type]
+
+
 def test_images_of_one_unit_count_as_one(run: mlflow_mirror.Run, export: Callable[..., Path]) -> None:
     base = holder(run) or "1"
     better = said_by(40)

@@ -31,7 +31,9 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("dir", metavar="DIR", help="a folder of images, or a .csv or .parquet of them")
-    command.add_argument("choices", nargs="*", metavar="GROUP.FIELD=VALUE", help="such as data.nested=true")
+    command.add_argument(
+        "choices", nargs="*", default=[], metavar="GROUP.FIELD=VALUE", help="such as data.nested=true"
+    )
     command.add_argument("--json", action="store_true", help="all that was found, as JSON")
     command.set_defaults(run=run)
 

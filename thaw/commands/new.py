@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("dir", metavar="DIR", type=Path, help="the project's folder")
     command.add_argument(
-        "choices", nargs="*", metavar="GROUP=OPTION", help="choices, as `python -m thaw.config` takes"
+        "choices", nargs="*", default=[], metavar="GROUP=OPTION", help="choices, as `python -m thaw.config` takes"
     )
     command.add_argument(
         "--data", default="", metavar="PATH", help="a folder of images, or a .csv or .parquet of them"

@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
-        "choices", nargs="*", metavar="GROUP=OPTION", help="choices to remember, as thaw.config takes"
+        "choices", nargs="*", default=[], metavar="GROUP=OPTION", help="choices to remember, as thaw.config takes"
     )
     command.add_argument("--reset", action="store_true", help="forget what was chosen before")
     command.add_argument(

@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.add_argument("choices", nargs="*", metavar="GROUP.FIELD=VALUE,VALUE", help="what to try")
+    command.add_argument("choices", nargs="*", default=[], metavar="GROUP.FIELD=VALUE,VALUE", help="what to try")
     command.add_argument("--retry-failed", action="store_true", help="run trials again that have failed before")
     command.set_defaults(run=run)
 

@@ -5,6 +5,7 @@ The comment at a field is its meaning; its range is what ``between`` or ``one_of
 """
 
 import ast
+import functools
 import inspect
 import re
 import sys
@@ -39,6 +40,7 @@ class Field:
     range: Range | None  # as a check has it; None: none does alone
 
 
+@functools.cache
 def every() -> dict[str, Field]:
     """Return all fields by their whole names, in the order of params.yaml."""
     found = {}
@@ -64,6 +66,7 @@ def types(kind: Any) -> dict[str, Any]:
     return {field.name: field.type for field in fields(kind)}
 
 
+@functools.cache
 def comments(kind: Any) -> dict[str, str]:
     """Return the comment of each field of a dataclass: the lines above it and what stands behind it."""
     found: dict[str, str] = {}
@@ -75,6 +78,7 @@ def comments(kind: Any) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def ranges(kind: Any) -> dict[str, Range]:
     """Return the range of each field that a group checks by ``between`` or ``one_of``."""
     if kind is policy.Policy:

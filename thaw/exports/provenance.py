@@ -43,7 +43,7 @@ def temperature(phase: str) -> float:
     if not paths.CALIBRATION.is_file():
         return 1.0
     found = records.read_json(paths.CALIBRATION)
-    return float(found.get(phase, found)["temperature"])
+    return float(found.get(phase, found).get("temperature", 1.0))  # of evaluate.calibration=false there is none
 
 
 def calibrated(probabilities: np.ndarray, by: float) -> np.ndarray:

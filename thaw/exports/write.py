@@ -1,5 +1,6 @@
 """The classifier as it is deployed: raw images in, probabilities and labels out, preprocessing inside."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -77,3 +78,10 @@ def described(
         "temperature": temperature,
         "provenance": dict(provenance),
     }
+
+
+def set_aside(folder: Path) -> None:
+    """Move an export that its proof has refused to where nobody takes it for one that may be deployed."""
+    records.make_new(paths.REFUSED)
+    paths.REFUSED.rmdir()
+    shutil.move(folder, paths.REFUSED)

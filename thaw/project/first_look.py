@@ -43,7 +43,7 @@ def run(project: schema.Project, values: dict[str, Any], *, quiet: bool = False)
     if not taken:
         raise ValueError(f"data.raw: expected images, found none in {project.data.raw}")
     write(found.root, taken, project, values)
-    pipeline_run.reproduce(FOLDER, "evaluate", quiet=quiet)
+    pipeline_run.reproduce(FOLDER, "evaluate", quiet=quiet, modules=Path.cwd())
     line = (
         f"a first look at {len(taken):,} of {len(found.entries):,} images, {MINUTES:g} minutes of phase 2 at most; "
         "`thaw run` takes all"
@@ -81,6 +81,8 @@ def shortened(project: schema.Project, values: dict[str, Any]) -> dict[str, Any]
     changed["data"] |= {"raw": "images.csv"}
     cache = project.compute.cache_dir or ".thaw/activations"
     changed["compute"] |= {"cache_dir": os.path.abspath(cache)}  # noqa: PTH100
+    if Path(project.backbone.weights).exists() and project.backbone.weights:
+        changed["backbone"] |= {"weights": os.path.abspath(project.backbone.weights)}  # noqa: PTH100
     changed["tracking"] |= {"enabled": False}
     changed["phase1"] |= {"epochs": min(EPOCHS, project.phase1.epochs)}
     if project.phase2.schedule == "cosine":  # which has no bound in minutes

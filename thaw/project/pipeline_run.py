@@ -26,21 +26,25 @@ def check_here() -> None:
         )
 
 
-def reproduce(folder: Path, *targets: str, quiet: bool = False) -> None:
+def reproduce(folder: Path, *targets: str, quiet: bool = False, modules: Path | None = None) -> None:
     """Run ``dvc repro`` in a folder, with the Python that runs this as that of the stages.
 
     Args:
         targets: the stages to end with; none: all.
         quiet: write what DVC and the stages say to standard error.
+        modules: a folder of modules of one's own, such as a builder's, where that is another one.
 
     Raises:
         ValueError: a stage failed; it has said why.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     words = [sys.executable, "-m", "dvc", "repro", *targets]
+    env = {**os.environ, "PATH": path}
+    if modules:
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(modules), env.get("PYTHONPATH", "")]))
     sys.stdout.flush()
     output = sys.stderr if quiet else None
-    done = subprocess.run(words, cwd=folder, env={**os.environ, "PATH": path}, stdout=output, check=False)
+    done = subprocess.run(words, cwd=folder, env=env, stdout=output, check=False)
     if done.returncode:
         raise ValueError("expected all stages to run, received a failure, which is said above; mend it and run again")
 

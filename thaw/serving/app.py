@@ -111,7 +111,7 @@ def _add_paths(app: FastAPI, server: Server) -> None:
 
 
 async def _predict(server: Server, request: Request, top: str) -> dict[str, Any]:
-    if top and not (top.isdecimal() and int(top) > 0):
+    if top and not (top.isdecimal() and len(top) < 10 and int(top) > 0):
         raise RefusedError(
             400, f"expected a number of classes from 1 on as top, received {top:.40}; leave it out for all"
         )
@@ -213,4 +213,5 @@ def _add_errors(app: FastAPI) -> None:
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
     text = json.dumps(content, ensure_ascii=False, separators=(", ", ": "), default=str) + "\n"
-    return Response(text, status, HEADERS | dict(headers or {}), "application/json")
+    # What comes from a request may hold half of a character.
+    return Response(text.encode("utf-8", "replace"), status, HEADERS | dict(headers or {}), "application/json")

@@ -51,10 +51,18 @@ class Counted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI asks."""
 
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"] if scope["path"] in self.known else "other"  # or anybody could make names
+
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                path = scope["path"] if scope["path"] in self.known else "other"  # or anybody could make names
                 self.figures.requests.labels(path, message["status"]).inc()
             await send(message)
 
-        await self.app(scope, receive, counted if scope["type"] == "http" else send)
+        try:
+            await self.app(scope, receive, counted)
+        except Exception:
+            self.figures.requests.labels(path, 500).inc()  # which is answered outside of what is counted here
+            raise

@@ -19,6 +19,9 @@ from thaw import console, paths, records
 from thaw.config import schema
 from thaw.tracking import mlflow_mirror
 
+# How MLflow says that there is no model of a name, and no version with an alias.
+NONE_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
@@ -120,7 +123,10 @@ def champion(client: "MlflowClient", name: str) -> "ModelVersion | None":
 
     try:
         return client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException:
+    except MlflowException as error:
+        # Or a server that is away for a moment would cost the champion its name.
+        if error.error_code not in NONE_THERE:
+            raise
         return None
 
 
