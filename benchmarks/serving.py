@@ -50,7 +50,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Received:
-    """What came of a request."""
+    """The outcome of a request."""
 
     sent: Sent
     status: int  # 0: nothing came

@@ -22,7 +22,7 @@ KINDS: dict[str, Any] = {
 
 
 def wrong(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
-    """What a reader of the few words of JSON schema that are used here would object to."""
+    """Return what is wrong with a value by a schema, of which only the few words that are used here are read."""
     kind = KINDS.get(schema.get("type", ""), object)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
         return [f"{at}: no {schema['type']}"]

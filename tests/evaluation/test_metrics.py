@@ -185,7 +185,7 @@ def test_summary_of_one_image_is_finite() -> None:
 
 
 def test_agreement_and_ranking_of_a_case_by_hand() -> None:
-    """Of class 0 three of four are right, of class 1 one of two; class 2 has no image, but one answer."""
+    """Compare with three of four right in class 0, one of two in class 1, and an answer for class 2 without images."""
     labels, predicted = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 2, 1, 0])
     found = metrics.agreement(labels, predicted)
     assert found["balanced_accuracy"] == pytest.approx((3 / 4 + 1 / 2) / 2)

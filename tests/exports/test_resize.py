@@ -36,7 +36,7 @@ def test_two_products_give_the_pixels_of_training_within_a_thousandth_of_a_grey_
 
 
 def test_a_resize_of_another_kind_is_seen() -> None:
-    """What the test above allows is less than what any two settings differ by."""
+    """Show that any two settings differ by more than the test above allows."""
     pixels = np.random.default_rng(0).integers(0, 256, (1, 50, 81, 3), dtype=np.uint8)
     made = [resize.fitted(tf.constant(pixels), schema.Image(SIZE, *way)).numpy() for way in WAYS]
     differ = [

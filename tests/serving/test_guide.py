@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_export: Path, red
 
 
 def run(line: str) -> str:
-    """What a line of the guide prints, run by a shell as a reader does."""
+    """Return what a line of the guide prints, run by a shell as a reader does."""
     done = subprocess.run(
         ["bash", "-c", line], capture_output=True, text=True, encoding="utf-8", check=False, timeout=60
     )

@@ -7,11 +7,14 @@ import json
 import shutil
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from thaw import console, paths, records, timings
+
+if TYPE_CHECKING:  # OmegaConf, which the help need not wait for
+    from thaw.config import schema
 
 SHOWN = ("data.raw", "backbone.name", "image.size", "augment.views", "head.units", "phase2.unfreeze", "phase2.epochs")
 NEEDED = ("phase2.learning_rate", "phase2.minutes", "export.formats")
@@ -141,7 +144,7 @@ def project() -> dict[str, Any]:
     }
 
 
-def times(settings: Any, stale: dict[str, list[str]]) -> dict[str, float | None]:
+def times(settings: "schema.Project", stale: dict[str, list[str]]) -> dict[str, float | None]:
     """Return the seconds that each costly step of what is stale may take at most, as earlier runs here took.
 
     None where nothing like it was measured here. Steps: the frozen layers for all views (nothing where the
@@ -167,7 +170,7 @@ def times(settings: Any, stale: dict[str, list[str]]) -> dict[str, float | None]
     return found
 
 
-def disk(settings: Any) -> dict[str, float]:
+def disk(settings: "schema.Project") -> dict[str, float]:
     """Return GB (10⁹ bytes): what the activation cache holds and may hold at most, and what is free."""
     folder = Path(settings.compute.cache_dir or paths.main_root() / ".thaw" / "activations")
     held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
