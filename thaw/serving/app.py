@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,8 @@ REMEDIES = {
     400: "send the file's bytes",
     DAMAGED: "save the image anew",
 }
+FULL = "expected memory for the image, received too little; send a smaller image"
+LOG = logging.getLogger("uvicorn.error")  # where the server's other faults are
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
 
@@ -150,6 +153,11 @@ async def _entry(server: Server, upload: uploads.Upload, count: int) -> dict[str
         return {"name": upload.name} | await _answered(server, upload.data, count)
     except RefusedError as refused:
         return {"name": upload.name, "error": str(refused), "status": refused.status}
+    except MemoryError:
+        return {"name": upload.name, "error": FULL, "status": 413}
+    except Exception as error:  # of this image; the others of the request are answered
+        LOG.exception("an image of a request failed")
+        return {"name": upload.name, "error": _fault(error), "status": 500}
 
 
 async def _answered(server: Server, data: bytes, count: int) -> dict[str, Any]:
@@ -168,6 +176,9 @@ async def _answered(server: Server, data: bytes, count: int) -> dict[str, Any]:
         raise RefusedError(
             status, f"expected an image, received one of kind {refused.kind}: {refused.reason}; {REMEDIES[status]}"
         ) from None
+    except Exception:
+        server.figures.refused.labels("server_error").inc()
+        raise
     order = np.argsort(-row, kind="stable")
     classes = server.model.classes
     listed = range(len(classes)) if count >= len(classes) else order[:count]
@@ -203,12 +214,15 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(MemoryError)
     async def full(_: Request, __: MemoryError) -> Response:
-        return _json({"error": "expected memory for the image, received too little; send a smaller image"}, 413)
+        return _json({"error": FULL}, 413)
 
     @app.exception_handler(Exception)
     async def unknown(_: Request, error: Exception) -> Response:
-        said = f"expected an answer, received an error of the server ({type(error).__name__}); see its log"
-        return _json({"error": said}, 500)
+        return _json({"error": _fault(error)}, 500)
+
+
+def _fault(error: Exception) -> str:
+    return f"expected an answer, received an error of the server ({type(error).__name__}); see its log"
 
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:

@@ -76,14 +76,24 @@ class Batches:
             except Exception as error:  # the request's, which raises it
                 found[number] = error
         for group in alike.values():
-            rows: Any
-            try:
-                rows, _ = run(np.stack([pixels for _, pixels in group]))
-            except Exception as error:
-                rows = [error] * len(group)
-            for (number, _), row in zip(group, rows, strict=True):
+            for (number, _), row in zip(group, _rows(run, [pixels for _, pixels in group]), strict=True):
                 found[number] = row
         return found
+
+
+def _rows(run: Any, pictures: Sequence[np.ndarray]) -> list[np.ndarray | Exception]:
+    """Return for each picture of one size the probabilities, or the error that it raises.
+
+    Where a batch fails, each of it is asked by itself, so that what one picture does to the model fails no other
+    request.
+    """
+    try:
+        rows, _ = run(np.stack(pictures))
+        if len(rows) != len(pictures):
+            raise ValueError(f"expected {len(pictures)} rows of probabilities, received {len(rows)}")
+    except Exception as error:  # the requests', which raise it
+        return [error] if len(pictures) == 1 else [row for one in pictures for row in _rows(run, [one])]
+    return list(rows)
 
 
 def _settle(future: "asyncio.Future[np.ndarray]", answer: np.ndarray | Exception) -> None:
