@@ -54,15 +54,20 @@ def answers(
         split: the images.
         batch_size: images at once.
     """
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {phase: [] for phase in runs}
+    # Filled as they come: parts that are joined in the end would be there twice for a moment.
+    found: dict[str, Answers] = {}
+    done = 0
     batches = manifest.pixels(image, split.paths, split.hashes, batch_size)
     for pixels in console.track(batches, "test images", -(-len(split) // batch_size), "batches"):
         for phase, run in runs.items():
             with devices.enough_memory("evaluate.batch_size", batch_size):
-                found[phase].append(run(pixels))
-    return {
-        phase: Answers(*(np.concatenate(part) for part in zip(*rows, strict=True))) for phase, rows in found.items()
-    }
+                rows, pooled = run(pixels)
+            if phase not in found:
+                found[phase] = Answers(*(np.empty((len(split), each.shape[1]), each.dtype) for each in (rows, pooled)))
+            found[phase].probabilities[done : done + len(rows)] = rows
+            found[phase].embeddings[done : done + len(rows)] = pooled
+        done += len(pixels)
+    return found
 
 
 def corrupted(
