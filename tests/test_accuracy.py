@@ -78,12 +78,12 @@ def test_fewer_images_are_drawn_from_each_class_alike(tmp_path: Path) -> None:
             (tmp_path / "images" / label / f"{number}.png").touch()
     overrides = subset.fewer(tmp_path / "images", 16, tmp_path / "fewer.csv")
     rows = listed(tmp_path / "fewer.csv")
-    # 40 % of what is kept are trained on.
-    assert Counter(label for _, label, _ in rows) == {"a": 30, "b": 10}
-    assert {split for *_, split in rows} == {""} and all(Path(path).is_file() for path, *_ in rows)
-    assert f"data.raw={tmp_path / 'fewer.csv'}" in overrides
+    expected = {("a", ""): 12, ("b", ""): 4, ("a", "val"): 3, ("b", "val"): 1, ("a", "test"): 45, ("b", "test"): 15}
+    assert Counter((label, split) for _, label, split in rows) == expected
+    assert len({path for path, *_ in rows}) == 80 and all(Path(path).is_file() for path, *_ in rows)
+    assert overrides == [f"data.raw={tmp_path / 'fewer.csv'}"]
     subset.fewer(tmp_path / "images", 1000, tmp_path / "fewer.csv")
-    assert len(listed(tmp_path / "fewer.csv")) == 80
+    assert sum(split == "" for *_, split in listed(tmp_path / "fewer.csv")) == 40
 
 
 def test_fewer_images_leave_a_ready_made_test_as_it_is(tmp_path: Path) -> None:
