@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,6 @@ def test_labels_may_be_numbers_and_columns_follow_them(files: list[str], monkeyp
         (["a.png", "b.png"], [0.5, 0.7], "Unknown label type"),
     ],
 )
-def test_what_are_no_paths_or_no_classes_is_refused(images: object, labels: list[object], said: str) -> None:
+def test_what_are_no_paths_or_no_classes_is_refused(images: Any, labels: list[object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         thaw.ThawClassifier().fit(images, labels)
