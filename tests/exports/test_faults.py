@@ -165,13 +165,13 @@ def test_a_photo_that_is_not_turned_upright_is_caught_and_named(
     run = formats.load(tmp_path).run
     assert run is not None
     turned = [Path(file).read_bytes() for file in files if opened(file).getexif().get(header.ORIENTATION) == 6]
-    lying = np.concatenate([run(np.asarray(Image.open(io.BytesIO(data)))[None])[0] for data in turned])
+    lying = np.stack([run(np.asarray(Image.open(io.BytesIO(data)))[None])[0].probabilities for data in turned])
     assert gate.explain(deployed)(turned, lying) == "EXIF orientation ignored"
     # The gate has such photographs, though no test image lies on its side.
     upright = [n for n, file in enumerate(files) if opened(file).getexif().get(header.ORIENTATION) == 1]
     odd = dict(probes.odd)
     data, _ = odd["EXIF orientation 6"]
-    odd["EXIF orientation 6"] = (data, run(np.asarray(Image.open(io.BytesIO(data)))[None])[0][0])
+    odd["EXIF orientation 6"] = (data, run(np.asarray(Image.open(io.BytesIO(data)))[None])[0].probabilities)
     few = parity.Probes([files[n] for n in upright], probes.expected[upright], None, None, odd)
     with pytest.raises(ValueError, match=r"\(onnx\) differs .* in a probability of EXIF orientation 6, "):
         parity.check(tmp_path, few, CLASSES, OPTIONS)

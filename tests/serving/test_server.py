@@ -25,7 +25,7 @@ import uvicorn
 from tests.serving.conftest import ROOT, Running, picture, serving
 from tests.serving.tiny import CLASSES
 from thaw.exports import formats
-from thaw.exports.exported import Exported
+from thaw.exports.exported import Answer, Exported, answered
 from thaw.images.integrity import Unusable
 from thaw.serving import answers, app, batches, monitoring, page, uploads
 from thaw.serving.uploads import RefusedError
@@ -305,6 +305,18 @@ def test_prometheus_can_read_its_figures(server: Running, red: bytes) -> None:
     assert figure("thaw_requests_running") == 0
 
 
+def test_what_is_unlike_the_training_images_is_said_and_counted(
+    scored_export: Path, green: bytes, blue: bytes
+) -> None:
+    with here(app.build(formats.load(scored_export), app.Limits(MB, 10**6))) as running:
+        assert ask(running, "/card")[1]["unfamiliar"] == {"threshold": 100.0, "share": 0.05}
+        told = [ask(running, "/predict?top=1", data)[1] for data in (blue, green, blue)]
+        figures = ask(running, "/metrics")[1]
+    assert [each["unfamiliar"] for each in told] == [True, False, True]
+    assert [each["unfamiliarity"] > 1 for each in told] == [True, False, True]
+    assert "thaw_unfamiliar_total 2.0" in figures
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_may_do_little(server: Running) -> None:
     status, html, headers = ask(server, "/")
     assert status == 200
@@ -332,13 +344,13 @@ def test_images_that_wait_together_are_run_by_size_and_each_gets_its_own() -> No
             raise Unusable("damaged", "broken")
         return np.full((len(data), 2, 3), data[0], np.uint8)
 
-    def run(pixels: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    def run(pixels: np.ndarray) -> list[Answer]:
         if pixels.shape[1] == 7:
             raise MemoryError
         ran.append(pixels.shape)
-        return pixels[:, 0, 0, :2].astype(np.float32), []
+        return answered(pixels[:, 0, 0, :2].astype(np.float32))
 
-    model = Exported(["a", "b"], lambda _: np.zeros((0, 2)), decode=decode, run=run)
+    model = Exported(["a", "b"], lambda _: [], decode=decode, run=run)
     waiting = batches.Batches(model, model.reading.max_pixels)
     files = [b"\1", b"\2\2", b"bad", b"\3", b"\4\4", b"\5" * 7, b"\6"]
 
@@ -347,11 +359,8 @@ def test_images_that_wait_together_are_run_by_size_and_each_gets_its_own() -> No
 
     found = asyncio.run(together())
     waiting.end()
-    assert [type(each) for each in found] == [np.ndarray] * 2 + [Unusable] + [np.ndarray] * 2 + [
-        MemoryError,
-        np.ndarray,
-    ]
-    assert [int(each[0]) for each in found if isinstance(each, np.ndarray)] == [1, 2, 3, 4, 6]
+    assert [type(each) for each in found] == [Answer, Answer, Unusable, Answer, Answer, MemoryError, Answer]
+    assert [int(each.probabilities[0]) for each in found if isinstance(each, Answer)] == [1, 2, 3, 4, 6]
     assert sum(shape[0] for shape in ran) == 5 and max(shape[0] for shape in ran) <= batches.MOST
     assert not any(thread.is_alive() for thread in waiting.threads)
 
@@ -359,15 +368,13 @@ def test_images_that_wait_together_are_run_by_size_and_each_gets_its_own() -> No
 def test_an_image_that_the_model_fails_at_fails_no_other_one(green: bytes, red: bytes) -> None:
     sizes: list[int] = []
 
-    def run(pixels: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    def run(pixels: np.ndarray) -> list[Answer]:
         sizes.append(len(pixels))
         if (pixels[:, 0, 0, 0] == 7).any():
             raise RuntimeError("a kernel failed")
-        return pixels[:, 0, 0, :2].astype(np.float32) / 255, []
+        return answered(pixels[:, 0, 0, :2].astype(np.float32) / 255)
 
-    model = Exported(
-        ["a", "b"], lambda _: np.zeros((0, 2)), decode=lambda data: np.full((2, 2, 3), data[0], np.uint8), run=run
-    )
+    model = Exported(["a", "b"], lambda _: [], decode=lambda data: np.full((2, 2, 3), data[0], np.uint8), run=run)
     sent = [b"\1", b"\2", b"\7", b"\3", b"\4", b"\7", *[b"\5"] * 40]
     with here(app.build(model, app.Limits(MB, 100))) as running, ThreadPoolExecutor(len(sent)) as pool:
         alone = list(pool.map(lambda data: ask(running, "/predict", data)[:2], sent))

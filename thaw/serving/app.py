@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from thaw.exports.exported import Exported
 from thaw.images.integrity import Unusable
-from thaw.serving import monitoring, page, uploads
+from thaw.serving import answers, monitoring, page, uploads
 from thaw.serving.batches import Batches
 from thaw.serving.uploads import RefusedError
 
@@ -118,7 +117,7 @@ async def _predict(server: Server, request: Request, top: str) -> dict[str, Any]
         raise RefusedError(
             400, f"expected a number of classes from 1 on as top, received {top:.40}; leave it out for all"
         )
-    count = int(top) if top else len(server.model.classes)
+    count = int(top) if top and int(top) < len(server.model.classes) else None
     size = uploads.declared(request, server.limits.request_bytes)
     if server.running >= MOST_RUNNING:
         raise RefusedError(
@@ -148,7 +147,7 @@ async def _predict(server: Server, request: Request, top: str) -> dict[str, Any]
     return {"predictions": found}
 
 
-async def _entry(server: Server, upload: uploads.Upload, count: int) -> dict[str, Any]:
+async def _entry(server: Server, upload: uploads.Upload, count: int | None) -> dict[str, Any]:
     try:
         return {"name": upload.name} | await _answered(server, upload.data, count)
     except RefusedError as refused:
@@ -160,8 +159,8 @@ async def _entry(server: Server, upload: uploads.Upload, count: int) -> dict[str
         return {"name": upload.name, "error": _fault(error), "status": 500}
 
 
-async def _answered(server: Server, data: bytes, count: int) -> dict[str, Any]:
-    """Return label and probabilities of an image.
+async def _answered(server: Server, data: bytes, count: int | None) -> dict[str, Any]:
+    """Return label and probabilities of an image, and how unlike the training images it is where the model knows that.
 
     Raises:
         RefusedError: it is no image, or one that can't be used.
@@ -169,7 +168,7 @@ async def _answered(server: Server, data: bytes, count: int) -> dict[str, Any]:
 
     try:
         with server.figures.model_seconds.time():
-            row = await server.batches.answer(data)
+            answer = await server.batches.answer(data)
     except Unusable as refused:
         server.figures.refused.labels(refused.kind).inc()
         status = STATUS.get(refused.kind, DAMAGED)
@@ -179,15 +178,11 @@ async def _answered(server: Server, data: bytes, count: int) -> dict[str, Any]:
     except Exception:
         server.figures.refused.labels("server_error").inc()
         raise
-    order = np.argsort(-row, kind="stable")
-    classes = server.model.classes
-    listed = range(len(classes)) if count >= len(classes) else order[:count]
-    server.figures.answers.labels(classes[order[0]]).inc()
-    return {
-        "label": classes[order[0]],
-        "probability": float(row[order[0]]),
-        "probabilities": {classes[index]: float(row[index]) for index in listed},
-    }
+    told = answers.told(server.model.classes, answer, count)
+    server.figures.answers.labels(told["label"]).inc()
+    if told.get("unfamiliar"):
+        server.figures.unfamiliar.inc()
+    return told
 
 
 def _add_errors(app: FastAPI) -> None:
