@@ -21,7 +21,7 @@ from thaw.evaluation import (
     slices,
     verdict,
 )
-from thaw.images import manifest
+from thaw.images import columns, manifest
 
 NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
 MAPPED = 5000  # test images at most whose embeddings are written, evenly spread
@@ -94,7 +94,8 @@ def write(
         options,
         judged.ship,
     )
-    slices.write([row for row in rows if row["split"] == "test"], right["phase2"], options.confidence, own)
+    every = columns.of(rows)
+    slices.write(every.take(every.are("split", "test")), right["phase2"], options.confidence, own)
     if stressed:
         robust = robustness.write(stressed, split.labels, right, options.confidence, own)
         carried["robustness"] = robust
