@@ -255,7 +255,7 @@ def test_make_repro_stops_where_params_yaml_is_older_than_conf(project: Path) ->
         file.write("# edited\n")
     stopped = make("repro", "ARGS=--dry sample")
     assert stopped.returncode != 0 and stopped.stdout == ""
-    assert "conf/ was edited after params.yaml was compiled from it; run `make params`" in stopped.stderr
+    assert "conf/ was edited after params.yaml was compiled from it; run `python -m thaw.config`" in stopped.stderr
 
 
 def test_make_repro_says_before_set_up_that_there_is_no_repository(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from thaw.classifier import head, model
 from thaw.config import schema
 from thaw.exports import causes, flatbuffer, formats, hashes, latency, litert_file, onnx_file, write
 from thaw.exports.exported import ForeignError
-from thaw.images import decoding
+from thaw.images import header
 from thaw.images.integrity import Unusable
 from thaw.runtime.framework import keras, numbered_from_the_start
 
@@ -74,7 +74,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A picture as it lies, one on its side, one of grey and one of a single pixel."""
     made, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
     exif = Image.Exif()
-    exif[decoding.ORIENTATION] = 6
+    exif[header.ORIENTATION] = 6
     pixels = Image.fromarray(random.integers(0, 256, (50, 80, 3), dtype=np.uint8))
     pixels.save(made / "plain.png")
     pixels.save(made / "turned.jpg", exif=exif, quality=95)

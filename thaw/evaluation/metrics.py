@@ -189,7 +189,7 @@ def _checked(probabilities: Floats, labels: Integers) -> tuple[NDArray[np.float6
     if given.ndim != 2 or given.size == 0 or not np.issubdtype(given.dtype, np.floating):
         received = f"{given.dtype} of shape {given.shape}"
         raise ValueError(f"probabilities: expected float of shape (images, classes), received {received}")
-    values: NDArray[np.float64] = given.astype(np.float64)
+    values: NDArray[np.float64] = given.astype(np.float64, copy=False)
     lost = int((~np.isfinite(values)).sum())
     if lost:
         raise ValueError(

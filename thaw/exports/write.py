@@ -41,11 +41,12 @@ def write(
     provenance: Mapping[str, str] | None = None,
     calibration: Callable[[], Iterator[np.ndarray]] = lambda: iter(()),
     unfamiliarity: Unfamiliarity | None = None,
+    go_on: bool = False,
 ) -> Deployed:
     """Write the formats asked for, and the labels beside them; return what they were written from.
 
     Args:
-        folder: emptied first.
+        folder: emptied first, unless ``go_on``.
         classifier: the one to deploy.
         wanted: names of ``thaw.exports.formats.FORMATS``.
         reading: how training read files; each format carries it for ``thaw predict``.
@@ -53,20 +54,24 @@ def write(
         provenance: what the model came of, by hashes; each format carries it.
         calibration: pixels of training images, for the int8 formats.
         unfamiliarity: the score of images unlike the training images; None: the formats have none.
+        go_on: leave the formats that an unfinished run of the same inputs has written whole.
     """
-    records.make_new(folder)
+    hashes.leave_whole(folder) if go_on else records.make_new(folder)
     about = described(classifier.card, reading, temperature, provenance or {}, unfamiliarity)
     records.write_json(folder / paths.LABELS, about)
     deployed = Deployed(
         serving(classifier, temperature), classifier, reading, about, temperature, unfamiliarity, calibration
     )
-    for name, form in formats.FORMATS.items():
-        if name in wanted:
+    # TensorFlow numbers the functions of a SavedModel by how many the process has made, so it is the first: whether
+    # others were there already then makes no difference to its bytes.
+    for name, form in sorted(formats.FORMATS.items(), key=lambda each: each[0] != "saved_model"):
+        if name in wanted and not (folder / form.about.file).exists():
             others = [other for other in wanted if other != name] or [
                 "keras" if name == "saved_model" else "saved_model"
             ]
             with unless_refused(form.about.title, ",".join(others)):
                 form.write(folder / form.about.file, deployed)
+            hashes.write(folder)
     hashes.write(folder)
     return deployed
 
@@ -90,8 +95,16 @@ def described(
     }
 
 
+def put_in_place(folder: Path) -> None:
+    """Copy an export that is proven to where it is looked for."""
+    shutil.rmtree(paths.EXPORTED, ignore_errors=True)
+    with records.room_said(paths.EXPORTED):
+        shutil.copytree(folder, paths.EXPORTED)
+
+
 def set_aside(folder: Path) -> None:
     """Move an export that its proof has refused to where nobody takes it for one that may be deployed."""
+    shutil.rmtree(paths.EXPORTED, ignore_errors=True)  # of an earlier run
     records.make_new(paths.REFUSED)
     paths.REFUSED.rmdir()
     shutil.move(folder, paths.REFUSED)

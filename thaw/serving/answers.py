@@ -13,7 +13,7 @@ from PIL import Image
 
 from thaw.exports import exported
 from thaw.exports.exported import Answer, Exported
-from thaw.images import content, decoding
+from thaw.images import content, decoding, header
 from thaw.images.integrity import Unusable
 from thaw.runtime import threads
 
@@ -68,7 +68,7 @@ def _check_size(model: Exported, data: bytes, max_pixels: int | None) -> None:
     with suppress(OSError, ValueError, SyntaxError), Image.open(BytesIO(data)) as image:  # what is none is said later
         width, height = image.size
         if width * height > max_pixels:
-            raise Unusable("too_large", decoding.beyond(width, height, max_pixels))
+            raise Unusable("too_large", header.beyond(width, height, max_pixels))
 
 
 def told(classes: Sequence[str], answer: Answer, top: int | None) -> dict[str, Any]:

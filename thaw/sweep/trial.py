@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
-from thaw import paths, records
+from thaw import paths
 from thaw.config import load, schema
-from thaw.data import folders, table
+from thaw.data import file_hashes, folders, table
 from thaw.data.table import Entry
 from thaw.networks import environment
 from thaw.project import code as package
@@ -76,12 +76,14 @@ def fingerprint(settings: schema.Project) -> str:
     # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes. For an
     # experiment DVC takes what git has and is not committed away and back, which changes times.
     kept = {Path(name).absolute() for name in experiments.git("ls-files", "-z", "--", str(raw)).split("\0") if name}
-    for path in _images(raw):
-        if path.is_file() and path.absolute() in kept:
-            total.update(f"{path.as_posix()} {records.sha256(path)}\n".encode())
-        elif path.is_file():
-            state = path.stat()
-            total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
+    with file_hashes.memo() as memo:
+        hashes = file_hashes.FileHashes(memo)  # a sweep asks for each trial, twice
+        for path in _images(raw):
+            if path.is_file() and path.absolute() in kept:
+                total.update(f"{path.as_posix()} {hashes.of(path)}\n".encode())
+            elif path.is_file():
+                state = path.stat()
+                total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return total.hexdigest()
 
 
