@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +357,24 @@ def test_a_dead_server_costs_a_warning_and_the_next_stage_makes_it_good(
     assert "secret" not in said
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with mlflow_mirror.stage("phase2_finetune", SETTINGS, PARAMS):
+        write_phase2([1.0])
+    assert curve(project, "phase1/loss") == [(1, 3.0)]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_database_that_is_locked_costs_a_warning_and_the_next_stage_makes_it_good(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = replace(SETTINGS, uri="sqlite:///mlflow.db?timeout=0.2")  # seconds, in place of five
+    held = sqlite3.connect(project / "mlflow.db")
+    held.execute("BEGIN EXCLUSIVE")
+    with mlflow_mirror.stage("phase1_head", waiting, PARAMS) as run:
+        run.epoch("phase1", 1, {"loss": 3.0})
+        write_phase1([3.0])
+    said = capsys.readouterr().err
+    assert said.count("phase1_head goes on without tracking") == 1 and "locked" in said
+    held.close()
+    with mlflow_mirror.stage("phase2_finetune", waiting, PARAMS):
         write_phase2([1.0])
     assert curve(project, "phase1/loss") == [(1, 3.0)]
     assert capsys.readouterr().err == ""
