@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_a_named_folder_is_a_project_that_is_fitted_afresh(files: list[str], tmp
 
 
 def test_labels_may_be_numbers_and_columns_follow_them(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def leave(folder: Path) -> None:
+    def leave(folder: Path, **_: object) -> None:
         tiny.leave(folder)
         tiny.write(folder / paths.EXPORTED / paths.ONNX_FILE, classes=["10", "9"])  # in the order of texts
 
@@ -113,6 +114,6 @@ def test_labels_may_be_numbers_and_columns_follow_them(files: list[str], monkeyp
         (["a.png", "b.png"], [0.5, 0.7], "Unknown label type"),
     ],
 )
-def test_what_are_no_paths_or_no_classes_is_refused(images: object, labels: list[object], said: str) -> None:
+def test_what_are_no_paths_or_no_classes_is_refused(images: Any, labels: list[object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         thaw.ThawClassifier().fit(images, labels)

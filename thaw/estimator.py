@@ -35,7 +35,7 @@ GROUPS = (
 )
 
 
-class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] -- scikit-learn has no types
+class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Fine-tune a pretrained network on the files of images.
 
     ``fit`` divides what it is given into images to train on, to validate on and to test on, as every run does; what
