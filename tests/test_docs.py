@@ -251,7 +251,8 @@ def test_targets_and_modules_named_in_the_text_exist(document: Path) -> None:
 def there_is(name: str) -> bool:
     """Whether a name such as thaw.data.folders.find is a package, a module, or a name in one."""
     if name.removeprefix("thaw.") in thaw.NAMES:
-        name = name.replace("thaw.", "thaw.api.", 1)  # where ``thaw`` finds it
+        short = name.removeprefix("thaw.")
+        name = f"{thaw.NAMES[short]}.{short}"  # where ``thaw`` finds it
     path, *inside = ROOT, *name.split(".")
     while inside and (path / inside[0]).is_dir():
         path /= inside.pop(0)

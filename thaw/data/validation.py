@@ -25,7 +25,7 @@ from thaw.config import policy, schema
 from thaw.data import file_hashes, folders, issues, near_duplicates, validation_cache
 from thaw.data.issues import Finding
 from thaw.data.table import Entry
-from thaw.images import bit_depth, content, decoding
+from thaw.images import bit_depth, content, decoding, header
 from thaw.images.integrity import Unusable
 from thaw.runtime import code_version, threads
 
@@ -206,7 +206,7 @@ def _judge(
         return None, [Finding(refused.kind, entry.path, refused.reason)]
     oddities = dict(record["oddities"])
     named = Image.EXTENSION.get(Path(entry.path).suffix.lower())
-    if named and decoding.KINDS.get(named, named) != record["format"]:
+    if named and header.KINDS.get(named, named) != record["format"]:
         oddities["misnamed"] = f"a {record['format']} by its bytes"
     if min(record["width"], record["height"]) < data.min_side:
         oddities["small"] = f"{record['width']} × {record['height']}, below {data.min_side} pixels"
@@ -257,7 +257,7 @@ def _look(
     if "kind" in record:
         raise Unusable(record["kind"], record["reason"])
     if record["width"] * record["height"] > data.max_pixels:
-        raise Unusable("too_large", decoding.beyond(record["width"], record["height"], data.max_pixels))
+        raise Unusable("too_large", header.beyond(record["width"], record["height"], data.max_pixels))
     return record, pixels
 
 

@@ -100,7 +100,7 @@ def write(
     if stressed:
         robust = robustness.write(stressed, split.labels, right, options.confidence, own)
         carried["robustness"] = robust
-        warnings += _costs(robust)
+        warnings += _costs(robust, options.confidence)
     figures = {**summaries, **clean, **carried, "untested": absent, "warnings": warnings, "made_from": made_from}
     records.write_json(paths.metrics("evaluate"), figures)
     records.write_csv(
@@ -150,10 +150,9 @@ def _leaks(clean: Mapping[str, Any], warning: str) -> list[str]:
     return [f"{warning}; accuracy on {left}: {first} after phase 1, {second} after phase 2"]
 
 
-def _costs(robust: Mapping[str, Any]) -> list[str]:
+def _costs(robust: Mapping[str, Any], confidence: float) -> list[str]:
     """Return the line on what fine-tuning cost of robustness; none where that is not sure."""
-    lost = robust["difference"]
-    if lost["accuracy_high"] >= 0:
+    if intervals.told_apart(robust["difference"], confidence) >= 0:
         return []
     first, second = (f"{robust[phase]['corrupted']:.1%}" for phase in ("phase1", "phase2"))
     told = f"of {robust['images']:,} corrupted images phase 2 gets {second} right, phase 1 {first}"

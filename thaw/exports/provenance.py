@@ -10,6 +10,7 @@ from thaw import paths, records
 from thaw.images import columns
 
 VERSION = metadata.version("thaw")
+WRITERS = ("ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime", "tf2onnx")
 
 
 def hashes(weights: Path) -> dict[str, str]:
@@ -19,6 +20,11 @@ def hashes(weights: Path) -> dict[str, str]:
         weights: the file of the classifier's weights.
     """
     return {"thaw": VERSION, "weights": records.sha256(weights), "data": _images()}
+
+
+def writers() -> dict[str, str]:
+    """Return the versions of the packages that write formats."""
+    return {name: metadata.version(name) for name in WRITERS}
 
 
 def _images() -> str:
