@@ -1,6 +1,7 @@
 """What has changed in the inputs of a stage since its run was recorded, so that it makes something else now."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,33 @@ from thaw import paths, records
 from thaw.tracking import lineage
 
 
-def found(project: Path, copy: Path, stage: str) -> list[str]:
-    """Return what of the inputs of a stage is not as it was recorded; the record of the run is the project's."""
+def found(project: Path, copy: Path, stages: Sequence[str]) -> list[str]:
+    """Return what of the inputs of stages is not as it was recorded, a line each.
+
+    Args:
+        project: its record of the run is that of then.
+        copy: the same today; the stages have run there.
+        stages: their names.
+    """
     if not (project / paths.PROVENANCE).is_file():
         return [f"{paths.PROVENANCE} is not there, so nothing is known of the inputs of then"]
     before = Path.cwd()
     os.chdir(copy)
     try:
-        now, own = lineage.describe(), lineage.inputs(stage)
+        now, own = lineage.describe(), [lineage.inputs(stage) for stage in stages]
     finally:
         os.chdir(before)
     recorded = records.read_json(project / paths.PROVENANCE)
-    # Of parameters and code only what the stage declares; the data of the stage are what stages before it have made.
+    # Of parameters and code only what the stages declare; the data of a stage are what stages before it have made.
     for each in (now, recorded):
         for kind in ("code", "parameters"):
-            each[kind] = {name: value for name, value in each.get(kind, {}).items() if name in own[kind]}
-        each["hardware"] = {name: value for name, value in each.get("hardware", {}).items() if name == stage}
-    if not recorded["hardware"]:  # of a version that did not record it
-        now["hardware"] = {}
-    if stage == lineage.LAST:
-        _of_the_last(project, recorded, now, own)
+            declared = {name for inputs in own for name in inputs[kind]}
+            each[kind] = {name: value for name, value in each.get(kind, {}).items() if name in declared}
+        each["hardware"] = {name: value for name, value in each.get("hardware", {}).items() if name in stages}
+    # What a version of then did not record has not changed.
+    now["hardware"] = {name: value for name, value in now["hardware"].items() if name in recorded["hardware"]}
+    if lineage.LAST in stages:
+        _of_the_last(project, recorded, now, own[list(stages).index(lineage.LAST)])
     kinds = [kind for kind in now if kind != "data"]
     return lineage.changes(recorded, now, kinds) + _images(project, copy)
 

@@ -75,7 +75,7 @@ def verify(project: Path, stage: str, tolerance: float) -> tuple[list[Finding], 
         tolerance: absolute, of figures.
 
     Returns:
-        A finding for each file, and what has changed in the inputs of the first stage that differs.
+        A finding for each file, and what has changed in the inputs of the first stage that differs, or of all.
 
     Raises:
         ValueError: nothing is there to compare with, or a stage does not run.
@@ -100,7 +100,7 @@ def verify(project: Path, stage: str, tolerance: float) -> tuple[list[Finding], 
             findings += found
             console.result(name, _count(found))
         first = next((each.stage for each in findings if each.verdict != SAME), "")
-        return findings, input_changes.found(project, copy, first) if first else []
+        return findings, input_changes.found(project, copy, [first] if first else wanted)
 
 
 def outs(declared: dict[str, Any]) -> list[Path]:
@@ -184,7 +184,8 @@ def report(found: tuple[list[Finding], list[str]], tolerance: float) -> None:
             console.result(each.verdict, f"{each.path}: {each.note}")
     differing = [each for each in findings if each.verdict != SAME]
     if not differing:
-        console.result("verify", f"reproduced: all {len(findings)} files have the same bytes")
+        though = f", though these inputs have changed: {'; '.join(changed)}" if changed else ""
+        console.result("verify", f"reproduced: all {len(findings)} files have the same bytes{though}")
         return
     why = "; ".join(changed) or "nothing in its inputs has changed, so it is not repeatable here: please report this"
     said = f"{differing[0].stage} is the first stage that differs; changed in its inputs: {why}"
