@@ -39,8 +39,8 @@ ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
 USAGE = """\
 python -m thaw.config [--reset] [group=option …] [group.field=value …]
 
-Composes conf/, checks it, and writes params.yaml, which the stages read. docs/configuration.md has every group
-with its options, and every field with its range. A file of conf/experiment/ is chosen with +experiment=NAME.
+Composes conf/, checks it, and writes params.yaml, which the stages read. `thaw explain GROUP` has every field
+with its range. A file of conf/experiment/ is chosen with +experiment=NAME.
 What is chosen is remembered in conf/chosen.yaml and holds from then on; --reset forgets all that was chosen before."""
 
 RESET = "--reset"
@@ -213,10 +213,10 @@ def read() -> tuple[schema.Project, dict[str, Any]]:
         with paths.PARAMS.open(encoding="utf-8") as file:  # whose name is in the errors of YAML
             values = yaml.safe_load(file)
     except yaml.YAMLError as error:
-        raise ValueError(f"{errors.explain(error)}; or run `make params`, which writes it anew") from None
+        raise ValueError(f"{errors.explain(error)}; or run `{COMPILE}`, which writes it anew") from None
     except NO_YAML as error:
         said = f"received what is none ({type(error).__name__}: {error})"
-        raise ValueError(f"{paths.PARAMS}: expected YAML, {said}; run `make params`") from None
+        raise ValueError(f"{paths.PARAMS}: expected YAML, {said}; run `{COMPILE}`") from None
     if not isinstance(values, dict):
         raise ValueError(f"{paths.PARAMS}: expected groups of keys, received {values!r}; run `{COMPILE}`")
     project = check(values)
