@@ -19,7 +19,7 @@ import yaml
 from thaw import paths, records
 from thaw.config import load
 from thaw.networks import environment
-from thaw.runtime import code_version
+from thaw.runtime import code_version, threads
 
 PIPELINE = Path("dvc.yaml")
 CODE = ("thaw", "stages")  # folders of code
@@ -77,8 +77,9 @@ def describe() -> dict[str, dict[str, Any]]:
     """Return the lineage of what the pipeline has made in the current folder, for ``paths.PROVENANCE``.
 
     Returns:
-        What ``inputs`` gives for all stages together, of the data only what stands for all images, and the device and
-        number of threads that each training has recorded. Not ``export``'s: its files carry what they came of.
+        What ``inputs`` gives for all stages together, of the data only what stands for all images, the device and
+        number of threads that each training has recorded, and the threads of this process. Not ``export``'s: its files
+        carry what they came of.
     """
     found: dict[str, dict[str, Any]] = {}
     for stage in stages():
@@ -90,6 +91,7 @@ def describe() -> dict[str, dict[str, Any]]:
         found.setdefault("hardware", {})[stage] = {
             name: record.get(name) for name in ("device", "threads", "precision")
         }
+    found["hardware"]["evaluate"] = {"threads": threads.used()}  # it writes the record
     return found
 
 
