@@ -6,7 +6,7 @@ from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, policy, schema
 from thaw.evaluation import intervals
-from thaw.exports import gate, provenance, write
+from thaw.exports import gate, provenance, unfamiliarity, write
 from thaw.images import decoding, manifest
 from thaw.tracking import mlflow_mirror, registry, unfinished
 
@@ -39,6 +39,7 @@ def main() -> None:
             temperature=provenance.temperature(phase),
             provenance=provenance.hashes(folder / model.WEIGHTS),
             calibration=gate.calibration(train, reading, classifier.card.image, settings.export.calibration),
+            unfamiliarity=unfamiliarity.read(phase),
             go_on=True,
         )
         probes = gate.probes(test, phase, deployed, settings.export.probe)

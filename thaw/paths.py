@@ -80,7 +80,11 @@ BLOCKS = PHASE2 / "blocks.csv"
 
 
 def out_of_sample(split: str) -> Path:
-    """Return the out-of-fold probabilities of the images of "train" or "val": (images, classes) float32."""
+    """Return the out-of-fold probabilities of the images of "train" or "val": (images, classes).
+
+    Those of training images, of which label errors are found, are float16; those of validation images, by which more
+    is measured, float32.
+    """
     return PHASE1 / f"out_of_sample_{split}.npy"
 
 

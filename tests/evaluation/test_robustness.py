@@ -74,4 +74,6 @@ def test_the_table_has_each_condition_and_their_sums_and_the_same_images_as_they
     assert (float(whole["low"]), float(whole["high"])) == intervals.accuracy(~wrong, 0.95, units[at])
     assert float(rows["none", "0", "phase2"]["accuracy"]) == 0.5
     assert figures["images"] == 90 and figures["phase2"] == {"clean": 0.5, "corrupted": 0.9}
-    assert figures["difference"] == intervals.difference(np.ones(90, bool), ~wrong, 0.95, units[at])
+    both = np.ones(90, bool), ~wrong
+    expected = intervals.difference(*both, 0.95, units[at])
+    assert figures["difference"] == {**expected, "p_value": intervals.mcnemar(*both, units[at])["p_value"]}

@@ -44,6 +44,7 @@ with its options, and every field with its range. A file of conf/experiment/ is 
 What is chosen is remembered in conf/chosen.yaml and holds from then on; --reset forgets all that was chosen before."""
 
 RESET = "--reset"
+COMPILE = "python -m thaw.config"  # what messages name: in a project of one's own there is no Makefile
 # Where images can't lie, since stages write there.
 OUTPUTS = (paths.PREPARED, paths.PHASE1, paths.PHASE2, paths.EVALUATION, paths.EXPORTED, paths.METRICS)
 # What PyYAML raises, besides its own errors, of a text that says of a value that it is a number and is none, or so.
@@ -206,7 +207,7 @@ def read() -> tuple[schema.Project, dict[str, Any]]:
     """
     if not paths.PARAMS.is_file():
         raise ValueError(
-            f"expected {paths.PARAMS} in {Path.cwd()}, found none; go to the project's root and run `make params`"
+            f"expected {paths.PARAMS} in {Path.cwd()}, found none; go to the project's root and run `{COMPILE}`"
         )
     try:
         with paths.PARAMS.open(encoding="utf-8") as file:  # whose name is in the errors of YAML
@@ -217,12 +218,12 @@ def read() -> tuple[schema.Project, dict[str, Any]]:
         said = f"received what is none ({type(error).__name__}: {error})"
         raise ValueError(f"{paths.PARAMS}: expected YAML, {said}; run `make params`") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{paths.PARAMS}: expected groups of keys, received {values!r}; run `make params`")
+        raise ValueError(f"{paths.PARAMS}: expected groups of keys, received {values!r}; run `{COMPILE}`")
     project = check(values)
     # An experiment is composed by DVC as it starts, so it cannot be stale.
     composed_now = "DVC_EXP_NAME" in os.environ
     if paths.CONF.is_dir() and not composed_now and project.compiled_from != digest(paths.CONF):
-        raise ValueError("conf/ was edited after params.yaml was compiled from it; run `make params`, then try again")
+        raise ValueError(f"conf/ was edited after params.yaml was compiled from it; run `{COMPILE}`, then try again")
     return project, values
 
 

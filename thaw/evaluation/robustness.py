@@ -128,7 +128,7 @@ def write(
 
     Returns:
         Figures for ``metrics/evaluate.json``: ``images``; by phase ``clean`` and ``corrupted``, accuracies on the same
-        images; and ``difference``, phase 2 less phase 1 on the corrupted ones.
+        images; and ``difference``, phase 2 less phase 1 on the corrupted ones, with the paired test's ``p_value``.
     """
     at = np.array([draw.place for draw in found.draws])
     own = units[at]
@@ -156,7 +156,10 @@ def write(
     return {
         "images": len(at),
         **by_phase,
-        "difference": intervals.difference(stands["phase1"], stands["phase2"], confidence, own),
+        "difference": {
+            **intervals.difference(stands["phase1"], stands["phase2"], confidence, own),
+            "p_value": intervals.mcnemar(stands["phase1"], stands["phase2"], own)["p_value"],
+        },
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from thaw import console, paths, records
 from thaw.config import schema
-from thaw.exports import causes, latency, odd_photos, parity, provenance, write
+from thaw.exports import causes, latency, odd_photos, parity, provenance, unfamiliarity, write
 from thaw.exports.exported import Deployed
 from thaw.exports.parity import Probes
 from thaw.images import content, decoding, manifest
@@ -44,8 +44,12 @@ def probes(test: manifest.Images, phase: str, deployed: Deployed, most: int) -> 
     """
     chosen = spread(len(test), most)
     rows = provenance.evaluated(phase)[chosen]
+    fitted, photos = deployed.unfamiliarity, odd_photos.photos(deployed.reading)
+    score = None
+    if fitted is not None:
+        odd = fitted.score(causes.embedded(deployed.classifier)(list(photos.values())))
+        score = np.concatenate([unfamiliarity.tested(phase, fitted)[chosen], odd])
     _, units = np.unique(np.array(manifest.independent(test))[chosen], return_inverse=True)
-    photos = odd_photos.photos(deployed.reading)
     answers = causes.evaluated(deployed.classifier, deployed.temperature)(list(photos.values()))
     return Probes(
         [test.paths[index] for index in chosen],
@@ -53,6 +57,7 @@ def probes(test: manifest.Images, phase: str, deployed: Deployed, most: int) -> 
         test.labels[chosen],
         units,
         {name: (data, row) for (name, data), row in zip(photos.items(), answers, strict=True)},
+        score,
     )
 
 

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from thaw import paths, records
+from thaw.catalog import export_formats
 from thaw.config import schema
-from thaw.exports import agreement, formats, hashes
+from thaw.exports import agreement, formats, hashes, probe, unfamiliarity
 
 _FULL = re.compile(r"ResourceExhausted|out.of.memory|failed to allocate", re.IGNORECASE)
 REMEDY = "run `dvc repro --force export`, which writes it anew"
@@ -41,6 +42,8 @@ class Probes:
     labels: np.ndarray | None = None  # (images,) int64; None: not known
     units: np.ndarray | None = None  # (images,) equal numbers for images that are no independent ones
     odd: Mapping[str, tuple[bytes, np.ndarray]] = field(default_factory=dict)  # encoded images and their probabilities
+    # (images and odd ones,) float32, how unlike the training images they are; None: that is not known
+    unfamiliarity: np.ndarray | None = None
 
 
 # Image files, and the (images, classes) that a format gives for them → the likely cause of what is wrong with these
@@ -80,7 +83,7 @@ def check(
         files = [*probes.files, *_written(probes.odd, Path(scratch))]
         expected = np.concatenate([probes.expected, *(row[None] for _, row in probes.odd.values())])
         names = [*probes.files, *probes.odd]
-        found, named = _asked(folder, files, Path(scratch), kept or Path(scratch))
+        found, scores, named = _asked(folder, files, Path(scratch), kept or Path(scratch))
         if not found:
             raise ValueError(f"{folder}: expected an exported model, found none")
         for place, said in named["classes"].items():
@@ -93,6 +96,9 @@ def check(
                 worst = np.argsort(-_differences(expected, received))[:WORST]
                 cause = explain([_content(files[index]) for index in worst], received[worst])
                 raise ValueError(f"{error}{cause and f'; likely cause: {cause}'}") from None
+            if probes.unfamiliarity is not None and _form(way).scores:
+                said, share = scores.get(way), None if _form(way).exact else options.agreement
+                figures[way] |= unfamiliarity.compared(way, probes.unfamiliarity, said, share, probes.units, names)
         for way, labels in named["labels"].items():
             _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], names)
     return figures
@@ -114,8 +120,10 @@ def _written(odd: Mapping[str, tuple[bytes, np.ndarray]], folder: Path) -> list[
 
 def _asked(
     folder: Path, files: Sequence[str], scratch: Path, kept: Path
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return what each format says, by way to ask, and the names of classes and labels; a process for each runtime."""
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+    """Return what each format says, by way to ask: probabilities, scores of unlike images, and the names of classes
+    and labels. There is a process for each runtime.
+    """
     listed = scratch / "paths.json"
     listed.write_text(json.dumps(list(files)), encoding="utf-8")
     present = formats.present(folder)
@@ -144,7 +152,8 @@ def _asked(
             named["classes"] |= said["classes"]
             named["labels"] |= said["labels"]
     ordered = [way for name, form in present.items() for way in form.ways(name)]
-    return {way: found[way] for way in ordered}, named
+    scores = {way: found[probe.SCORES + way] for way in ordered if probe.SCORES + way in found}
+    return {way: found[way] for way in ordered}, scores, named
 
 
 def _said(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
@@ -179,8 +188,7 @@ def _compared(
     differences = _differences(expected, received)
     at = int(differences.argmax())
     figures: dict[str, Any] = {"largest_difference": float(differences[at])}
-    exact = next(form.about.exact for name, form in formats.FORMATS.items() if way in form.ways(name))
-    if exact or not np.isfinite(differences).all():
+    if _form(way).exact or not np.isfinite(differences).all():
         if not differences[at] <= options.tolerance:
             raise ValueError(
                 f"the exported model ({way}) differs from the evaluated one by {differences[at]:.1e} in a probability "
@@ -191,6 +199,11 @@ def _compared(
     figures |= agreement.figures(probes.expected, received[:tested], probes.labels, probes.units)
     agreement.check(way, figures, options, names[at])
     return figures
+
+
+def _form(way: str) -> export_formats.Format:
+    """Return the format that a way to ask belongs to."""
+    return next(form.about for name, form in formats.FORMATS.items() if way in form.ways(name))
 
 
 def _differences(expected: np.ndarray, received: np.ndarray) -> np.ndarray:

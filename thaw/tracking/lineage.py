@@ -38,8 +38,11 @@ def stages() -> dict[str, dict[str, Any]]:
     return declared
 
 
-def inputs(stage: str) -> dict[str, dict[str, Any]]:
+def inputs(stage: str, *, read: bool = True) -> dict[str, dict[str, Any]]:
     """Return the inputs of a stage, of the project in the current folder.
+
+    Args:
+        read: the data, for their hashes; without it ``data`` is empty.
 
     Returns:
         ``parameters``, ``code``, ``data``, ``packages`` and ``weights``, each by name.
@@ -59,7 +62,7 @@ def inputs(stage: str) -> dict[str, dict[str, Any]]:
     return {
         "parameters": {name: asdict(getattr(project, name)) for name in (*declared[stage].get("params", ()), HOW)},
         "code": {name: code_version.of_files(Path(), [Path(name)]) for name in code},
-        "data": {path.as_posix(): content(path) for path in data if path.exists()},
+        "data": {path.as_posix(): content(path) for path in data if read and path.exists()},
         "packages": _packages(found["packages"]),
         "weights": found["sha256"],
     }
@@ -80,7 +83,7 @@ def describe() -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {}
     for stage in stages():
-        for kind, values in inputs(stage).items() if stage != LAST else ():
+        for kind, values in inputs(stage, read=False).items() if stage != LAST else ():
             found.setdefault(kind, {}).update(values)
     found["data"] = {path.as_posix(): content(path) for path in (paths.PREPARED, paths.MEMORY) if path.exists()}
     for stage in TRAININGS:

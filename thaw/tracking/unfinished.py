@@ -81,7 +81,7 @@ def rows(
     """
     found = _kept(folder, name) if folder else []
     start, last = _count(found), clock()
-    waiting: list[Mapping[str, np.ndarray]] = []
+    waiting: list[dict[str, np.ndarray]] = []
 
     def keep() -> None:
         nonlocal folder, start, last
@@ -97,7 +97,7 @@ def rows(
         start, last = start + _count([part]), clock()
 
     for batch in compute(start):
-        waiting.append(batch)
+        waiting.append(dict(batch))
         if clock() - last >= SECONDS:
             keep()
     if waiting:
@@ -105,9 +105,9 @@ def rows(
     return _joined(found)
 
 
-def _kept(folder: Path, name: str) -> list[Mapping[str, np.ndarray]]:
+def _kept(folder: Path, name: str) -> list[dict[str, np.ndarray]]:
     """Return the parts that follow each other from the first row; what comes after a damaged one is removed."""
-    found: list[Mapping[str, np.ndarray]] = []
+    found: list[dict[str, np.ndarray]] = []
     for file in sorted(folder.glob(f"{name}-*.npz")):
         try:
             if int(file.stem.rpartition("-")[2]) != _count(found):
@@ -124,5 +124,6 @@ def _count(parts: Sequence[Mapping[str, np.ndarray]]) -> int:
     return sum(len(next(iter(part.values()))) for part in parts)
 
 
-def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+def _joined(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Join arrays by name, each taken out of its part then, so that only one of them is in memory twice."""
+    return {name: np.concatenate([part.pop(name) for part in parts]) for name in (list(parts[0]) if parts else ())}

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from thaw import console, paths, records, timings
 from thaw.images.manifest import Batches
-from thaw.runtime import devices, precision, threads
+from thaw.runtime import depthwise, devices, precision, threads
 from thaw.runtime.framework import keras, tf
-from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, schedule
+from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, schedule, targets
 from thaw.training.fit_settings import FitSettings
 
 # Called after every epoch with the phase, the epoch's number, from 1, and its figures.
@@ -106,7 +106,7 @@ def fit(
 
     Args:
         model: gives logits; what of it is trainable is trained.
-        train, val: with one-hot labels, as ``thaw.features.inputs.batches`` gives them.
+        train, val: as ``thaw.features.inputs.batches`` gives them.
         report: told of every epoch as it ends.
         depths: of ``thaw.networks.freeze_boundaries.depths``, for phase 2's rates by depth.
         units: of each validation image, the same for those that are alike; empty: each is one.
@@ -124,10 +124,10 @@ def fit(
     rate = schedule.rate(settings, len(train))
     model.compile(
         optimizer.optimiser(settings, rate, depths, model.trainable_variables, len(train)),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
+        targets.cross_entropy,
         metrics=[
-            keras.metrics.CategoricalAccuracy("accuracy"),
-            keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True),
+            keras.metrics.MeanMetricWrapper(targets.accuracy, "accuracy"),
+            keras.metrics.MeanMetricWrapper(targets.cross_entropy, "cross_entropy"),
         ],
         # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
         jit_compile=False,
@@ -146,6 +146,7 @@ def fit(
     with (
         watch.bar,
         precision.computing(model, policy),
+        depthwise.gradients(model),
         devices.enough_memory(f"{settings.phase}.batch_size", settings.batch_size),
     ):
         run = forward(plain)
@@ -218,15 +219,15 @@ def answers(run: Callable[[Any], Any], val: Batches) -> Answers:
 
     Args:
         run: of ``forward``.
-        val: with one-hot labels.
+        val: its targets are labels.
     """
     losses, right = [], []
     for number in range(len(val)):
-        inputs, targets = val[number][:2]
+        inputs, labels = val[number][:2]
         logits = run(tf.constant(inputs)).numpy().astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
-        losses.append(((np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits) * targets).sum(axis=1))
-        right.append(logits.argmax(axis=1) == targets.argmax(axis=1))
+        losses.append(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
+        right.append(logits.argmax(axis=1) == labels)
     return Answers(np.concatenate(losses), np.concatenate(right))
 
 
