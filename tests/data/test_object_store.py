@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,8 +242,6 @@ def test_an_address_holds_no_credentials_and_its_store_can_list(raw: str) -> Non
 @pytest.mark.usefixtures("project")
 def test_dvc_sees_what_changes_in_the_store_and_keeps_artefacts_there(store: Any, images: Path) -> None:
     """`dvc repro` of an address; push to the store, and pull of all that a stage made from there."""
-    import os  # noqa: PLC0415
-    import subprocess  # noqa: PLC0415
 
     def dvc(*words: str) -> str:
         done = subprocess.run(["dvc", *words], capture_output=True, text=True, check=False)
@@ -251,16 +250,14 @@ def test_dvc_sees_what_changes_in_the_store_and_keeps_artefacts_there(store: Any
         return done.stdout
 
     upload(store, images)
-    paths.PARAMS.write_text(load.compose(["data=folder", "data.raw=s3://bucket/set", "tracking.enabled=false"]))
-    os.environ["DVC_EXP_NAME"] = "test"  # params.yaml is composed for this run alone
-    try:
-        assert "Running stage 'prepare'" in dvc("repro", "prepare")
-        manifest = paths.MANIFEST.read_bytes()
-        assert "Running stage" not in dvc("repro", "prepare")
-        store.rm("bucket/set/class_1/02.png")
-        assert "Running stage 'prepare'" in dvc("repro", "prepare")
-    finally:
-        del os.environ["DVC_EXP_NAME"]
+    choices = ["data=folder", "data.raw=s3://bucket/set", "data.max_bad_share=0.5", "tracking.enabled=false"]
+    load.configure(choices, reset=True)
+    assert "raw: s3://bucket/set\n" in paths.PARAMS.read_text()
+    assert "Running stage 'prepare'" in dvc("repro", "prepare")
+    manifest = paths.MANIFEST.read_bytes()
+    assert "Running stage" not in dvc("repro", "prepare")
+    store.rm("bucket/set/class_1/02.png")
+    assert "Running stage 'prepare'" in dvc("repro", "prepare")
     assert manifest.count(b"\n") == paths.MANIFEST.read_bytes().count(b"\n") + 1
     dvc("remote", "add", "--default", "storage", "s3://bucket/dvc")
     dvc("push", "prepare")
