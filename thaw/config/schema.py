@@ -152,9 +152,13 @@ class Compute:
     # values of `phase2.unfreeze` | whose activations are kept too when images pass the frozen layers; a sweep names
     # all of its own here
     depths: list[str]
+    # GPUs that share each batch of phase 2, see docs/cluster.md#one-training-on-several-gpus; `phase2.batch_size` is
+    # still the whole batch
+    devices: int
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")
+        between(self, "devices", 1, 64)
         one_of(self, "extractor", EXTRACTORS)
         size = self.extract_batch_size
         if size != "auto" and not (type(size) is int and 1 <= size <= 4096):
