@@ -71,6 +71,15 @@ def test_columns_hold_what_the_rows_do_whatever_the_names(monkeypatch: pytest.Mo
     assert [dict(row) for row in columns.of(plain)] == plain and columns.of(found) is found
 
 
+def test_a_head_of_the_users_own_may_be_any_text() -> None:
+    rows = [
+        {"path": "a.jpg", 'taken, "when"': "=1", "two\nlines": "x"},
+        {"path": "b.jpg", 'taken, "when"': "", "two\nlines": ""},
+    ]
+    records.write_csv(paths.MANIFEST, list(rows[0]), rows)
+    assert [dict(row) for row in columns.parsed(io.BytesIO(paths.MANIFEST.read_bytes()))] == rows
+
+
 def test_strings_are_read_like_a_list() -> None:
     texts = [f"{number}" for number in range(10_000)]
     found = columns.Strings(pa.array(texts), "<", ">")

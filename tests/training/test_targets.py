@@ -1,4 +1,4 @@
-"""What was learnt from tables of images × classes is learnt from labels, to the last bit of the weights."""
+"""What was learnt from tables of images × classes is learnt from labels, to the last bit."""
 
 import numpy as np
 import pytest
@@ -50,11 +50,8 @@ def trained(kind: type[mixing.Mixed], alpha: float, weights: np.ndarray | None) 
 @pytest.mark.parametrize(("alpha", "weighted"), [(0.0, False), (0.0, True), (0.4, True)])
 def test_the_same_is_learnt_as_from_tables(alpha: float, *, weighted: bool) -> None:
     weights = WEIGHTS if weighted else None
-    (figures, *one), (expected, *two) = trained(mixing.Mixed, alpha, weights), trained(Tables, alpha, weights)
-    for new, old in zip(one, two, strict=True):
-        np.testing.assert_array_equal(new, old)
-    # A mean over 40 classes of which 39 are nothing may end in another last bit.
-    np.testing.assert_allclose(figures, expected, rtol=2**-22)
+    for one, two in zip(trained(mixing.Mixed, alpha, weights), trained(Tables, alpha, weights), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_a_mixed_image_has_the_label_of_the_larger_share_and_both_in_the_table() -> None:

@@ -10,6 +10,7 @@ from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import (
     comparison,
+    confusion,
     deployment,
     fine_tuning,
     held_out,
@@ -69,7 +70,7 @@ def write(
     for phase, answer in found.items():
         guesses = answer.probabilities.argmax(axis=1)
         right[phase] = guesses == split.labels
-        counts = metrics.confusion(split.labels, guesses, len(classes))
+        counts = confusion.counted(split.labels, guesses, len(classes))
         summaries[phase] = metrics.summary(answer.probabilities, split.labels, options.top_k, options.confidence, own)
         tables[phase] = metrics.per_class(split.labels, guesses, len(classes))
         pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))

@@ -4,6 +4,8 @@ Columns of few values are kept as numbers of these. The fingerprints, half of th
 but ``prepare``, which has them at hand.
 """
 
+import csv
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import csv
+from pyarrow import csv as arrow_csv
 
 from thaw import paths, records
 
@@ -167,17 +169,19 @@ def parsed(file: BinaryIO) -> Manifest:
     Raises:
         ValueError: it is none.
     """
-    kept = [name for name in file.readline().decode().strip().split(",") if name not in LEFT_OUT]
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    kept = [name for name in next(csv.reader(text), []) if name not in LEFT_OUT]
+    text.detach()
     file.seek(0)
     few = pa.dictionary(pa.int32(), pa.string())
-    options = csv.ConvertOptions(
+    options = arrow_csv.ConvertOptions(
         column_types={name: pa.large_string() if name in PLAIN else few for name in kept},
         include_columns=kept,
         strings_can_be_null=False,
     )
-    lines = csv.ParseOptions(newlines_in_values=True)
+    lines = arrow_csv.ParseOptions(newlines_in_values=True)
     try:
-        table = csv.read_csv(file, csv.ReadOptions(block_size=BLOCK), lines, options)
+        table = arrow_csv.read_csv(file, arrow_csv.ReadOptions(block_size=BLOCK), lines, options)
     except (pa.ArrowInvalid, KeyError) as error:
         raise ValueError(f"{paths.MANIFEST}: expected the manifest, received {error}; run `dvc repro`") from None
     return Manifest(pa.table({name: _plain(table.column(name)) for name in kept}).combine_chunks())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from thaw import console, paths, records, timings
 from thaw.images.manifest import Batches
-from thaw.runtime import devices, precision, threads
+from thaw.runtime import depthwise, devices, precision, threads
 from thaw.runtime.framework import keras, tf
 from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, replicas, schedule, targets
 from thaw.training.fit_settings import FitSettings
@@ -153,6 +153,7 @@ def fit(
     with (
         watch.bar,
         precision.computing(plain, policy),
+        depthwise.gradients(plain),
         devices.enough_memory(f"{settings.phase}.batch_size", settings.batch_size),
     ):
         run = forward(plain)
