@@ -45,7 +45,7 @@ BACKBONES = ROOT / "docs" / "backbones.md"
 SERVING = ROOT / "docs" / "serving.md"
 PREPROCESSING = ROOT / "docs" / "preprocessing.md"
 TRAINING = ROOT / "docs" / "training.md"
-MLFLOW_TAGS = {"thaw.verdict", "thaw.weights_sha256"}
+MLFLOW_TAGS = {"thaw.depth", "thaw.helped", "thaw.ship", "thaw.verdict", "thaw.weights_sha256"}
 # What a person who knows the field searches for, in lower case.
 TERMS = (
     *("fine-tuning", "transfer learning", "learning rate", "frozen", "unfreeze", "freeze boundary"),
