@@ -6,9 +6,9 @@ from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, schema
 from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors, predictions
-from thaw.images import manifest
+from thaw.images import columns, manifest
 from thaw.runtime import seeds
-from thaw.tracking import lineage, mlflow_mirror
+from thaw.tracking import lineage, mlflow_mirror, unfinished
 
 STAGE = "evaluate"
 
@@ -31,15 +31,16 @@ class Config:
 def main() -> None:
     """Run both models over every test image once; write figures, tables, pictures and the report."""
     settings, params = load.groups(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
+    done = unfinished.results(STAGE)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept:
         seeds.fix(0)
-        rows, classes = records.read_csv(paths.MANIFEST), manifest.classes()
+        rows, classes = columns.read(), manifest.classes()
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
         classifiers = {phase: model.load(folder) for phase, folder in paths.PHASES.items()}
         runs = {phase: predictions.predictor(classifier) for phase, classifier in classifiers.items()}
         image = classifiers["phase1"].card.image
-        found = predictions.answers(runs, image, test, settings.evaluate.batch_size)
-        stressed = predictions.corrupted(runs, image, test, settings.evaluate)
+        found = predictions.answers(runs, image, test, settings.evaluate.batch_size, kept)
+        stressed = predictions.corrupted(runs, image, test, settings.evaluate, kept)
         records.make_new(paths.EVALUATION)
         text, judged = evaluate.write(found, test, rows, classes, settings.evaluate, stressed)
         run.note("verdict", judged.text)

@@ -50,7 +50,7 @@ def test_the_tenths_are_of_what_would_be_kept_and_change_nothing() -> None:
         inputs = keras.Input((3,))
         model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
         optimizer = keras.optimizers.Adam(0.05, **averaging.options(1, steps=20))
-        model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
         last = [*callbacks, averaging.Averaging()]
         model.fit(batches(2), validation_data=batches(40), epochs=2, verbose=0, shuffle=False, callbacks=last)
         return model

@@ -52,7 +52,7 @@ LEDGER = Path(".thaw/ledger.jsonl")
 LATENCY = Path(".thaw/latency.json")
 SWEEPS = Path(".thaw/sweeps")
 REFUSED = Path(".thaw/refused_export")  # the last export that its proof has refused, to look at
-CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended
+CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended, and what other stages have done
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
 RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
@@ -80,7 +80,11 @@ BLOCKS = PHASE2 / "blocks.csv"
 
 
 def out_of_sample(split: str) -> Path:
-    """Return the out-of-fold probabilities of the images of "train" or "val": (images, classes) float32."""
+    """Return the out-of-fold probabilities of the images of "train" or "val": (images, classes).
+
+    Those of training images, of which label errors are found, are float16; those of validation images, by which more
+    is measured, float32.
+    """
     return PHASE1 / f"out_of_sample_{split}.npy"
 
 

@@ -1,6 +1,7 @@
 """The command and its subcommands."""
 
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,32 @@ def test_bash_completes_a_subcommand_and_an_option(
         asked = ["bash", "--norc", "-c", ask.format(words, number)]
         done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert done.stdout.split() == [expected]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes_a_subcommand_and_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thaw", "completion", "fish"])
+    cli.main()
+    (tmp_path / "thaw.fish").write_text(capsys.readouterr().out, encoding="utf-8")
+    for words, expected in (("thaw expl", "explain"), ("thaw run --fa", "--fast"), ("thaw completion z", "zsh")):
+        asked = ["fish", "--no-config", "-c", f'source thaw.fish; complete -C "{words}"']
+        done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [expected]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_reads_its_completion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thaw", "completion", "zsh"])
+    cli.main()
+    (tmp_path / "_thaw").write_text(capsys.readouterr().out, encoding="utf-8")
+    ask = 'fpath=("$PWD" $fpath); autoload -Uz compinit; compinit -u -D; print $_comps[thaw]'
+    done = subprocess.run(["zsh", "-f", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "_thaw"
+    subprocess.run(["zsh", "-n", "_thaw"], cwd=tmp_path, check=True)
 
 
 def test_a_sweep_is_compared_and_a_trial_promoted(

@@ -41,6 +41,18 @@ def test_images_are_told_apart_by_folder_size_column_near_duplicates_and_finding
     }
 
 
+def test_the_users_own_columns_are_slices_by_their_own_names_unless_these_mean_something_else() -> None:
+    own = [
+        {"table:camera": camera, "table:size": size, "table:age": age}
+        for camera, size, age in (("n", "s", "2 to 9"), ("", "s", "-1 to 1"), ("n", "l", "10 to 11"), ("n", "l", ""))
+    ]
+    of = found([before | more for before, more in zip(ROWS, own, strict=True)], [])
+    assert of["camera", "n"] == [True, False, True, True] and of["camera", slices.EMPTY] == [False, True, False, False]
+    assert of["table:size", "s"] == [True, True, False, False]
+    assert ("size", "32 to 63 px") in of
+    assert [value for kind, value in of if kind == "age"] == ["-1 to 1", "2 to 9", "10 to 11", slices.EMPTY]
+
+
 def test_a_folder_that_is_the_class_a_column_of_one_value_and_one_of_names_are_no_slices() -> None:
     rows = [row(f"cat/{n}.png", "cat", group=str(n)) for n in range(slices.MOST + 1)]
     assert found(rows, []) == {}

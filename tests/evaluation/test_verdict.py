@@ -33,6 +33,7 @@ def test_a_gain_that_is_more_than_noise_helped_and_phase_2_is_shipped() -> None:
         "high": 100 * gain["accuracy_high"],
         "confidence": 0.95,
         "units": 500,
+        "p_value": intervals.mcnemar(right["phase1"], right["phase2"])["p_value"],
     }
     low, high = (f"{found.difference[end]:+.1f}" for end in ("low", "high"))
     assert found.text == (
@@ -98,11 +99,43 @@ def test_leaked_images_that_are_left_out_are_said() -> None:
     assert "without 3 test images that leak" in judge(answers(500, 430, 10, 40), leaked=3).text
 
 
-def test_of_equally_good_models_few_are_called_different() -> None:
-    """The verdict is wrong at most as often as its confidence allows."""
-    chance, called = np.random.default_rng(1), 0
-    for _ in range(400):
-        gains = chance.choice([1, -1, 0], 200, p=[0.05, 0.05, 0.9])
-        found = verdict.judge({"phase1": gains < 0, "phase2": gains > 0}, {}, 0.95, worth=0.0)
-        called += found.helped == "yes" or found.difference["high"] < 0
-    assert called / 400 < 0.06
+def test_the_interval_alone_calls_nothing_harm_nor_help() -> None:
+    """Five of five images against a phase: Tango's interval leaves zero out; the exact test has p = 0.0625."""
+    five, six = answers(300, 280, 5, 0), answers(300, 280, 6, 0)
+    assert intervals.difference(five["phase1"], five["phase2"], 0.95)["accuracy_high"] < 0
+    assert "harm" not in judge(five).text and judge(five).helped != "yes"
+    assert "harm" in judge(six).text and judge(six).helped == "no"
+    turned = {"phase1": five["phase2"], "phase2": five["phase1"]}
+    assert judge(turned).helped == "unknown" and "does not tell" in judge(turned).text
+
+
+# Images of each unit: one, few and many clusters of a size, one that holds a third of all, very unequal ones.
+SIZES = {
+    "alone": np.ones(200, int),
+    "12 of 5": np.full(12, 5),
+    "40 of 5": np.full(40, 5),
+    "6 of 20": np.full(6, 20),
+    "one large": np.r_[np.full(20, 3), 30],
+    "unequal": np.r_[np.ones(40, int), np.full(10, 4), np.full(4, 15)],
+}
+
+
+@pytest.mark.parametrize(
+    "spoiled", [0.05, 0.2]
+)  # images that only one of both gets right, as often the one as the other
+@pytest.mark.parametrize("kind", SIZES)
+def test_of_equally_good_models_few_are_called_better_or_worse(
+    kind: str, spoiled: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verdict is wrong at most as often as its confidence allows, also where few clusters are answered alike."""
+    monkeypatch.setattr(power, "smallest_difference", lambda *_: None)  # takes most of the time, and decides nothing
+    chance, sizes, called, rounds = np.random.default_rng(1), SIZES[kind], 0, 400
+    units = np.repeat(np.arange(len(sizes)), sizes)
+    for _ in range(rounds):
+        common = chance.choice([1, -1, 0], len(sizes), p=[spoiled, spoiled, 1 - 2 * spoiled])[units]
+        own = chance.choice([1, -1, 0], len(units), p=[spoiled, spoiled, 1 - 2 * spoiled])
+        gains = np.where(chance.random(len(units)) < 0.7, common, own)  # most images go with their unit
+        found = verdict.judge({"phase1": gains < 0, "phase2": gains > 0}, {}, 0.95, worth=0.0, units=units)
+        called += found.helped == "yes" or "harm" in found.text
+    # Two standard errors of the simulation above five in a hundred.
+    assert called / rounds <= 0.05 + 2 * (0.05 * 0.95 / rounds) ** 0.5

@@ -1,9 +1,12 @@
+import dataclasses
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +71,69 @@ def test_all_formats_are_written_and_proven_equal_to_what_was_evaluated(
     assert exported.classes == CLASSES
     answers = exported.answer([Path(path).read_bytes() for path in evaluated.paths])
     np.testing.assert_allclose(answers, np.load(paths.probabilities("phase2")), atol=1e-5)
+
+
+def exported() -> dict[str, bytes]:
+    """All that the stage leaves."""
+    files = [*(path for path in paths.EXPORTED.rglob("*") if path.is_file()), paths.metrics("export")]
+    return {path.as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_what_was_interrupted_goes_on_from_what_is_written_and_proven_to_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure("export.formats=[keras,onnx,litert]")
+    export.main()
+    first, done = exported(), list[str]()
+    assert not list(paths.CHECKPOINTS.iterdir())
+    written = {name: form.write for name, form in formats.FORMATS.items()}
+    run = subprocess.run
+
+    def interrupted(at: str) -> None:
+        """Run until something is to be done, and leave what a kill leaves in the middle of it."""
+        done.clear()
+
+        def do(name: str) -> None:
+            done.append(name)
+            if name == at:
+                for folder in paths.CHECKPOINTS.glob("export-*"):
+                    (folder / paths.EXPORTED.name / ".half.keras").write_bytes(b"half")
+                raise KeyboardInterrupt
+
+        def write(name: str, path: Path, deployed: Any) -> None:
+            if name == at:
+                path.write_bytes(b"half")
+            do(name)
+            written[name](path, deployed)
+
+        def ask(words: list[str], **how: Any) -> Any:
+            if "thaw.exports.probe" in words:
+                do(words[3])
+            return run(words, **how)
+
+        for name, form in formats.FORMATS.items():
+            monkeypatch.setitem(formats.FORMATS, name, dataclasses.replace(form, write=functools.partial(write, name)))
+        monkeypatch.setattr(subprocess, "run", ask)
+        try:
+            export.main()
+        except KeyboardInterrupt:
+            assert at in done
+
+    shutil.rmtree(paths.EXPORTED)
+    for at, expected in (
+        ("keras", ["keras"]),
+        ("litert", ["keras", "onnx", "litert"]),
+    ):
+        interrupted(at)
+        assert done == expected and not paths.EXPORTED.exists()
+    # Runtimes are asked side by side, so of the others none, one or two have answered by then.
+    interrupted("onnxruntime")
+    assert done[0] == "litert" and not paths.EXPORTED.exists()
+    interrupted("")
+    assert done[0] == "onnxruntime" and set(done) <= {"onnxruntime", "tensorflow", "litert"}
+    assert {name for name, data in exported().items() if data != first[name]} == set() != set(first)
+    assert exported().keys() == first.keys() and not list(paths.CHECKPOINTS.iterdir())
 
 
 @pytest.mark.usefixtures("evaluated")

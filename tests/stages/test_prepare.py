@@ -10,6 +10,7 @@ from PIL import Image
 
 from stages import prepare
 from thaw import paths, records
+from thaw.evaluation import slices
 from thaw.images import manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,13 +128,15 @@ def test_where_too_much_is_bad_the_stage_stops_and_the_quarantine_tells_why(proj
     assert not paths.MANIFEST.exists()
 
 
-def test_a_table_of_images_is_prepared_with_its_groups_and_weights(project: Path) -> None:
+def test_a_table_of_images_is_prepared_with_its_groups_weights_and_own_columns(project: Path) -> None:
     lines = [
-        f"{label}/{i}.png,{label},{'test' if i > 7 else ''},person {i},{i}"
+        f"{label}/{i}.png,{label},{'test' if i > 7 else ''},person {i},{i},cam {i % 2},note {label} {i}"
         for label in ("cat", "dog")
         for i in range(10)
     ]
-    Path("data/raw/images.csv").write_text("path,label,split,group,weight\n" + "\n".join(lines), encoding="utf-8")
+    Path("data/raw/images.csv").write_text(
+        "path,label,split,group,weight,camera,note\n" + "\n".join(lines), encoding="utf-8"
+    )
     text = Path("params.yaml").read_text(encoding="utf-8")
     Path("params.yaml").write_text(text.replace("data/raw", "data/raw/images.csv"), encoding="utf-8")
     prepare.main()
@@ -146,6 +149,10 @@ def test_a_table_of_images_is_prepared_with_its_groups_and_weights(project: Path
         "dog/9.png",
     ]
     assert (rows[3]["path"], rows[3]["group"], rows[3]["weight"]) == ("cat/3.png", "person 3", "3.0")
+    assert list(rows[0])[-2:] == ["table:camera", "table:note"] and rows[3]["table:camera"] == "cam 1"
+    test = [row for row in rows if row["split"] == "test"]
+    cameras = [chosen.tolist() for kind, _, chosen in slices.slices(test) if kind == "camera"]
+    assert cameras == [[True, False, True, False], [False, True, False, True]]
 
 
 def test_what_is_converted_is_part_of_what_the_stage_makes(project: Path) -> None:

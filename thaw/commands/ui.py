@@ -6,6 +6,8 @@ import socket
 import sys
 from typing import Any
 
+TRAINING = "#/experiments?workflowType=machine_learning"  # the view for models that are trained, not asked
+
 
 def add(commands: Any) -> None:
     """Add ``ui`` to the command ``thaw``."""
@@ -28,7 +30,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--port: expected a free port, received {options.port}; choose another: thaw ui --port 5001"
         ) from None
-    print(f"MLflow's pages: http://127.0.0.1:{options.port} (Ctrl-C stops it)", flush=True)
+    print(f"MLflow's pages: http://127.0.0.1:{options.port}/{TRAINING} (Ctrl-C stops it)", flush=True)
     # MLflow starts seven more processes for jobs of its own, which showing runs has no use for.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     words = ["ui", "--host", "127.0.0.1", "--port", str(options.port), "--workers", "1", "--backend-store-uri", uri]

@@ -8,12 +8,14 @@ weight.
 | split | optional: train, val or test; empty where it is to be drawn |
 | group | optional: images of one group, such as a person, stay in one split; empty for none |
 | weight | optional: 0 or more; empty for 1 |
+
+Other columns are the user's own: ``thaw.data.attributes``.
 """
 
 import csv
 import math
 import os.path
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def read(path: Path) -> tuple[list[Entry], list[Finding]]:
     entries: list[Entry] = []
     findings: list[Finding] = []
     first: dict[str, int] = {}  # path → its row
-    for row, values in _csv(path) if path.suffix.lower() == ".csv" else _parquet(path):
+    for row, values in rows(path, OPTIONAL):
         try:
             entry = _entry(values | {"path": _as_it_is_there(path.parent, values["path"])})
             before = first.setdefault(os.path.normpath(entry.path), row)
@@ -69,6 +71,36 @@ def read(path: Path) -> tuple[list[Entry], list[Finding]]:
             what = f"{len(findings)} rows, the files of which are not there (the first was looked for at {where})"
         raise ValueError(f"{path}: expected images, received {what}; paths are relative to the table's folder")
     return entries, findings
+
+
+def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number of each row and its cells as text: path, label, and of ``columns`` those that are there.
+
+    A CSV file has all of them.
+
+    Raises:
+        ValueError: the table cannot be read.
+    """
+    return _csv(path) if _is_csv(path) else _parquet(path, columns)
+
+
+def heads(path: Path) -> list[str]:
+    """Return the names of the columns of a table that ``read`` has taken."""
+    if _is_csv(path):
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [head.strip() for head in next(csv.reader(file), [])]
+    import pyarrow.parquet  # noqa: PLC0415
+
+    return list(pyarrow.parquet.ParquetFile(path).schema_arrow.names)
+
+
+def place(path: Path, name: str) -> str:
+    """Return the path of an image as its ``Entry`` has it, from its cell in the table."""
+    return Path(_as_it_is_there(path.parent, name)).as_posix()
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
 
 
 def _as_it_is_there(root: Path, name: str) -> str:
@@ -119,7 +151,7 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise ValueError(f"{path}: expected comma-separated values, received {error}; correct the quotes") from None
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows as text, counted from 1."""
     import pyarrow  # noqa: PLC0415 -- half a second, which only those wait who have such a table
     import pyarrow.parquet  # noqa: PLC0415
@@ -128,14 +160,14 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         table = pyarrow.parquet.ParquetFile(path)
         names = table.schema_arrow.names
         _check_columns(path, names)
-        columns = [name for name in (*NEEDED, *OPTIONAL) if name in names]
+        wanted = [name for name in (*NEEDED, *columns) if name in names]
         row = 0
-        for batch in table.iter_batches(columns=columns):
+        for batch in table.iter_batches(columns=wanted):
             for values in batch.to_pylist():
                 row += 1
                 yield row, {name: _text(value) for name, value in values.items()}
-    except pyarrow.ArrowException as error:
-        reason = str(error).splitlines()[0]
+    except (pyarrow.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: expected a Parquet file, received {reason}; write it again") from None
 
 

@@ -43,8 +43,11 @@ def write(
         for phase, rows in probabilities.items()
     }
     if options.unfamiliar:
-        parameters = {phase: record["unfamiliar"].pop("parameters") for phase, record in found.items()}
-        out_of_distribution.save(paths.UNFAMILIAR, parameters)
+        parameters, scores = (
+            {phase: record["unfamiliar"].pop(name) for phase, record in found.items()}
+            for name in ("parameters", "scores")
+        )
+        out_of_distribution.save(paths.UNFAMILIAR, parameters, scores)
     if any(found.values()):
         records.write_json(paths.CALIBRATION, {"phase": ship, **found[ship], **found})
     return _few(found[ship])
@@ -74,10 +77,12 @@ def _unfamiliar(
     parameters = out_of_distribution.fit(train, splits["train"].labels[images])
     held = out_of_distribution.score(held_out.embedded(held_out.source(phase), "val")[0], parameters)
     least = out_of_distribution.threshold(held, options.unfamiliar)
-    flagged = out_of_distribution.score(rows, parameters) > least
+    scores = out_of_distribution.score(rows, parameters)
+    flagged = scores > least
     low, high = intervals.accuracy(flagged, options.confidence, splits["test"].units)
     record = {"threshold": least, "share": options.unfamiliar, "flagged": float(flagged.mean()), "low": low}
-    return {"unfamiliar": {**record, "high": high, "training_images": len(images), "parameters": parameters}}
+    more = {"training_images": len(images), "parameters": parameters, "scores": scores}
+    return {"unfamiliar": {**record, "high": high, **more}}
 
 
 def _few(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import (
     comparison,
+    confusion,
     deployment,
     fine_tuning,
     held_out,
@@ -21,7 +22,7 @@ from thaw.evaluation import (
     slices,
     verdict,
 )
-from thaw.images import manifest
+from thaw.images import columns, manifest
 
 NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
 MAPPED = 5000  # test images at most whose embeddings are written, evenly spread
@@ -69,7 +70,7 @@ def write(
     for phase, answer in found.items():
         guesses = answer.probabilities.argmax(axis=1)
         right[phase] = guesses == split.labels
-        counts = metrics.confusion(split.labels, guesses, len(classes))
+        counts = confusion.counted(split.labels, guesses, len(classes))
         summaries[phase] = metrics.summary(answer.probabilities, split.labels, options.top_k, options.confidence, own)
         tables[phase] = metrics.per_class(split.labels, guesses, len(classes))
         pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))
@@ -94,11 +95,12 @@ def write(
         options,
         judged.ship,
     )
-    slices.write([row for row in rows if row["split"] == "test"], right["phase2"], options.confidence, own)
+    every = columns.of(rows)
+    slices.write(every.take(every.are("split", "test")), right["phase2"], options.confidence, own)
     if stressed:
         robust = robustness.write(stressed, split.labels, right, options.confidence, own)
         carried["robustness"] = robust
-        warnings += _costs(robust)
+        warnings += _costs(robust, options.confidence)
     figures = {**summaries, **clean, **carried, "untested": absent, "warnings": warnings, "made_from": made_from}
     records.write_json(paths.metrics("evaluate"), figures)
     records.write_csv(
@@ -148,10 +150,9 @@ def _leaks(clean: Mapping[str, Any], warning: str) -> list[str]:
     return [f"{warning}; accuracy on {left}: {first} after phase 1, {second} after phase 2"]
 
 
-def _costs(robust: Mapping[str, Any]) -> list[str]:
+def _costs(robust: Mapping[str, Any], confidence: float) -> list[str]:
     """Return the line on what fine-tuning cost of robustness; none where that is not sure."""
-    lost = robust["difference"]
-    if lost["accuracy_high"] >= 0:
+    if intervals.told_apart(robust["difference"], confidence) >= 0:
         return []
     first, second = (f"{robust[phase]['corrupted']:.1%}" for phase in ("phase1", "phase2"))
     told = f"of {robust['images']:,} corrupted images phase 2 gets {second} right, phase 1 {first}"

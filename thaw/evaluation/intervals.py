@@ -16,7 +16,7 @@ A test flips the signs of whole units (Fisher's randomisation test of paired dat
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import NormalDist
 from typing import Any
 
@@ -116,6 +116,21 @@ def difference(correct_a: Bools, correct_b: Bools, confidence: float, units: Uni
     low = -1.0 if share_lost == 1 else _crossing(score, z, -1.0, seen)
     high = 1.0 if share_gained == 1 else _crossing(score, -z, seen, 1.0)
     return {"accuracy": seen, "accuracy_low": low, "accuracy_high": high}
+
+
+def told_apart(compared: Mapping[str, float], confidence: float) -> int:
+    """Return 1 where b is better than a, -1 where it is worse, and 0 where the images do not tell.
+
+    It takes both, the exact test and the interval. The test alone errs as seldom as it says with any number of units;
+    the interval is there so that no sentence calls better what its own figures leave open.
+
+    Args:
+        compared: of ``difference`` and ``mcnemar``: ``accuracy_low``, ``accuracy_high`` and ``p_value``.
+        confidence: 1 less the p-value below which a difference is one.
+    """
+    if compared["p_value"] >= 1 - confidence:
+        return 0
+    return int(compared["accuracy_low"] > 0) - int(compared["accuracy_high"] < 0)
 
 
 def effective_images(values: NDArray[Any], units: Units | None) -> float:

@@ -1,4 +1,5 @@
-"""Slices of the test images: the accuracy by source folder, size, kind of finding, and any column of the manifest.
+"""Slices of the test images: the accuracy by source folder, size, kind of finding, and any column of the manifest,
+the user's own ones of a table (``thaw.data.attributes``) among them.
 
 A model may be right on the whole and wrong for one camera, one site or all small pictures. A slice with few
 independent images tells little; it is said to be too small where its interval is wide.
@@ -11,12 +12,15 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from thaw import paths, records
+from thaw.data import attributes
 from thaw.evaluation import intervals
+from thaw.images import columns
 
 COLUMNS = ("slice", "value", "images", "units", "accuracy", "low", "high", "enough")
 # What says nothing of a picture, and what has tables of its own: the label, the size, what units are made of.
 LEFT_OUT = ("path", "sha256", "label", "split", "width", "height", "fingerprint", "unit", "converted")
-MOST = 50  # values of a column; one with more names images rather than kinds of them
+MOST = attributes.MOST  # values of a column; one with more names images rather than kinds of them
+EMPTY = "(empty)"  # a cell of the user's own column
 WIDEST = 0.2  # of the interval of a slice that tells something: ten points to either side
 
 
@@ -63,11 +67,17 @@ def slices(
         rows: of the manifest, of the test images.
         findings: about files that are used all the same, or not, with ``path`` and ``kind``.
     """
-    if not rows:
+    if not len(rows):
         return
-    kinds = {"folder": [_folder(row) for row in rows], "size": [_size(row) for row in rows]}
-    kinds |= {name: [row[name] for row in rows] for name in rows[0] if name not in LEFT_OUT}
+    table = columns.of(rows)
+    kinds: dict[str, Sequence[str]] = {"folder": [_folder(row) for row in rows], "size": [_size(row) for row in rows]}
     kinds["near-duplicates"] = ["some" if row["unit"] else "none" for row in rows]
+    given = [name for name in table.table.column_names if name.startswith(attributes.PREFIX)]
+    kinds |= {name: table.strings(name) for name in table.table.column_names if name not in (*LEFT_OUT, *given)}
+    for name in given:
+        short = name.removeprefix(attributes.PREFIX)
+        taken = short in kinds or short == "finding"  # a name that the slices have for something else
+        kinds[name if taken else short] = [value or EMPTY for value in table.strings(name)]
     for kind, values in kinds.items():
         if 1 < len(set(values)) <= MOST:
             for value in sorted(set(values), key=_natural):
@@ -76,7 +86,7 @@ def slices(
     for each in findings:
         by_kind[each["kind"]].add(each["path"])
     for kind, found in sorted(by_kind.items()):
-        chosen = np.array([row["path"] in found for row in rows])
+        chosen = np.array([path in found for path in table.strings("path")])
         if chosen.any():
             yield "finding", kind, chosen
 
@@ -93,7 +103,9 @@ def _size(row: Mapping[str, str]) -> str:
     return f"{low} to {2 * low - 1} px"
 
 
-def _natural(value: str) -> tuple[int, str]:
-    """Sort numbers by their size, and all else as text."""
-    digits = value.partition(" ")[0]
-    return (int(digits) if digits.isdecimal() else 0), value
+def _natural(value: str) -> tuple[float, str]:
+    """Sort numbers and ranges of numbers by their size, and all else as text after them."""
+    try:
+        return float(value.partition(" ")[0]), value
+    except ValueError:
+        return float("inf"), value

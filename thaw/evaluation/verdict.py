@@ -1,8 +1,9 @@
 """The verdict: did fine-tuning help, by how much, how sure is that, and which phase's model to ship.
 
-The two phases are compared on the same test images, by the interval and the exact test of
-``thaw.evaluation.intervals``, which count independent images. A difference that the test cannot tell is called that,
-with the smallest one that a test of so many images could have shown.
+The two phases are compared on the same test images, by the exact paired test and the interval of
+``thaw.evaluation.intervals``, which count independent images. One is called better than the other where both say so,
+whichever it is. A difference that the test cannot tell is called that, with the smallest one that a test of so many
+images could have shown.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ class Verdict:
     text: str  # for people, whole sentences
     helped: str  # YES, NO or UNKNOWN
     ship: str  # phase1 or phase2
-    difference: dict[str, float]  # of phase 2 from phase 1 in percentage points: points, low, high; confidence; units
+    # of phase 2 from phase 1 in percentage points: points, low, high; confidence; units; p_value of the paired test
+    difference: dict[str, float]
     smallest_difference: float | None  # in percentage points; None: so few images can show none
     baselines: dict[str, dict[str, Any]]  # by name: accuracy, low, high (0 to 1), and what a baseline says of itself
 
@@ -51,16 +53,16 @@ def judge(
         leaked: test images that are left out, since others like them were learnt from.
     """
     before, after = right["phase1"], right["phase2"]
-    gain = intervals.difference(before, after, confidence, units)
     tested = intervals.mcnemar(before, after, units)
+    gain = {**intervals.difference(before, after, confidence, units), **tested}
+    apart = intervals.told_apart(gain, confidence)
     count = len(before) if units is None else len(np.unique(units))
     effective = min(int(intervals.effective_images(after.astype(int) - before, units)), count)
-    apart = (tested["only_a"] + tested["only_b"]) / len(before)
-    smallest = power.smallest_difference(effective, apart, confidence)
-    sure = tested["p_value"] < 1 - confidence
-    if same or (sure and gain["accuracy_high"] < 0):
+    discordant = (tested["only_a"] + tested["only_b"]) / len(before)
+    smallest = power.smallest_difference(effective, discordant, confidence)
+    if same or apart < 0:
         helped = NO
-    elif sure and gain["accuracy_low"] > 0:
+    elif apart > 0:
         helped = YES
     else:
         helped = NO if gain["accuracy_high"] < worth else UNKNOWN
@@ -74,11 +76,16 @@ def judge(
         text="",
         helped=helped,
         ship=ship,
-        difference={**points, "confidence": confidence, "units": count},
+        difference={**points, "confidence": confidence, "units": count, "p_value": tested["p_value"]},
         smallest_difference=None if smallest is None else 100 * smallest,
         baselines=baselines,
     )
-    said = [_sentence(found, worth, same=same), *_stronger(right, found, units), *_left_out(leaked), _advice(found)]
+    said = [
+        _sentence(found, worth, same=same, harmed=apart < 0),
+        *_stronger(right, found, units),
+        *_left_out(leaked),
+        _advice(found),
+    ]
     found.text = " ".join(said)
     return found
 
@@ -86,7 +93,7 @@ def judge(
 _PARTS = (("points", ""), ("low", "_low"), ("high", "_high"))
 
 
-def _sentence(found: Verdict, worth: float, *, same: bool) -> str:
+def _sentence(found: Verdict, worth: float, *, same: bool, harmed: bool) -> str:
     first, second = (100 * found.baselines[phase]["accuracy"] for phase in ("phase1", "phase2"))
     if same:
         return (
@@ -96,7 +103,7 @@ def _sentence(found: Verdict, worth: float, *, same: bool) -> str:
     told = f"{second:.1f} % against {first:.1f} % with frozen features, {_gain(found.difference)}"
     if found.helped == YES:
         return f"Fine-tuning helped: {told}."
-    if found.helped == NO and found.difference["high"] < 0:
+    if harmed:
         return f"Fine-tuning did harm: {told}."
     if found.helped == NO:
         return f"Fine-tuning did not help: {told}, which is less than {_points(100 * worth)} (evaluate.worth)."

@@ -107,7 +107,7 @@ def leave(
     """
     rows, count = clean(inputs.train), len(classifier.card.classes)
     unfitted = out_of_fold.probabilities(rows, train.labels, count, seed, train.units)
-    out_of_fold.save(paths.out_of_sample("train"), unfitted, len(train), count)
+    out_of_fold.save(paths.out_of_sample("train"), unfitted, len(train), count, half=True)
     by_head = out_of_fold.trained(clean(inputs.val), len(val), classifier.head)
     out_of_fold.save(paths.out_of_sample("val"), by_head, len(val), count)
     for split, source, images in (("train", inputs.train, len(train)), ("val", inputs.val, len(val))):

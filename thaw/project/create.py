@@ -87,6 +87,7 @@ def write(folder: Path, name: str, choices: Sequence[str]) -> None:
     for empty in template.EMPTY:
         (folder / empty).mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(folder):
+        load.compose(choices, ())  # or a mistake would be blamed on a memory that is not there yet
         compiled = load.compose((), choices)
         chosen.write(choices, paths.CONF)
         paths.PARAMS.write_text(compiled, encoding="utf-8", newline="\n")

@@ -18,7 +18,7 @@ import numpy as np
 from thaw.images import manifest
 from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
-from thaw.training import mixing
+from thaw.training import mixing, targets
 
 AHEAD = 16  # batches that wait on the card
 SHARE = 0.5  # of the card's free memory, for activations; the rest is the step's
@@ -164,7 +164,8 @@ def _dataset(batches: mixing.Mixed, shape: tuple[int, ...] | None) -> Any:
 
     given = tf.TensorSpec((None,), tf.int32) if shape is None else tf.TensorSpec((None, *shape), tf.float16)
     inputs = (given, tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None,), tf.float32))
-    signature = [inputs, tf.TensorSpec((None, batches.classes), tf.float32)]
+    plain, mixed = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, targets.MIXED), tf.float32)
+    signature = [inputs, mixed if batches.mixes else plain]
     if batches.weights is not None:
         signature.append(tf.TensorSpec((None,), tf.float32))
     dataset = tf.data.Dataset.from_generator(epoch, output_signature=tuple(signature))

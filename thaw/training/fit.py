@@ -10,7 +10,7 @@ from typing import Any
 from thaw import console, paths, records, timings
 from thaw.runtime import depthwise, devices, precision, threads
 from thaw.runtime.framework import keras
-from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, schedule, validation
+from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, schedule, targets, validation
 from thaw.training.fit_settings import FitSettings
 
 # Called after every epoch with the phase, the epoch's number, from 1, and its figures.
@@ -105,7 +105,7 @@ def fit(
 
     Args:
         model: gives logits; what of it is trainable is trained.
-        train, val: with one-hot labels, as ``thaw.features.inputs.batches`` gives them.
+        train, val: as ``thaw.features.inputs.batches`` gives them.
         report: told of every epoch as it ends.
         depths: of ``thaw.networks.freeze_boundaries.depths``, for phase 2's rates by depth.
         units: of each validation image, the same for those that are alike; empty: each is one.
@@ -123,10 +123,10 @@ def fit(
     rate = schedule.rate(settings, len(train))
     model.compile(
         optimizer.optimiser(settings, rate, depths, model.trainable_variables, len(train)),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
+        targets.cross_entropy,
         metrics=[
-            keras.metrics.CategoricalAccuracy("accuracy"),
-            keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True),
+            keras.metrics.MeanMetricWrapper(targets.accuracy, "accuracy"),
+            keras.metrics.MeanMetricWrapper(targets.cross_entropy, "cross_entropy"),
         ],
         # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
         jit_compile=False,
