@@ -90,7 +90,8 @@ def check(values: dict[str, Any]) -> schema.Project:
         project = cast("schema.Project", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ValueError(errors.of_value(error)) from None
-    _check_place(project.data.raw)
+    if not paths.is_remote(project.data.raw):
+        _check_place(project.data.raw)
     return project
 
 
@@ -246,7 +247,10 @@ def main() -> None:
         return
     words = [word for word in sys.argv[1:] if word != RESET]
     print(configure(words, reset=RESET in sys.argv))
-    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
+    named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
+    raw = Path(named)
+    if paths.is_remote(named):
+        return
     if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
         place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
         wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"

@@ -10,13 +10,25 @@ from typing import Any
 from thaw import console, paths, records, timings
 from thaw.runtime import depthwise, devices, precision, threads
 from thaw.runtime.framework import keras
-from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, schedule, targets, validation
+from thaw.training import (
+    averaging,
+    checkpoint,
+    feed,
+    improvement,
+    mixing,
+    optimizer,
+    replicas,
+    schedule,
+    targets,
+    validation,
+)
 from thaw.training.fit_settings import FitSettings
 
 # Called after every epoch with the phase, the epoch's number, from 1, and its figures.
 Report = Callable[[str, int, Mapping[str, float]], None]
 
-# Steps between two returns to Python, which cost more than a step of a head on pooled features.
+# Steps between two returns to Python, which cost more than a step of a head on pooled features. On several devices it
+# is one: Keras 3.15 can't repeat a distributed step in a graph.
 STEPS_AT_ONCE = 8
 
 # ``loss`` is the mean cross-entropy in training as in validation. Training minimises the ``objective``: with the
@@ -37,6 +49,7 @@ class History:
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
     precision: str = "float32"  # Keras's policy of the convolutions
     verdict: dict[str, Any] = field(default_factory=dict)  # why it ended, what it changed, if too early
+    devices: int = 1  # that shared each batch
     checkpoint: Path | None = None  # of no use any more once all is written that comes of the training
 
     def at_best(self) -> dict[str, float]:
@@ -72,7 +85,7 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
         "epochs": len(history.rows),
         "precision": history.precision,
         "threads": threads.used(),
-        "device": devices.record(),
+        "device": devices.record(history.devices),
         "best_epoch": history.best,
         **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
         "made_from": records.made_from(made_from),
@@ -118,34 +131,39 @@ def fit(
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
     state = checkpoint.read(keep)
     checkpoint.replayed(train, state)
-    plain, given = model, feed.fed(model, train, val)
+    plain, count = model, settings.devices
+    given = feed.fed(model, train, val) if count == 1 else replicas.spread(model, train, val, count)
     model = given.model
-    rate = schedule.rate(settings, len(train))
-    model.compile(
-        optimizer.optimiser(settings, rate, depths, model.trainable_variables, len(train)),
-        targets.cross_entropy,
-        metrics=[
+    by_path = given.named(depths)
+    with given.scope():
+        rate = schedule.rate(settings, len(train))
+        figures = [
             keras.metrics.MeanMetricWrapper(targets.accuracy, "accuracy"),
             keras.metrics.MeanMetricWrapper(targets.cross_entropy, "cross_entropy"),
-        ],
-        # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
-        jit_compile=False,
-        steps_per_execution=STEPS_AT_ONCE,
-    )
-    # A step that makes variables, as those of the optimiser or of a metric given by its name, is traced twice.
-    model.optimizer.build(model.trainable_variables)
-    before = model.get_weights()
+        ]
+        model.compile(
+            optimizer.optimiser(settings, rate, by_path, model.trainable_variables, len(train)),
+            targets.cross_entropy if count == 1 else None,
+            metrics=figures if count == 1 else None,
+            weighted_metrics=None if count == 1 else figures,  # by which rows are images
+            # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results repeat.
+            jit_compile=False,
+            steps_per_execution=STEPS_AT_ONCE if count == 1 else 1,
+        )
+        # A step that makes variables, as those of the optimiser or of a metric given by its name, is traced twice.
+        model.optimizer.build(model.trainable_variables)
+    before = plain.get_weights()
     policy = precision.choose(settings.precision)
     ending = schedule.Ending(settings, len(train), rate, MONITORED)
     watch = _Watch(ending, len(train), report, description)
     watch.rows += state.rows
-    if said := optimizer.describe(settings, depths, model.trainable_variables):
+    if said := optimizer.describe(settings, by_path, model.trainable_variables):
         console.say(said)
     began = time.monotonic()
     with (
         watch.bar,
-        precision.computing(model, policy),
-        depthwise.gradients(model),
+        precision.computing(plain, policy),
+        depthwise.gradients(plain),
         devices.enough_memory(f"{settings.phase}.batch_size", settings.batch_size),
     ):
         run = validation.forward(plain)
@@ -165,20 +183,21 @@ def fit(
             verbose=0,
             callbacks=every,
         )
+        given.give_back()
         best = validation.lowest(watch.rows)
         units = units or range(len(at_start.loss))
         is_last = (
             ending.has_fallen
             and best < len(watch.rows)
-            and validation.last_holds(model, last.weights, run, val, at_start, units)
+            and validation.last_holds(model, given.give_back, last.weights, run, val, at_start, units)
         )
         change = improvement.compare(at_start.loss, validation.answers(run, val).loss, units)
     steps = (len(watch.rows) - state.epoch) * len(train) - state.step
     timings.note(settings.phase, count=max(steps, 0) * settings.batch_size, seconds=time.monotonic() - began)
     epoch = 0 if change.is_worse else len(watch.rows) if is_last else best
     if not epoch:
-        model.set_weights(before)
-    history = History(watch.rows, epoch, start, policy, checkpoint=keep)
+        plain.set_weights(before)
+    history = History(watch.rows, epoch, start, policy, devices=count, checkpoint=keep)
     if settings.has_verdict:
         stopped = ending.stopped or schedule.PATIENCE
         losses = [row["val_loss"] for row in watch.rows]

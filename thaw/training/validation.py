@@ -61,6 +61,7 @@ def lowest(rows: Sequence[Mapping[str, float]]) -> int:
 
 def last_holds(
     model: keras.Model,
+    give_back: Callable[[], None],
     last: list[np.ndarray],
     run: Callable[[Any], Any],
     val: Batches,
@@ -74,17 +75,20 @@ def last_holds(
 
     Args:
         model: with the weights of the epoch of the lowest loss.
+        give_back: of ``feed.Fed``, which brings its weights to the model that is run.
         last: the weights of the last.
-        run: of ``forward``, the same model.
+        run: of ``forward``.
         val: its targets are labels.
         start: the answers before the first epoch.
         units: of each image, the same for those that are alike.
     """
     best, before = model.get_weights(), answers(run, val)
     model.set_weights(last)
+    give_back()
     after = answers(run, val)
     is_worse = improvement.compare(before.loss, after.loss, units).is_shown_worse
     is_worse |= improvement.compare(start.loss, after.loss, units).is_worse
     if is_worse:
         model.set_weights(best)
+        give_back()
     return not is_worse
