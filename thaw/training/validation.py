@@ -2,7 +2,7 @@
 
 Each loss of a few images is a matter of luck, and the lowest of many of them more than any: its weights are no better
 than others, their images suit them. Where the learning rate has fallen to zero, the last weights are those that the
-training was for, and by accuracy and by loss on other images they were the better ones (docs/performance.md). So it
+training was for, and twice as often the more accurate ones on other images as the less (docs/performance.md). So it
 takes more than a lower loss to go back behind them.
 """
 
