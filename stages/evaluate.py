@@ -6,7 +6,7 @@ from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, schema
 from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors, predictions
-from thaw.images import manifest
+from thaw.images import columns, manifest
 from thaw.runtime import seeds
 from thaw.tracking import lineage, mlflow_mirror, unfinished
 
@@ -34,7 +34,7 @@ def main() -> None:
     done = unfinished.results(STAGE)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept:
         seeds.fix(0)
-        rows, classes = records.read_csv(paths.MANIFEST), manifest.classes()
+        rows, classes = columns.read(), manifest.classes()
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
         classifiers = {phase: model.load(folder) for phase, folder in paths.PHASES.items()}
         runs = {phase: predictions.predictor(classifier) for phase, classifier in classifiers.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import accuracy, subset
 from thaw.runtime.framework import keras
-from thaw.training import averaging, fit, mixing
+from thaw.training import averaging, mixing, validation
 
 POINTS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 LABELS = np.arange(40) % 2
@@ -50,7 +50,7 @@ def test_the_tenths_are_of_what_would_be_kept_and_change_nothing() -> None:
         inputs = keras.Input((3,))
         model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
         optimizer = keras.optimizers.Adam(0.05, **averaging.options(1, steps=20))
-        model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
         last = [*callbacks, averaging.Averaging()]
         model.fit(batches(2), validation_data=batches(40), epochs=2, verbose=0, shuffle=False, callbacks=last)
         return model
@@ -63,7 +63,7 @@ def test_the_tenths_are_of_what_would_be_kept_and_change_nothing() -> None:
     for one, two in zip(probed.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
     assert len(probe.losses) == accuracy.TENTHS and len(set(probe.losses)) == accuracy.TENTHS
-    assert np.isfinite(fit.answers(fit.forward(plain), batches(40)).loss).all()
+    assert np.isfinite(validation.answers(validation.forward(plain), batches(40)).loss).all()
 
 
 def listed(table: Path) -> list[tuple[str, str, str]]:

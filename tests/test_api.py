@@ -96,7 +96,7 @@ def test_fit_makes_a_project_and_runs_it_again_with_what_is_chosen_later(
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
     ran: list[Path] = []
-    monkeypatch.setattr(pipeline_run, "reproduce", ran.append)
+    monkeypatch.setattr(pipeline_run, "reproduce", lambda folder, **_: ran.append(folder))
     run = thaw.fit("data/raw", phase2={"epochs": 7, "unfreeze": "40"})
     thaw.fit("data/raw", phase2={"epochs": 9})
     params = yaml.safe_load((run.folder / paths.PARAMS).read_text(encoding="utf-8"))

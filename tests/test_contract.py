@@ -49,6 +49,7 @@ WITHOUT_TENSORFLOW = ("catalog", "config", "data", "evaluation", "exports", "ser
 NEEDS_TENSORFLOW = {
     *(f"thaw.evaluation.{name}" for name in ("evaluate", "gradcam", "inspection", "predictions")),
     *(f"thaw.exports.{name}" for name in ("causes", "gate", "graph", "resize", "write")),
+    "thaw.tracking.unfinished",
 }
 # In no stage's dependencies: parameters are tracked by value, outputs by path, and the others only look on.
 UNLISTED = {"config", "paths", "console", "timings", "pipes", "tracking"}

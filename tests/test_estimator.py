@@ -94,7 +94,7 @@ def test_a_named_folder_is_a_project_that_is_fitted_afresh(files: list[str], tmp
 
 
 def test_labels_may_be_numbers_and_columns_follow_them(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def leave(folder: Path) -> None:
+    def leave(folder: Path, **_: object) -> None:
         tiny.leave(folder)
         tiny.write(folder / paths.EXPORTED / paths.ONNX_FILE, classes=["10", "9"])  # in the order of texts
 

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from thaw import paths
+from thaw import notebook, paths
 from thaw.exports import exported, formats
 from thaw.images import content, decoding
 from thaw.images.integrity import Unusable
@@ -45,6 +45,10 @@ class Run:
         """Return the label of each image: (n,) text; see ``Predictor.predict``."""
         return self.predictor.predict(images)
 
+    def _repr_html_(self) -> str:
+        """Show verdict, figures and pictures in a notebook."""
+        return notebook.summary(self.evaluate(), self.folder)
+
     def __getstate__(self) -> dict[str, Any]:
         """Let a run travel as the name of its folder: an opened model can't."""
         return {"folder": self.folder}
@@ -65,7 +69,7 @@ class Run:
         """
         if names:
             _configure(self.folder, [f"export.formats=[{','.join(names)}]"])
-            pipeline_run.reproduce(self.folder)
+            _reproduce(self.folder)
             self.__dict__.pop("predictor", None)
         return self.folder / paths.EXPORTED
 
@@ -226,8 +230,13 @@ def run(data: Path, folder: Path, choices: Mapping[str, Any], *, afresh: bool = 
         _configure(folder, [f"data.raw={data.absolute().as_posix()}", *words] if afresh else words, reset=afresh)
     else:
         create.make(folder, str(data), words)
-    pipeline_run.reproduce(folder)
+    _reproduce(folder)
     return Run(folder)
+
+
+def _reproduce(folder: Path) -> None:
+    told = notebook.bar(pipeline_run.stages(folder)) if notebook.is_here() else None
+    pipeline_run.reproduce(folder, told=told)
 
 
 def _words(choices: Mapping[str, Any]) -> Iterator[str]:

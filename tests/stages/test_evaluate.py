@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from thaw import records
 from thaw.classifier import model
 from thaw.config import load, schema
 from thaw.evaluation import predictions
-from thaw.images import manifest, preprocessing
+from thaw.images import columns, manifest, preprocessing
 from thaw.runtime.framework import keras, tf
 from thaw.tracking import unfinished
 
@@ -74,16 +75,17 @@ def made(project: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("ready")
 def test_every_test_image_is_answered_once_in_the_manifests_order() -> None:
-    opened, reading = list[Path](), records.read_csv
+    opened, reading = list[str](), columns.parsed
 
-    def read_csv(path: Path) -> list[dict[str, str]]:
-        opened.append(path)
-        return reading(path)
+    def parsed(file: BinaryIO) -> columns.Manifest:
+        opened.append(file.name)
+        return reading(file)
 
     with pytest.MonkeyPatch.context() as here:
-        here.setattr(records, "read_csv", read_csv)
+        here.setattr(columns, "parsed", parsed)
+        columns._read.cache_clear()
         evaluate.main()
-    assert opened.count(project_paths.MANIFEST) == 1
+    assert opened == [str(project_paths.MANIFEST.resolve())]
     test = [row for row in records.read_csv(project_paths.MANIFEST) if row["split"] == "test"]
     assert len(test) % BATCH, "a batch size that divides the images could not show a lost remainder"
     load = preprocessing.load(model.load(project_paths.PHASE1).card.image)

@@ -24,7 +24,7 @@ Labels = NDArray[np.integer[Any]]
 class Images(Protocol):
     """The part of a split's images that is needed here."""
 
-    names: list[str]
+    names: Sequence[str]
     labels: Labels
 
 

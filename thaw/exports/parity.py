@@ -84,7 +84,7 @@ def check(
     Raises:
         ValueError: an answer is another, a name is another, or the exported model does not load.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, records.room_said(Path(scratch)):
         files = [*probes.files, *_written(probes.odd, Path(scratch))]
         expected = np.concatenate([probes.expected, *(row[None] for _, row in probes.odd.values())])
         names = [*probes.files, *probes.odd]

@@ -45,8 +45,9 @@ def probabilities(
     models, unseen = _models(rows, labels, classes, fold), _all_left_out(labels, fold)
     losses = np.zeros(len(SHARPNESS))
     for chunk in _chunks(count):
-        scores, seen = _scores(rows(chunk), fold[chunk], models), ~unseen[chunk]
-        own = np.arange(len(chunk))[seen], labels[chunk][seen]
+        seen = ~unseen[chunk]
+        scores = _scores(rows(chunk), fold[chunk], models)[seen]
+        own = np.arange(len(scores)), labels[chunk][seen]
         losses += [-np.log(softmax(scores * scale)[own] + 1e-12).sum() for scale in SHARPNESS]
     sharpest = SHARPNESS[int(np.argmin(losses))]
     for chunk in _chunks(count):

@@ -132,6 +132,11 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         if done >= self.end:
             self.model.stop_training = True
 
+    @property
+    def has_fallen(self) -> bool:
+        """Return whether training ended with the rate at zero, at the end of its schedule."""
+        return bool(self.stopped) and self.settings.schedule != "constant"
+
     def _is_stable(self) -> bool:
         """Return whether the rate has yet to fall."""
         return self.settings.schedule == phases.WSD and not self.stopped
@@ -151,8 +156,11 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
     @property
     def window(self) -> int:
         """Return of how many epochs means are taken: so few that two of them and the fall fit into all epochs."""
-        most = (self.settings.epochs - decay_epochs(self.settings, 0, self.steps)) // 2
-        return max(1, min(math.ceil(counted(self.settings.flat_epochs, self.steps)), most))
+        wanted = math.ceil(counted(self.settings.flat_epochs, self.steps))
+        for fewer in range(wanted, 1, -1):
+            if 2 * fewer + decay_epochs(self.settings, 2 * fewer, self.steps) <= self.settings.epochs:
+                return fewer
+        return 1
 
     def _in_time(self, done: int) -> int:
         """Return for how many epochs more the minutes are enough, if they take as long as those before."""
