@@ -37,13 +37,18 @@ def write(
     Returns:
         A few figures of the phase that is shipped, for ``metrics/evaluate.json``.
     """
-    found = {
-        phase: (_calibrated(phase, rows, splits, options) if options.calibration else {})
-        | (_unfamiliar(phase, embeddings[phase], splits, options) if options.unfamiliar else {})
-        for phase, rows in probabilities.items()
-    }
+    found: dict[str, dict[str, Any]] = {}
+    parameters: dict[str, out_of_distribution.Parameters] = {}
+    for phase, rows in probabilities.items():
+        # Where both phases are one model, they have one answer.
+        if known := next((other for other in found if probabilities[other] is rows), None):
+            found[phase], parameters[phase] = found[known], parameters.get(known, {})
+            continue
+        found[phase] = _calibrated(phase, rows, splits, options) if options.calibration else {}
+        if options.unfamiliar:
+            record, parameters[phase] = _unfamiliar(phase, embeddings[phase], splits, options)
+            found[phase] |= {"unfamiliar": record}
     if options.unfamiliar:
-        parameters = {phase: record["unfamiliar"].pop("parameters") for phase, record in found.items()}
         out_of_distribution.save(paths.UNFAMILIAR, parameters)
     if any(found.values()):
         records.write_json(paths.CALIBRATION, {"phase": ship, **found[ship], **found})
@@ -69,7 +74,7 @@ def _calibrated(
 
 def _unfamiliar(
     phase: str, rows: Floats, splits: Mapping[str, held_out.Split], options: schema.Evaluate
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], out_of_distribution.Parameters]:
     train, images = held_out.embedded(held_out.source(phase), "train")
     parameters = out_of_distribution.fit(train, splits["train"].labels[images])
     held = out_of_distribution.score(held_out.embedded(held_out.source(phase), "val")[0], parameters)
@@ -77,7 +82,7 @@ def _unfamiliar(
     flagged = out_of_distribution.score(rows, parameters) > least
     low, high = intervals.accuracy(flagged, options.confidence, splits["test"].units)
     record = {"threshold": least, "share": options.unfamiliar, "flagged": float(flagged.mean()), "low": low}
-    return {"unfamiliar": {**record, "high": high, "training_images": len(images), "parameters": parameters}}
+    return {**record, "high": high, "training_images": len(images)}, parameters
 
 
 def _few(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thaw import console
+from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import robustness
@@ -26,6 +26,22 @@ class Answers:
     embeddings: np.ndarray  # (images, channels) float16, the pooled features that the head saw
 
 
+def classifiers() -> dict[str, model.Classifier]:
+    """Return the classifier of each phase; one for both where phase 2 kept its start, so that they have one file."""
+    first = model.load(paths.PHASE1)
+    files = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
+    if all(file.is_file() for file in files) and len(set(map(records.sha256, files))) == 1:
+        return dict.fromkeys(paths.PHASES, first)
+    return {"phase1": first, "phase2": model.load(paths.PHASE2)}
+
+
+def predictors(of: Mapping[str, model.Classifier]) -> dict[str, Predictor]:
+    """Return the predictor of each classifier, the same one for the same classifier."""
+    different = {id(classifier): classifier for classifier in of.values()}
+    made = {key: predictor(classifier) for key, classifier in different.items()}
+    return {phase: made[id(classifier)] for phase, classifier in of.items()}
+
+
 def predictor(classifier: model.Classifier) -> Predictor:
     """Return a compiled function from pixels to probabilities and embeddings."""
     backbone, pool, head = classifier.backbone, classifier.pool, classifier.head
@@ -34,7 +50,9 @@ def predictor(classifier: model.Classifier) -> Predictor:
         pooled = pool(backbone(pixels, training=False))
         return tf.nn.softmax(head(pooled, training=False)), pooled
 
-    run = tf.function(both, reduce_retracing=True)
+    # One graph, also for a smaller last batch: to trace a second one takes a second.
+    signature = [tf.TensorSpec((None, *backbone.input_shape[1:]), tf.float32)]
+    run = tf.function(both, input_signature=signature, autograph=False)
 
     def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, pooled = (each.numpy() for each in run(pixels))
@@ -49,20 +67,27 @@ def answers(
     """Return what each classifier says of each image; an image is decoded once for all of them.
 
     Args:
-        runs: of ``predictor``, by phase.
+        runs: of ``predictors``, by phase. The same one is asked once, and its phases have one answer.
         image: how the images are fitted to the input.
         split: the images.
         batch_size: images at once.
     """
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {phase: [] for phase in runs}
+    first = _first(runs)
+    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {phase: [] for phase in first.values()}
     batches = manifest.pixels(image, split.paths, split.hashes, batch_size)
     for pixels in console.track(batches, "test images", -(-len(split) // batch_size), "batches"):
-        for phase, run in runs.items():
+        for phase, own in found.items():
             with devices.enough_memory("evaluate.batch_size", batch_size):
-                found[phase].append(run(pixels))
-    return {
+                own.append(runs[phase](pixels))
+    joined = {
         phase: Answers(*(np.concatenate(part) for part in zip(*rows, strict=True))) for phase, rows in found.items()
     }
+    return {phase: joined[other] for phase, other in first.items()}
+
+
+def _first(runs: Mapping[str, Predictor]) -> dict[str, str]:
+    """Return for each phase the first one that has the same predictor, itself as a rule."""
+    return {phase: next(other for other, same in runs.items() if same is run) for phase, run in runs.items()}
 
 
 def corrupted(
@@ -75,9 +100,11 @@ def corrupted(
     places = robustness.places(wanted)
     batches = manifest.pixels(image, [split.paths[n] for n in places], [split.hashes[n] for n in places], size)
     shown = console.track(batches, "corrupted images", -(-len(places) // size), "batches")
-    classes = {phase: _classes(run) for phase, run in runs.items()}
+    first = _first(runs)
+    classes = {phase: _classes(runs[phase]) for phase in first.values()}
     with devices.enough_memory("evaluate.batch_size", size):
-        return robustness.answers(wanted, shown, split.hashes, classes, size)
+        found = robustness.answers(wanted, shown, split.hashes, classes, size)
+    return robustness.Corrupted(found.draws, {phase: found.guesses[other] for phase, other in first.items()})
 
 
 def _classes(predict: Predictor) -> Callable[[np.ndarray], np.ndarray]:
