@@ -28,7 +28,7 @@ READY = $(STAMP)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: .in-git help setup repro test test-slow lint format params docs sweep ui lock clean distclean again
+.PHONY: .in-git help setup repro test test-slow lint format params docs site sweep ui lock clean distclean again
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -66,6 +66,9 @@ params: $(READY) ## compile conf/ to params.yaml; ARGS="data=folder phase2.epoch
 docs: $(READY) ## write the tables of the guides, after a field, an option, a network or a docstring of a module changed
 	@$(IN_VENV) python -m docs.tables
 
+site: $(READY) ## build the guides as a site in build/site; read it by `python -m http.server -d build/site`
+	@$(IN_VENV) python -m docs.pages && python -m zensical build --strict $(ARGS)
+
 sweep: .in-git $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
 	@$(IN_VENV) python -m thaw.sweep $(ARGS)
 
@@ -90,7 +93,7 @@ lock: ## choose the newest versions that pyproject.toml allows, for all locks; n
 	$(UV) pip compile $(LOCK) $(SWEEPS) --constraint requirements/cpu.txt --output-file requirements/sweeps.txt
 
 # No index host: it is the user's choice where packages come from.
-LOCK = pyproject.toml --quiet --upgrade --extra sample --extra lite --extra hub --extra dev --universal --python-version 3.11 \
+LOCK = pyproject.toml --quiet --upgrade --extra sample --extra lite --extra hub --extra dev --extra docs --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
 
 # What sweeps may use besides, and all that the first lock has: docs/cluster.md

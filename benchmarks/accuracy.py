@@ -3,8 +3,9 @@
 ``python -m benchmarks.accuracy --data DIR … [--seeds 3] [--recipes …]``; ``digits`` for DIR is the demonstration. All
 recipes start from one phase 1 for each seed, on the same split and from one activation cache. Each finished trial is a
 line of ``benchmarks/results/accuracy_<set>.jsonl``, and the same command again runs what is missing there: delete the
-file after a change of the code. Beside accuracy and time it measures the harm of the first epoch: the validation loss
-after each tenth of it, of what would be kept, against the start.
+file after a change of the code. ``--images N`` trains on N images of a set at most and tests on the
+others, for what a machine without a GPU can do in an hour. Beside accuracy and time it measures the harm of the
+first epoch: the validation loss after each tenth of it, of what would be kept, against the start.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks import project, record, trials
+from benchmarks import project, record, subset, trials
 from thaw import paths, records
 from thaw.classifier import model
 from thaw.config import schema
@@ -169,11 +170,16 @@ class Results:
             file.write(json.dumps(asdict(row)) + "\n")
 
 
-def measure(where: Sequence[str], common: Sequence[str], seeds: int, wanted: Sequence[str], results: Results) -> None:
-    """Run what the results lack, in a copy of the project."""
+def measure(
+    where: Sequence[str], common: Sequence[str], seeds: int, wanted: Sequence[str], results: Results, images: int = 0
+) -> None:
+    """Run what the results lack, in a copy of the project, with so many training images at most; 0: with all."""
     first = project.configure([*where, *common])
     if where[0] == "data=digits":
         project.run("sample")
+    if images:
+        where = [*where, *subset.fewer(Path(first.data.raw), images, Path("fewer.csv"))]
+        first = project.configure([*where, *common])
     project.run("prepare")
     steps = math.ceil(len(manifest.read(first.data.raw, "train")[0]) / first.phase2.batch_size)
     chosen = {name: overrides for name, overrides in recipes(steps).items() if name in wanted}
@@ -270,6 +276,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--recipes", nargs="+", default=every, choices=every, help="(default: all)")
     parser.add_argument("--cache", type=Path, help="folder of the activation cache (default: one that is deleted)")
+    parser.add_argument("--images", type=int, default=0, help="to train on, at most (default: all)")
     parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration, for all")
     options = parser.parse_args()
     own = [f"compute.cache_dir={options.cache.resolve()}"] if options.cache else []
@@ -277,10 +284,10 @@ def main() -> None:
     for data in options.data:
         is_sample = data == "digits" and not Path(data).exists()
         where = ["data=digits"] if is_sample else ["data=folder", f"data.raw={Path(data).resolve()}"]
-        name = Path(data).resolve().name
+        name = Path(data).resolve().name + (f"_{options.images}" if options.images else "")
         results = Results((record.FOLDER / f"accuracy_{name}.jsonl").resolve())
         with project.scratch():
-            measure([*where, *own], options.overrides, options.seeds, options.recipes, results)
+            measure([*where, *own], options.overrides, options.seeds, options.recipes, results, options.images)
         chosen = [
             row
             for row in results.rows

@@ -4,7 +4,7 @@
     python -m benchmarks.formats --networks           one network of each family, random weights, smallest input
     python -m benchmarks.formats --networks NAME …    these networks
 
-Each network's formats are written one by one, so that one that is refused takes nothing from the others.
+A format that is refused takes nothing from the others.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from thaw import paths
 from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.config import load, schema
-from thaw.exports import causes, formats, gate, latency, odd_photos, parity, provenance, write
+from thaw.exports import causes, formats, gate, latency, odd_photos, parity, provenance, unfamiliarity, write
 from thaw.images import decoding, manifest, preprocessing
 from thaw.runtime.framework import keras
 
@@ -42,24 +42,51 @@ def families() -> list[str]:
 
 
 def judged(
-    folder: Path, name: str, classifier: model.Classifier, probes: parity.Probes, options: schema.Export, **how: Any
-) -> dict[str, Any]:
-    """Write one format, ask it and measure it: a row of the table."""
-    row: dict[str, Any] = {"format": name, "MB": 0.0, "difference": 0.0, "same answers": 1.0, "accuracy": float("nan")}
-    row |= {"cold start s": 0.0, "p50 ms": 0.0, "p95 ms": 0.0, "images/s": 0.0, "memory MB": 0.0, "refused": ""}
+    folder: Path,
+    wanted: Sequence[str],
+    classifier: model.Classifier,
+    probes: parity.Probes,
+    options: schema.Export,
+    **how: Any,
+) -> list[dict[str, Any]]:
+    """Write formats and ask them: a row each.
+
+    They are written and asked together; where that fails, one by one, so that one that is refused takes nothing from
+    the others.
+    """
+    blank: dict[str, Any] = {"MB": 0.0, "difference": float("nan"), "same answers": float("nan")}
+    blank |= {"accuracy": float("nan"), "refused": ""}
     try:
-        write.write(folder, classifier, [name], **how)
-        found = parity.check(folder, probes, classifier.card.classes, options)[name]
+        write.write(folder, classifier, wanted, **how)
+        found = parity.check(folder, probes, classifier.card.classes, options)
     except ValueError as error:
-        return row | {"refused": str(error)}
-    expected = probes.expected.argmax(axis=1)
-    right = 1.0 if probes.labels is None else float(np.mean(expected == probes.labels))
-    cost = latency.measure(folder, name, list(probes.files)[:: max(1, len(probes.files) // 32)])
+        if len(wanted) == 1:
+            return [{"format": wanted[0]} | blank | {"refused": str(error)}]
+        alone = {name: _alone(folder, name) for name in wanted}
+        return [row for name in wanted for row in judged(alone[name], [name], classifier, probes, options, **how)]
+    right = float("nan") if probes.labels is None else float(np.mean(probes.expected.argmax(axis=1) == probes.labels))
+    return [
+        {
+            "format": name,
+            "MB": latency.size(folder / formats.FORMATS[name].about.file) / 1e6,
+            "difference": found[name]["largest_difference"],
+            "same answers": found[name].get("agreement", 1.0),
+            "accuracy": found[name].get("accuracy", right),
+            "refused": "",
+        }
+        for name in wanted
+    ]
+
+
+def _alone(folder: Path, name: str) -> Path:
+    """Return the folder of a format that is written by itself."""
+    return folder.with_name(f"{folder.name}_{name}")
+
+
+def timed(folder: Path, row: dict[str, Any], files: Sequence[str]) -> dict[str, Any]:
+    """Return a row of ``judged`` with what its format costs on this machine."""
+    cost = latency.measure(folder, row["format"], list(files)[:: max(1, len(files) // 32)])
     return row | {
-        "MB": cost.bytes / 1e6,
-        "difference": found["largest_difference"],
-        "same answers": found.get("agreement", 1.0),
-        "accuracy": found.get("accuracy", right),
         "cold start s": cost.cold_start,
         "p50 ms": cost.p50,
         "p95 ms": cost.p95,
@@ -73,20 +100,28 @@ def of_project(wanted: Sequence[str]) -> list[dict[str, Any]]:
     settings = load.check(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")))
     phase = provenance.phase(settings.export.model) if paths.VERDICT.is_file() else "phase2"
     classifier, by = model.load(paths.PHASES[phase]), provenance.temperature(phase)
+    score = unfamiliarity.read(phase)
     train, test = manifest.read(settings.data.raw, "train", "test")
     pictures = gate.calibration(train, decoding.USUAL, classifier.card.image, settings.export.calibration)
-    rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        deployed = write.write(Path(scratch, "none"), classifier, [], temperature=by)
+        deployed = write.write(Path(scratch, "none"), classifier, [], temperature=by, unfamiliarity=score)
         probes = gate.probes(test, phase, deployed, settings.export.probe)
-        for name in wanted:
-            how = {"temperature": by, "calibration": pictures}
-            rows.append(judged(Path(scratch, name), name, classifier, probes, settings.export, **how))
-    return rows
+        how = {"temperature": by, "calibration": pictures, "unfamiliarity": score}
+        folder = Path(scratch, "export")
+        rows = judged(folder, wanted, classifier, probes, settings.export, **how)
+        found = []
+        for row in rows:
+            alone = _alone(folder, row["format"])
+            place = alone if alone.is_dir() else folder
+            found.append(row if row["refused"] else timed(place, row, probes.files))
+        return found
 
 
 def of_network(name: str, wanted: Sequence[str], options: schema.Export) -> list[dict[str, Any]]:
-    """Return a row a format, of a network with random weights at its smallest input, on the odd photographs."""
+    """Return a row a format, of a network with random weights at its smallest input.
+
+    It is asked about the odd photographs, on which int8 is calibrated too.
+    """
     keras.utils.set_random_seed(0)
     image = schema.Image(max(32, backbones.ROWS[name].smallest), "squash", "bilinear", antialias=True)
     head = schema.Head("avg", [], [], 0.0)
@@ -103,10 +138,10 @@ def of_network(name: str, wanted: Sequence[str], options: schema.Export) -> list
         probes = parity.Probes(list(map(str, files)), expected)
         # Answers of random weights are near each other, so that the agreement of what rounds says nothing.
         loose = replace(options, agreement=0.0, tolerance=1e-3)
+        how = {"calibration": lambda: iter(pixels)}
         return [
-            {"network": name}
-            | judged(Path(scratch, kind), kind, classifier, probes, loose, calibration=lambda: iter(pixels))
-            for kind in wanted
+            {"network": name} | row
+            for row in judged(Path(scratch, "export"), wanted, classifier, probes, loose, **how)
         ]
 
 

@@ -34,7 +34,7 @@ def dataset(split: manifest.Images, size: int, *, shuffle: bool) -> Any:
         pixels = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
         return tf.image.resize(pixels, (size, size)), label
 
-    files = tf.data.Dataset.from_tensor_slices((split.paths, split.labels))
+    files = tf.data.Dataset.from_tensor_slices((list(split.paths), split.labels))
     if shuffle:
         files = files.shuffle(len(split), seed=0)
     return files.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(tf.data.AUTOTUNE)

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from thaw import console, paths, records
 from thaw.config import load, schema
 from thaw.evaluation import data_report, documents, evaluate, from_scratch, inspection, label_errors, predictions
-from thaw.images import manifest
+from thaw.images import columns, manifest
 from thaw.runtime import seeds
-from thaw.tracking import lineage, mlflow_mirror
+from thaw.tracking import lineage, mlflow_mirror, unfinished
 
 STAGE = "evaluate"
 
@@ -31,15 +31,16 @@ class Config:
 def main() -> None:
     """Run both models over every test image once; write figures, tables, pictures and the report."""
     settings, params = load.groups(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
+    done = unfinished.results(STAGE)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept:
         seeds.fix(0)
-        rows, classes = records.read_csv(paths.MANIFEST), manifest.classes()
+        rows, classes = columns.read(), manifest.classes()
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
         classifiers = predictions.classifiers()
         runs = predictions.predictors(classifiers)
         card, options = classifiers["phase1"].card, settings.evaluate
-        found = predictions.answers(runs, card.image, test, options.batch_size)
-        stressed = predictions.corrupted(runs, card.image, test, options)
+        found = predictions.answers(runs, card.image, test, options.batch_size, kept)
+        stressed = predictions.corrupted(runs, card.image, test, options, kept)
         splits = {"train": train, "val": val, "test": test}
         scratch = from_scratch.train(card, settings, splits, run.epoch) if options.scratch else None
         records.make_new(paths.EVALUATION)

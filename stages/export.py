@@ -6,9 +6,9 @@ from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import load, policy, schema
 from thaw.evaluation import intervals
-from thaw.exports import gate, parity, provenance, write
+from thaw.exports import gate, provenance, unfamiliarity, write
 from thaw.images import decoding, manifest
-from thaw.tracking import mlflow_mirror, registry
+from thaw.tracking import mlflow_mirror, registry, unfinished
 
 STAGE = "export"
 
@@ -25,27 +25,25 @@ class Config:
 def main() -> None:
     """Write every format; fail unless fresh processes get evaluate's probabilities from each on the test images."""
     settings, params = load.groups(Config)
-    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
+    done = unfinished.results(STAGE, provenance.writers())
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept:
         phase = provenance.phase(settings.export.model)
         folder, classifier = paths.PHASES[phase], model.load(paths.PHASES[phase])
         reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)
         (train, test), classes = manifest.read(settings.data.raw, "train", "test"), manifest.classes()
         deployed = write.write(
-            paths.EXPORTED,
+            kept / paths.EXPORTED.name,
             classifier,
             settings.export.formats,
             reading,
             temperature=provenance.temperature(phase),
             provenance=provenance.hashes(folder / model.WEIGHTS),
             calibration=gate.calibration(train, reading, classifier.card.image, settings.export.calibration),
+            unfamiliarity=unfamiliarity.read(phase),
+            go_on=True,
         )
         probes = gate.probes(test, phase, deployed, settings.export.probe)
-        try:
-            found = parity.check(paths.EXPORTED, probes, classes, settings.export, gate.explain(deployed))
-        except ValueError:
-            write.set_aside(paths.EXPORTED)
-            manifest.check(test)  # or the model would be blamed for other images
-            raise
+        found = gate.proven(kept, probes, classes, settings.export, deployed, test)
         made_from = records.made_from([folder / model.WEIGHTS, paths.probabilities(phase)])
         records.write_json(paths.metrics(STAGE), gate.figures(found, probes) | {"made_from": made_from})
         tested = registry.tested(classes, test.hashes, test.labels, provenance.evaluated(phase), test.units)

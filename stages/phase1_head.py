@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from thaw import console, paths
-from thaw.classifier import model
+from thaw.classifier import frozen_weights, model
 from thaw.config import load, schema
 from thaw.features import inputs
 from thaw.images import manifest
@@ -46,7 +46,7 @@ def main() -> None:
         batches = inputs.batches(pooled, train, val, how, len(card.classes))
         history = fit.fit(classifier.head, *batches, how, run.epoch, "phase 1", keep=checkpoint.place(STAGE))
 
-        model.check(classifier, classifier.pretrained)
+        frozen_weights.check(classifier, classifier.pretrained)
         model.save(paths.PHASE1, classifier)
         inputs.leave(pooled, classifier, train, val, settings.phase1.seed)
         fit.record(STAGE, history, [paths.MANIFEST], weights_sha256=sha256, canary=verdict.text)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from thaw import console, paths
-from thaw.classifier import model
+from thaw.classifier import frozen_weights, model
 from thaw.config import load, schema
 from thaw.features import inputs
 from thaw.images import manifest
@@ -30,24 +30,24 @@ def main() -> None:
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
         seeds.fix(settings.phase2.seed)
-        classifier = model.load_untrained(paths.PHASE1)
+        classifier = frozen_weights.load_untrained(paths.PHASE1)
         train, val = manifest.read(settings.data.raw, "train", "val")
         boundary = inputs.boundary(classifier, settings.phase2.unfreeze_spec)
         history, trained = fit.History([], 0, {}), classifier.head
         figures = {"boundary": boundary.describe(), "layers": boundary.thawed_layers}
         if boundary.thawed_layers:
             frozen_part, trained = model.thaw(classifier, boundary, settings.phase2.batch_norm)
-            witness = model.witness(classifier, trained, settings.phase2.batch_norm)
+            witness = frozen_weights.witness(classifier, trained, settings.phase2.batch_norm)
             activations = inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
             figures["activations"] = activations.kind
             run.note("activations", activations.reason)
             console.result(STAGE, activations.reason)
             console.result(STAGE, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
-            how, keep = fit_settings.phase2(settings.phase2), checkpoint.place(STAGE, activations.kind)
+            how, alone = fit_settings.phase2(settings.phase2, settings.compute), manifest.independent(val)
             batches = inputs.batches(activations, train, val, how, len(classifier.card.classes))
-            depths, alone = model.depths(classifier), manifest.independent(val)
+            depths, keep = model.depths(classifier), checkpoint.place(STAGE, activations.kind)
             history = fit.fit(trained, *batches, how, run.epoch, "phase 2", depths, alone, keep)
-            model.check(classifier, witness if history.best else classifier.pretrained)
+            frozen_weights.check(classifier, witness if history.best else classifier.pretrained)
         model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:
             inputs.unseen(activations, len(train), len(val), trained, paths.PHASE2)

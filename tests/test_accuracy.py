@@ -1,11 +1,13 @@
 """What ``python -m benchmarks.accuracy`` makes of finished trials, and the probes of the first epoch."""
 
+import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import accuracy
+from benchmarks import accuracy, subset
 from thaw.runtime.framework import keras
 from thaw.training import averaging, fit, mixing
 
@@ -48,7 +50,7 @@ def test_the_tenths_are_of_what_would_be_kept_and_change_nothing() -> None:
         inputs = keras.Input((3,))
         model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
         optimizer = keras.optimizers.Adam(0.05, **averaging.options(1, steps=20))
-        model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
         last = [*callbacks, averaging.Averaging()]
         model.fit(batches(2), validation_data=batches(40), epochs=2, verbose=0, shuffle=False, callbacks=last)
         return model
@@ -62,3 +64,33 @@ def test_the_tenths_are_of_what_would_be_kept_and_change_nothing() -> None:
         np.testing.assert_array_equal(one, two)
     assert len(probe.losses) == accuracy.TENTHS and len(set(probe.losses)) == accuracy.TENTHS
     assert np.isfinite(fit.answers(fit.forward(plain), batches(40)).loss).all()
+
+
+def listed(table: Path) -> list[tuple[str, str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return [(line["path"], line["label"], line["split"]) for line in csv.DictReader(file)]
+
+
+def test_fewer_images_are_drawn_from_each_class_alike(tmp_path: Path) -> None:
+    for label, count in (("a", 60), ("b", 20)):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "images" / label / f"{number}.png").touch()
+    overrides = subset.fewer(tmp_path / "images", 16, tmp_path / "fewer.csv")
+    rows = listed(tmp_path / "fewer.csv")
+    expected = {("a", ""): 12, ("b", ""): 4, ("a", "val"): 3, ("b", "val"): 1, ("a", "test"): 45, ("b", "test"): 15}
+    assert Counter((label, split) for _, label, split in rows) == expected
+    assert len({path for path, *_ in rows}) == 80 and all(Path(path).is_file() for path, *_ in rows)
+    assert overrides == [f"data.raw={tmp_path / 'fewer.csv'}"]
+    subset.fewer(tmp_path / "images", 1000, tmp_path / "fewer.csv")
+    assert sum(split == "" for *_, split in listed(tmp_path / "fewer.csv")) == 40
+
+
+def test_fewer_images_leave_a_ready_made_test_as_it_is(tmp_path: Path) -> None:
+    for split, count in (("train", 40), ("val", 20), ("test", 10)):
+        for label in "ab":
+            (tmp_path / "images" / split / label).mkdir(parents=True)
+            for number in range(count):
+                (tmp_path / "images" / split / label / f"{number}.png").touch()
+    subset.fewer(tmp_path / "images", 40, tmp_path / "fewer.csv")
+    assert Counter(split for *_, split in listed(tmp_path / "fewer.csv")) == {"train": 40, "val": 10, "test": 20}

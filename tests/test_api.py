@@ -1,5 +1,6 @@
 """The Python API: predictions from an export, and a project fitted by its stages."""
 
+import doctest
 import io
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import yaml
 from PIL import Image
 
 import thaw
+from tests.conftest import make_images
 from tests.serving import tiny
-from thaw import api, paths, records
+from thaw import api, estimator, paths, records
 from thaw.project import pipeline_run
 
 GREEN, RED = np.full((20, 30, 3), (0, 220, 0), np.uint8), np.full((20, 30, 3), (220, 0, 0), np.uint8)
@@ -94,7 +96,7 @@ def test_fit_makes_a_project_and_runs_it_again_with_what_is_chosen_later(
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
     ran: list[Path] = []
-    monkeypatch.setattr(pipeline_run, "reproduce", ran.append)
+    monkeypatch.setattr(pipeline_run, "reproduce", lambda folder, **_: ran.append(folder))
     run = thaw.fit("data/raw", phase2={"epochs": 7, "unfreeze": "40"})
     thaw.fit("data/raw", phase2={"epochs": 9})
     params = yaml.safe_load((run.folder / paths.PARAMS).read_text(encoding="utf-8"))
@@ -115,6 +117,40 @@ def test_a_run_has_figures_and_a_report_for_notebooks(tmp_path: Path, project: P
     assert str(run.report) == str(tmp_path / paths.REPORT)
     assert 'srcdoc="<p class=&quot;a&quot;>1 &amp;amp; 2</p>"' in run.report._repr_html_()
     assert list(thaw.Run(project).predict(RED)) == ["red"]
+
+
+@pytest.fixture
+def beside_flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the examples of docstrings run: beside a folder of green and of red images, and a new red one."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    made = make_images(tmp_path / "flowers", 2, 16)
+    for number, colour in enumerate(("red", "green")):
+        (made / f"class_{number}").rename(made / colour)
+    (tmp_path / "new.png").write_bytes((made / "red" / "00.png").read_bytes())
+
+
+def tried() -> tuple[int, int]:
+    """How many examples of the docstrings of the API were tried, and how many failed."""
+    runner = doctest.DocTestRunner()
+    for module in (thaw, api, estimator):
+        for test in doctest.DocTestFinder().find(module):
+            runner.run(test)
+    return runner.tries, runner.failures
+
+
+@pytest.mark.usefixtures("beside_flowers")
+def test_the_examples_in_docstrings_say_what_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline_run, "reproduce", tiny.leave)
+    count, failed = tried()
+    assert count >= 15 and failed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("beside_flowers")
+def test_the_examples_in_docstrings_hold_for_networks_that_are_trained() -> None:
+    count, failed = tried()
+    assert count >= 15 and failed == 0
 
 
 @pytest.mark.slow

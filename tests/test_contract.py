@@ -49,6 +49,7 @@ WITHOUT_TENSORFLOW = ("catalog", "config", "data", "evaluation", "exports", "ser
 NEEDS_TENSORFLOW = {
     *(f"thaw.evaluation.{name}" for name in ("evaluate", "from_scratch", "gradcam", "inspection", "predictions")),
     *(f"thaw.exports.{name}" for name in ("causes", "gate", "graph", "resize", "write")),
+    "thaw.tracking.unfinished",
 }
 # In no stage's dependencies: parameters are tracked by value, outputs by path, and the others only look on.
 UNLISTED = {"config", "paths", "console", "timings", "pipes", "tracking"}
@@ -255,7 +256,7 @@ def test_make_repro_stops_where_params_yaml_is_older_than_conf(project: Path) ->
         file.write("# edited\n")
     stopped = make("repro", "ARGS=--dry sample")
     assert stopped.returncode != 0 and stopped.stdout == ""
-    assert "conf/ was edited after params.yaml was compiled from it; run `make params`" in stopped.stderr
+    assert "conf/ was edited after params.yaml was compiled from it; run `python -m thaw.config`" in stopped.stderr
 
 
 def test_make_repro_says_before_set_up_that_there_is_no_repository(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Thaw: fine-tune pretrained image models in two phases.
 
 >>> import thaw
->>> run = thaw.fit("my_images")                 # doctest: +SKIP
->>> run.predict("new.jpg")                      # doctest: +SKIP
->>> model = thaw.load("my_images-thaw")         # doctest: +SKIP
+>>> run = thaw.fit("flowers", image="px64", phase1={"epochs": 2}, phase2={"epochs": 2})
+>>> run.predict("new.png").tolist()
+['red']
+>>> model = thaw.load("flowers-thaw")
+>>> model.labels
+['green', 'red']
 """
 
 from typing import TYPE_CHECKING
@@ -13,14 +16,16 @@ if TYPE_CHECKING:
     from thaw.api import Run as Run
     from thaw.api import fit as fit
     from thaw.api import load as load
+    from thaw.estimator import ThawClassifier as ThawClassifier
 
-NAMES = ("Predictor", "Run", "fit", "load")
+# Where each name is.
+NAMES = dict.fromkeys(("Predictor", "Run", "fit", "load"), "thaw.api") | {"ThawClassifier": "thaw.estimator"}
 
 
 def __getattr__(name: str) -> object:
-    """Return a name of ``thaw.api``, which is imported only then: stages and commands must not wait for it."""
+    """Return a name of the Python API, which is imported only then: stages and commands must not wait for it."""
     if name in NAMES:
         import importlib  # noqa: PLC0415 -- what no stage needs
 
-        return getattr(importlib.import_module("thaw.api"), name)
+        return getattr(importlib.import_module(NAMES[name]), name)
     raise AttributeError(f"module 'thaw' has no attribute {name!r}")

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from thaw import paths
+from thaw import notebook, paths
 from thaw.exports import exported, formats
 from thaw.images import content, decoding
 from thaw.images.integrity import Unusable
@@ -45,6 +45,14 @@ class Run:
         """Return the label of each image: (n,) text; see ``Predictor.predict``."""
         return self.predictor.predict(images)
 
+    def _repr_html_(self) -> str:
+        """Show verdict, figures and pictures in a notebook."""
+        return notebook.summary(self.evaluate(), self.folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Let a run travel as the name of its folder: an opened model can't."""
+        return {"folder": self.folder}
+
     @property
     def report(self) -> "Report":
         """The report of the test, which a notebook shows inline."""
@@ -61,7 +69,7 @@ class Run:
         """
         if names:
             _configure(self.folder, [f"export.formats=[{','.join(names)}]"])
-            pipeline_run.reproduce(self.folder)
+            _reproduce(self.folder)
             self.__dict__.pop("predictor", None)
         return self.folder / paths.EXPORTED
 
@@ -82,7 +90,16 @@ class Report:
 
 
 class Predictor:
-    """An exported model. It reads images as training did, and needs TensorFlow only for formats that do."""
+    """An exported model. It reads images as training did, and needs TensorFlow only for formats that do.
+
+    Examples:
+        >>> import thaw
+        >>> model = thaw.load("flowers-thaw")
+        >>> model.predict_proba(["new.png", Path("new.png").read_bytes()]).shape
+        (2, 2)
+        >>> model.predict(np.full((2, 32, 32, 3), (40, 200, 40), np.uint8)).tolist()
+        ['green', 'green']
+    """
 
     def __init__(self, model: exported.Exported) -> None:
         self._model = model
@@ -182,18 +199,44 @@ def fit(data: str | Path, /, *, folder: str | Path = "", **choices: Any) -> Run:
     Raises:
         ValueError: a choice is wrong, the images can't be used, or the folder is taken; one line.
 
-    >>> run = thaw.fit("flowers", backbone="mobilenet_v3_small", phase2={"minutes": 5})  # doctest: +SKIP
-    >>> run.evaluate()["phase2"]["accuracy"]  # doctest: +SKIP
+    Examples:
+        >>> import thaw
+        >>> run = thaw.fit("flowers", folder="mine", image="px64", phase1={"epochs": 2}, phase2={"epochs": 2})
+        >>> sorted(run.evaluate())
+        ['model', 'phase1', 'phase2', 'report', 'ship', 'verdict']
+        >>> 0 <= run.evaluate()["phase2"]["accuracy"] <= 1
+        True
+        >>> run.report.path.name
+        'report.html'
     """
-    where = Path(folder or f"{Path(data).absolute().stem}{SUFFIX}").absolute()
+    return run(Path(data), Path(folder or f"{Path(data).absolute().stem}{SUFFIX}").absolute(), choices)
+
+
+def run(data: Path, folder: Path, choices: Mapping[str, Any], *, afresh: bool = False) -> Run:
+    """Make a project on images where there is none, configure it, run it, and return the run.
+
+    Args:
+        data: a folder or a table of images.
+        folder: the project.
+        choices: as ``fit`` takes them.
+        afresh: forget what was chosen in the project before.
+
+    Raises:
+        ValueError: as ``fit`` does.
+    """
     words = list(_words(choices))
-    if (where / "dvc.yaml").is_file():
-        _check_images(where, Path(data))
-        _configure(where, words)
+    if (folder / "dvc.yaml").is_file():
+        _check_images(folder, data)
+        _configure(folder, [f"data.raw={data.absolute().as_posix()}", *words] if afresh else words, reset=afresh)
     else:
-        create.make(where, str(data), words)
-    pipeline_run.reproduce(where)
-    return Run(where)
+        create.make(folder, str(data), words)
+    _reproduce(folder)
+    return Run(folder)
+
+
+def _reproduce(folder: Path) -> None:
+    told = notebook.bar(pipeline_run.stages(folder)) if notebook.is_here() else None
+    pipeline_run.reproduce(folder, told=told)
 
 
 def _words(choices: Mapping[str, Any]) -> Iterator[str]:
@@ -207,11 +250,11 @@ def _words(choices: Mapping[str, Any]) -> Iterator[str]:
             yield f"{group}.{field}={text}"
 
 
-def _configure(folder: Path, words: list[str]) -> None:
+def _configure(folder: Path, words: list[str], *, reset: bool = False) -> None:
     from thaw.config import load as configuration  # noqa: PLC0415 -- Hydra, which prediction does without
 
     with contextlib.chdir(folder):
-        configuration.configure(words)
+        configuration.configure(words, reset=reset)
 
 
 def _check_images(folder: Path, data: Path) -> None:

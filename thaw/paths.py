@@ -1,5 +1,6 @@
 """Every path of the project, relative to its root, where the stages run."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -53,7 +54,7 @@ LEDGER = Path(".thaw/ledger.jsonl")
 LATENCY = Path(".thaw/latency.json")
 SWEEPS = Path(".thaw/sweeps")
 REFUSED = Path(".thaw/refused_export")  # the last export that its proof has refused, to look at
-CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended
+CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended, and what other stages have done
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
 RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
@@ -63,7 +64,10 @@ PROVENANCE = METRICS / "provenance.json"  # what a run has hung on
 PER_CLASS = METRICS / "per_class.csv"
 VERDICT = METRICS / "verdict.json"
 
+REMOTE = Path(".thaw/remote")  # local copies of images in object stores
+
 SPLITS = ("train", "val", "test")
+TABLES = (".csv", ".parquet")  # endings of tables that list images
 
 
 def metrics(stage: str) -> Path:
@@ -81,7 +85,11 @@ BLOCKS = PHASE2 / "blocks.csv"
 
 
 def out_of_sample(split: str) -> Path:
-    """Return the out-of-fold probabilities of the images of "train" or "val": (images, classes) float32."""
+    """Return the out-of-fold probabilities of the images of "train" or "val": (images, classes).
+
+    Those of training images, of which label errors are found, are float16; those of validation images, by which more
+    is measured, float32.
+    """
     return PHASE1 / f"out_of_sample_{split}.npy"
 
 
@@ -120,14 +128,29 @@ def confusion_picture(phase: str) -> Path:
     return EVALUATION / f"confusion_{phase}.png"
 
 
+def is_remote(raw: str) -> bool:
+    """Return whether ``data.raw`` is an address in an object store, such as ``s3://bucket/prefix``."""
+    return "://" in raw
+
+
+def local(raw: str) -> Path:
+    """Return the folder or table that is read: that of ``data.raw``, or the local copy of an address."""
+    if not is_remote(raw):
+        return Path(raw)
+    folder, _, name = raw.rstrip("/").rpartition("/")
+    inside = name if name.lower().endswith(TABLES) else ""
+    address = (folder if inside else raw).rstrip("/")
+    return main_root() / REMOTE / hashlib.sha256(address.encode()).hexdigest()[:16] / inside
+
+
 def is_listing(raw: str) -> bool:
     """Return whether ``data.raw`` is a table that lists images, and no folder."""
-    return Path(raw).suffix.lower() in (".csv", ".parquet") and not Path(raw).is_dir()
+    return local(raw).suffix.lower() in TABLES and not local(raw).is_dir()
 
 
 def images_root(raw: str) -> Path:
     """Return the folder that the paths of the images of ``data.raw`` are relative to."""
-    return Path(raw).parent if is_listing(raw) else Path(raw)
+    return local(raw).parent if is_listing(raw) else local(raw)
 
 
 def converted(sha256: str) -> Path:

@@ -187,10 +187,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def rows(lines: Iterable[str]) -> list[dict[str, str]]:
     """Return the rows of an opened CSV file that ``write_csv`` has written."""
-    return [{name: _text(cell) for name, cell in row.items()} for row in csv.DictReader(lines)]
+    return [{name: unguarded(cell) for name, cell in row.items()} for row in csv.DictReader(lines)]
 
 
-def _text(cell: str) -> str:
+def unguarded(cell: str) -> str:
+    """Return the text of a cell that ``write_csv`` has written."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 

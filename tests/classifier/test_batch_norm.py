@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from thaw.catalog import backbones
-from thaw.classifier import batch_norm, model
+from thaw.classifier import batch_norm, frozen_weights, model
 from thaw.config import load, phases, schema
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.exports import write
@@ -36,7 +36,7 @@ def thawed(policy: str, unfreeze: str = "40") -> tuple[model.Classifier, np.ndar
     frozen, rest = model.thaw(
         classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(unfreeze)), policy
     )
-    return classifier, np.asarray(frozen(PIXELS)), rest, model.witness(classifier, rest, policy)
+    return classifier, np.asarray(frozen(PIXELS)), rest, frozen_weights.witness(classifier, rest, policy)
 
 
 def train(rest: keras.Model, inputs: np.ndarray) -> None:
@@ -64,7 +64,7 @@ def test_each_policy_moves_its_part_of_the_thawed_layers_and_nothing_of_the_froz
     classifier, inputs, rest, witness = thawed(policy, unfreeze)
     before = arrays(classifier)
     train(rest, inputs)
-    model.check(classifier, witness)
+    frozen_weights.check(classifier, witness)
     after = arrays(classifier)
     moved = {path for path in before if not np.array_equal(before[path], after[path])}
     behind = {
@@ -96,18 +96,18 @@ def test_the_witness_holds_each_policy_to_its_word(policy: str) -> None:
             before = variable.numpy()
             variable.assign(np.nextafter(before, np.float32(9)))
             with pytest.raises(RuntimeError, match=rf"1 frozen weights changed in training, {variable.path} first"):
-                model.check(classifier, witness)
+                frozen_weights.check(classifier, witness)
             variable.assign(before)
-    model.check(classifier, witness)
+    frozen_weights.check(classifier, witness)
 
 
 def test_what_is_set_trainable_against_the_policy_is_found() -> None:
     classifier, inputs, rest, _ = thawed("inference")
     batch_norm.norms(classifier.backbone)[-1].trainable = True
-    witness = model.witness(classifier, rest, "inference")
+    witness = frozen_weights.witness(classifier, rest, "inference")
     train(rest, inputs)
     with pytest.raises(RuntimeError, match="2 frozen weights changed"):
-        model.check(classifier, witness)
+        frozen_weights.check(classifier, witness)
 
 
 @pytest.mark.parametrize("policy", ["inference", "trainable_affine"])

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw.classifier import model
+from thaw.classifier import frozen_weights, model
 from thaw.config import schema
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.networks import freeze_boundaries
@@ -87,10 +87,10 @@ def test_trainable_is_what_lies_behind_the_cut_but_for_batch_norm(name: str, unf
 def test_training_moves_all_that_is_thawed_and_nothing_else(unfreeze: str) -> None:
     classifier = built()
     frozen, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse(unfreeze)))
-    witness = model.witness(classifier, thawed)
+    witness = frozen_weights.witness(classifier, thawed)
     before, head = arrays(classifier), classifier.head.get_weights()
     trained(thawed, np.asarray(frozen(PIXELS)))
-    model.check(classifier, witness)
+    frozen_weights.check(classifier, witness)
     after = arrays(classifier)
     moved = {path for path in before if not np.array_equal(before[path], after[path])}
     free = {variable.path for variable in thawed.trainable_variables}
@@ -103,24 +103,24 @@ def test_training_moves_all_that_is_thawed_and_nothing_else(unfreeze: str) -> No
 
 def test_phase_one_trains_the_head_and_leaves_the_backbone() -> None:
     classifier = built()
-    witness = model.witness(classifier, classifier.head)
+    witness = frozen_weights.witness(classifier, classifier.head)
     assert len(witness) == len(classifier.backbone.weights)
     trained(classifier.head, np.asarray(classifier.pool(classifier.backbone(PIXELS, training=False))))
-    model.check(classifier, witness)
+    frozen_weights.check(classifier, witness)
 
 
 @pytest.mark.parametrize("name", ["stem_conv/kernel", "moving_mean", "moving_variance", "gamma"])
 def test_a_frozen_weight_that_changed_is_found(name: str) -> None:
     classifier = built()
     _, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40")))
-    witness = model.witness(classifier, thawed)
+    witness = frozen_weights.witness(classifier, thawed)
     # The last one of that name: BatchNorm behind the cut must stay as it is too.
     changed = next(variable for variable in reversed(classifier.backbone.variables) if variable.path.endswith(name))
     value = changed.numpy()
     value.flat[0] = np.nextafter(value.flat[0], np.float32(9))
     changed.assign(value)
     with pytest.raises(RuntimeError, match=rf"1 frozen weights changed in training, .*{changed.path} first"):
-        model.check(classifier, witness)
+        frozen_weights.check(classifier, witness)
 
 
 def test_the_witness_is_the_pretrained_network_as_it_came_from_its_file(tmp_path: Path) -> None:
@@ -131,20 +131,20 @@ def test_the_witness_is_the_pretrained_network_as_it_came_from_its_file(tmp_path
     loaded = model.load(tmp_path)
     _, thawed = model.thaw(loaded, freeze_boundaries.find(loaded.backbone, UnfreezeSpec.parse("40")))
     with pytest.raises(RuntimeError, match=rf"1 frozen weights changed in training, {moved.path} first"):
-        model.check(loaded, model.witness(loaded, thawed))
+        frozen_weights.check(loaded, frozen_weights.witness(loaded, thawed))
 
 
 def test_a_backbone_that_is_not_as_it_was_pretrained_is_not_loaded_for_training(tmp_path: Path) -> None:
     classifier = built()
     model.save(tmp_path, classifier)
-    assert model.load_untrained(tmp_path).card == classifier.card
+    assert frozen_weights.load_untrained(tmp_path).card == classifier.card
     moved = classifier.backbone.variables[0]
     moved.assign(moved + 1)
     model.save(tmp_path, classifier)
     with pytest.raises(
         ValueError, match=rf"received 1 others, {moved.path} first; run `dvc repro --force phase1_head`"
     ):
-        model.load_untrained(tmp_path)
+        frozen_weights.load_untrained(tmp_path)
 
 
 def test_where_training_is_not_kept_every_block_is_a_frozen_one() -> None:
@@ -159,10 +159,10 @@ def test_frozen_and_trained_weights_are_all_weights() -> None:
     _, thawed = model.thaw(classifier, freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40")))
     _, other = model.thaw(built(), freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40")))
     with pytest.raises(RuntimeError, match=r"to be the 245 pretrained ones, received 245 frozen and \d+ trained"):
-        model.witness(classifier, other)
+        frozen_weights.witness(classifier, other)
     classifier.pretrained.pop(classifier.backbone.variables[0].path)
     with pytest.raises(RuntimeError, match="expected frozen and trained weights to be the 244 pretrained ones"):
-        model.witness(classifier, thawed)
+        frozen_weights.witness(classifier, thawed)
 
 
 def test_the_blocks_add_up_to_the_backbone() -> None:

@@ -1,6 +1,7 @@
 """The command and its subcommands."""
 
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,24 @@ def test_a_typo_is_answered_with_the_nearest_before_anything_is_imported(
     assert "known: new, check, run," in capsys.readouterr().err
 
 
+def test_an_option_that_is_none_is_answered_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "run", "--fats") == "2"
+    assert "unrecognized arguments: --fats; did you mean --fast?" in capsys.readouterr().err
+    assert call(monkeypatch, "run", "--xyzzyx") == "2"
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --xyzzyx\n")
+
+
+def test_pages_of_runs_need_runs_and_nothing_is_made_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert call(monkeypatch, "ui").startswith(f"thaw ui: expected runs in {tmp_path / 'mlflow.db'}, found none; ")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_completion_knows_every_subcommand_and_its_options(
     shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -70,6 +89,32 @@ def test_bash_completes_a_subcommand_and_an_option(
         asked = ["bash", "--norc", "-c", ask.format(words, number)]
         done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
         assert done.stdout.split() == [expected]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes_a_subcommand_and_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thaw", "completion", "fish"])
+    cli.main()
+    (tmp_path / "thaw.fish").write_text(capsys.readouterr().out, encoding="utf-8")
+    for words, expected in (("thaw expl", "explain"), ("thaw run --fa", "--fast"), ("thaw completion z", "zsh")):
+        asked = ["fish", "--no-config", "-c", f'source thaw.fish; complete -C "{words}"']
+        done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [expected]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_reads_its_completion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thaw", "completion", "zsh"])
+    cli.main()
+    (tmp_path / "_thaw").write_text(capsys.readouterr().out, encoding="utf-8")
+    ask = 'fpath=("$PWD" $fpath); autoload -Uz compinit; compinit -u -D; print $_comps[thaw]'
+    done = subprocess.run(["zsh", "-f", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "_thaw"
+    subprocess.run(["zsh", "-n", "_thaw"], cwd=tmp_path, check=True)
 
 
 def test_a_sweep_is_compared_and_a_trial_promoted(

@@ -29,6 +29,23 @@ def test_a_typo_is_answered_with_the_nearest() -> None:
         explain.named("learning_rate")
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("phase2.lr", "did you mean phase2.learning_rate?"),
+        ("lr", "did you mean phase1.learning_rate or phase2.learning_rate?"),
+        ("imagee", "did you mean image?"),
+        ("phase3.epochs", "did you mean phase2.epochs?"),
+        ("phase1.qqqq", "known: epochs, "),
+        ("qqqq", "known: data, image, "),
+    ],
+)
+def test_an_abbreviation_and_a_typo_are_understood_within_the_group_that_is_named(typed: str, said: str) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 -- its message is looked at
+        explain.named(typed)
+    assert said in str(refused.value)
+
+
 def test_stale_stages_are_named_with_the_values_that_changed(project: Path, tiny_images: Path) -> None:
     found = explain.project()
     assert set(found["stale"]) >= {"prepare", "phase1_head", "export"}

@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,8 @@ from PIL import Image
 from stages import prepare
 from thaw import paths, records
 from thaw.commands import comparison, verify
+from thaw.config import load
+from thaw.runtime import threads
 from thaw.tracking import lineage
 
 
@@ -38,7 +41,8 @@ def test_what_is_run_again_has_the_same_bytes_and_the_project_stays_as_it_was(
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
     run()
-    assert "reproduced: all " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "reproduced: all " in said and "changed" not in said
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
 
 
@@ -115,3 +119,56 @@ def test_figures_are_compared_and_bytes_where_there_are_none(tmp_path: Path) -> 
     assert {verdict(f"a.{kind}") for kind in ("npy", "npz", "h5", "json", "csv")} == {comparison.NEAR}
     assert {verdict(name) for name in ("b.csv", "b.json", "0.csv", "1.csv")} == {comparison.OTHER}
     assert (verdict("a.png"), verdict("same")) == (comparison.BYTES, comparison.SAME)
+
+
+TINY = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "augment=none", "head=linear")
+MORE = ("phase1.epochs=2", "phase2.epochs=2", "phase2.unfreeze=top", "export.formats=[onnx]", "tracking.enabled=false")
+
+
+@pytest.mark.slow
+def test_a_whole_run_is_reproduced_and_what_was_changed_is_named(
+    project: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table in docs/how-a-run-works.md."""
+    assert tiny_images.is_dir()
+    monkeypatch.setenv(threads.VARIABLE, "2")
+    paths.PARAMS.write_text(load.compose([*TINY, *MORE]), encoding="utf-8", newline="\n")
+    subprocess.run(["dvc", "repro", "export"], check=True, capture_output=True)
+
+    def said(what: str) -> str:
+        """Verify, and return the last line, with the findings before it."""
+        try:
+            run(what)
+        except ValueError as error:
+            return capsys.readouterr().out + str(error)
+        return capsys.readouterr().out
+
+    def changed(path: Path, old: str, new: str, what: str) -> str:
+        """Change a file, verify, and change it back."""
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8", newline="\n")
+        found = said(what)
+        path.write_text(text, encoding="utf-8", newline="\n")
+        print(f"{path}: {found}")
+        return found + capsys.readouterr().out
+
+    whole = said("")
+    assert "reproduced: all" in whole and "changed" not in whole, whole
+    version = records.read_json(paths.PROVENANCE)["packages"]["numpy"]
+    package = changed(paths.PROVENANCE, f'"numpy": "{version}"', '"numpy": "1.0"', "prepare")
+    assert "reproduced: all " in package and f"inputs have changed: packages: numpy: 1.0 → {version}" in package
+    line = changed(Path("thaw/evaluation/evaluate.py"), "MAPPED = 5000", "MAPPED = 3", "evaluate")
+    assert "different: models/evaluate/embeddings.npy" in line and "not reproduced: evaluate is the first" in line
+    assert "code: thaw/evaluation: " in line and "parameters" not in line
+    rate = "learning_rate: 0.0003"
+    parameter = changed(paths.PARAMS, rate, "learning_rate: 0.0009", "phase2_finetune")
+    assert "parameters: phase2.learning_rate: 0.0003 → 0.0009" in parameter and "code" not in parameter
+    monkeypatch.setenv(threads.VARIABLE, "1")
+    fewer = said("phase2_finetune")
+    assert "hardware: phase2_finetune.threads: 2 → 1" in fewer and "parameters" not in fewer
+    monkeypatch.setenv(threads.VARIABLE, "2")
+    Image.new("RGB", (40, 40), (1, 2, 3)).save("data/raw/class_1/03.png")
+    image = said("prepare")
+    assert "not reproduced: prepare is the first stage that differs" in image and "images: class_1/03.png" in image
+    print(whole, fewer, image)

@@ -138,7 +138,7 @@ def test_choices_are_said_and_travel_with_git(
 
 def test_the_memory_can_be_edited_and_a_damaged_one_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths.CHOSEN.write_text("- data=folder\n- data.raw=true\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="run `make params`"):
+    with pytest.raises(ValueError, match=r"run `python -m thaw\.config`"):
         load.read()
     tell(monkeypatch)
     assert params()["data"]["raw"] == "true"

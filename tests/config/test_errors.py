@@ -7,29 +7,43 @@ import pytest
 
 from thaw.config import errors, load
 
-RANGES = "; docs/configuration.md has the range of every field"
+
+def ranged(key: str, said: str) -> str:
+    return f"{key}: {said}; `thaw explain {key.partition('[')[0]}` has the range"
+
+
 # A file of conf/, what is written to its end or in place of a part of it, and the whole line about it.
 IN_FILES = [
     (
         "phase1/default",
         "epochs: 30",
         "epochs: thirty",
-        f"phase1.epochs: expected a whole number, received thirty{RANGES}",
+        ranged("phase1.epochs", "expected a whole number, received thirty"),
     ),
-    ("phase1/default", "epochs: 30", "epochs:", f"phase1.epochs: expected a value, received null{RANGES}"),
+    (
+        "phase1/default",
+        "epochs: 30",
+        "epochs:",
+        ranged("phase1.epochs", "expected a value, received null"),
+    ),
     ("phase1/default", "epochs: 30", "epoch: 30", "phase1.epoch: no such key; did you mean phase1.epochs?"),
-    ("phase1/default", "0.001", "fast", f"phase1.learning_rate: expected a number, received fast{RANGES}"),
+    (
+        "phase1/default",
+        "0.001",
+        "fast",
+        ranged("phase1.learning_rate", "expected a number, received fast"),
+    ),
     (
         "phase2/default",
         "allow_high_rate: false",
         "allow_high_rate: 7x",
-        f"phase2.allow_high_rate: expected true or false, received 7x{RANGES}",
+        ranged("phase2.allow_high_rate", "expected true or false, received 7x"),
     ),
     (
         "head/article",
         "units: [256, 128]",
         "units: [wide]",
-        f"head.units[0]: expected a whole number, received wide{RANGES}",
+        ranged("head.units[0]", "expected a whole number, received wide"),
     ),
     ("augment/light", "", "viewz: 3\n", "augment.viewz: no such key; did you mean augment.views?"),
     ("data/policy/default", "", "empti: keep\n", "data.policy.empti: no such key; did you mean data.policy.empty?"),
@@ -48,19 +62,20 @@ NO_YAML = [
     ("\x07: 1\n", r"conf/phase1/default\.yaml: expected YAML, .*"),
 ]
 ON_THE_COMMAND_LINE = {
+    "experiment=article": "experiment: expected a + before it, received none: +experiment=NAME",
     "phase2.learning_rate=1e-4,1e-5": "phase2.learning_rate: expected one value, received 1e-4,1e-5; "
-    "`python -m thaw.sweep 'phase2.learning_rate=1e-4,1e-5'` tries several; "
+    "`thaw sweep 'phase2.learning_rate=1e-4,1e-5'` tries several; "
     "a list is written 'phase2.learning_rate=[1e-4,1e-5]'",
     "phase1.epochs=range(1,3)": "phase1.epochs: expected one value, received range(1,3); "
-    "`python -m thaw.sweep 'phase1.epochs=range(1,3)'` tries several",
+    "`thaw sweep 'phase1.epochs=range(1,3)'` tries several",
     "~phase2.epochs": "~phase2.epochs: expected a value, since no field can be taken away; set it: phase2.epochs=…",
     "~phase2.epoch": "~phase2.epoch: no such key",
     "+phase2.epochs=3": "phase2.epochs: expected a new key after +, received one that is there; leave the + out",
     "learning_rate=abc": "learning_rate: no such key; did you mean phase1.learning_rate or phase2.learning_rate?",
-    "phase2.learning_rate=abc": f"phase2.learning_rate: expected a number, received abc{RANGES}",
-    "phase1.epochs=null": f"phase1.epochs: expected a value, received null{RANGES}",
-    "phase2.allow_high_rate=abc": f"phase2.allow_high_rate: expected true or false, received abc{RANGES}",
-    "head.units=3": f"head.units: expected a list, such as [128], received int{RANGES}",
+    "phase2.learning_rate=abc": ranged("phase2.learning_rate", "expected a number, received abc"),
+    "phase1.epochs=null": ranged("phase1.epochs", "expected a value, received null"),
+    "phase2.allow_high_rate=abc": ranged("phase2.allow_high_rate", "expected true or false, received abc"),
+    "head.units=3": ranged("head.units", "expected a list, such as [128], received int"),
     "--cfg": "--cfg: expected key=value or group=option, received an option; there is only --help",
 }
 

@@ -145,7 +145,7 @@ def test_params_older_than_conf_are_refused_until_they_are_compiled_again(projec
     file = paths.CONF / "phase1" / "default.yaml"
     file.write_text(file.read_text() + "# a line more\n")
     with pytest.raises(
-        ValueError, match=r"conf/ was edited after params\.yaml was compiled from it; run `make params`"
+        ValueError, match=r"conf/ was edited after params\.yaml was compiled from it; run `python -m thaw\.config`"
     ):
         load.groups(Config)
     paths.PARAMS.write_text(load.compose())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from thaw.data import clusters, near_duplicates
+from thaw.data import clusters, near_duplicates, similar_vectors
 
 THRESHOLD = 0.85
 
@@ -78,7 +78,20 @@ def test_more_images_than_one_block_are_compared(monkeypatch: pytest.MonkeyPatch
     prints = [near_duplicates.fingerprint(image) for image in (*images, *map(ImageOps.mirror, images), images[0])]
     expected = near_duplicates.alike(prints, THRESHOLD)
     assert expected == sorted([*((index, index + 8) for index in range(8)), (0, 16), (8, 16)])
-    monkeypatch.setattr(near_duplicates, "BLOCK", 3)
+    for module in (near_duplicates, similar_vectors):
+        monkeypatch.setattr(module, "BLOCK", 3)
+    assert near_duplicates.alike(prints, THRESHOLD) == expected
+
+
+def test_of_very_many_images_the_same_copies_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies = list(COPIES.values())
+    images = [scene(seed) for seed in range(48)]
+    images += [copies[seed % len(copies)](image) for seed, image in enumerate(images[:36])]
+    prints = [near_duplicates.fingerprint(image) for image in images]
+    expected = near_duplicates.alike(prints, THRESHOLD)
+    assert expected == [(seed, 48 + seed) for seed in range(36)]
+    monkeypatch.setattr(similar_vectors, "EXACT", 0)
+    monkeypatch.setattr(similar_vectors, "cap_count", lambda count: 1024)
     assert near_duplicates.alike(prints, THRESHOLD) == expected
 
 

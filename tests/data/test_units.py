@@ -7,7 +7,7 @@ from thaw.data import units
 
 
 def test_images_are_of_one_unit_by_the_number_in_the_manifest_and_alone_without() -> None:
-    assert units.read([{"unit": unit} for unit in ("", "2", "1", "2", "", "1")]) == [0, 1, 2, 1, 4, 2]
+    assert units.read([{"unit": unit} for unit in ("", "2", "1", "2", "", "1")]).tolist() == [0, 1, 2, 1, 4, 2]
 
 
 def test_an_image_is_leaked_if_its_unit_was_learnt_from_or_chosen_by() -> None:

@@ -395,9 +395,12 @@ def test_the_memo_lies_in_the_main_repository_and_a_damaged_one_is_no_harm(
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     first = read(root)
-    (path,) = (tmp_path / "main" / ".thaw" / "triage").iterdir()
-    path.write_bytes(b"nonsense" * 1000)
+    folder = tmp_path / "main" / ".thaw" / "triage"
+    assert {path.name for path in folder.iterdir()} == {"judgements.sqlite", "hashes.sqlite"}
+    for path in folder.iterdir():
+        path.write_bytes(b"nonsense" * 1000)
     assert read(root) == first
+    path = folder / "judgements.sqlite"
     with validation_cache.Memo(path, validation.version(stretch=True)) as table:
         assert table.get(first.samples[0].sha256) is None  # removed, and made by the run after this one
     assert read(root) == first

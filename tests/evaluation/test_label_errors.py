@@ -1,4 +1,5 @@
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def test_suspects_of_several_splits_are_ranked_together() -> None:
 
 @dataclass
 class Split:
-    names: list[str]
+    names: Sequence[str]
     labels: NDArray[np.integer[Any]]
 
 

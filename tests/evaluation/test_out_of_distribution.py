@@ -55,9 +55,11 @@ def test_images_like_those_of_training_are_flagged_as_rarely_as_is_asked_for_and
 def test_what_is_saved_of_each_phase_gives_the_same_score(tmp_path: Path) -> None:
     rows, labels = embeddings(60, 0)
     both = {"phase1": ood.fit(rows, labels), "phase2": ood.fit(rows + 1, labels)}
-    ood.save(tmp_path / "u.npz", both)
+    ood.save(tmp_path / "u.npz", both, {phase: ood.score(rows, each) for phase, each in both.items()})
     for phase, parameters in both.items():
         loaded = ood.load(tmp_path / "u.npz", phase)
+        assert loaded.keys() == parameters.keys()
+        np.testing.assert_array_equal(ood.load_scores(tmp_path / "u.npz", phase), ood.score(rows, parameters))
         np.testing.assert_array_equal(ood.score(rows, loaded), ood.score(rows, parameters))
     assert ood.score(rows[:0], both["phase1"]).shape == (0,)
     assert ood.score(rows, both["phase1"]).dtype == np.float32

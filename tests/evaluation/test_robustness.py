@@ -41,9 +41,10 @@ def test_both_phases_see_each_corrupted_image_once_in_the_order_of_the_draws() -
         return np.full(len(batch), 2 if phase == "phase2" else 1)
 
     runs = {phase: lambda batch, phase=phase: run(phase, batch) for phase in seen}
-    found = robustness.answers(wanted, batches(), HASHES, runs, batch_size=4)
-    assert found.draws == wanted and {len(each) for each in seen.values()} == {len(wanted)}
-    assert {phase: set(guesses.tolist()) for phase, guesses in found.guesses.items()} == {"phase1": {1}, "phase2": {2}}
+    found = list(robustness.answers(wanted, batches(), HASHES, runs, batch_size=4))
+    assert {len(each) for each in seen.values()} == {len(wanted)} == {sum(len(each["phase1"]) for each in found)}
+    guesses = {phase: np.concatenate([each[phase] for each in found]) for phase in runs}
+    assert {phase: set(rows.tolist()) for phase, rows in guesses.items()} == {"phase1": {1}, "phase2": {2}}
     for draw, first, second in zip(wanted, *seen.values(), strict=True):
         expected = corruptions.corrupt(PIXELS[draw.place], draw.corruption, draw.severity, HASHES[draw.place])
         np.testing.assert_array_equal(first, expected)

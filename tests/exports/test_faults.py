@@ -18,7 +18,7 @@ from thaw.config import schema
 from thaw.exports import causes, formats, gate, odd_photos, parity, write
 from thaw.exports import resize as resizes
 from thaw.exports.exported import Deployed
-from thaw.images import decoding, preprocessing
+from thaw.images import decoding, header, preprocessing
 from thaw.runtime.framework import keras, tf
 
 CLASSES = ["a", "b", "c"]
@@ -35,7 +35,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         coarse = random.uniform(-60, 60, (4, 5, 3))
         pixels = Image.fromarray(np.clip(colour + coarse, 0, 255).astype(np.uint8)).resize(size[::-1])
         exif = Image.Exif()
-        exif[decoding.ORIENTATION] = 6 if number % 3 == 0 else 1
+        exif[header.ORIENTATION] = 6 if number % 3 == 0 else 1
         pixels.save(folder / f"{number:02}.jpg", quality=95, exif=exif)
     return sorted(map(str, folder.iterdir()))
 
@@ -164,14 +164,14 @@ def test_a_photo_that_is_not_turned_upright_is_caught_and_named(
     deployed = exported(tmp_path, classifier, files, "onnx")
     run = formats.load(tmp_path).run
     assert run is not None
-    turned = [Path(file).read_bytes() for file in files if opened(file).getexif().get(decoding.ORIENTATION) == 6]
-    lying = np.concatenate([run(np.asarray(Image.open(io.BytesIO(data)))[None])[0] for data in turned])
+    turned = [Path(file).read_bytes() for file in files if opened(file).getexif().get(header.ORIENTATION) == 6]
+    lying = np.stack([run(np.asarray(Image.open(io.BytesIO(data)))[None])[0].probabilities for data in turned])
     assert gate.explain(deployed)(turned, lying) == "EXIF orientation ignored"
     # The gate has such photographs, though no test image lies on its side.
-    upright = [n for n, file in enumerate(files) if opened(file).getexif().get(decoding.ORIENTATION) == 1]
+    upright = [n for n, file in enumerate(files) if opened(file).getexif().get(header.ORIENTATION) == 1]
     odd = dict(probes.odd)
     data, _ = odd["EXIF orientation 6"]
-    odd["EXIF orientation 6"] = (data, run(np.asarray(Image.open(io.BytesIO(data)))[None])[0][0])
+    odd["EXIF orientation 6"] = (data, run(np.asarray(Image.open(io.BytesIO(data)))[None])[0].probabilities)
     few = parity.Probes([files[n] for n in upright], probes.expected[upright], None, None, odd)
     with pytest.raises(ValueError, match=r"\(onnx\) differs .* in a probability of EXIF orientation 6, "):
         parity.check(tmp_path, few, CLASSES, OPTIONS)

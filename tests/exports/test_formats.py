@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,11 +51,15 @@ def test_a_format_alone_is_written_loaded_and_asked_in_each_way(
     assert loaded.classes == CLASSES
     ((_, answer),) = exported.answers(loaded, [picture])
     assert not isinstance(answer, str)
-    found = parity.check(folder, parity.Probes([str(picture)], answer[None]), CLASSES, OPTIONS)
+    found = parity.check(folder, parity.Probes([str(picture)], answer.probabilities[None]), CLASSES, OPTIONS)
     assert list(found) == form.ways(name) == [name, *(f"{name}_{probe}" for probe in form.probes)]
 
 
-def test_the_process_that_asks_reads_files_as_training_did(classifier: model.Classifier) -> None:
-    reading = decoding.Reading(max_pixels=600, stretch=True)
-    loaded = exported.Exported(CLASSES, lambda files: np.zeros((len(files), 2), np.float32), reading=reading)
-    assert probe.noting(loaded, []).reading == reading
+def test_the_process_that_asks_reads_files_as_training_did(picture: Path) -> None:
+    def say(files: Sequence[bytes]) -> list[exported.Answer]:
+        return exported.answered(np.zeros((len(files), 2), np.float32))
+
+    for most, answered in ((600, True), (599, False)):
+        loaded = exported.Exported(CLASSES, say, decoding.Reading(max_pixels=most, stretch=True))
+        (answer,) = probe.ask(loaded, [str(picture)])
+        assert np.isfinite(answer.probabilities).all() == answered

@@ -19,7 +19,7 @@ from thaw.classifier import head, model
 from thaw.config import schema
 from thaw.exports import causes, flatbuffer, formats, hashes, latency, litert_file, onnx_file, write
 from thaw.exports.exported import ForeignError
-from thaw.images import decoding
+from thaw.images import header
 from thaw.images.integrity import Unusable
 from thaw.runtime.framework import keras, numbered_from_the_start
 
@@ -74,7 +74,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A picture as it lies, one on its side, one of grey and one of a single pixel."""
     made, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
     exif = Image.Exif()
-    exif[decoding.ORIENTATION] = 6
+    exif[header.ORIENTATION] = 6
     pixels = Image.fromarray(random.integers(0, 256, (50, 80, 3), dtype=np.uint8))
     pixels.save(made / "plain.png")
     pixels.save(made / "turned.jpg", exif=exif, quality=95)
@@ -136,9 +136,10 @@ def test_files_are_decoded_as_training_decoded_them(name: str, folder: Path, pho
     if loaded.decode and loaded.run:
         pixels = loaded.decode(files[-1])
         assert pixels.shape == (80, 50, 3), "turned upright"
-        rows, labels = loaded.run(np.stack([pixels, pixels]))
-        np.testing.assert_allclose(rows, np.stack([expected[-1]] * 2), atol=1e-5)
-        assert labels == [CLASSES[expected[-1].argmax()]] * 2
+        for answer in loaded.run(np.stack([pixels, pixels])):
+            np.testing.assert_allclose(answer.probabilities, expected[-1], atol=1e-5)
+            assert answer.label == (CLASSES[expected[-1].argmax()] if name == "onnx" else "")
+            assert answer.unfamiliarity is None, "evaluate.unfamiliar=0"
         with pytest.raises(Unusable):
             loaded.decode(b"no image")
 
@@ -333,10 +334,10 @@ def test_interpreters_are_shared_by_threads_and_dropped_where_they_fail(folder: 
     run = litert_file.Interpreters((folder / paths.LITERT_FILE).read_bytes())
     assert run.idle.qsize() == 1
     with pytest.raises(ValueError, match="type"):
-        run.answer(np.zeros((1, 4, 4, 3), np.float32), CLASSES)
+        run.answer(np.zeros((1, 4, 4, 3), np.float32))
     assert run.idle.qsize() == 0
-    rows, labels = run.answer(np.zeros((2, 4, 4, 3), np.uint8), CLASSES)
-    assert rows.shape == (2, 3) and len(labels) == 2 and run.idle.qsize() == 1
+    found = run.answer(np.zeros((2, 4, 4, 3), np.uint8))
+    assert [each.probabilities.shape for each in found] == [(3,)] * 2 and run.idle.qsize() == 1
 
 
 def test_what_a_format_costs_is_measured_in_a_process_of_its_own(folder: Path, photographs: list[Path]) -> None:

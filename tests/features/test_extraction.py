@@ -228,7 +228,7 @@ def test_a_cut_more_costs_one_pass_and_leaves_what_is_there(tmp_path: Path, pass
 
 def test_an_image_that_comes_twice_is_computed_once(tmp_path: Path, passes: list[int]) -> None:
     split = some_images(tmp_path / "raw", 4)
-    twice = manifest.Images(split.paths * 2, split.names * 2, split.hashes * 2, np.zeros(8, np.int64))
+    twice = manifest.Images([*split.paths] * 2, [*split.names] * 2, [*split.hashes] * 2, np.zeros(8, np.int64))
     ((pool, _), (val, _)) = extraction.cached(frozen(tmp_path), [(twice, 2), (split, 1)])
     assert sum(passes) == 4 * 2
     np.testing.assert_array_equal(values(pool, 8)[4:], values(val, 4))

@@ -238,6 +238,7 @@ def test_phase_one_leaves_what_unfitted_heads_say_and_what_auto_makes_of_it(
     inputs.leave(found, classifier, train, val, seed=0)
     said = {split: np.load(paths.out_of_sample(split)) for split in ("train", "val")}
     assert {split: rows.shape for split, rows in said.items()} == {"train": (10, 3), "val": (5, 3)}
+    assert {split: rows.dtype for split, rows in said.items()} == {"train": np.float16, "val": np.float32}
     choice = auto_unfreeze.choose(all_of(found.train, 10), said["train"], train.labels, 10)  # of so few the same folds
     assert records.read_json(paths.AUTO_DEPTH) == asdict(choice)
     with np.load(paths.embeddings(paths.PHASE1, "train"), allow_pickle=False) as kept:

@@ -110,6 +110,15 @@ def test_a_table_is_written_as_numpy_does_and_nothing_is_left_of_one_that_failed
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_table_of_half_the_bytes_is_right_within_what_is_said(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).dirichlet(np.full(50, 0.1), 40).astype(np.float32)
+    out_of_fold.save(tmp_path / "half.npy", iter([table[:30], table[30:]]), 40, 50, half=True)
+    kept = np.load(tmp_path / "half.npy", mmap_mode="r")
+    assert kept.dtype == np.float16 and kept.nbytes == 2 * 40 * 50
+    assert np.abs(kept.astype(np.float64) - table).max() <= 0.00025 and (kept[table < 2.9e-8] == 0).all()
+    np.testing.assert_allclose(kept, table, rtol=5e-4, atol=3e-8)
+
+
 def test_memory_does_not_grow_with_images_times_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count, classes = 20_000, 250  # 20 MB of float32
     monkeypatch.setattr(out_of_fold, "CHUNK", 500)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from thaw.data import issues
-from thaw.images import decoding, integrity, preprocessing
+from thaw.images import decoding, header, integrity, preprocessing
 from thaw.runtime.framework import tf
 
 WIDTH, HEIGHT = 37, 22
@@ -37,7 +37,7 @@ def sixteen_bits() -> Image.Image:
 
 def turned(orientation: int) -> Image.Exif:
     exif = Image.Exif()
-    exif[decoding.ORIENTATION] = orientation
+    exif[header.ORIENTATION] = orientation
     return exif
 
 
@@ -218,7 +218,7 @@ def test_every_format_that_carries_an_orientation_is_turned_by_it(kind: str, ori
     straight = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
     plain = decoding.inspect(encoded(kind, **straight))[1]
     picture, pixels = decoding.inspect(encoded(kind, exif=turned(orientation), **straight))
-    expected = plain.transpose(decoding.TURNS[orientation]) if orientation > 1 else plain
+    expected = plain.transpose(header.TURNS[orientation]) if orientation > 1 else plain
     np.testing.assert_array_equal(np.asarray(pixels), np.asarray(expected))
     assert ("rotated" in picture.oddities) == (orientation > 1)
 
@@ -231,7 +231,7 @@ def test_an_orientation_in_xmp_alone_does_not_count_as_the_graph_does_not_look_t
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     data = encoded("JPEG", xmp=xmp)
     with Image.open(io.BytesIO(data)) as image:
-        assert image.getexif().get(decoding.ORIENTATION) == 6
+        assert image.getexif().get(header.ORIENTATION) == 6
     assert decoding.inspect(data)[1].size == (WIDTH, HEIGHT)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from thaw.data import issues
-from thaw.images import decoding, integrity, preprocessing
+from thaw.images import decoding, header, integrity, preprocessing
 from thaw.runtime.framework import tf
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)  # no two sides alike
@@ -58,7 +58,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@given(damaged() | st.binary() | st.sampled_from(decoding.BEGINNINGS).flatmap(lambda s: st.binary().map(s.__add__)))
+@given(damaged() | st.binary() | st.sampled_from(header.BEGINNINGS).flatmap(lambda s: st.binary().map(s.__add__)))
 def test_any_bytes_are_decoded_or_refused_with_a_kind_that_is_known(data: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow says of some that they are corrupt, and goes on
@@ -71,7 +71,7 @@ def test_any_bytes_are_decoded_or_refused_with_a_kind_that_is_known(data: bytes)
         assert pixels.mode == "RGB"
         assert pixels.size == (picture.width, picture.height)
         assert 0 < picture.width * picture.height <= MAX_PIXELS
-        assert picture.format in decoding.KINDS.values()
+        assert picture.format in header.KINDS.values()
         assert picture.oddities.keys() <= issues.REMEDIES.keys()
         served = decoding.servable(data, MAX_PIXELS)
     assert (served is data) == ("converted" not in picture.oddities)

@@ -3,6 +3,7 @@ from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.images import manifest, preprocessing
+from thaw.images import columns, manifest, preprocessing
 from thaw.runtime.framework import keras, tf
 
 SQUARE = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -48,18 +49,18 @@ def test_a_split_is_read_in_the_manifests_order(raw: Path) -> None:
 
 
 def test_the_manifest_is_read_once_for_all_splits_until_it_changes(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times: list[Path] = []
+    times: list[str] = []
 
-    def counted(path: Path) -> list[dict[str, str]]:
-        times.append(path)
-        return read_csv(path)
+    def counted(file: BinaryIO) -> columns.Manifest:
+        times.append(file.name)
+        return parsed(file)
 
-    read_csv = records.read_csv
-    monkeypatch.setattr(records, "read_csv", counted)
-    manifest._splits.cache_clear()
+    parsed = columns.parsed
+    monkeypatch.setattr(columns, "parsed", counted)
+    columns._read.cache_clear()
     (train,) = manifest.read(str(raw), "train")
     assert list(map(len, manifest.read(str(raw), "train", "val", "test"))) == [5, 2, 0]
-    assert times == [paths.MANIFEST]
+    assert times == [str(paths.MANIFEST.resolve())]
     assert train.units == ["1", "", "", "", "1"]
     train.labels[:] = 0
     assert manifest.read(str(raw), "train")[0].labels.tolist() == [0, 1, 2, 0, 1]
@@ -126,7 +127,7 @@ def test_a_few_images_are_the_first_of_them(raw: Path) -> None:
     (train,) = manifest.read(str(raw), "train")
     (whole,) = manifest.pixels(SQUARE, train.paths, train.hashes, len(train))
     np.testing.assert_array_equal(manifest.few(SQUARE, train), whole)
-    many = manifest.few(SQUARE, replace(train, paths=train.paths * 10, hashes=train.hashes * 10))
+    many = manifest.few(SQUARE, replace(train, paths=[*train.paths] * 10, hashes=[*train.hashes] * 10))
     assert len(many) == manifest.FEW
     np.testing.assert_array_equal(many[:5], whole)
 
@@ -137,7 +138,7 @@ def test_exchanged_images_are_noticed_by_whoever_reads_them(raw: Path) -> None:
     first, second = (Path(path) for path in train.paths[2:4])
     name = first.with_name("new\nline.png")
     first.rename(name)
-    train.paths[2] = str(name)
+    train.paths = [*train.paths[:2], str(name), *train.paths[3:]]
     assert len(list(manifest.pixels(SQUARE, train.paths, train.hashes, 1))) == 5
     first.write_bytes(second.read_bytes())  # each is a whole image, and none is where it was
     second.write_bytes(name.read_bytes())

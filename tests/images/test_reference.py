@@ -18,7 +18,7 @@ from thaw.catalog import pixel_ranges
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.exports import write
-from thaw.images import decoding, preprocessing, reference
+from thaw.images import decoding, header, preprocessing, reference
 from thaw.runtime.framework import keras, tf
 
 PHOTOS = {
@@ -48,7 +48,7 @@ def photo(name: str = "china", size: tuple[int, int] | None = None) -> Image.Ima
 
 def turned(value: int) -> Image.Exif:
     exif = Image.Exif()
-    exif[decoding.ORIENTATION] = value
+    exif[header.ORIENTATION] = value
     return exif
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thaw.catalog import backbones, pixel_ranges
-from thaw.classifier import model
+from thaw.classifier import frozen_weights, model
 from thaw.config import schema
 from thaw.exports import write
 from thaw.features import engines
@@ -237,14 +237,14 @@ def test_every_network_is_thawed_at_its_ends_and_in_the_middle_and_exported(name
     # From the top down, so that what each of them leaves frozen is still as it was pretrained.
     for cut in (cuts[-1], cuts[len(cuts) // 2], cuts[0]):
         frozen, thawed = model.thaw(classifier, cut)
-        witness = model.witness(classifier, thawed)
+        witness = frozen_weights.witness(classifier, thawed)
         # A step of one length, and wrong answers: random weights make some gradients huge and others nothing.
         # Not as a graph: TensorFlow keeps each with all that it has trained, gigabytes in a process of all networks.
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         thawed.compile(keras.optimizers.Lion(1e-4), loss, run_eagerly=True)
         arriving = features(frozen, pixels)
         thawed.train_on_batch(arriving, features(thawed, arriving).argmin(axis=1))
-        model.check(classifier, witness)
+        frozen_weights.check(classifier, witness)
         now = model.fingerprint(classifier.backbone)
         assert any(now[path] != classifier.pretrained[path] for path in now.keys() - witness.keys())
     deployed = write.serving(classifier)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from thaw import paths, records
-from thaw.classifier import model
+from thaw.classifier import frozen_weights, model
 from thaw.config import load, schema
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.exports import write
@@ -167,10 +167,10 @@ def trained(of: model.Classifier, unfreeze: str, policy: str = "inference") -> s
     """Train a little; the paths of the backbone's weights that moved."""
     before = {variable.path: variable.numpy() for variable in of.backbone.variables}
     frozen, thawed = model.thaw(of, freeze_boundaries.find(of.backbone, UnfreezeSpec.parse(unfreeze)), policy)
-    witness = model.witness(of, thawed, policy)
+    witness = frozen_weights.witness(of, thawed, policy)
     thawed.compile(keras.optimizers.Adam(0.05), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     thawed.fit(np.asarray(frozen(PIXELS)), LABELS, batch_size=3, epochs=2, verbose=0)
-    model.check(of, witness)
+    frozen_weights.check(of, witness)
     after = {variable.path: variable.numpy() for variable in of.backbone.variables}
     return {path for path, value in before.items() if not np.array_equal(value, after[path])}
 
@@ -179,7 +179,7 @@ def check_another_process_says_the_same(of: model.Classifier, folder: Path) -> N
     model.save(folder / "classifier", of)
     np.save(folder / "pixels.npy", PIXELS)
     code = (
-        "import sys, numpy as np; from pathlib import Path; from thaw.classifier import model;"
+        "import sys, numpy as np; from pathlib import Path; from thaw.classifier import frozen_weights, model;"
         "folder = Path(sys.argv[1]);"
         "loaded = model.load(folder / 'classifier'); model.save(folder / 'again', loaded);"
         "np.save(folder / 'said.npy', model.whole(loaded)(np.load(folder / 'pixels.npy'), training=False))"

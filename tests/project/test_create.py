@@ -93,7 +93,9 @@ def lay_out(tmp_path: Path) -> None:
         ("mine", "list.txt", [], False, "--data: expected a folder, or a .csv or .parquet file"),
         ("mine", "list.csv", [], True, "--add: expected a folder"),
         ("images/mine", "images", [], False, "expected a folder apart from the images"),
-        ("mine", "images", ["backbone=resnet5"], False, "resnet5"),
+        ("mine", "images", ["backbone=resnet5"], False, "backbone=resnet5: no such option; did you mean resnet50 or "),
+        ("mine", "images", ["+experiment=nosuch"], False, "experiment=nosuch: no such option; known: article"),
+        ("mine", "images", ["phase2.lr=1e-4"], False, "phase2.lr: no such key; did you mean phase2.learning_rate?"),
         ("mine", "images", ["phase2.epochs=0"], False, "phase2.epochs: expected 1 to 1000 epochs, received 0"),
     ],
 )
@@ -105,6 +107,7 @@ def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
     with pytest.raises(ValueError) as refused:  # noqa: PT011 -- its message is looked at
         create.make(tmp_path / folder, str(tmp_path / data), words, keep=keep)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert "remembered" not in str(refused.value)  # nothing is, yet
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -1,5 +1,7 @@
 """The files of a new project, beside those of the repository."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +53,17 @@ def test_a_project_has_a_file_for_each_stage_and_the_options_of_the_repository()
     for path, text in files.items():
         if path.suffix == ".py":
             compile(text, str(path), "exec")
+
+
+def test_messages_name_no_command_that_only_a_clone_has() -> None:
+    only = re.compile(r"`make \w|\bmake (?:params|ui|sweep|repro|docs)\b|docs/\w+\.md")
+    for path in sorted((ROOT / "thaw").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in described)
+        assert not [node.value for node in texts if isinstance(node.value, str) and only.search(node.value)], path
+    for path, text in template.files("flowers"):
+        assert not re.search(r"`make \w", text), path
 
 
 def test_the_record_of_a_stage_goes_by_the_code_that_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,19 @@ def tiny_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def scored_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a score of images unlike the training images, above 1 for blue ones."""
+    folder = tmp_path_factory.mktemp("scored") / paths.EXPORTED
+    tiny.write(folder / paths.ONNX_FILE, scored=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blue() -> bytes:
+    return picture((40, 60, 200), "PNG")
+
+
+@pytest.fixture(scope="session")
 def green() -> bytes:
     return picture((40, 200, 40), "PNG")
 

@@ -17,7 +17,7 @@ from tests.serving.conftest import ROOT, picture
 from tests.serving.tiny import CLASSES
 from thaw.exports import formats
 from thaw.images.integrity import Unusable
-from thaw.serving import answers
+from thaw.serving import answers, scoring
 
 PREDICT = [sys.executable, "-m", "thaw.commands.cli", "predict"]
 HEAVY = {"tensorflow", "keras", "sklearn", "scipy", "pandas", "mlflow", "hydra", "pyarrow", "matplotlib", "omegaconf"}
@@ -100,6 +100,26 @@ def test_csv_has_a_column_a_class_and_json_and_lines_the_likeliest(tiny_export: 
 
 
 @pytest.mark.usefixtures("photos")
+def test_what_is_unlike_the_training_images_is_said_where_the_model_knows_it(
+    scored_export: Path, tiny_export: Path, photos: Path, blue: bytes
+) -> None:
+    (photos / "b.jpg").write_bytes(blue)
+    told = json.loads(predict(scored_export, "photos", "--json").stdout)
+    assert [each.get("unfamiliar") for each in told] == [False, True, False, None]
+    assert told[1]["unfamiliarity"] == pytest.approx(2, abs=0.1) and "error" in told[3]
+    rows = list(csv.DictReader(io.StringIO(predict(scored_export, "photos", "--csv").stdout.decode())))
+    assert [*rows[0]][-2:] == ["unfamiliarity", "error"]
+    assert [row["unfamiliarity"] for row in rows] == [str(each.get("unfamiliarity", "")) for each in told]
+    shown = lines(predict(scored_export, "photos"))
+    assert [row[3:] for row in shown] == [[], ["unlike the training images"], []]
+    assert lines(predict(scored_export, "photos/b.jpg", "--top", "2"))[0][5:] == ["unlike the training images"]
+    # A model without the score, of evaluate.unfamiliar=0 or of an earlier version, is asked as ever.
+    assert "unfamiliar" not in predict(tiny_export, "photos", "--json", "--top", "1").stdout.decode()
+    assert "unfamiliarity" not in predict(tiny_export, "photos", "--csv").stdout.decode()
+    served = list(scoring.rows(formats.load(scored_export), {"image": [blue, b"no image"]}))
+    assert [each["unfamiliarity"] for each in served] == [told[1]["unfamiliarity"], None]
+
+
 def test_another_format_is_asked_only_if_it_is_there(tiny_export: Path) -> None:
     assert lines(predict(tiny_export, "photos/b.jpg", "--format", "onnx"))[0][1] == "red"
     done = predict(tiny_export, "photos/b.jpg", "--format", "litert")

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.serving import browser, tiny
-from tests.serving.conftest import ROOT, Running, picture
+from tests.serving.conftest import ROOT, Running, picture, serving
 from tests.serving.tiny import CLASSES
 from thaw import paths
 from thaw.commands import cli
@@ -91,6 +91,24 @@ def test_what_is_dropped_is_answered_as_thaw_predict_does(
     asked = {address.rpartition("/")[2] for address in tab.requested()}
     assert asked == {"", "predict"}
     assert [said for said in tab.complaints() if "422" not in said] == []  # the browser notes the status
+
+
+@needs_browser
+def test_it_says_what_is_unlike_the_training_images(
+    tab: browser.Tab, scored_export: Path, images: list[Path], tmp_path: Path, blue: bytes
+) -> None:
+    (tmp_path / "blue.png").write_bytes(blue)
+    with serving(scored_export) as running:
+        tab.open(f"http://127.0.0.1:{running.port}/")
+        tab.choose([images[0], tmp_path / "blue.png"])
+        tab.until(f"{DONE} && document.querySelectorAll('#list > li').length === 2")
+        remarks = "[...document.querySelectorAll('#list .unfamiliar')].map((said) => said.textContent)"
+        assert tab.value(remarks) == ["unlike the training images"]
+        tab.value(CATCH_CSV)
+        tab.value("document.getElementById('export').click()")
+        tab.until("window.saved")
+        red, other = csv.DictReader(io.StringIO(tab.value("window.saved")))
+        assert float(red["unfamiliarity"]) < 1 < float(other["unfamiliarity"])
 
 
 @needs_browser

@@ -228,7 +228,10 @@ def test_what_cannot_be_used_takes_nothing_from_the_others(
     ]
     found = list(exported_models.answers(formats.load(exported / inside), files))
     assert [path for path, _ in found] == files
-    said = {path.name: answer if isinstance(answer, str) else CLASSES[int(answer.argmax())] for path, answer in found}
+    said = {
+        path.name: answer if isinstance(answer, str) else CLASSES[answer.probabilities.argmax()]
+        for path, answer in found
+    }
     assert said == {
         "1.png": "grün, hell",
         "empty.png": "can't be used: empty, an empty file",
@@ -251,7 +254,8 @@ def test_what_training_read_as_a_png_is_read_as_one_here_too(exported: Path, pic
     Image.new("RGB", glass.size, "white").save(pictures / "white.png")
     names = ["scan.tif", "same.png", "glass.webp", "white.png"]
     found = dict(exported_models.answers(formats.load(exported / inside), [pictures / name for name in names]))
-    scan, same, clear, white = (found[pictures / name] for name in names)
+    said = [found[pictures / name] for name in names]
+    scan, same, clear, white = (each.probabilities for each in said if not isinstance(each, str))
     np.testing.assert_array_equal(scan, same)
     np.testing.assert_array_equal(clear, white)
     assert not isinstance(clear, str)
@@ -351,12 +355,12 @@ def test_a_model_carries_how_training_read_files(exported: Path, pictures: Path,
     Image.fromarray(np.full((20, 30), 4095, np.uint16)).save(pictures / "scan.png")
     files, given = [pictures / "scan.png", pictures / "2.JPG"], list[bytes]()
 
-    def answer(contents: Sequence[bytes]) -> np.ndarray:
+    def say(contents: Sequence[bytes]) -> list[exported_models.Answer]:
         given.extend(contents)
-        return np.zeros((len(contents), 2), np.float32)
+        return exported_models.answered(np.zeros((len(contents), 2), np.float32))
 
     for each, last in ((formats.load(exported / inside), ""), (other, "too large, 30 × 27, more than 600 pixels")):
-        *_, (_, said) = exported_models.answers(replace(each, answer=answer), files)
+        *_, (_, said) = exported_models.answers(replace(each, say=say), files)
         assert (f"can't be used: {last}" == said) if last else not isinstance(said, str)
     stretched, jpeg, kept = given
     assert Image.open(io.BytesIO(stretched)).getpixel((0, 0)) == (255, 255, 255)

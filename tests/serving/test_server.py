@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,13 +20,14 @@ from uuid import uuid4
 import numpy as np
 import psutil
 import pytest
+import uvicorn
 
 from tests.serving.conftest import ROOT, Running, picture, serving
 from tests.serving.tiny import CLASSES
 from thaw.exports import formats
-from thaw.exports.exported import Exported
+from thaw.exports.exported import Answer, Exported, answered
 from thaw.images.integrity import Unusable
-from thaw.serving import answers, batches, monitoring, page, uploads
+from thaw.serving import answers, app, batches, monitoring, page, uploads
 from thaw.serving.uploads import RefusedError
 
 MB = 1 << 20
@@ -56,6 +59,20 @@ def as_json(**told: Any) -> tuple[bytes, str]:
 
 def text(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+@contextmanager
+def here(application: Any) -> Iterator[Running]:
+    """Serve an application in this process."""
+    server = uvicorn.Server(uvicorn.Config(application, lifespan="on", log_level="critical"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield Running(listening.getsockname()[1], None)  # type: ignore[arg-type]  # no process
+        finally:
+            server.should_exit = True
+            thread.join(30)
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +305,18 @@ def test_prometheus_can_read_its_figures(server: Running, red: bytes) -> None:
     assert figure("thaw_requests_running") == 0
 
 
+def test_what_is_unlike_the_training_images_is_said_and_counted(
+    scored_export: Path, green: bytes, blue: bytes
+) -> None:
+    with here(app.build(formats.load(scored_export), app.Limits(MB, 10**6))) as running:
+        assert ask(running, "/card")[1]["unfamiliar"] == {"threshold": 100.0, "share": 0.05}
+        told = [ask(running, "/predict?top=1", data)[1] for data in (blue, green, blue)]
+        figures = ask(running, "/metrics")[1]
+    assert [each["unfamiliar"] for each in told] == [True, False, True]
+    assert [each["unfamiliarity"] > 1 for each in told] == [True, False, True]
+    assert "thaw_unfamiliar_total 2.0" in figures
+
+
 def test_the_page_needs_nothing_from_elsewhere_and_may_do_little(server: Running) -> None:
     status, html, headers = ask(server, "/")
     assert status == 200
@@ -315,13 +344,13 @@ def test_images_that_wait_together_are_run_by_size_and_each_gets_its_own() -> No
             raise Unusable("damaged", "broken")
         return np.full((len(data), 2, 3), data[0], np.uint8)
 
-    def run(pixels: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    def run(pixels: np.ndarray) -> list[Answer]:
         if pixels.shape[1] == 7:
             raise MemoryError
         ran.append(pixels.shape)
-        return pixels[:, 0, 0, :2].astype(np.float32), []
+        return answered(pixels[:, 0, 0, :2].astype(np.float32))
 
-    model = Exported(["a", "b"], lambda _: np.zeros((0, 2)), decode=decode, run=run)
+    model = Exported(["a", "b"], lambda _: [], decode=decode, run=run)
     waiting = batches.Batches(model, model.reading.max_pixels)
     files = [b"\1", b"\2\2", b"bad", b"\3", b"\4\4", b"\5" * 7, b"\6"]
 
@@ -330,13 +359,36 @@ def test_images_that_wait_together_are_run_by_size_and_each_gets_its_own() -> No
 
     found = asyncio.run(together())
     waiting.end()
-    assert [type(each) for each in found] == [np.ndarray] * 2 + [Unusable] + [np.ndarray] * 2 + [
-        MemoryError,
-        np.ndarray,
-    ]
-    assert [int(each[0]) for each in found if isinstance(each, np.ndarray)] == [1, 2, 3, 4, 6]
+    assert [type(each) for each in found] == [Answer, Answer, Unusable, Answer, Answer, MemoryError, Answer]
+    assert [int(each.probabilities[0]) for each in found if isinstance(each, Answer)] == [1, 2, 3, 4, 6]
     assert sum(shape[0] for shape in ran) == 5 and max(shape[0] for shape in ran) <= batches.MOST
     assert not any(thread.is_alive() for thread in waiting.threads)
+
+
+def test_an_image_that_the_model_fails_at_fails_no_other_one(green: bytes, red: bytes) -> None:
+    sizes: list[int] = []
+
+    def run(pixels: np.ndarray) -> list[Answer]:
+        sizes.append(len(pixels))
+        if (pixels[:, 0, 0, 0] == 7).any():
+            raise RuntimeError("a kernel failed")
+        return answered(pixels[:, 0, 0, :2].astype(np.float32) / 255)
+
+    model = Exported(["a", "b"], lambda _: [], decode=lambda data: np.full((2, 2, 3), data[0], np.uint8), run=run)
+    sent = [b"\1", b"\2", b"\7", b"\3", b"\4", b"\7", *[b"\5"] * 40]
+    with here(app.build(model, app.Limits(MB, 100))) as running, ThreadPoolExecutor(len(sent)) as pool:
+        alone = list(pool.map(lambda data: ask(running, "/predict", data)[:2], sent))
+        body, kind = form(*((str(data[0]), data) for data in sent[:4]))
+        told = ask(running, "/predict", body, kind)[1]["predictions"]
+        figures = ask(running, "/metrics")[1]
+    assert max(sizes) > 1, "some must have come together, or this test could not fail"
+    for data, (status, said) in zip(sent, alone, strict=True):
+        if data == b"\7":
+            assert status == 500 and "received an error of the server (RuntimeError)" in said["error"]
+        else:
+            assert status == 200 and said["probability"] == pytest.approx(data[0] / 255)
+    assert [each.get("status") for each in told] == [None, None, 500, None]
+    assert 'thaw_images_refused_total{why="server_error"} 3.0' in figures
 
 
 def test_requests_that_come_together_are_each_answered_as_if_alone(

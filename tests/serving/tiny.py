@@ -7,6 +7,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
+from thaw import paths, records
+
 CLASSES = ["grün, hell", "red"]
 ABOUT: dict[str, Any] = {
     "classes": CLASSES,
@@ -19,8 +21,8 @@ ABOUT: dict[str, Any] = {
 }
 
 
-def write(path: Path, **about: Any) -> None:
-    """Write it with the interface that `export` gives to ``model.onnx``."""
+def write(path: Path, *, scored: bool = False, **about: Any) -> None:
+    """Write it with the interface that `export` gives to ``model.onnx``; ``scored``: what is blue is unfamiliar."""
     nodes = [
         helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["float"], ["mean"], axes=[1, 2], keepdims=0),
@@ -31,6 +33,10 @@ def write(path: Path, **about: Any) -> None:
     ]
     kernel = helper.make_tensor("kernel", TensorProto.FLOAT, [3, 2], [-5 / 255, 5 / 255, 5 / 255, -5 / 255, 0, 0])
     names = helper.make_tensor("names", TensorProto.STRING, [2], list(map(str.encode, CLASSES)))  # type: ignore[arg-type]
+    more = [helper.make_tensor_value_info("unfamiliarity", TensorProto.FLOAT, ["batch"])] if scored else []
+    if scored:
+        nodes.append(helper.make_node("MatMul", ["mean", "blue"], ["unfamiliarity"]))
+        about["unfamiliar"] = {"threshold": 100.0, "share": 0.05}
     graph = helper.make_graph(
         nodes,
         "thaw",
@@ -38,10 +44,19 @@ def write(path: Path, **about: Any) -> None:
         [
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2]),
             helper.make_tensor_value_info("label", TensorProto.STRING, ["batch"]),
+            *more,
         ],
-        [kernel, names],
+        [kernel, names, helper.make_tensor("blue", TensorProto.FLOAT, [3], [0, 0, 0.01])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, {"thaw": json.dumps(ABOUT | about, ensure_ascii=False)})
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
+
+
+def leave(folder: Path, *_: str, **__: object) -> None:
+    """Leave what the stages would of a project on green and red images: figures, report, model."""
+    figures = {"accuracy": 0.75, "accuracy_low": 0.5, "accuracy_high": 0.875, "images": 8}
+    records.write_json(folder / paths.metrics("evaluate"), {"phase1": figures, "phase2": figures})
+    records.write_text(folder / paths.REPORT, "<p>The report</p>")
+    write(folder / paths.EXPORTED / paths.ONNX_FILE, classes=["green", "red"])

@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from thaw import records
 from thaw.classifier import model
 from thaw.config import load, schema
 from thaw.evaluation import predictions
-from thaw.images import manifest, preprocessing
+from thaw.images import columns, manifest, preprocessing
 from thaw.runtime.framework import keras, tf
+from thaw.tracking import unfinished
 
 CLASSES = ["class_0", "class_1", "class_2"]
 OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
@@ -73,16 +75,17 @@ def made(project: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("ready")
 def test_every_test_image_is_answered_once_in_the_manifests_order() -> None:
-    opened, reading = list[Path](), records.read_csv
+    opened, reading = list[str](), columns.parsed
 
-    def read_csv(path: Path) -> list[dict[str, str]]:
-        opened.append(path)
-        return reading(path)
+    def parsed(file: BinaryIO) -> columns.Manifest:
+        opened.append(file.name)
+        return reading(file)
 
     with pytest.MonkeyPatch.context() as here:
-        here.setattr(records, "read_csv", read_csv)
+        here.setattr(columns, "parsed", parsed)
+        columns._read.cache_clear()
         evaluate.main()
-    assert opened.count(project_paths.MANIFEST) == 1
+    assert opened == [str(project_paths.MANIFEST.resolve())]
     test = [row for row in records.read_csv(project_paths.MANIFEST) if row["split"] == "test"]
     assert len(test) % BATCH, "a batch size that divides the images could not show a lost remainder"
     load = preprocessing.load(model.load(project_paths.PHASE1).card.image)
@@ -126,6 +129,49 @@ def test_a_second_run_in_another_process_gives_the_same_bytes(ready: Path) -> No
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("evaluate: test accuracy ")
     assert {name for name, data in made(ready).items() if data != first[name]} == set()
+
+
+def test_what_was_interrupted_goes_on_from_what_is_done_to_the_same_bytes(
+    ready: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, asked = predictions.predictor, list[int]()
+
+    def predictor(classifier: model.Classifier, most: int) -> predictions.Predictor:
+        run = make(classifier)
+
+        def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            if len(asked) >= most:
+                raise KeyboardInterrupt
+            asked.append(len(pixels))
+            return run(pixels)
+
+        return predict
+
+    def ask(most: int) -> int:
+        """Ask the models for so many batches at most."""
+        asked.clear()
+        monkeypatch.setattr(predictions, "predictor", lambda classifier: predictor(classifier, most))
+        try:
+            evaluate.main()
+        except KeyboardInterrupt:
+            assert len(asked) == most
+        return len(asked)
+
+    monkeypatch.setattr(unfinished, "SECONDS", 0.0)
+    whole = ask(1000)
+    first, test = made(ready), len(manifest.read("data/raw", "test")[0])
+    assert whole == 2 * (-(-test // BATCH) + -(-3 * test // BATCH)) and not list(project_paths.CHECKPOINTS.iterdir())
+    shutil.rmtree(project_paths.EVALUATION)
+    # Of the batch that phase 1 has answered and phase 2 has not, nothing is kept.
+    assert [ask(1), ask(5), ask(1000)] == [1, 5, whole - 4]
+    assert {name for name, data in made(ready).items() if data != first[name]} == set()
+    assert not list(project_paths.CHECKPOINTS.iterdir())
+
+    ask(5)
+    (old,) = project_paths.CHECKPOINTS.iterdir()
+    text = load.compose([*OPTIONS, f"evaluate.batch_size={BATCH}", "evaluate.robustness=3", "evaluate.confidence=0.9"])
+    project_paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    assert ask(1) == 1 and not old.exists()
 
 
 @pytest.mark.usefixtures("ready")

@@ -1,9 +1,14 @@
+import dataclasses
+import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,6 +73,89 @@ def test_all_formats_are_written_and_proven_equal_to_what_was_evaluated(
     assert exported.classes == CLASSES
     answers = exported.answer([Path(path).read_bytes() for path in evaluated.paths])
     np.testing.assert_allclose(answers, np.load(paths.probabilities("phase2")), atol=1e-5)
+
+
+def exported() -> dict[str, bytes]:
+    """All that the stage leaves."""
+    files = [*(path for path in paths.EXPORTED.rglob("*") if path.is_file()), paths.metrics("export")]
+    return {path.as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_what_was_interrupted_goes_on_from_what_is_written_and_proven_to_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure("export.formats=[keras,onnx,litert]")
+    export.main()
+    first, done = exported(), list[str]()
+    assert not list(paths.CHECKPOINTS.iterdir())
+    written = {name: form.write for name, form in formats.FORMATS.items()}
+    run = subprocess.run
+
+    def interrupted(at: str) -> None:
+        """Run until something is to be done, and leave what a kill leaves in the middle of it."""
+        done.clear()
+
+        def do(name: str) -> None:
+            done.append(name)
+            if name == at:
+                for folder in paths.CHECKPOINTS.glob("export-*"):
+                    (folder / paths.EXPORTED.name / ".half.keras").write_bytes(b"half")
+                raise KeyboardInterrupt
+
+        def write(name: str, path: Path, deployed: Any) -> None:
+            if name == at:
+                path.write_bytes(b"half")
+            do(name)
+            written[name](path, deployed)
+
+        def ask(words: list[str], **how: Any) -> Any:
+            if "thaw.exports.probe" in words:
+                do(words[3])
+            return run(words, **how)
+
+        for name, form in formats.FORMATS.items():
+            monkeypatch.setitem(formats.FORMATS, name, dataclasses.replace(form, write=functools.partial(write, name)))
+        monkeypatch.setattr(subprocess, "run", ask)
+        try:
+            export.main()
+        except KeyboardInterrupt:
+            assert at in done
+
+    shutil.rmtree(paths.EXPORTED)
+    for at, expected in (
+        ("keras", ["keras"]),
+        ("litert", ["keras", "onnx", "litert"]),
+    ):
+        interrupted(at)
+        assert done == expected and not paths.EXPORTED.exists()
+    # Runtimes are asked side by side, so of the others none, one or two have answered by then.
+    interrupted("onnxruntime")
+    assert done[0] == "litert" and not paths.EXPORTED.exists()
+    interrupted("")
+    assert done[0] == "onnxruntime" and set(done) <= {"onnxruntime", "tensorflow", "litert"}
+    assert {name for name, data in exported().items() if data != first[name]} == set() != set(first)
+    assert exported().keys() == first.keys() and not list(paths.CHECKPOINTS.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("evaluated")
+def test_what_was_killed_outright_again_and_again_ends_with_the_same_bytes() -> None:
+    configure("export.formats=[saved_model,onnx]")
+    words = [sys.executable, "-m", "stages.export"]
+    subprocess.run(words, check=True, capture_output=True)
+    first = exported()
+    shutil.rmtree(paths.EXPORTED)
+    # Each is killed once there is: a part of a SavedModel, a whole one, an ONNX file, the answers of one runtime.
+    for begun in (f"export/{paths.SAVED_MODEL}", f"export/{paths.HASHES}", f"export/{paths.ONNX_FILE}", "*.npz"):
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            while process.poll() is None and not list(paths.CHECKPOINTS.glob(f"export-*/{begun}")):
+                time.sleep(0.01)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL and not paths.EXPORTED.exists()
+    subprocess.run(words, check=True, capture_output=True)
+    assert {name for name, data in exported().items() if data != first[name]} == set()
+    assert exported().keys() == first.keys() and not list(paths.CHECKPOINTS.iterdir())
 
 
 @pytest.mark.usefixtures("evaluated")

@@ -183,14 +183,6 @@ def test_images_that_do_not_travel_are_refused_with_what_helps(
             experiments.check_images_travel(Path(outside))
 
 
-def test_a_label_is_short_and_says_no_two_things_alike() -> None:
-    assert trial.label(["phase2.learning_rate=3e-05", "phase2.unfreeze=block_13"]) == "lr=3e-05 depth=block_13"
-    assert trial.label(["phase1.seed=1", "phase2.seed=2", "head=linear"]) == "phase1.seed=1 phase2.seed=2 head=linear"
-    assert trial.label(["+experiment=article"]) == "experiment=article"
-    assert trial.label([]) == ""
-    assert trial.label(["~phase1", "head=linear"]) == "~phase1 head=linear"
-
-
 def test_trials_share_what_comes_before_phase_2(values: dict[str, Any]) -> None:
     state = trial.fingerprint(load.check(values))
     first = trial.upstream(values, state)

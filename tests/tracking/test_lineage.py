@@ -35,6 +35,20 @@ def test_a_converted_image_is_known_by_the_manifest(project: Path) -> None:
     assert lineage.content(paths.PREPARED) != before
 
 
+def test_what_is_prepared_is_hashed_once_for_the_whole_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths.PREPARED.mkdir(parents=True)
+    paths.MANIFEST.write_text("path\n", encoding="utf-8")
+    hashed, content = list[Path](), lineage.content
+
+    def noted(path: Path) -> str:
+        hashed.append(path)
+        return content(path)
+
+    monkeypatch.setattr(lineage, "content", noted)
+    assert lineage.describe()["data"]["data/prepared"] == content(paths.PREPARED)
+    assert hashed.count(paths.PREPARED) == 1 and project == Path.cwd()
+
+
 def test_the_same_run_has_the_same_lineage_wherever_it_lies(
     project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

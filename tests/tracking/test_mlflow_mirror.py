@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from mlflow.entities import Run
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror, pipeline
+from thaw.tracking import mlflow_mirror, pipeline, system_metrics
 
 # MLflow is not free of deprecation warnings of its own, and they are not this project's to fix.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -128,6 +131,8 @@ def test_both_phases_of_one_run_share_one_epoch_axis(project: Path) -> None:
         write_phase2([1.5, 1.0, 0.5])
     assert curve(project, "phase1/loss") == [(1, 3.0), (2, 2.0)]
     assert curve(project, "phase2/loss") == [(3, 1.5), (4, 1.0), (5, 0.5)]
+    assert curve(project, "both_phases/loss") == [(1, 3.0), (2, 2.0), (3, 1.5), (4, 1.0), (5, 0.5)]
+    assert "both_phases/seconds" not in only_run(project).data.metrics
     assert only_run(project).info.status == "FINISHED"
 
 
@@ -245,12 +250,30 @@ def test_the_run_has_parameters_test_figures_pictures_and_tags(project: Path) ->
         "test_difference/accuracy": 0.1,
         "test/images": 20,
     }
-    assert run.info.run_name == "efficientnet_lite0 · 40 · 1e-04"
+    assert run.info.run_name == "efficientnet_lite0"
     assert run.data.tags["thaw.data_sha256"] == records.sha256(paths.MANIFEST)
     assert artifacts(project, "pictures") == {"confusion_phase1.png", "confusion_phase2.png", "curves.png"}
     assert artifacts(project, "report") == {"data.html", "report.html", "model_card.md"}
     assert "phase1_head_history.csv" in artifacts(project, "metrics")
     assert "params.yaml" in artifacts(project, "")
+
+
+def test_the_load_of_the_machine_is_sampled_on_one_axis_and_can_be_switched_off(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_metrics, "INTERVAL", 0.1)
+    for stage in ("phase1_head", "phase2_finetune"):
+        before = len(curve(project, "system/cpu_utilization_percentage")) if runs(project) else 0
+        with mlflow_mirror.stage(stage, SETTINGS, PARAMS):
+            write_phase1([3.0])
+            end = time.monotonic() + 60
+            while len(curve(project, "system/cpu_utilization_percentage")) == before and time.monotonic() < end:
+                time.sleep(0.1)
+    sampled = curve(project, "system/cpu_utilization_percentage")
+    assert len(sampled) >= 2 and [step for step, _ in sampled] == sorted({step for step, _ in sampled})
+    assert not [thread for thread in threading.enumerate() if thread.name == "SystemMetricsMonitor"]
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    assert list(system_metrics.start("id", "uri")) == []
 
 
 def test_more_parameters_and_figures_than_mlflow_takes_at_once_are_logged(project: Path) -> None:
@@ -355,6 +378,24 @@ def test_a_dead_server_costs_a_warning_and_the_next_stage_makes_it_good(
     assert "secret" not in said
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with mlflow_mirror.stage("phase2_finetune", SETTINGS, PARAMS):
+        write_phase2([1.0])
+    assert curve(project, "phase1/loss") == [(1, 3.0)]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_database_that_is_locked_costs_a_warning_and_the_next_stage_makes_it_good(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting = replace(SETTINGS, uri="sqlite:///mlflow.db?timeout=0.2")  # seconds, in place of five
+    held = sqlite3.connect(project / "mlflow.db")
+    held.execute("BEGIN EXCLUSIVE")
+    with mlflow_mirror.stage("phase1_head", waiting, PARAMS) as run:
+        run.epoch("phase1", 1, {"loss": 3.0})
+        write_phase1([3.0])
+    said = capsys.readouterr().err
+    assert said.count("phase1_head goes on without tracking") == 1 and "locked" in said
+    held.close()
+    with mlflow_mirror.stage("phase2_finetune", waiting, PARAMS):
         write_phase2([1.0])
     assert curve(project, "phase1/loss") == [(1, 3.0)]
     assert capsys.readouterr().err == ""

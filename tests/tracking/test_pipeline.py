@@ -214,10 +214,8 @@ def test_without_dvcs_mark_no_ancestor_is_taken_for_dvc() -> None:
     assert pipeline.dvc_process() is None
 
 
-def test_a_run_has_the_experiments_name_or_one_that_says_what_it_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert pipeline.title(PARAMS) == "efficientnet_lite0 · 40 · 1e-04"
+def test_the_experiments_name_is_a_tag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "warm-up")
-    assert pipeline.title(PARAMS) == "warm-up"
     assert pipeline.tags("key")["dvc.exp_name"] == "warm-up"
 
 
@@ -295,11 +293,14 @@ def test_the_curves_of_phase_2_go_on_where_phase_1_has_ended() -> None:
         {"epoch": 2, "loss": 1.0, "val_loss": 4.0},
     ]
     records.write_csv(paths.history("phase2_finetune"), ["epoch", "loss", "val_loss"], rows)
-    assert pipeline.curves("phase1_head") == [("phase1/loss", 1, 3.0)]
+    assert pipeline.curves("phase1_head") == [("phase1/loss", 1, 3.0), ("both_phases/loss", 1, 3.0)]
     assert pipeline.curves("phase2_finetune") == [
         ("phase2/loss", 2, 2.0),
+        ("both_phases/loss", 2, 2.0),
         ("phase2/loss", 3, 1.0),
+        ("both_phases/loss", 3, 1.0),
         ("phase2/val_loss", 3, 4.0),
+        ("both_phases/val_loss", 3, 4.0),
     ]
     assert pipeline.curves("evaluate") == []
 

@@ -30,7 +30,7 @@ def test_a_sweep_that_goes_on_has_the_run_that_it_began_with(client: MlflowClien
     Path("table.csv").write_text("a\n")
     sweep_run.end(SETTINGS, parent, [Path("table.csv"), Path("not there")])
     run = client.get_run(parent)
-    assert (run.info.status, run.info.run_name) == ("FINISHED", "sweep rate-12345678")
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "sweep lr")
     assert [file.path for file in client.list_artifacts(parent)] == ["table.csv"]
 
 

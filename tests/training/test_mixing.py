@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from thaw.training import imbalance, mixing
+from thaw.training.targets import table
 
 LABELS = np.arange(40) % 4
 INPUTS = np.random.default_rng(0).normal(size=(40, 2, 2, 3)).astype(np.float32)
@@ -22,8 +23,9 @@ def test_inputs_and_labels_are_mixed_by_the_same_share_with_an_image_of_the_batc
     train, plain = mixed(0.5), mixed(0)
     for number in range(len(train)):
         inputs, targets = train[number]
-        clean, labels = plain[number]
-        assert targets.dtype == inputs.dtype == np.float32
+        clean, labels = plain[number][0], table(plain[number][1], 4)
+        assert targets.dtype == inputs.dtype == np.float32 and targets.shape == (len(inputs), 3)
+        targets = table(targets, 4)
         np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-6)
         for row, target in zip(inputs, targets, strict=True):
             # Which two of the batch, and by which share: the only ones that give inputs and label at once.
@@ -62,7 +64,7 @@ def test_without_alpha_and_in_validation_nothing_is_mixed(seed: int | None) -> N
             inputs, targets = train[number]
             indices = train.order[number * 16 : number * 16 + 16]
             np.testing.assert_array_equal(inputs, INPUTS[indices])
-            np.testing.assert_array_equal(targets, np.eye(4)[LABELS[indices]])
+            np.testing.assert_array_equal(targets, LABELS[indices])
 
 
 def test_the_mean_label_stays_what_it_is() -> None:
@@ -71,7 +73,7 @@ def test_the_mean_label_stays_what_it_is() -> None:
         labels = LABELS[train.order[number * 16 : number * 16 + 16]]
         # What one image gives away another takes: shares differ, so only nearly.
         np.testing.assert_allclose(
-            train[number][1].mean(axis=0), np.bincount(labels, minlength=4) / len(labels), atol=0.2
+            table(train[number][1], 4).mean(axis=0), np.bincount(labels, minlength=4) / len(labels), atol=0.2
         )
 
 
@@ -88,7 +90,7 @@ def shown(weights: np.ndarray, labels: np.ndarray, epochs: int = 1) -> tuple[np.
         found += [train[number] for number in range(len(train))]
         train.on_epoch_end()
     shares, targets, mixed_weights = (np.concatenate(each) for each in zip(*found, strict=True))
-    return shares, mixed_weights, targets
+    return shares, mixed_weights, table(targets, 4)
 
 
 def test_weights_are_mixed_as_the_images_and_labels_by_the_weights_they_came_with() -> None:

@@ -19,10 +19,11 @@ class Format:
     # Whether it computes in float32, so that each probability must be the evaluated one within export.tolerance. The
     # others are judged by their answers: how many they share, and what that does to the accuracy.
     exact: bool = True
+    scores: bool = True  # whether it holds the score of images unlike the training images
 
 
 FORMATS = {
-    "keras": Format(paths.KERAS_FILE, "a .keras file", "tensorflow", any_layer=False),
+    "keras": Format(paths.KERAS_FILE, "a .keras file", "tensorflow", any_layer=False, scores=False),
     "saved_model": Format(paths.SAVED_MODEL, "a SavedModel", "tensorflow", any_layer=True),
     "onnx": Format(paths.ONNX_FILE, "an ONNX file", "onnxruntime", any_layer=True),
     "litert": Format(paths.LITERT_FILE, "a LiteRT file", "litert", any_layer=True),

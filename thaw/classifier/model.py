@@ -140,49 +140,7 @@ def fingerprint(backbone: keras.Model) -> dict[str, str]:
             f"{backbone.name}: expected weights with a path each, received {twice[0]} {times[twice[0]]} times; give "
             "the layers inside of other layers names of their own"
         )
-    return {variable.path: _sha256(variable) for variable in backbone.weights}
-
-
-def witness(classifier: Classifier, trained: keras.Model, policy: str = "inference") -> dict[str, str]:
-    """Return the pretrained hash of every weight that training ``trained`` must not touch, by path.
-
-    These are all of the backbone that ``trained`` has no gradient for, and what the BatchNorm policy promises to keep,
-    even if something has set it trainable. Under ``train`` the statistics in ``trained`` are free to move.
-
-    Raises:
-        RuntimeError: frozen and trained weights are not all weights, each once.
-    """
-    ours = {id(variable): variable.path for variable in classifier.backbone.weights}
-    head = {id(variable) for variable in classifier.head.variables}
-    free = {id(variable) for variable in trained.trainable_variables} - head
-    if policy == "train":
-        free |= {id(variable) for variable in batch_norm.statistics(trained)}
-    free -= {id(variable) for variable in batch_norm.held(classifier.backbone, policy)}
-    kept = [path for key, path in ours.items() if key not in free]
-    known = classifier.pretrained
-    if free - ours.keys() or len(kept) + len(free) != len(known) or set(kept) - known.keys():
-        raise RuntimeError(
-            f"expected frozen and trained weights to be the {len(known)} pretrained ones, received {len(kept)} frozen "
-            f"and {len(free)} trained; please report this"
-        )
-    return {path: known[path] for path in kept}
-
-
-def check(classifier: Classifier, before: dict[str, str]) -> None:
-    """Prove that what was frozen is bit-identical to what ``witness`` was told.
-
-    Raises:
-        RuntimeError: a frozen weight has changed. This is a fault of the program, not of its user.
-    """
-    if changed := _changed(classifier, before):
-        raise RuntimeError(
-            f"{len(changed)} frozen weights changed in training, {changed[0]} first; please report this"
-        )
-
-
-def _changed(classifier: Classifier, before: dict[str, str]) -> list[str]:
-    now = {variable.path: _sha256(variable) for variable in classifier.backbone.weights if variable.path in before}
-    return [path for path, sha256 in before.items() if now.get(path) != sha256]
+    return {variable.path: sha256(variable) for variable in backbone.weights}
 
 
 def blocks(classifier: Classifier, trained: keras.Model, *, moved: bool = True) -> list[dict[str, Any]]:
@@ -215,7 +173,8 @@ def write_blocks(path: Path, classifier: Classifier, trained: keras.Model, *, mo
     records.write_csv(path, BLOCKS, blocks(classifier, trained, moved=moved))
 
 
-def _sha256(variable: keras.Variable) -> str:
+def sha256(variable: keras.Variable) -> str:
+    """Return the hash of a weight's numbers."""
     return hashlib.sha256(np.ascontiguousarray(variable.numpy()).tobytes()).hexdigest()
 
 
@@ -253,21 +212,6 @@ def load(folder: Path) -> Classifier:
         backbone = pretrained.build(described.name, "random", size)
     classifier = _with_head(backbone, card, records.read_json(folder / PRETRAINED), carried)
     whole(classifier).load_weights(folder / WEIGHTS)
-    return classifier
-
-
-def load_untrained(folder: Path) -> Classifier:
-    """Load a classifier as ``load`` does, and check that its backbone is as it was pretrained.
-
-    Raises:
-        ValueError: a weight of the backbone is another.
-    """
-    classifier = load(folder)
-    if changed := _changed(classifier, classifier.pretrained):
-        raise ValueError(
-            f"{folder}: expected the backbone's pretrained weights, received {len(changed)} others, {changed[0]} "
-            "first; run `dvc repro --force phase1_head`"
-        )
     return classifier
 
 

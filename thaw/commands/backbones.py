@@ -44,7 +44,7 @@ def _print_table() -> None:
             f"{name:22} {row.size:4} px {row.smallest:5} px {row.parameters:11,} {row.pixels:>9}   "
             f"{row.published}, random or a .weights.h5 file"
         )
-    print(f"{', '.join(backbones.FOREIGN)}: networks from outside the table, see docs/backbones.md")
+    print(f"{', '.join(backbones.FOREIGN)}: from outside the table; `thaw explain backbone` says how to name them")
 
 
 def _print_blocks(name: str, size: int | None) -> None:

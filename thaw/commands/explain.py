@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import json
 import shutil
 from functools import cache
@@ -58,16 +57,21 @@ def named(key: str) -> list[str]:
     Raises:
         ValueError: there is none; the nearest is proposed.
     """
-    from thaw.config import fields  # noqa: PLC0415 -- OmegaConf, which the help need not wait for
+    from thaw.config import errors, fields  # noqa: PLC0415 -- OmegaConf, which the help need not wait for
 
     known = fields.every()
     found = [name for name in known if name == key or name.startswith(f"{key}.")]
     if not found:
-        alone = [name for name in known if name.rpartition(".")[2] == key]
-        near = (
-            alone or difflib.get_close_matches(key, known, n=1) or difflib.get_close_matches(key, fields.GROUPS, n=1)
-        )
-        hint = f"did you mean {' or '.join(near)}?" if near else f"groups: {', '.join(fields.GROUPS)}"
+        group, _, last = key.rpartition(".")
+        inside = [name.removeprefix(f"{group}.") for name in known if group and name.startswith(f"{group}.")]
+        if inside:
+            near = [f"{group}.{name}" for name in errors.nearest(last, inside)]
+        elif group:
+            near = errors.nearest(key, known)
+        else:
+            meant = errors.nearest(key, [*fields.GROUPS, *dict.fromkeys(name.rpartition(".")[2] for name in known)])
+            near = [name for name in (*fields.GROUPS, *known) if name.rpartition(".")[2] in meant[:1]]
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(inside or fields.GROUPS)}"
         raise ValueError(f"{key}: expected a field or a group of params.yaml; {hint}")
     return found
 

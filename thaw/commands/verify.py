@@ -1,5 +1,7 @@
 """``thaw verify``: run a stage, or all of them, again in a copy of the project, and compare what comes out.
 
+An export is compared with what it says of itself: ``thaw.commands.verify_export``.
+
 The copy has the code, the parameters and the images of today, and nothing that was computed before but what the stage
 asked for reads. So where its files have the same bytes, the run is reproduced; where they have not, the first stage
 that differs is named, and what has changed in its inputs since ``metrics/provenance.json`` was written.
@@ -18,8 +20,8 @@ from typing import Any
 
 import yaml
 
-from thaw import console, paths, records
-from thaw.commands import comparison
+from thaw import console, paths
+from thaw.commands import comparison, input_changes, verify_export
 from thaw.commands.comparison import BYTES, NEAR, OTHER, SAME, TOLERANCE, Finding
 from thaw.project import pipeline_run
 from thaw.tracking import lineage
@@ -32,7 +34,10 @@ def add(commands: Any) -> None:
     """Make the subcommand known."""
     parser = commands.add_parser("verify", help="run stages again in a copy, and compare what comes out, file by file")
     parser.add_argument(
-        "what", nargs="?", default="", help="a stage; a commit or experiment; nothing: all stages here"
+        "what",
+        nargs="?",
+        default="",
+        help="a stage; a commit or experiment; the folder of an export; nothing: all stages here",
     )
     parser.add_argument(
         "--tolerance",
@@ -49,8 +54,11 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ValueError: something is different, or there is nothing to compare.
     """
+    declared = lineage.stages() if Path(lineage.PIPELINE).is_file() else {}
+    if options.what and options.what not in declared and Path(options.what).exists():
+        verify_export.report(Path(options.what))
+        return
     pipeline_run.check_here()
-    declared = lineage.stages()
     if not options.what or options.what in declared:
         report(verify(Path.cwd(), options.what, options.tolerance), options.tolerance)
         return
@@ -67,7 +75,7 @@ def verify(project: Path, stage: str, tolerance: float) -> tuple[list[Finding], 
         tolerance: absolute, of figures.
 
     Returns:
-        A finding for each file, and what has changed in the inputs of the first stage that differs.
+        A finding for each file, and what has changed in the inputs of the first stage that differs, or of all.
 
     Raises:
         ValueError: nothing is there to compare with, or a stage does not run.
@@ -92,7 +100,7 @@ def verify(project: Path, stage: str, tolerance: float) -> tuple[list[Finding], 
             findings += found
             console.result(name, _count(found))
         first = next((each.stage for each in findings if each.verdict != SAME), "")
-        return findings, _changes(project, copy, first) if first else []
+        return findings, input_changes.found(project, copy, [first] if first else wanted)
 
 
 def outs(declared: dict[str, Any]) -> list[Path]:
@@ -113,6 +121,8 @@ def _copy(project: Path, copy: Path, declared: dict[str, Any], wanted: Sequence[
     (copy / paths.PARAMS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     shutil.copyfile(project / lineage.PIPELINE, copy / lineage.PIPELINE)
     raw, weights = project / values["data"]["raw"], project / values["backbone"]["weights"]
+    if paths.is_remote(values["data"]["raw"]):
+        raw = project / paths.REMOTE
     for path in (raw if raw.is_dir() else raw.parent, weights):
         _link(path, project, copy)
     # Where every image was put is an input of prepare, which it writes again.
@@ -159,37 +169,6 @@ def _files(declared: dict[str, Any], project: Path, copy: Path) -> list[Path]:
     return sorted(found - set(UNCOMPARED))
 
 
-def _changes(project: Path, copy: Path, stage: str) -> list[str]:
-    """Return what of the inputs of a stage is not as it was recorded; the record of the run is the project's."""
-    if not (project / paths.PROVENANCE).is_file():
-        return [f"{paths.PROVENANCE} is not there, so nothing is known of the inputs of then"]
-    before = Path.cwd()
-    os.chdir(copy)
-    try:
-        now, own = lineage.describe(), lineage.inputs(stage)
-    finally:
-        os.chdir(before)
-    recorded = records.read_json(project / paths.PROVENANCE)
-    # Of parameters and code only what the stage declares; the data of the stage are what stages before it have made.
-    for each in (now, recorded):
-        for kind in ("code", "parameters"):
-            each[kind] = {name: value for name, value in each.get(kind, {}).items() if name in own[kind]}
-        each["hardware"] = {name: value for name, value in each.get("hardware", {}).items() if name == stage}
-    kinds = [kind for kind in now if kind != "data"]
-    return lineage.changes(recorded, now, kinds) + _images(project, copy)
-
-
-def _images(project: Path, copy: Path) -> list[str]:
-    """Return which images are others."""
-    both = []
-    for root in (project, copy):
-        rows = records.read_csv(root / paths.MANIFEST) if (root / paths.MANIFEST).is_file() else []
-        both.append({row["path"]: row["sha256"] for row in rows})
-    names = sorted(name for name in both[0].keys() | both[1].keys() if both[0].get(name) != both[1].get(name))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"images: {', '.join(names[:3])}{more}: added, removed or changed"] if names else []
-
-
 def _count(found: Sequence[Finding]) -> str:
     counts = {verdict: sum(each.verdict == verdict for each in found) for verdict in (SAME, NEAR, BYTES, OTHER)}
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
@@ -207,7 +186,8 @@ def report(found: tuple[list[Finding], list[str]], tolerance: float) -> None:
             console.result(each.verdict, f"{each.path}: {each.note}")
     differing = [each for each in findings if each.verdict != SAME]
     if not differing:
-        console.result("verify", f"reproduced: all {len(findings)} files have the same bytes")
+        though = f", though these inputs have changed: {'; '.join(changed)}" if changed else ""
+        console.result("verify", f"reproduced: all {len(findings)} files have the same bytes{though}")
         return
     why = "; ".join(changed) or "nothing in its inputs has changed, so it is not repeatable here: please report this"
     said = f"{differing[0].stage} is the first stage that differs; changed in its inputs: {why}"

@@ -52,7 +52,9 @@ class Backbone:
         foreign = self.name in FOREIGN
         if self.pixels not in (CONTRACTS if foreign else ("",)):
             expected = f"one of {', '.join(CONTRACTS)}" if foreign else f"nothing, since {self.name} has its own"
-            raise ValueError(f"backbone.pixels: expected {expected}, received {self.pixels!r}; see docs/backbones.md")
+            raise ValueError(
+                f"backbone.pixels: expected {expected}, received {self.pixels!r}; see `thaw explain backbone.pixels`"
+            )
         if (":" in self.builder) != (self.name == CUSTOM):
             expected = "package.module:function" if self.name == CUSTOM else f"nothing for {self.name}"
             raise ValueError(f"backbone.builder: expected {expected}, received {self.builder!r}")

@@ -25,7 +25,7 @@ TEXTS = (*PATHS, "backbone.builder", "tracking.uri", "tracking.experiment")
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)/?[a-z][\w./-]*", re.ASCII | re.IGNORECASE)  # same in Hydra
 HEAD = """\
 # What was chosen by `python -m thaw.config GROUP=OPTION GROUP.FIELD=VALUE`, one choice a line. It holds for all that
-# is composed from conf/, by `make params`, `dvc exp run -S` and sweeps. `python -m thaw.config --reset` forgets it.
+# is composed from conf/, by `thaw run`, `dvc exp run -S` and sweeps. `python -m thaw.config --reset` forgets it.
 # Commit it together with params.yaml.
 """
 

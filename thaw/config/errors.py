@@ -5,7 +5,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_origin
@@ -14,7 +14,7 @@ import yaml
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from thaw import paths
-from thaw.config import schema
+from thaw.config import backbone, schema
 
 # What OmegaConf says of a value of a wrong type, and what was expected then.
 TYPES = {
@@ -26,7 +26,8 @@ TYPES = {
     r"(?:field '.*' is not (Optional)|Incompatible value '(None)')": "a value",
     r"Invalid type assigned: (\w+) is not a subclass of": "a group of keys",
 }
-SEVERAL = "{0}: expected one value, received {1}; `python -m thaw.sweep '{0}={1}'` tries several"
+SEVERAL = "{0}: expected one value, received {1}; `thaw sweep '{0}={1}'` tries several"
+SHOWN = 12  # options of a group that a line names
 # What Hydra says of an override that it cannot apply, and what to make of that.
 OVERRIDES = {
     r"Ambiguous value for argument '([^=]+)=(.*)'": f"{SEVERAL}; a list is written '{{0}}=[{{1}}]'",
@@ -34,6 +35,8 @@ OVERRIDES = {
     r"Could not append to config. An item is already at '(.*)'": "{0}: expected a new key after +, received one that "
     "is there; leave the + out",
     r"Error merging override ~(\S+)": "~{0}: expected a value, since no field can be taken away; set it: {0}=…",
+    r"Could not override 'experiment'. No match": "experiment: expected a + before it, received none: "
+    "+experiment=NAME",
     r"Could not delete from config. '(.*)' does not exist": "~{0}: no such key",
 }
 
@@ -47,7 +50,7 @@ def check_keys(values: dict[str, Any], expected: type = schema.Project, prefix: 
     known = {field.name: field.type for field in fields(expected)}
     for key, value in values.items():
         if key not in known:
-            near = [f"{prefix}{name}" for name in difflib.get_close_matches(str(key), known, n=1)]
+            near = [f"{prefix}{name}" for name in nearest(str(key), known)]
             inner = [f"{name}.{key}" for name, kind in known.items() if key in _names(kind)]
             meant = near or [f"{prefix}{name}" for name in inner]
             hint = f"did you mean {' or '.join(meant)}?" if meant else f"known: {', '.join(known)}"
@@ -63,6 +66,13 @@ def check_keys(values: dict[str, Any], expected: type = schema.Project, prefix: 
             raise ValueError(f"{prefix}{key}: expected {wanted}, received {value!r}, a group of keys")
         elif isinstance(value, list) and any(isinstance(each, list | dict) for each in value):
             raise ValueError(f"{prefix}{key}: expected a list of single values, such as [128], received {value!r}")
+
+
+def nearest(word: str, known: Iterable[str], n: int = 1) -> list[str]:
+    """Return the names that a mistyped or an abbreviated one may mean, the likeliest first: lr is learning_rate."""
+    names = list(known)
+    short = [name for name in names if "_" in name and "".join(part[:1] for part in name.split("_")) == word]
+    return short or difflib.get_close_matches(word, names, n=n)
 
 
 def _names(kind: Any) -> set[str]:
@@ -95,11 +105,27 @@ def _of_file(error: Exception, opening: str) -> str:
 
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException):
-        return text.split(" Config search path:")[0].removeprefix("In 'config': ")
+        return _no_option(error, text, opening)
     if isinstance(error, InterpolationResolutionError):
         return text.split("resolving interpolation: ")[-1]
     _, _, reason = text.partition(" raised while composing config: ")
     return "" if _blamed(error) or not reason else _type(reason.partition(" full_key:")[0]) + _where(opening)
+
+
+def _no_option(error: Any, text: str, opening: str) -> str:
+    """Return what there is in place of an option that is not there."""
+    group, _, name = str(error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return text.partition(" Config search path:")[0].removeprefix("In 'config': ")
+    known = {path.stem for path in (paths.CONF / group).glob("*.yaml")}
+    known |= set(backbone.options()) if group == "backbone" else set()
+    near = nearest(name, sorted(known), n=3)
+    if len(known) <= SHOWN:
+        there = f"known: {', '.join(sorted(known)) or 'none'}"
+    else:
+        there = f"did you mean {' or '.join(near)}?" if near else f"`thaw {group}s` lists them"
+    place = "" if opening.startswith("In 'config'") else _where(opening)  # which may be the command line's mistake
+    return f"{group}={name}: no such option; {there}{place}"
 
 
 def _of_causes(error: Exception, opening: str) -> str:
@@ -123,15 +149,15 @@ def of_value(error: OmegaConfBaseException) -> str:
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and error.full_key:
         *groups, key = str(error.full_key).split(".")
         return _unknown_key(groups, key)
-    return f"{error.full_key}: {_type(first)}" if error.full_key else first
+    return f"{error.full_key}: {_type(first, str(error.full_key))}" if error.full_key else first
 
 
-def _type(said: str) -> str:
+def _type(said: str, key: str = "KEY") -> str:
     for pattern, expected in TYPES.items():
         if found := re.match(pattern, said):
             received = next(filter(None, found.groups()), "''")
             received = {"Optional": "null", "None": "null"}.get(received, received)
-            return f"expected {expected}, received {received}; docs/configuration.md has the range of every field"
+            return f"expected {expected}, received {received}; `thaw explain {key.partition('[')[0]}` has the range"
     return said
 
 

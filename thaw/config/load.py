@@ -44,8 +44,11 @@ with its options, and every field with its range. A file of conf/experiment/ is 
 What is chosen is remembered in conf/chosen.yaml and holds from then on; --reset forgets all that was chosen before."""
 
 RESET = "--reset"
+COMPILE = "python -m thaw.config"  # what messages name: in a project of one's own there is no Makefile
 # Where images can't lie, since stages write there.
 OUTPUTS = (paths.PREPARED, paths.PHASE1, paths.PHASE2, paths.EVALUATION, paths.EXPORTED, paths.METRICS)
+# What PyYAML raises, besides its own errors, of a text that says of a value that it is a number and is none, or so.
+NO_YAML = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
 
 ConfigT = TypeVar("ConfigT")
 
@@ -87,7 +90,8 @@ def check(values: dict[str, Any]) -> schema.Project:
         project = cast("schema.Project", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ValueError(errors.of_value(error)) from None
-    _check_place(project.data.raw)
+    if not paths.is_remote(project.data.raw):
+        _check_place(project.data.raw)
     return project
 
 
@@ -204,16 +208,23 @@ def read() -> tuple[schema.Project, dict[str, Any]]:
     """
     if not paths.PARAMS.is_file():
         raise ValueError(
-            f"expected {paths.PARAMS} in {Path.cwd()}, found none; go to the project's root and run `make params`"
+            f"expected {paths.PARAMS} in {Path.cwd()}, found none; go to the project's root and run `{COMPILE}`"
         )
-    values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    try:
+        with paths.PARAMS.open(encoding="utf-8") as file:  # whose name is in the errors of YAML
+            values = yaml.safe_load(file)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{errors.explain(error)}; or run `make params`, which writes it anew") from None
+    except NO_YAML as error:
+        said = f"received what is none ({type(error).__name__}: {error})"
+        raise ValueError(f"{paths.PARAMS}: expected YAML, {said}; run `make params`") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{paths.PARAMS}: expected groups of keys, received {values!r}; run `make params`")
+        raise ValueError(f"{paths.PARAMS}: expected groups of keys, received {values!r}; run `{COMPILE}`")
     project = check(values)
     # An experiment is composed by DVC as it starts, so it cannot be stale.
     composed_now = "DVC_EXP_NAME" in os.environ
     if paths.CONF.is_dir() and not composed_now and project.compiled_from != digest(paths.CONF):
-        raise ValueError("conf/ was edited after params.yaml was compiled from it; run `make params`, then try again")
+        raise ValueError(f"conf/ was edited after params.yaml was compiled from it; run `{COMPILE}`, then try again")
     return project, values
 
 
@@ -236,7 +247,10 @@ def main() -> None:
         return
     words = [word for word in sys.argv[1:] if word != RESET]
     print(configure(words, reset=RESET in sys.argv))
-    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
+    named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
+    raw = Path(named)
+    if paths.is_remote(named):
+        return
     if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
         place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
         wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"

@@ -32,7 +32,8 @@ SHIPPED = ("verdict", "phase1", "phase2")
 class Data:
     """The images, what is done about bad ones, and how they are split."""
 
-    # a folder, or a `.csv` or `.parquet` file | the images, see docs/data.md; relative to the project, or absolute
+    # a folder, or a `.csv` or `.parquet` file | the images, see docs/data.md; relative to the project, or absolute; or
+    # an address in an object store, such as `s3://bucket/prefix`
     raw: str
     nested: bool  # folders in class folders are classes of their own, named a/b
     val: float  # share of the images for validation
@@ -57,6 +58,18 @@ class Data:
         between(self, "max_bad_share", 0, 1)
         if not self.raw:
             raise ValueError("data.raw: expected a folder of images or a manifest, received an empty path")
+        protocol, is_address, inside = self.raw.partition("://")
+        # What is not repeated in the message may be a password.
+        if is_address and ("@" in inside or "?" in inside):
+            raise ValueError(
+                "data.raw: expected an address without credentials or options, received one with @ or ?; the store's "
+                "client reads credentials from the environment, such as AWS_PROFILE"
+            )
+        if is_address and protocol in {"http", "https", "file"}:
+            raise ValueError(
+                "data.raw: expected a folder, or an address whose store can list its objects (s3://, gs://, abfs://), "
+                f"received {protocol}://; download the images and name their folder"
+            )
 
 
 @dataclass
@@ -139,9 +152,13 @@ class Compute:
     # values of `phase2.unfreeze` | whose activations are kept too when images pass the frozen layers; a sweep names
     # all of its own here
     depths: list[str]
+    # GPUs that share each batch of phase 2, see docs/cluster.md#one-training-on-several-gpus; `phase2.batch_size` is
+    # still the whole batch
+    devices: int
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")
+        between(self, "devices", 1, 64)
         one_of(self, "extractor", EXTRACTORS)
         size = self.extract_batch_size
         if size != "auto" and not (type(size) is int and 1 <= size <= 4096):

@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from thaw.data import similar_vectors
+from thaw.data.similar_vectors import Pairs
+
 Floats = NDArray[np.float32]
 Levels = NDArray[np.int8]  # (n, frequencies), -3 to 3
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of one set and rows of the other, one with one
 
 SIDE = 32  # pixels of the thumbnail
 BAND = 20  # half waves over the picture, at most
@@ -35,6 +37,7 @@ STEP = 0.5  # of a level, in standard deviations
 TOP = 3  # the highest level; three bits hold -3 to 3
 FAINT = 1.5  # grey levels of 256: a picture whose structure is weaker has none that a copy would keep
 TURNED, CUT = 0.93, 0.78  # correlation of the frequencies by which candidates are found: turned ones, and all others
+CENTRE, SPREAD = 0.9, 0.75  # how near the lengths of most pictures are to those of noise, and how alike the rest is
 MANY = 1000  # pairs named between the images of two fingerprints
 BLOCK = 2048  # fingerprints compared at once with as many others: memory, not results
 WAITING = 500_000  # candidates looked at together: memory, not results
@@ -120,7 +123,8 @@ def alike(fingerprints: Sequence[str], threshold: float) -> list[tuple[int, int]
         Pairs of indices, the smaller first, sorted; of more than ``MANY`` pairs between the images of two fingerprints
         only those with the first image.
 
-    Time goes with the square of the number of images: a second for 10,000. Memory goes with the number.
+    Time goes with the square of the number of images up to 50,000, a second for 10,000; beyond with the power 1.5,
+    see ``thaw.data.similar_vectors`` for what may then be missed. Memory goes with the number.
     """
     images: dict[str, list[int]] = {}
     for index, text in enumerate(fingerprints):
@@ -156,7 +160,7 @@ def _upright(levels: Levels, threshold: float) -> Iterator[Pairs]:
     """Return the pairs that are alike as they are, or when something is cut off one of them."""
     coarse, norms = _coarse(levels), _norms(levels)
     waiting: list[Pairs] = []
-    for rows, columns in _candidates(coarse, CUT):
+    for rows, columns in similar_vectors.pairs(coarse, CUT):
         found = _products(levels[rows], levels[columns]) >= threshold * norms[rows] * norms[columns]
         yield rows[found], columns[found]
         waiting.append((rows[~found], columns[~found]))
@@ -177,7 +181,10 @@ def _turned(levels: Levels, threshold: float) -> Iterator[Pairs]:
     half = low[_V[_KEPT][low] <= _H[_KEPT][low]]
     once = np.where(_EXCHANGED[half] == half, np.sqrt(0.5), 1.0).astype(np.float32)
     lengths = _unit(np.hypot(levels[:, half].astype(np.float32), levels[:, _EXCHANGED[half]]) * once)
-    for rows, columns in _candidates(lengths, TURNED):
+    # Lengths are positive, so all lie in one direction: that of the mean lengths of Gaussian noise.
+    noise = np.where(_EXCHANGED[half] == half, 2.0, np.pi).astype(np.float32)
+    centre = CENTRE * noise / np.linalg.norm(noise)
+    for rows, columns in similar_vectors.pairs(lengths, TURNED, centre, SPREAD):
         one, other = levels[rows].astype(np.float32), levels[columns].astype(np.float32)
         products = np.maximum(((one * other) @ _SIGNS).max(1), ((one * other[:, _EXCHANGED]) @ _SIGNS).max(1))
         found = products >= threshold * norms[rows] * norms[columns]
@@ -215,22 +222,6 @@ def _cutting(cut: tuple[float, float, float, float]) -> Floats:
     both = down[_V[_KEPT][None], _V[_KEPT][:, None]] * across[_H[_KEPT][None], _H[_KEPT][:, None]]
     weighted: Floats = (both / _RADIUS[_KEPT][:, None] * _RADIUS[_KEPT][None]).astype(np.float32)
     return weighted
-
-
-def _candidates(vectors: Floats, limit: float) -> Iterator[Pairs]:
-    """Return the pairs of rows, the first before the second, whose product reaches ``limit``."""
-    room = np.empty(BLOCK * BLOCK, np.float32)
-    for start in range(0, len(vectors), BLOCK):
-        for other in range(start, len(vectors), BLOCK):
-            one, two = vectors[start : start + BLOCK], vectors[other : other + BLOCK]
-            products = np.matmul(one, two.T, out=room[: len(one) * len(two)].reshape(len(one), len(two)))
-            if products.max() < limit:
-                continue
-            rows, columns = np.divmod(np.flatnonzero(products >= limit), len(two))
-            later = rows + start < columns + other
-            rows, columns = rows[later] + start, columns[later] + other
-            for part in range(0, len(rows), 4 * BLOCK):
-                yield rows[part : part + 4 * BLOCK], columns[part : part + 4 * BLOCK]
 
 
 def _coarse(levels: Levels) -> Floats:

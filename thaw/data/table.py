@@ -166,8 +166,8 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str
             for values in batch.to_pylist():
                 row += 1
                 yield row, {name: _text(value) for name, value in values.items()}
-    except pyarrow.ArrowException as error:
-        reason = str(error).splitlines()[0]
+    except (pyarrow.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: expected a Parquet file, received {reason}; write it again") from None
 
 

@@ -6,19 +6,29 @@ What is counted by image and means independent images (intervals, tests, leaks) 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from thaw import paths
-from thaw.data import clusters
 
 LEARNT_FROM = {"val": ("train",), "test": ("train", "val")}  # what a held-out image must have nothing in common with
 
 
-def read(manifest: Sequence[Mapping[str, str]]) -> list[int]:
-    """Return the unit of each row of the manifest, by a number.
+def read(manifest: Sequence[Mapping[str, str]]) -> NDArray[np.int64]:
+    """Return the unit of each row of the manifest, by the number of its first row: (rows,).
 
     Args:
         manifest: rows with ``unit``, which ``prepare`` leaves empty for an image that is alone.
     """
-    return clusters.joined(len(manifest), keys=[[row["unit"] for row in manifest]])
+    from thaw.images import columns  # noqa: PLC0415 -- pyarrow takes half a second, and prepare does not need it
+
+    codes, words = columns.of(manifest).codes("unit")
+    found = np.arange(len(manifest), dtype=np.int64)
+    first = np.full(len(words), len(manifest), np.int64)
+    np.minimum.at(first, codes, found)
+    together = codes != words.index("") if "" in words else np.ones(len(found), np.bool_)
+    found[together] = first[codes[together]]
+    return found
 
 
 def leaked(units: Sequence[int], divided: Sequence[str]) -> list[bool]:

@@ -1,16 +1,19 @@
 """Validate every image file once: what can be trained on, and what cannot, why, and what to do about it.
 
-Files are opened for reading only, and read once: for the hash, the decoding and the likeness. All that is accepted is
+Files are opened for reading only, and read once: for the hash, the decoding and the likeness; those that are as they
+were in an earlier run not even that (``thaw.data.file_hashes``). All that is accepted is
 decoded by training (``thaw.images.decoding``), so that no run stops at a bad file hours later.
 """
 
 import hashlib
 import shutil
+import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,10 @@ from PIL import Image, features
 
 from thaw import console, paths, records
 from thaw.config import policy, schema
-from thaw.data import folders, issues, near_duplicates, validation_cache
+from thaw.data import file_hashes, folders, issues, near_duplicates, validation_cache
 from thaw.data.issues import Finding
 from thaw.data.table import Entry
-from thaw.images import bit_depth, content, decoding
+from thaw.images import bit_depth, content, decoding, header
 from thaw.images.integrity import Unusable
 from thaw.runtime import code_version, threads
 
@@ -85,18 +88,26 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
     """
     found = folders.find(data.raw, data.nested)
     entries = sorted(found.entries, key=lambda entry: entry.path)
-    outcome = Outcome(found.classes, findings=found.findings, ignored=found.ignored)
     shutil.rmtree(paths.CONVERTED, ignore_errors=True)
     Image.init()  # Pillow's plugins are loaded once, before threads would each try
     known = validation_cache.Memo(
         paths.main_root() / ".thaw" / "triage" / "judgements.sqlite", version(_stretch(data))
     )
-    with known, warnings.catch_warnings():
+    with known, file_hashes.memo() as kept, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
-        verdicts = _parallel(lambda entry: _judge(found.root, entry, data, known), entries)
-        for sample, odd in track(verdicts, "images", len(entries)):
-            outcome.samples += [sample] if sample else []
-            outcome.findings += odd
+        for share in (file_hashes.share(len(entries)), 1.0):
+            hashes = file_hashes.FileHashes(kept, share)
+            outcome = Outcome(found.classes, findings=list(found.findings), ignored=found.ignored)
+            verdicts = _parallel(partial(_judge, found.root, data=data, known=known, hashes=hashes), entries)
+            for sample, odd in track(verdicts, "images", len(entries)):
+                outcome.samples += [sample] if sample else []
+                outcome.findings += odd
+            if share == 1 or not hashes.wrong:
+                break
+            console.warn(
+                f"{hashes.wrong[0]}: expected the bytes that it had, since its size and times are as they were, "
+                "received others; all files are read again. Is the disk damaged?"
+            )
     _leave_out_small_classes(outcome, data)
     _tell_of_unused_bits(outcome, data)
     outcome.findings.sort(key=lambda finding: (finding.path, finding.kind))
@@ -185,16 +196,17 @@ def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterato
         pool.shutdown(cancel_futures=True)
 
 
-def _judge(root: Path, entry: Entry, data: schema.Data, known: validation_cache.Memo) -> Verdict:
+def _judge(
+    root: Path, entry: Entry, data: schema.Data, known: validation_cache.Memo, hashes: file_hashes.FileHashes
+) -> Verdict:
     try:
-        held = content.read(root / entry.path)
-        sha256 = hashlib.sha256(held).hexdigest()
-        record, pixels = _look(held, sha256, data, known)
+        held, sha256, record = _read(root / entry.path, known, hashes)
+        record, pixels = _look(held, sha256, record, data, known)
     except Unusable as refused:
         return None, [Finding(refused.kind, entry.path, refused.reason)]
     oddities = dict(record["oddities"])
     named = Image.EXTENSION.get(Path(entry.path).suffix.lower())
-    if named and decoding.KINDS.get(named, named) != record["format"]:
+    if named and header.KINDS.get(named, named) != record["format"]:
         oddities["misnamed"] = f"a {record['format']} by its bytes"
     if min(record["width"], record["height"]) < data.min_side:
         oddities["small"] = f"{record['width']} × {record['height']}, below {data.min_side} pixels"
@@ -211,11 +223,28 @@ def _judge(root: Path, entry: Entry, data: schema.Data, known: validation_cache.
     return sample, odd
 
 
+def _read(
+    path: Path, known: validation_cache.Memo, hashes: file_hashes.FileHashes
+) -> tuple[bytes, str, dict[str, Any] | None]:
+    """Return the bytes of a file, none where all is known that they would be read for, their hash, and the memo's."""
+    began, before = time.time_ns(), content.status(path)
+    sha256 = hashes.known(before)
+    record = known.get(sha256) if sha256 else None
+    if record and "converted" not in record.get("oddities", {}) and not hashes.look_again():
+        return b"", sha256, record
+    held = content.read(path)
+    found = hashlib.sha256(held).hexdigest()
+    if sha256 not in ("", found):
+        hashes.wrong.append(str(path))
+    hashes.keep(path, before, began, found)
+    return held, found, record if found == sha256 else known.get(found)
+
+
 def _look(
-    held: bytes, sha256: str, data: schema.Data, known: validation_cache.Memo
+    held: bytes, sha256: str, record: dict[str, Any] | None, data: schema.Data, known: validation_cache.Memo
 ) -> tuple[dict[str, Any], Image.Image | None]:
     """Return what the content is, from the memo or by decoding it; the pixels too if it was decoded."""
-    record, pixels = known.get(sha256), None
+    pixels = None
     if record is None:
         try:
             picture, pixels = _inspect(held, data)
@@ -228,7 +257,7 @@ def _look(
     if "kind" in record:
         raise Unusable(record["kind"], record["reason"])
     if record["width"] * record["height"] > data.max_pixels:
-        raise Unusable("too_large", decoding.beyond(record["width"], record["height"], data.max_pixels))
+        raise Unusable("too_large", header.beyond(record["width"], record["height"], data.max_pixels))
     return record, pixels
 
 

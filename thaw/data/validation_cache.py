@@ -27,10 +27,14 @@ class Memo:
     Args:
         path: of the file, made if missing.
         version: of the code that judges; what another version found is not seen.
+        what: the table holds, for messages.
+        lost: what is done without it.
     """
 
-    def __init__(self, path: Path, version: str) -> None:
-        self.path, self.version = path, version
+    def __init__(
+        self, path: Path, version: str, what: str = "cache of validated images", lost: str = "all are decoded"
+    ) -> None:
+        self.path, self.version, self.what, self.lost = path, version, what, lost
         self._lock = threading.Lock()
         self._waiting: list[tuple[str, str, int, str]] = []
         self._table: sqlite3.Connection | None = None
@@ -96,4 +100,4 @@ class Memo:
             with suppress(OSError):
                 self.path.unlink()
         then = "it was removed" if damaged else "it is not used"
-        console.warn(f"{self.path}: expected the cache of validated images, received {error}; {then}, all are decoded")
+        console.warn(f"{self.path}: expected the {self.what}, received {error}; {then}, {self.lost}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,35 @@ from numpy.typing import NDArray
 TABLED, DRAWN = 24, 150  # classes: up to these a table with all counts is read, and a picture
 CELLS = 3000  # mistaken cells of a picture, those of the most images: what a browser draws at once
 PAIRS = 40
+DENSE = 500  # classes above which only cells that are not empty are held: a matrix of 10,000 takes 800 MB
 LEVELS = 5  # shades
 CELL = 12  # of a picture, in pixels: a name fits beside its row
 LONGEST = 24  # characters of a name beside a picture
+
+
+@dataclass
+class Cells:
+    """The cells of a confusion matrix that are not empty, by row and column: at most as many as there are images."""
+
+    actual: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    images: NDArray[np.int64]
+    classes: int
+
+    def of(self) -> NDArray[np.int64]:
+        """Return the test images of each class, (classes,)."""
+        return np.bincount(self.actual, self.images, self.classes).astype(np.int64)
+
+    def at(self, actual: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the images of some cells."""
+        keys, wanted = self.actual * self.classes + self.predicted, actual * self.classes + predicted
+        if not len(keys):
+            return np.zeros(len(wanted), np.int64)
+        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        return np.where(keys[places] == wanted, self.images[places], 0)
+
+
+Table = NDArray[np.integer[Any]] | Cells
 
 
 @dataclass
@@ -27,61 +54,79 @@ class Matrix:
     pairs: list[dict[str, Any]] = field(default_factory=list)
 
 
-def counts(labels: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the confusion matrix, (classes, classes): rows actual, columns predicted."""
+def counts(labels: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> Table:
+    """Return the confusion matrix: rows actual, columns predicted.
+
+    Returns:
+        (classes, classes), or the cells that are not empty, where there are more than ``DENSE`` classes.
+    """
     number = {name: index for index, name in enumerate(classes)}
-    found = np.zeros((len(classes),) * 2, np.int64)
-    np.add.at(found, ([number[name] for name in labels], [number[name] for name in predicted]), 1)
+    actual, guessed = (np.array([number[name] for name in names], np.int64) for names in (labels, predicted))
+    return counted(actual, guessed, len(classes))
+
+
+def counted(labels: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int) -> Table:
+    """Return the same of (images,) numbers of classes."""
+    keys, images = np.unique(labels.astype(np.int64) * classes + predicted, return_counts=True)
+    actual, guessed = np.divmod(keys, classes)
+    if classes > DENSE:
+        return Cells(actual, guessed, images.astype(np.int64), classes)
+    found = np.zeros((classes, classes), np.int64)
+    found[actual, guessed] = images
     return found
 
 
-def confused(counts: NDArray[np.integer[Any]], most: int) -> list[dict[str, int]]:
+def cells(table: Table) -> Cells:
+    """Return the cells that are not empty."""
+    if isinstance(table, Cells):
+        return table
+    actual, predicted = np.nonzero(table)
+    return Cells(actual, predicted, np.asarray(table)[actual, predicted].astype(np.int64), len(table))
+
+
+def confused(counts: Table, most: int) -> list[dict[str, int]]:
     """Return the pairs of classes most confused, those of the most images first.
 
     Args:
-        counts: (classes, classes), rows actual, columns predicted.
+        counts: rows actual, columns predicted.
         most: pairs at most.
 
     Returns:
         Rows of ``actual``, ``predicted``, ``images``, ``of``: the test images of the actual class, and ``reverse``:
         how many are confused the other way round.
     """
-    actual, predicted = np.nonzero(counts)
-    apart = actual != predicted
-    actual, predicted = actual[apart], predicted[apart]
-    first = np.argsort(-counts[actual, predicted], kind="stable")[:most]
-    of = counts.sum(axis=1)
+    found = cells(counts)
+    apart = np.flatnonzero(found.actual != found.predicted)
+    first = apart[np.argsort(-found.images[apart], kind="stable")[:most]]
+    actual, predicted, of = found.actual[first], found.predicted[first], found.of()
+    each = zip(actual, predicted, found.images[first], found.at(predicted, actual), strict=True)
     return [
-        {
-            "actual": int(a),
-            "predicted": int(p),
-            "images": int(counts[a, p]),
-            "of": int(of[a]),
-            "reverse": int(counts[p, a]),
-        }
-        for a, p in zip(actual[first], predicted[first], strict=True)
+        {"actual": int(a), "predicted": int(p), "images": int(images), "of": int(of[a]), "reverse": int(reverse)}
+        for a, p, images, reverse in each
     ]
 
 
-def matrix(table: NDArray[np.int64], classes: Sequence[str], name: str) -> Matrix:
+def matrix(table: Table, classes: Sequence[str], name: str) -> Matrix:
     """Return what the page shows: a table or a picture if there are not too many classes, and always rows and pairs.
 
     Args:
-        table: (classes, classes), rows actual, columns predicted.
+        table: rows actual, columns predicted.
         classes: names.
         name: of the picture, for those who don't see it.
     """
-    shades = _shades(table)
     found = Matrix(rows=_rows(table, classes), pairs=_pairs(table, classes))
+    if isinstance(table, Cells) or len(classes) > DRAWN:
+        return found
+    shades = _shades(table)
     if len(classes) <= TABLED:
         for label, values, own in zip(classes, table.tolist(), shades, strict=True):
             found.cells.append((label, list(zip(values, own, strict=True))))
-    elif len(classes) <= DRAWN:
+    else:
         found.picture, found.left_out = _picture(table, shades, classes, name)
     return found
 
 
-def _shades(table: NDArray[np.int64]) -> list[list[str]]:
+def _shades(table: NDArray[np.integer[Any]]) -> list[list[str]]:
     """Return the class of the style sheet for each cell: r right, w wrong, 1 to 5 by the root of its share."""
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     levels = np.ceil(np.sqrt(shares) * LEVELS).astype(int)
@@ -92,7 +137,7 @@ def _shades(table: NDArray[np.int64]) -> list[list[str]]:
 
 
 def _picture(
-    table: NDArray[np.int64], shades: list[list[str]], classes: Sequence[str], name: str
+    table: NDArray[np.integer[Any]], shades: list[list[str]], classes: Sequence[str], name: str
 ) -> tuple[Markup, int]:
     actual, predicted = np.nonzero(table)
     wrong = actual != predicted
@@ -131,20 +176,27 @@ def _picture(
     return head.format(side, name) + Markup("").join(parts) + Markup("</svg>"), len(order) - len(shown)
 
 
-def _rows(table: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(table: Table, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return for each class with test images how many, how many are right, and what the others were taken for."""
-    found = []
-    for number, own in enumerate(table):
-        others = [int(p) for p in np.argsort(-own, kind="stable") if own[p] and p != number]
-        if own.sum():
-            taken = [(classes[p], int(own[p])) for p in others]
+    found, whole = [], cells(table)
+    ends = np.searchsorted(whole.actual, np.arange(len(classes) + 1))
+    for number, (first, last) in enumerate(pairwise(ends.tolist())):
+        taken_for, images = whole.predicted[first:last], whole.images[first:last]
+        order = np.argsort(-images, kind="stable")
+        if len(images):
+            own = zip(taken_for[order].tolist(), images[order].tolist(), strict=True)
             found.append(
-                {"name": classes[number], "images": int(own.sum()), "right": int(own[number]), "taken": taken}
+                {
+                    "name": classes[number],
+                    "images": int(images.sum()),
+                    "right": int(images[taken_for == number].sum()),
+                    "taken": [(classes[p], count) for p, count in own if p != number],
+                }
             )
     return found
 
 
-def _pairs(table: NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
+def _pairs(table: Table, classes: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {**pair, "actual": classes[pair["actual"]], "predicted": classes[pair["predicted"]]}
         for pair in confused(table, PAIRS)

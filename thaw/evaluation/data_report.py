@@ -19,7 +19,7 @@ from PIL import Image
 
 from thaw import paths, records
 from thaw.evaluation import page
-from thaw.images import content, decoding
+from thaw.images import columns, content, decoding
 from thaw.images.integrity import Unusable
 
 SIDE = 88  # pixels, height of a thumbnail
@@ -75,15 +75,15 @@ def write(raw: str, classes: Sequence[str], shown: int, rows: Sequence[Row] | No
         shown: how many suspected label errors.
         rows: of the manifest; None: it is read.
     """
-    rows = records.read_csv(paths.MANIFEST) if rows is None else rows
+    rows = columns.read() if rows is None else columns.of(rows)
     found = records.read_json(paths.metrics("prepare"))
     suspects = records.read_csv(paths.SUSPECTS)
-    converted = {row["path"]: row["sha256"] for row in rows if row["converted"]}
-    hashes = {row["path"]: row["converted"] or row["sha256"] for row in rows}
+    converted = columns.ByPath(rows, lambda row: row["sha256"] if row["converted"] else None)
+    hashes = columns.ByPath(rows, lambda row: row["converted"] or row["sha256"])
     thumbnails = Thumbnails(paths.images_root(raw), converted, hashes)
     quarantine = records.read_csv(paths.QUARANTINE)
     leaks = records.read_csv(paths.LEAKS)
-    cells = Counter((row["label"], row["split"]) for row in rows)
+    cells = Counter(zip(rows.strings("label"), rows.strings("split"), strict=True))
     text = page.template("data_report.html").render(
         classes=classes,
         counts={split: {name: cells[name, split] for name in classes} for split in paths.SPLITS},
@@ -121,10 +121,11 @@ def _figures(found: Mapping[str, Any], suspects: int) -> list[tuple[str, str, st
     ]
 
 
-def _sizes(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+def _sizes(rows: columns.Manifest) -> list[tuple[str, list[str]]]:
     """Return smallest, 5 %, middle, 95 % and largest of width, height and their ratio."""
-    width, height = (np.array([int(row[name]) for row in rows]) for name in ("width", "height"))
-    table = [("Width, pixels", width, "{:,.0f}"), ("Height, pixels", height, "{:,.0f}")]
+    width, height = (rows.numbers(name) for name in ("width", "height"))
+    table: list[tuple[str, Any, str]] = [("Width, pixels", width, "{:,.0f}")]
+    table.append(("Height, pixels", height, "{:,.0f}"))
     table.append(("Width : height", width / np.maximum(height, 1), "{:.2f}"))
     return [
         (name, [form.format(value) for value in np.quantile(values, (0, 0.05, 0.5, 0.95, 1), method="nearest")])
@@ -132,9 +133,9 @@ def _sizes(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _shapes(rows: Sequence[Row]) -> list[tuple[str, int, float]]:
+def _shapes(rows: columns.Manifest) -> list[tuple[str, int, float]]:
     """Return the histogram of the ratio of width to height: range, count, and share of the largest bar."""
-    ratios = np.array([int(row["width"]) / max(int(row["height"]), 1) for row in rows])
+    ratios = rows.numbers("width") / np.maximum(rows.numbers("height"), 1)
     edges = np.array([0, 0.4, 0.55, 0.7, 0.85, 0.98, 1.02, 1.18, 1.43, 1.8, 2.5, np.inf])
     counts, _ = np.histogram(ratios, edges)
     names = [f"{low:g} to {high:g}" for low, high in pairwise(edges[1:-1])]
@@ -143,17 +144,18 @@ def _shapes(rows: Sequence[Row]) -> list[tuple[str, int, float]]:
     return [(name, int(n), n / max(counts.max(), 1)) for name, n in zip(names, counts, strict=True) if n]
 
 
-def _sheets(rows: Sequence[Row], classes: Sequence[str], thumbnails: Thumbnails) -> list[tuple[str, str]]:
+def _sheets(rows: columns.Manifest, classes: Sequence[str], thumbnails: Thumbnails) -> list[tuple[str, str]]:
     """Return some images of each class, chosen by their hash: the name and one picture."""
     count = min(IN_A_SHEET, max(IN_ALL // max(len(classes), 1), 1))
-    by_class: dict[str, list[Row]] = {name: [] for name in classes}
-    for row in rows:
-        by_class[row["label"]].append(row)
+    codes, labels = rows.codes("label")
+    names, hashes = rows.strings("path"), rows.strings("sha256")
+    places = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(labels)))[:-1])
+    by_class = dict(zip(labels, places, strict=True))
     chosen = {
-        name: sorted(own, key=lambda row: hashlib.sha256(row["sha256"].encode()).digest())[:count]
-        for name, own in list(by_class.items())[:IN_ALL]
+        name: sorted(by_class.get(name, ()), key=lambda place: hashlib.sha256(hashes[place].encode()).digest())[:count]
+        for name in classes[:IN_ALL]
     }
-    return [(name, thumbnails.sheet([row["path"] for row in own])) for name, own in chosen.items() if own]
+    return [(name, thumbnails.sheet([names[place] for place in own])) for name, own in chosen.items() if own]
 
 
 def _clusters(rows: Sequence[Row], thumbnails: Thumbnails) -> list[dict[str, Any]]:

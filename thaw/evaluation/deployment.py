@@ -39,17 +39,22 @@ def write(
     """
     found: dict[str, dict[str, Any]] = {}
     parameters: dict[str, out_of_distribution.Parameters] = {}
+    scores: dict[str, Floats] = {}
     for phase, rows in probabilities.items():
         # Where both phases are one model, they have one answer.
         if known := next((other for other in found if probabilities[other] is rows), None):
-            found[phase], parameters[phase] = found[known], parameters.get(known, {})
+            found[phase] = found[known]
+            if options.unfamiliar:
+                parameters[phase], scores[phase] = parameters[known], scores[known]
             continue
         found[phase] = _calibrated(phase, rows, splits, options) if options.calibration else {}
         if options.unfamiliar:
-            record, parameters[phase] = _unfamiliar(phase, embeddings[phase], splits, options)
-            found[phase] |= {"unfamiliar": record}
+            found[phase] |= _unfamiliar(phase, embeddings[phase], splits, options)
+            parameters[phase], scores[phase] = (
+                found[phase]["unfamiliar"].pop(key) for key in ("parameters", "scores")
+            )
     if options.unfamiliar:
-        out_of_distribution.save(paths.UNFAMILIAR, parameters)
+        out_of_distribution.save(paths.UNFAMILIAR, parameters, scores)
     if any(found.values()):
         records.write_json(paths.CALIBRATION, {"phase": ship, **found[ship], **found})
     return _few(found[ship])
@@ -74,15 +79,17 @@ def _calibrated(
 
 def _unfamiliar(
     phase: str, rows: Floats, splits: Mapping[str, held_out.Split], options: schema.Evaluate
-) -> tuple[dict[str, Any], out_of_distribution.Parameters]:
+) -> dict[str, Any]:
     train, images = held_out.embedded(held_out.source(phase), "train")
     parameters = out_of_distribution.fit(train, splits["train"].labels[images])
     held = out_of_distribution.score(held_out.embedded(held_out.source(phase), "val")[0], parameters)
     least = out_of_distribution.threshold(held, options.unfamiliar)
-    flagged = out_of_distribution.score(rows, parameters) > least
+    scores = out_of_distribution.score(rows, parameters)
+    flagged = scores > least
     low, high = intervals.accuracy(flagged, options.confidence, splits["test"].units)
     record = {"threshold": least, "share": options.unfamiliar, "flagged": float(flagged.mean()), "low": low}
-    return {**record, "high": high, "training_images": len(images)}, parameters
+    more = {"training_images": len(images), "parameters": parameters, "scores": scores}
+    return {"unfamiliar": {**record, "high": high, **more}}
 
 
 def _few(record: Mapping[str, Any]) -> dict[str, Any]:

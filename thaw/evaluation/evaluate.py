@@ -10,6 +10,7 @@ from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import (
     comparison,
+    confusion,
     deployment,
     fine_tuning,
     held_out,
@@ -21,7 +22,7 @@ from thaw.evaluation import (
     slices,
     verdict,
 )
-from thaw.images import manifest
+from thaw.images import columns, manifest
 
 NAMED = 10  # untested classes that a line names; the page and metrics/evaluate.json name all
 MAPPED = 5000  # test images at most whose embeddings are written, evenly spread
@@ -71,7 +72,7 @@ def write(
     for phase, answer in found.items():
         guesses = answer.probabilities.argmax(axis=1)
         right[phase] = guesses == split.labels
-        counts = metrics.confusion(split.labels, guesses, len(classes))
+        counts = confusion.counted(split.labels, guesses, len(classes))
         summaries[phase] = metrics.summary(answer.probabilities, split.labels, options.top_k, options.confidence, own)
         tables[phase] = metrics.per_class(split.labels, guesses, len(classes))
         pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))
@@ -96,7 +97,8 @@ def write(
         options,
         judged.ship,
     )
-    slices.write([row for row in rows if row["split"] == "test"], right["phase2"], options.confidence, own)
+    every = columns.of(rows)
+    slices.write(every.take(every.are("split", "test")), right["phase2"], options.confidence, own)
     if stressed:
         robust = robustness.write(stressed, split.labels, right, options.confidence, own)
         carried["robustness"] = robust

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from thaw import paths
 from thaw.data import units
+from thaw.images import columns
 
 
 @dataclass
@@ -28,21 +29,23 @@ def read(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict[str,
         rows: of the manifest.
         classes: names; a label is an index into them.
     """
+    table, every = columns.of(rows), units.read(rows)
     number = {name: index for index, name in enumerate(classes)}
-    divided, every = [row["split"] for row in rows], units.read(rows)
-    leaked = np.array(units.leaked(every, divided), bool)
-    found = {}
+    codes, names = table.codes("label")
+    labels = np.array([number.get(name, -1) for name in names], np.int64)[codes]
+    found: dict[str, Split] = {}
     for split in paths.SPLITS:
-        places = [place for place, own in enumerate(divided) if own == split]
-        labels = np.array([number[rows[place]["label"]] for place in places], np.int64)
-        found[split] = Split(labels, np.array([every[place] for place in places], np.int64), leaked[places])
+        own = table.are("split", split)
+        learnt = [found[other].units for other in units.LEARNT_FROM.get(split, ())]
+        leaked = np.isin(every[own], np.concatenate(learnt)) if learnt else np.zeros(int(own.sum()), np.bool_)
+        found[split] = Split(labels[own], every[own], leaked)
     return found
 
 
 def warning(rows: Sequence[Mapping[str, str]], found: Mapping[str, Split]) -> str:
     """Return the warning about leaks, empty where there are none."""
     leaks = {split: int(found[split].leaked.sum()) for split in units.LEARNT_FROM}
-    return units.warning(leaks, [row["split"] for row in rows])
+    return units.warning(leaks, columns.of(rows).strings("split"))
 
 
 def source(phase: str) -> Path:

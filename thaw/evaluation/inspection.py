@@ -34,9 +34,7 @@ def write(phase: str, classifier: model.Classifier, split: manifest.Images, prob
     mistakes.write(rows)
     answers = probabilities.argmax(axis=1)
     wrong, right = mistakes.confident(probabilities, labels), mistakes.hits(probabilities, labels)
-    counts = np.zeros((len(classes),) * 2, np.int64)
-    np.add.at(counts, (labels, answers), 1)
-    pairs = confusion.confused(counts, mistakes.PAIRS)
+    pairs = confusion.confused(confusion.counted(labels, answers, len(classes)), mistakes.PAIRS)
     examples = [mistakes.examples(probabilities, labels, pair) for pair in pairs]
     explained = [*wrong, *right]
     others = [image for each in examples for image in (*each["mistaken"], *each["right"])]

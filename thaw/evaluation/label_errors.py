@@ -24,11 +24,12 @@ Labels = NDArray[np.integer[Any]]
 class Images(Protocol):
     """The part of a split's images that is needed here."""
 
-    names: list[str]
+    names: Sequence[str]
     labels: Labels
 
 
-AT_ONCE = 20_000_000  # probabilities in memory, of which cleanlab makes several copies of 8 bytes each
+# Probabilities in memory, of which cleanlab makes several copies of 8 bytes each; and pairs of classes, counted by it.
+AT_ONCE = 20_000_000
 
 COLUMNS = ("path", "split", "label", "suggested", "label_probability", "suggested_probability")
 
@@ -62,7 +63,7 @@ def suspects(
         warnings.simplefilter("ignore")  # it warns of small classes, in which it finds little
         found = (
             find_label_issues(compact, shares(slice(None)), return_indices_ranked_by="self_confidence", n_jobs=1)
-            if len(labels) * len(present) <= AT_ONCE
+            if max(len(labels), len(present)) * len(present) <= AT_ONCE
             else _in_parts(compact, shares, len(present))
         )
     rows = []

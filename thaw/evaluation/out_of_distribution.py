@@ -10,6 +10,7 @@ It tells other kinds of images (other subjects, another camera, noise). What loo
 breed of dogs that was not among those trained on, it tells badly.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ Parameters = dict[str, NDArray[np.float32]]  # of ``fit``
 
 AXES = 256  # directions in which the covariance is kept; in all others it is one number
 AT_ONCE = 4096  # images
+TEST = "test"  # the name of the scores of test images among a phase's arrays
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
@@ -109,16 +111,32 @@ def threshold(scores: Floats, share: float) -> float:
     return float(np.quantile(scores, 1 - share, method="higher"))
 
 
-def save(path: Path, parameters: dict[str, Parameters]) -> None:
-    """Write the parameters of each phase's model, under names as ``phase2.means``."""
+def save(
+    path: Path, parameters: Mapping[str, Parameters], scores: Mapping[str, NDArray[np.float32]] | None = None
+) -> None:
+    """Write what was fitted and found.
+
+    Args:
+        path: of the .npz.
+        parameters: of each phase's model, under names as ``phase2.means``.
+        scores: of the test images by each phase's model, (images,), under names as ``phase2.test``.
+    """
     named = {f"{phase}.{name}": each for phase, found in parameters.items() for name, each in found.items()}
-    records.write_arrays(path, **named)
+    records.write_arrays(path, **named, **{f"{phase}.{TEST}": each for phase, each in (scores or {}).items()})
 
 
 def load(path: Path, phase: str) -> Parameters:
     """Return the parameters of a phase's model that ``save`` has written."""
     with np.load(path, allow_pickle=False) as kept:
-        return {name.removeprefix(f"{phase}."): kept[name] for name in kept.files if name.startswith(f"{phase}.")}
+        names = {name: name.removeprefix(f"{phase}.") for name in kept.files if name.startswith(f"{phase}.")}
+        return {own: kept[name] for name, own in names.items() if own != TEST}
+
+
+def load_scores(path: Path, phase: str) -> NDArray[np.float32]:
+    """Return the scores of the test images by a phase's model that ``save`` has written: (images,)."""
+    with np.load(path, allow_pickle=False) as kept:
+        found: NDArray[np.float32] = kept[f"{phase}.{TEST}"]
+        return found
 
 
 def _unit(rows: Floats) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from thaw import records
+from thaw.evaluation.confusion import Cells, Table, cells
 
 PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
 PICTURED_CLASSES = 100  # above this the pairs most confused are shown: a matrix would be all pixels, and huge
@@ -79,7 +80,7 @@ def curves_picture(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: P
         save(figure, path)
 
 
-def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str], title: str, path: Path) -> None:
+def confusion_picture(confusion: Table, classes: Sequence[str], title: str, path: Path) -> None:
     """Draw a confusion matrix as a PNG: the colour is the share of the row, the number the images.
 
     The colour goes with the square root of the share, so that a mistake made once in a hundred can be seen. Counts
@@ -87,17 +88,18 @@ def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str
     the ``PAIRS`` pairs most confused instead, so its size does not grow with the classes.
 
     Args:
-        confusion: (classes, classes) counts, rows actual, columns predicted.
+        confusion: counts, rows actual, columns predicted.
         classes: names, in the order of the rows.
         title: above the picture.
         path: of the PNG; its folder is made if missing.
     """
-    counts = np.asarray(confusion)
     n = len(classes)
-    if n == 0 or counts.shape != (n, n):
-        raise ValueError(f"confusion: expected shape ({n}, {n}) for {n} classes, received {counts.shape}")
-    if n > PICTURED_CLASSES:
-        return _pairs_picture(counts, classes, title, path)
+    shape = (confusion.classes,) * 2 if isinstance(confusion, Cells) else np.asarray(confusion).shape
+    if n == 0 or shape != (n, n):
+        raise ValueError(f"confusion: expected shape ({n}, {n}) for {n} classes, received {shape}")
+    if n > PICTURED_CLASSES or isinstance(confusion, Cells):
+        return _pairs_picture(cells(confusion), classes, title, path)
+    counts = np.asarray(confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     labels = [_short(name) for name in classes]
     side = max(3.0, n * (0.44 if n <= COUNTED_CLASSES else 0.12))  # inches
@@ -122,19 +124,17 @@ def confusion_picture(confusion: NDArray[np.integer[Any]], classes: Sequence[str
     return None
 
 
-def _pairs_picture(counts: NDArray[np.integer[Any]], classes: Sequence[str], title: str, path: Path) -> None:
+def _pairs_picture(counts: Cells, classes: Sequence[str], title: str, path: Path) -> None:
     """Draw the pairs of classes most confused as bars, those of the most images first."""
-    actual, predicted = np.nonzero(counts)
-    mistaken = actual != predicted
-    actual, predicted = actual[mistaken], predicted[mistaken]
-    images = counts[actual, predicted]
+    mistaken = counts.actual != counts.predicted
+    actual, predicted, images = (each[mistaken] for each in (counts.actual, counts.predicted, counts.images))
     first = np.argsort(-images, kind="stable")[:PAIRS]
     names = [f"{_short(classes[actual[i]])} → {_short(classes[predicted[i]])}" for i in first]
     with plain_style():
         figure = Figure(figsize=(5, 0.6 + 0.22 * max(len(names), 1)), dpi=DPI)
         axes = figure.add_axes((0, 0, 1, 1))
         bars = axes.barh(range(len(names)), images[first], color=VALIDATION, height=0.6)
-        shares = images[first] / np.maximum(counts[actual[first]].sum(axis=1), 1)
+        shares = images[first] / np.maximum(counts.of()[actual[first]], 1)
         texts = [f"{count} ({share:.0%})" for count, share in zip(images[first], shares, strict=True)]
         axes.bar_label(bars, texts, padding=3)
         axes.set_yticks(range(len(names)), names)

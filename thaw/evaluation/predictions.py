@@ -1,7 +1,8 @@
 """The predictions of trained classifiers: probabilities and embeddings of images, and answers to corrupted ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from thaw.evaluation import robustness
 from thaw.images import manifest
 from thaw.runtime import devices
 from thaw.runtime.framework import tf
+from thaw.tracking import unfinished
 
 # (batch, size, size, 3) float32 in [0, 255] → the parts of ``Answers``
 Predictor = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -62,7 +64,11 @@ def predictor(classifier: model.Classifier) -> Predictor:
 
 
 def answers(
-    runs: Mapping[str, Predictor], image: schema.Image, split: manifest.Images, batch_size: int
+    runs: Mapping[str, Predictor],
+    image: schema.Image,
+    split: manifest.Images,
+    batch_size: int,
+    kept: Path | None = None,
 ) -> dict[str, Answers]:
     """Return what each classifier says of each image; an image is decoded once for all of them.
 
@@ -71,17 +77,25 @@ def answers(
         image: how the images are fitted to the input.
         split: the images.
         batch_size: images at once.
+        kept: the folder of ``unfinished.results``, from which it goes on; None: nothing is kept.
     """
     first = _first(runs)
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {phase: [] for phase in first.values()}
-    batches = manifest.pixels(image, split.paths, split.hashes, batch_size)
-    for pixels in console.track(batches, "test images", -(-len(split) // batch_size), "batches"):
-        for phase, own in found.items():
-            with devices.enough_memory("evaluate.batch_size", batch_size):
-                own.append(runs[phase](pixels))
-    joined = {
-        phase: Answers(*(np.concatenate(part) for part in zip(*rows, strict=True))) for phase, rows in found.items()
-    }
+
+    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+        left = len(split) - start
+        if not left:
+            return
+        pixels = manifest.pixels(image, split.paths[start:], split.hashes[start:], batch_size)
+        for batch in console.track(pixels, "test images", -(-left // batch_size), "batches"):
+            row = {}
+            for phase in dict.fromkeys(first.values()):
+                with devices.enough_memory("evaluate.batch_size", batch_size):
+                    row[f"{phase}/probabilities"], row[f"{phase}/embeddings"] = runs[phase](batch)
+            yield row
+
+    found = unfinished.rows(kept, "answers", batches)
+    asked = dict.fromkeys(first.values())
+    joined = {phase: Answers(found[f"{phase}/probabilities"], found[f"{phase}/embeddings"]) for phase in asked}
     return {phase: joined[other] for phase, other in first.items()}
 
 
@@ -91,20 +105,35 @@ def _first(runs: Mapping[str, Predictor]) -> dict[str, str]:
 
 
 def corrupted(
-    runs: Mapping[str, Predictor], image: schema.Image, split: manifest.Images, options: schema.Evaluate
+    runs: Mapping[str, Predictor],
+    image: schema.Image,
+    split: manifest.Images,
+    options: schema.Evaluate,
+    kept: Path | None = None,
 ) -> robustness.Corrupted | None:
-    """Return what each classifier takes corrupted images for; None where ``evaluate.robustness`` wants none."""
+    """Return what each classifier takes corrupted images for; None where ``evaluate.robustness`` wants none.
+
+    Args:
+        runs, image, split, kept: as of ``answers``.
+        options: the group ``evaluate``.
+    """
     wanted, size = robustness.draws(split.hashes, options.robustness), options.batch_size
     if not wanted:
         return None
-    places = robustness.places(wanted)
-    batches = manifest.pixels(image, [split.paths[n] for n in places], [split.hashes[n] for n in places], size)
-    shown = console.track(batches, "corrupted images", -(-len(places) // size), "batches")
     first = _first(runs)
     classes = {phase: _classes(runs[phase]) for phase in first.values()}
-    with devices.enough_memory("evaluate.batch_size", size):
-        found = robustness.answers(wanted, shown, split.hashes, classes, size)
-    return robustness.Corrupted(found.draws, {phase: found.guesses[other] for phase, other in first.items()})
+
+    def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
+        places = robustness.places(wanted[start:])
+        if not places:
+            return
+        pixels = manifest.pixels(image, [split.paths[n] for n in places], [split.hashes[n] for n in places], size)
+        shown = console.track(pixels, "corrupted images", -(-len(places) // size), "batches")
+        with devices.enough_memory("evaluate.batch_size", size):
+            yield from robustness.answers(wanted[start:], shown, split.hashes, classes, size)
+
+    found = unfinished.rows(kept, "corrupted", batches)
+    return robustness.Corrupted(wanted, {phase: found[other] for phase, other in first.items()})
 
 
 def _classes(predict: Predictor) -> Callable[[np.ndarray], np.ndarray]:

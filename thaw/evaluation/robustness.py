@@ -64,8 +64,8 @@ def answers(
     hashes: Sequence[str],
     runs: Mapping[str, Callable[[NDArray[np.float32]], Integers]],
     batch_size: int,
-) -> Corrupted:
-    """Corrupt images and ask each model.
+) -> Iterator[dict[str, Integers]]:
+    """Corrupt images and ask each model; yield for each batch of draws what each phase's takes them for.
 
     Args:
         wanted: of ``draws``.
@@ -74,11 +74,8 @@ def answers(
         runs: by phase, from pixels (b, size, size, 3) float32 to classes (b,).
         batch_size: images at once.
     """
-    found: dict[str, list[Integers]] = {phase: [] for phase in runs}
     for batch in _batches(_corrupted(wanted, pixels, hashes), batch_size):
-        for phase, run in runs.items():
-            found[phase].append(run(batch))
-    return Corrupted(list(wanted), {phase: np.concatenate(rows) for phase, rows in found.items()})
+        yield {phase: run(batch) for phase, run in runs.items()}
 
 
 def places(wanted: Sequence[Draw]) -> list[int]:

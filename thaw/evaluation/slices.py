@@ -14,6 +14,7 @@ import numpy as np
 from thaw import paths, records
 from thaw.data import attributes
 from thaw.evaluation import intervals
+from thaw.images import columns
 
 COLUMNS = ("slice", "value", "images", "units", "accuracy", "low", "high", "enough")
 # What says nothing of a picture, and what has tables of its own: the label, the size, what units are made of.
@@ -66,16 +67,17 @@ def slices(
         rows: of the manifest, of the test images.
         findings: about files that are used all the same, or not, with ``path`` and ``kind``.
     """
-    if not rows:
+    if not len(rows):
         return
-    kinds = {"folder": [_folder(row) for row in rows], "size": [_size(row) for row in rows]}
+    table = columns.of(rows)
+    kinds: dict[str, Sequence[str]] = {"folder": [_folder(row) for row in rows], "size": [_size(row) for row in rows]}
     kinds["near-duplicates"] = ["some" if row["unit"] else "none" for row in rows]
-    given = [name for name in rows[0] if name.startswith(attributes.PREFIX)]
-    kinds |= {name: [row[name] for row in rows] for name in rows[0] if name not in (*LEFT_OUT, *given)}
+    given = [name for name in table.table.column_names if name.startswith(attributes.PREFIX)]
+    kinds |= {name: table.strings(name) for name in table.table.column_names if name not in (*LEFT_OUT, *given)}
     for name in given:
         short = name.removeprefix(attributes.PREFIX)
         taken = short in kinds or short == "finding"  # a name that the slices have for something else
-        kinds[name if taken else short] = [row[name] or EMPTY for row in rows]
+        kinds[name if taken else short] = [value or EMPTY for value in table.strings(name)]
     for kind, values in kinds.items():
         if 1 < len(set(values)) <= MOST:
             for value in sorted(set(values), key=_natural):
@@ -84,7 +86,7 @@ def slices(
     for each in findings:
         by_kind[each["kind"]].add(each["path"])
     for kind, found in sorted(by_kind.items()):
-        chosen = np.array([row["path"] in found for row in rows])
+        chosen = np.array([path in found for path in table.strings("path")])
         if chosen.any():
             yield "finding", kind, chosen
 

@@ -23,7 +23,7 @@ from thaw.runtime.framework import keras, tf
 EXPLAINED = 0.1
 UNKNOWN = "none of range, channels, resize, EXIF and labels explains it: other weights, or rounding"
 
-# Encoded images → (images, classes) float32 probabilities
+# Encoded images → (images, classes) float32 probabilities, or what else the evaluated model makes of them
 Answer = Callable[[Sequence[bytes]], np.ndarray]
 # (height, width, 3) uint8 → (size, size, 3) float32
 Fit = Callable[[np.ndarray], np.ndarray]
@@ -33,6 +33,18 @@ def evaluated(classifier: model.Classifier, temperature: float) -> Answer:
     """Return the evaluated model as a function of encoded images, in TensorFlow from the first to the last."""
     load, answer = preprocessing.load(classifier.card.image), _network(classifier, temperature)
     return lambda files: answer(np.stack([np.asarray(load(tf.constant(data))) for data in files]))
+
+
+def embedded(classifier: model.Classifier) -> Answer:
+    """Return the embeddings of encoded images by the evaluated model, as a function: (images, channels) float32."""
+    load = preprocessing.load(classifier.card.image)
+
+    def embed(files: Sequence[bytes]) -> np.ndarray:
+        pixels = tf.stack([load(tf.constant(data)) for data in files])
+        found: np.ndarray = keras.ops.convert_to_numpy(classifier.pool(classifier.backbone(pixels, training=False)))
+        return found
+
+    return embed
 
 
 def explainer(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray], str]:

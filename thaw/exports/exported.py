@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,11 @@ from thaw.images.integrity import Unusable
 
 if TYPE_CHECKING:  # seconds, for TensorFlow, which who only asks for help need not wait
     from thaw.classifier import model
+    from thaw.exports.unfamiliarity import Unfamiliarity
     from thaw.runtime.framework import keras
 
+UNFAMILIARITY = "unfamiliarity"  # the output of files that have the score of images unlike the training images
+ABOUT = "unfamiliar"  # the key of labels.json under which is the threshold that is 1 there
 BATCH = 32  # files read and answered at once
 UNSAID = decoding.Reading(stretch=False)  # how files are read for a model of an earlier version, which does not say it
 
@@ -38,6 +41,7 @@ class Deployed:
     reading: decoding.Reading  # how training read files
     about: Mapping[str, Any]  # the content of labels.json
     temperature: float = 1.0  # by which the logits are divided
+    unfamiliarity: "Unfamiliarity | None" = None  # the score of images unlike the training images, where there is one
     # Pixels of training images, each (height, width, 3) uint8, by which int8 formats find their ranges.
     calibration: Callable[[], Iterator[np.ndarray]] = lambda: iter(())
 
@@ -46,20 +50,47 @@ class Deployed:
         return {**self.about, "format": kind}
 
 
+class Answer(NamedTuple):
+    """What a model says of an image."""
+
+    probabilities: np.ndarray  # (classes,) float32
+    label: str = ""  # the model's own; empty where it gives none
+    unfamiliarity: float | None = None  # above 1: unlike the training images; None where the model has no such score
+
+
 @dataclass(frozen=True)
 class Exported:
     """A model as it was loaded from a format."""
 
     classes: list[str]
-    answer: Callable[[Sequence[bytes]], np.ndarray]  # n encoded images → (n, classes) float32 probabilities
-    # The same with the label that the model itself gives each image; None where it gives none.
-    labelled: Callable[[Sequence[bytes]], tuple[np.ndarray, list[str]]] | None = None
+    say: Callable[[Sequence[bytes]], Sequence[Answer]]  # encoded images → an answer each
     reading: decoding.Reading = UNSAID  # as training read files
     about: Mapping[str, Any] = field(default_factory=dict)  # what the file says of itself; empty where it can't
     # Of formats that take pixels, which files are decoded for here: an encoded image → (height, width, 3) uint8, and
-    # (batch, height, width, 3) uint8 → (batch, classes) float32 probabilities and the labels. Safe in several threads.
+    # (batch, height, width, 3) uint8 → an answer each. Safe in several threads.
     decode: Callable[[bytes], np.ndarray] | None = None
-    run: Callable[[np.ndarray], tuple[np.ndarray, list[str]]] | None = None
+    run: Callable[[np.ndarray], Sequence[Answer]] | None = None
+    scores: bool = False  # whether it says how unlike the training images an image is
+
+    def answer(self, files: Sequence[bytes]) -> np.ndarray:
+        """Return the probabilities of encoded images: (n, classes) float32."""
+        rows = [each.probabilities for each in self.say(files)]
+        return np.stack(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
+
+
+def answered(
+    probabilities: np.ndarray, labels: Sequence[str] = (), unfamiliarity: np.ndarray | None = None
+) -> list[Answer]:
+    """Return an answer an image, of what a model gives for a batch.
+
+    Args:
+        probabilities: (batch, classes) float32.
+        labels: (batch,), or none.
+        unfamiliarity: (batch,) float32, or none.
+    """
+    said = labels or [""] * len(probabilities)
+    scores = [None] * len(probabilities) if unfamiliarity is None else list(map(float, unfamiliarity))
+    return [Answer(*each) for each in zip(probabilities, said, scores, strict=True)]
 
 
 @contextmanager
@@ -76,13 +107,13 @@ def unless_refused(kind: str, instead: str) -> Iterator[None]:
         ) from error
 
 
-def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | str]]:
-    """The probabilities for each file, (classes,) float32, or what is wrong with it."""
+def answers(exported: Exported, files: Sequence[Path]) -> Iterator[tuple[Path, Answer | str]]:
+    """The answer for each file, or what is wrong with it."""
     waiting = iter(files)
     while batch := list(islice(waiting, BATCH)):
         contents = [_read(path, exported.reading) for path in batch]
         try:
-            rows: list[Any] = list(exported.answer([data for data in contents if isinstance(data, bytes)]))
+            rows: list[Any] = list(exported.say([data for data in contents if isinstance(data, bytes)]))
         # One of them is no image, which TensorFlow says with several classes of errors; or all are too many at once.
         except Exception:
             rows = [_alone(exported, data) for data in contents if isinstance(data, bytes)]
@@ -99,10 +130,9 @@ def _read(path: Path, reading: decoding.Reading) -> bytes | str:
         return f"can't be used: {refused.kind.replace('_', ' ')}, {refused.reason}"
 
 
-def _alone(exported: Exported, data: bytes) -> np.ndarray | str:
+def _alone(exported: Exported, data: bytes) -> Answer | str:
     try:
-        row: np.ndarray = exported.answer([data])[0]
-        return row
+        return exported.say([data])[0]
     except Exception as error:  # see above
         if _is_memory(error):  # no fault of the image
             raise

@@ -20,7 +20,7 @@ def finished(content: bytes, about: Mapping[str, Any]) -> bytes:
     """Return a converted file with its metadata, under canonical names: equal models are equal bytes.
 
     Args:
-        content: of one graph, from images to probabilities.
+        content: of one graph, from images to probabilities, and perhaps to a second output.
         about: what it is to be known by.
     """
     import flatbuffers  # noqa: PLC0415 -- only needed to write
@@ -36,7 +36,10 @@ def finished(content: bytes, about: Mapping[str, Any]) -> bytes:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     model.description = b"thaw"
     (graph,) = model.subgraphs
-    ends = dict(zip([*graph.inputs, *graph.outputs], ("images", "probabilities"), strict=True))
+    # The signature knows the outputs by name; quantising may change their order.
+    outputs = {each.name.decode(): each.tensorIndex for each in model.signatureDefs[0].outputs}
+    graph.outputs = [outputs[name] for name in sorted(outputs)]  # the probabilities first
+    ends = {graph.inputs[0]: "images"} | {index: name for name, index in outputs.items()}
     for number, tensor in enumerate(graph.tensors):
         tensor.name = ends.get(number, f"value_{number}").encode()
     entry, buffer = schema.MetadataT(), schema.BufferT()

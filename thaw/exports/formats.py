@@ -4,14 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from thaw.catalog import export_formats
 from thaw.exports import hashes, keras_file, litert_file, litert_int8, onnx_file, onnx_int8, saved_model
-from thaw.exports.exported import Deployed, Exported, ForeignError
+from thaw.exports.exported import Answer, Deployed, Exported, ForeignError
 
-# The model's path and image files → (images, classes) float32 probabilities, and the label that it gives each.
-Probe = Callable[[Path, Sequence[str]], tuple[np.ndarray, list[str]]]
+Probe = Callable[[Path, Sequence[str]], Sequence[Answer]]  # the model's path and image files → an answer each
 
 
 @dataclass(frozen=True)

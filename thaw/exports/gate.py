@@ -1,13 +1,15 @@
 """What the parity gate is asked: the test images, with what was evaluated of them, and odd photographs."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from thaw import console, paths, records
 from thaw.config import schema
-from thaw.exports import causes, latency, odd_photos, provenance
+from thaw.exports import causes, latency, odd_photos, parity, provenance, unfamiliarity, write
 from thaw.exports.exported import Deployed
 from thaw.exports.parity import Probes
 from thaw.images import content, decoding, manifest
@@ -42,8 +44,12 @@ def probes(test: manifest.Images, phase: str, deployed: Deployed, most: int) -> 
     """
     chosen = spread(len(test), most)
     rows = provenance.evaluated(phase)[chosen]
+    fitted, photos = deployed.unfamiliarity, odd_photos.photos(deployed.reading)
+    score = None
+    if fitted is not None:
+        odd = fitted.score(causes.embedded(deployed.classifier)(list(photos.values())))
+        score = np.concatenate([unfamiliarity.tested(phase, fitted)[chosen], odd])
     _, units = np.unique(np.array(manifest.independent(test))[chosen], return_inverse=True)
-    photos = odd_photos.photos(deployed.reading)
     answers = causes.evaluated(deployed.classifier, deployed.temperature)(list(photos.values()))
     return Probes(
         [test.paths[index] for index in chosen],
@@ -51,7 +57,42 @@ def probes(test: manifest.Images, phase: str, deployed: Deployed, most: int) -> 
         test.labels[chosen],
         units,
         {name: (data, row) for (name, data), row in zip(photos.items(), answers, strict=True)},
+        score,
     )
+
+
+def proven(
+    kept: Path,
+    asked: Probes,
+    classes: Sequence[str],
+    options: schema.Export,
+    deployed: Deployed,
+    test: manifest.Images,
+) -> dict[str, dict[str, Any]]:
+    """Let an export through the parity gate, to ``paths.EXPORTED``; set it aside if it is refused.
+
+    Args:
+        kept: the folder of ``unfinished.results``; the export is in it.
+        asked, classes, options: as of ``parity.check``.
+        deployed: what was exported.
+        test: the test images.
+
+    Returns:
+        Figures by way to ask.
+
+    Raises:
+        ValueError: an answer is another, or the images are.
+    """
+    made = kept / paths.EXPORTED.name
+    try:
+        found = parity.check(made, asked, classes, options, explain(deployed), kept)
+    except ValueError:
+        write.set_aside(made)
+        shutil.rmtree(kept)
+        manifest.check(test)  # or the model would be blamed for other images
+        raise
+    write.put_in_place(made)
+    return found
 
 
 def explain(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray], str]:

@@ -3,13 +3,37 @@
 from typing import Any
 
 from thaw.classifier import model
-from thaw.exports import resize
-from thaw.exports.exported import Deployed
+from thaw.exports import resize, unfamiliarity
+from thaw.exports.exported import UNFAMILIARITY, Deployed
 from thaw.runtime.framework import tf
 
-RESIZE = "thaw_resize"  # the scope of what fits the pixels, by which quantising passes it over
+# The scopes of what fits the pixels, and of the score of unlike images: quantising passes both over.
+RESIZE, SCORE = "thaw_resize", "thaw_unfamiliarity"
 PROBABILITIES = "probabilities"
 IMAGES = "images"
+
+
+def outputs(deployed: Deployed, pixels: "tf.Tensor") -> "dict[str, tf.Tensor]":
+    """Return what the deployed model says of fitted pixels.
+
+    Args:
+        deployed: the classifier and its settings.
+        pixels: (batch, size, size, 3) float32 in [0, 255].
+
+    Returns:
+        ``probabilities``, (batch, classes) float32, and with a score of images unlike the training images also
+        ``unfamiliarity``, (batch,) float32.
+    """
+    classifier = deployed.classifier
+    embeddings = classifier.pool(classifier.backbone(pixels, training=False))
+    logits = classifier.head(embeddings, training=False)
+    if deployed.temperature != 1:
+        logits /= deployed.temperature
+    found = {PROBABILITIES: tf.nn.softmax(logits)}
+    if deployed.unfamiliarity is not None:
+        with tf.name_scope(SCORE):
+            found[UNFAMILIARITY] = unfamiliarity.scores(embeddings, deployed.unfamiliarity)
+    return found
 
 
 def function(deployed: Deployed, batch: int | None = None) -> tuple[Any, tf.TensorSpec, tf.Module]:
@@ -20,19 +44,15 @@ def function(deployed: Deployed, batch: int | None = None) -> tuple[Any, tf.Tens
         batch: images at once; None: any number.
 
     Returns:
-        (batch, height, width, 3) uint8 RGB of any size → ``probabilities``, (batch, classes) float32.
+        (batch, height, width, 3) uint8 RGB of any size → ``outputs``.
     """
-    whole = model.whole(deployed.classifier)
-    image, temperature = deployed.classifier.card.image, deployed.temperature
+    whole, image = model.whole(deployed.classifier), deployed.classifier.card.image
 
     # Types are quoted, as AutoGraph takes the functions for a module's own and finds no `tf` there.
     def answer(images: "tf.Tensor") -> "dict[str, tf.Tensor]":
         with tf.name_scope(RESIZE):
             pixels = resize.fitted(images, image)
-        logits = whole(pixels, training=False)
-        if temperature != 1:
-            logits /= temperature
-        return {PROBABILITIES: tf.nn.softmax(logits)}
+        return outputs(deployed, pixels)
 
     spec = tf.TensorSpec((batch, None, None, 3), tf.uint8, name=IMAGES)
     module = tf.Module()

@@ -1,5 +1,6 @@
 """The hashes of what was exported, and the refusal of what has another one, or is larger than any model."""
 
+import shutil
 from pathlib import Path
 
 from thaw import paths, records
@@ -11,6 +12,19 @@ def write(folder: Path) -> None:
     """Write hashes.json: the sha256 of each file and folder that lies beside it."""
     hashes = {path.name: digest(path) for path in sorted(folder.iterdir()) if path.name != paths.HASHES}
     records.write_json(folder / paths.HASHES, hashes)
+
+
+def leave_whole(folder: Path) -> None:
+    """Remove from a folder what hashes.json does not know, or knows by another hash: an unfinished run left it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recorded = folder / paths.HASHES
+    try:
+        known = records.read_json(recorded) if recorded.is_file() else {}
+    except ValueError:
+        known = {}
+    for path in folder.iterdir():
+        if path != recorded and known.get(path.name) != digest(path):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def digest(path: Path) -> str:

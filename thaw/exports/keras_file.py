@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-
 from thaw import paths, records
 from thaw.config import schema
 from thaw.exports import pixels
-from thaw.exports.exported import UNSAID, Deployed, Exported, ForeignError
+from thaw.exports.exported import UNSAID, Answer, Deployed, Exported, ForeignError, answered
 from thaw.images import decoding
 from thaw.runtime import threads
 
@@ -70,8 +68,8 @@ def load(path: Path) -> Exported:
     deployed = tf.function(keras.saving.load_model(path, compile=False, safe_mode=True), reduce_retracing=True)
     pool = ThreadPoolExecutor(threads.used(), "thaw")
 
-    def answer(files: Sequence[bytes]) -> np.ndarray:
+    def say(files: Sequence[bytes]) -> list[Answer]:
         pictures = list(pool.map(lambda data: decoding.pixels(data, reading, image), files))
-        return np.stack(pixels.by_shape(pictures, lambda batch: deployed(tf.constant(batch)).numpy()))
+        return pixels.by_shape(pictures, lambda batch: answered(deployed(tf.constant(batch)).numpy()))
 
-    return Exported(about["classes"], answer, reading=reading, about=about)
+    return Exported(about["classes"], say, reading, about)

@@ -12,7 +12,7 @@ import numpy as np
 
 from thaw import paths, records
 from thaw.exports import flatbuffer, pixels, quiet
-from thaw.exports.exported import Deployed, Exported, unknown
+from thaw.exports.exported import UNFAMILIARITY, Answer, Deployed, Exported, unknown
 
 CLASSES = f"metadata of {paths.LITERT_FILE}"  # the place where it names its classes
 FLOAT16_CLASSES = f"metadata of {paths.LITERT_FLOAT16_FILE}"
@@ -61,7 +61,7 @@ def load(path: Path) -> Exported:
         raise unknown(path, flatbuffer.METADATA)
     about = json.loads(said)
     run = Interpreters(content)
-    return pixels.exported(about, lambda images: run.answer(images, about["classes"]), has_labels=False)
+    return pixels.exported(about, run.answer)
 
 
 class Interpreters:
@@ -80,24 +80,25 @@ class Interpreters:
             interpreter.allocate_tensors()
         return interpreter
 
-    def answer(self, images: np.ndarray, classes: list[str]) -> tuple[np.ndarray, list[str]]:
-        """Return the probabilities, and the labels that follow from them."""
+    def answer(self, images: np.ndarray) -> list[Answer]:
+        """Return an answer an image; labels it gives none."""
         try:
             interpreter = self.idle.get_nowait()
         except queue.Empty:
             interpreter = self._another()
-        probabilities = np.stack([_asked(interpreter, picture) for picture in images])
+        found = [_asked(interpreter, picture) for picture in images]
         self.idle.put(interpreter)  # not where it failed
-        return probabilities, [classes[index] for index in probabilities.argmax(axis=1)]
+        return found
 
 
-def _asked(interpreter: Any, picture: np.ndarray) -> np.ndarray:
-    """Return the probabilities of one picture: (height, width, 3) uint8 → (classes,) float32."""
-    (given,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
+def _asked(interpreter: Any, picture: np.ndarray) -> Answer:
+    """Return the answer for one picture, (height, width, 3) uint8."""
+    (given,) = interpreter.get_input_details()
+    outputs = {each["name"]: each["index"] for each in interpreter.get_output_details()}
     if tuple(given["shape"]) != (1, *picture.shape):
         interpreter.resize_tensor_input(given["index"], (1, *picture.shape))
         interpreter.allocate_tensors()
     interpreter.set_tensor(given["index"], picture[None])
     interpreter.invoke()
-    row: np.ndarray = interpreter.get_tensor(out["index"])[0]
-    return row
+    score = float(interpreter.get_tensor(outputs[UNFAMILIARITY])[0]) if UNFAMILIARITY in outputs else None
+    return Answer(interpreter.get_tensor(outputs["probabilities"])[0], "", score)

@@ -10,7 +10,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from thaw.images import decoding, integrity
+from thaw.images import decoding, header, integrity
 
 SEED = 12
 LARGE = (4000, 3000)  # width and height: 12 megapixels
@@ -55,7 +55,7 @@ def _encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
 
 def _turned(orientation: int) -> bytes:
     exif = Image.Exif()
-    exif[decoding.ORIENTATION] = orientation
+    exif[header.ORIENTATION] = orientation
     return _encoded(Image.fromarray(_bytes(*SIDES)), "JPEG", quality=95, exif=exif)
 
 

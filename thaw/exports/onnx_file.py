@@ -12,7 +12,7 @@ import numpy as np
 
 from thaw import paths, records
 from thaw.exports import pixels, quiet
-from thaw.exports.exported import Deployed, Exported, ForeignError, unknown
+from thaw.exports.exported import UNFAMILIARITY, Answer, Deployed, Exported, ForeignError, answered, unknown
 
 METADATA = "thaw"  # the key of metadata_props under which is, as JSON, what the file is to be known by
 CLASSES = f"metadata of {paths.ONNX_FILE}"  # the place where it names its classes
@@ -56,13 +56,15 @@ def load(path: Path) -> Exported:
     if _ELSEWHERE in content:
         raise ForeignError(f"{path}: expected all weights in the file, received one that names other files for them")
     session = _session(content)
+    wanted = ["probabilities", "label"]
+    wanted += [UNFAMILIARITY] if UNFAMILIARITY in {each.name for each in session.get_outputs()} else []
     about = session.get_modelmeta().custom_metadata_map.get(METADATA)
     if about is None:
         raise unknown(path, METADATA)
 
-    def run(images: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        probabilities, labels = session.run(["probabilities", "label"], {"images": images})
-        return probabilities, [str(label) for label in labels]
+    def run(images: np.ndarray) -> list[Answer]:
+        probabilities, labels, *score = session.run(wanted, {"images": images})
+        return answered(probabilities, [str(label) for label in labels], *score)
 
     return pixels.exported(json.loads(about), run)
 

@@ -7,9 +7,11 @@ from typing import Any
 import onnx
 from onnx import helper
 
+from thaw.exports.exported import UNFAMILIARITY
+
 METADATA = "thaw"  # the key under which a file holds, as JSON, what it is to be known by
 OPSET, IR_VERSION = 17, 8
-IMAGES, PROBABILITIES, LABEL = "images", "probabilities", "label"
+IMAGES, PROBABILITIES, LABEL, SCORE = "images", "probabilities", "label", UNFAMILIARITY
 _CLASSES, _LIKELIEST = "thaw/classes", "thaw/likeliest"
 
 
@@ -23,10 +25,10 @@ def finished(model: onnx.ModelProto, about: Mapping[str, Any]) -> onnx.ModelProt
     """Return the model with its label output and metadata, in canonical order and names: equal models, equal bytes.
 
     Args:
-        model: of one input, the images, and one output, the probabilities.
+        model: of one input, the images; the probabilities are its first output, and a second one has a value an image.
         about: what it is to be known by; ``classes`` are the labels.
     """
-    (given,), (answer,) = model.graph.input, model.graph.output
+    (given,), (answer, *score) = model.graph.input, model.graph.output
     names = [name.encode() for name in about["classes"]]
     parts = [*model.graph.initializer, helper.make_tensor(_CLASSES, onnx.TensorProto.STRING, [len(names)], names)]
     nodes = [
@@ -34,7 +36,8 @@ def finished(model: onnx.ModelProto, about: Mapping[str, Any]) -> onnx.ModelProt
         helper.make_node("ArgMax", [answer.name], [_LIKELIEST], axis=1, keepdims=0),
         helper.make_node("Gather", [_CLASSES, _LIKELIEST], [LABEL], axis=0),
     ]
-    nodes, parts = _canonical(nodes, parts, {given.name: IMAGES, answer.name: PROBABILITIES, LABEL: LABEL})
+    named = {given.name: IMAGES, answer.name: PROBABILITIES, LABEL: LABEL, **{each.name: SCORE for each in score}}
+    nodes, parts = _canonical(nodes, parts, named)
     graph = helper.make_graph(
         nodes,
         "thaw",
@@ -42,6 +45,7 @@ def finished(model: onnx.ModelProto, about: Mapping[str, Any]) -> onnx.ModelProt
         [
             helper.make_tensor_value_info(PROBABILITIES, onnx.TensorProto.FLOAT, ["batch", len(names)]),
             helper.make_tensor_value_info(LABEL, onnx.TensorProto.STRING, ["batch"]),
+            *(helper.make_tensor_value_info(SCORE, onnx.TensorProto.FLOAT, ["batch"]) for _ in score),
         ],
         parts,
     )

@@ -7,11 +7,14 @@ int8 must give the same answers, as far as that can be told (``thaw.exports.agre
 Each runtime answers in a process of its own, ``thaw.exports.probe``.
 """
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from thaw import paths, records
+from thaw.catalog import export_formats
 from thaw.config import schema
-from thaw.exports import agreement, formats
+from thaw.exports import agreement, formats, hashes, probe, unfamiliarity
 
 _FULL = re.compile(r"ResourceExhausted|out.of.memory|failed to allocate", re.IGNORECASE)
 REMEDY = "run `dvc repro --force export`, which writes it anew"
@@ -38,6 +42,8 @@ class Probes:
     labels: np.ndarray | None = None  # (images,) int64; None: not known
     units: np.ndarray | None = None  # (images,) equal numbers for images that are no independent ones
     odd: Mapping[str, tuple[bytes, np.ndarray]] = field(default_factory=dict)  # encoded images and their probabilities
+    # (images and odd ones,) float32, how unlike the training images they are; None: that is not known
+    unfamiliarity: np.ndarray | None = None
 
 
 # Image files, and the (images, classes) that a format gives for them → the likely cause of what is wrong with these
@@ -50,7 +56,12 @@ def unexplained(_files: Sequence[bytes], _received: np.ndarray) -> str:
 
 
 def check(
-    folder: Path, probes: Probes, classes: Sequence[str], options: schema.Export, explain: Explain = unexplained
+    folder: Path,
+    probes: Probes,
+    classes: Sequence[str],
+    options: schema.Export,
+    explain: Explain = unexplained,
+    kept: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Compare each way to call the exported model with what was evaluated.
 
@@ -60,6 +71,7 @@ def check(
         classes: the names that belong to the probabilities, of the images that were prepared.
         options: how exactly they must agree.
         explain: seeks the cause where they don't.
+        kept: a folder for answers, of which those of the same files and images are not asked for again.
 
     Returns:
         Figures by way to ask.
@@ -67,11 +79,11 @@ def check(
     Raises:
         ValueError: an answer is another, a name is another, or the exported model does not load.
     """
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, records.room_said(Path(scratch)):
         files = [*probes.files, *_written(probes.odd, Path(scratch))]
         expected = np.concatenate([probes.expected, *(row[None] for _, row in probes.odd.values())])
         names = [*probes.files, *probes.odd]
-        found, named = _asked(folder, files, Path(scratch))
+        found, scores, named = _asked(folder, files, Path(scratch), kept or Path(scratch))
         if not found:
             raise ValueError(f"{folder}: expected an exported model, found none")
         for place, said in named["classes"].items():
@@ -84,6 +96,9 @@ def check(
                 worst = np.argsort(-_differences(expected, received))[:WORST]
                 cause = explain([_content(files[index]) for index in worst], received[worst])
                 raise ValueError(f"{error}{cause and f'; likely cause: {cause}'}") from None
+            if probes.unfamiliarity is not None and _form(way).scores:
+                said, share = scores.get(way), None if _form(way).exact else options.agreement
+                figures[way] |= unfamiliarity.compared(way, probes.unfamiliarity, said, share, probes.units, names)
         for way, labels in named["labels"].items():
             _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], names)
     return figures
@@ -103,32 +118,51 @@ def _written(odd: Mapping[str, tuple[bytes, np.ndarray]], folder: Path) -> list[
     return list(map(str, paths_))
 
 
-def _asked(folder: Path, files: Sequence[str], scratch: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return what each format says, by way to ask, and the names of classes and labels; a process for each runtime."""
+def _asked(
+    folder: Path, files: Sequence[str], scratch: Path, kept: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
+    """Return what each format says, by way to ask: probabilities, scores of unlike images, and the names of classes
+    and labels. There is a process for each runtime.
+    """
     listed = scratch / "paths.json"
     listed.write_text(json.dumps(list(files)), encoding="utf-8")
     present = formats.present(folder)
     runtimes = list(dict.fromkeys(form.about.runtime for form in present.values()))
+    about = [hashes.digest(folder / form.about.file) for form in present.values()]
+    of = hashlib.sha256(json.dumps([about, [Path(file).name for file in files]]).encode()).hexdigest()
 
-    def ask(runtime: str) -> subprocess.CompletedProcess[str]:
-        out = scratch / f"{runtime}.npz"
+    def ask(runtime: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        answers = kept / f"{runtime}-{of}.npz"
+        if (before := _said(answers)) is not None:
+            return before
+        out = scratch / f"asked-{runtime}.npz"
         command = [sys.executable, "-m", "thaw.exports.probe", runtime, str(folder), str(listed), str(out)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        _check_process(subprocess.run(command, capture_output=True, text=True, check=False))
+        for ending in (".npz", ".json"):
+            records.write_bytes(answers.with_suffix(ending), out.with_suffix(ending).read_bytes())
+        return _said(answers) or ({}, named)
 
     found: dict[str, np.ndarray] = {}
     named: dict[str, Any] = {"classes": {}, "labels": {}}
     if (folder / paths.LABELS).is_file():
         named["classes"][paths.LABELS] = records.read_json(folder / paths.LABELS)["classes"]
     with ThreadPoolExecutor(max(1, len(runtimes))) as pool:
-        for runtime, done in zip(runtimes, pool.map(ask, runtimes), strict=True):
-            _check_process(done)
-            with np.load(scratch / f"{runtime}.npz", allow_pickle=False) as answers:
-                found |= {way: answers[way] for way in answers.files}
-            said = records.read_json(scratch / f"{runtime}.json")
+        for answers, said in pool.map(ask, runtimes):
+            found |= answers
             named["classes"] |= said["classes"]
             named["labels"] |= said["labels"]
     ordered = [way for name, form in present.items() for way in form.ways(name)]
-    return {way: found[way] for way in ordered}, named
+    scores = {way: found[probe.SCORES + way] for way in ordered if probe.SCORES + way in found}
+    return {way: found[way] for way in ordered}, scores, named
+
+
+def _said(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """Return what a process wrote; None where it is not there, or damaged."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as answers:
+            return dict(answers), records.read_json(path.with_suffix(".json"))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 def _check_process(done: subprocess.CompletedProcess[str]) -> None:
@@ -154,8 +188,7 @@ def _compared(
     differences = _differences(expected, received)
     at = int(differences.argmax())
     figures: dict[str, Any] = {"largest_difference": float(differences[at])}
-    exact = next(form.about.exact for name, form in formats.FORMATS.items() if way in form.ways(name))
-    if exact or not np.isfinite(differences).all():
+    if _form(way).exact or not np.isfinite(differences).all():
         if not differences[at] <= options.tolerance:
             raise ValueError(
                 f"the exported model ({way}) differs from the evaluated one by {differences[at]:.1e} in a probability "
@@ -166,6 +199,11 @@ def _compared(
     figures |= agreement.figures(probes.expected, received[:tested], probes.labels, probes.units)
     agreement.check(way, figures, options, names[at])
     return figures
+
+
+def _form(way: str) -> export_formats.Format:
+    """Return the format that a way to ask belongs to."""
+    return next(form.about for name, form in formats.FORMATS.items() if way in form.ways(name))
 
 
 def _differences(expected: np.ndarray, received: np.ndarray) -> np.ndarray:

@@ -7,14 +7,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from thaw.config import schema
-from thaw.exports.exported import Exported
+from thaw.exports.exported import ABOUT, Answer, Exported
 from thaw.images import decoding
 from thaw.runtime import threads
 
 Row = TypeVar("Row")
-
-# (batch, height, width, 3) uint8 RGB → (batch, classes) float32 probabilities, and the labels
-Run = Callable[[np.ndarray], tuple[np.ndarray, list[str]]]
+Run = Callable[[np.ndarray], Sequence[Answer]]  # (batch, height, width, 3) uint8 RGB → an answer each
 
 
 def by_shape(pictures: Sequence[np.ndarray], run: Callable[[np.ndarray], Sequence[Row]]) -> list[Row]:
@@ -33,13 +31,12 @@ def by_shape(pictures: Sequence[np.ndarray], run: Callable[[np.ndarray], Sequenc
     return [found[place] for place in range(len(pictures))]
 
 
-def exported(about: Mapping[str, Any], run: Run, *, has_labels: bool = True) -> Exported:
+def exported(about: Mapping[str, Any], run: Run) -> Exported:
     """Return a loaded model.
 
     Args:
         about: what its file says of it.
         run: the model; it is called from several threads at once.
-        has_labels: whether the labels are the model's own answer.
     """
     image, reading = schema.Image(**about["image"]), decoding.Reading(**about["files"])
     pool = ThreadPoolExecutor(threads.used(), "thaw")  # starts no thread before it is needed
@@ -47,21 +44,10 @@ def exported(about: Mapping[str, Any], run: Run, *, has_labels: bool = True) -> 
     def decode(data: bytes) -> np.ndarray:
         return decoding.pixels(data, reading, image)
 
-    def one(data: bytes) -> tuple[np.ndarray, list[str]]:
-        return run(decode(data)[None])
+    def one(data: bytes) -> Answer:
+        return run(decode(data)[None])[0]
 
-    def labelled(files: Sequence[bytes]) -> tuple[np.ndarray, list[str]]:
-        if not files:
-            return np.zeros((0, len(about["classes"])), np.float32), []
-        found = [one(files[0])] if len(files) == 1 else list(pool.map(one, files))
-        return np.concatenate([rows for rows, _ in found]), [label for _, labels in found for label in labels]
+    def say(files: Sequence[bytes]) -> list[Answer]:
+        return [one(files[0])] if len(files) == 1 else list(pool.map(one, files))
 
-    return Exported(
-        about["classes"],
-        lambda files: labelled(files)[0],
-        labelled if has_labels else None,
-        reading,
-        about,
-        decode,
-        run,
-    )
+    return Exported(about["classes"], say, reading, about, decode, run, ABOUT in about)

@@ -8,7 +8,6 @@ importing TensorFlow or another runtime fails in here: the file and its runtime 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from thaw.exports import exported, formats
 
 # What may not be imported where another runtime answers, besides what only writes files.
 PACKAGES = {"tensorflow": ("tensorflow", "keras"), "onnxruntime": ("onnxruntime",), "litert": ("ai_edge_litert",)}
+SCORES = "unfamiliarity of "  # before a way to ask, the name of the scores that it gives
 WRITERS = ("tf2onnx", "onnx", "ai_edge_quantizer", "mlflow", "hydra", "omegaconf")
 
 
@@ -38,35 +38,21 @@ def main() -> None:
         classes[form.classes] = loaded.classes
         path = folder / form.about.file
         asked = [ask(loaded, files), *(probe(path, files) for probe in form.probes.values())]
-        for way, (probabilities, said) in zip(form.ways(name), asked, strict=True):
-            found[way] = probabilities
-            labels |= {way: said} if said else {}
+        for way, answers in zip(form.ways(name), asked, strict=True):
+            found[way] = np.stack([each.probabilities for each in answers])
+            labels |= {way: said} if any(said := [each.label for each in answers]) else {}
+            scores = [each.unfamiliarity for each in answers]
+            if any(score is not None for score in scores):
+                found[SCORES + way] = np.array([np.nan if score is None else score for score in scores], np.float32)
     np.savez(out, allow_pickle=False, **found)
     records.write_json(out.with_suffix(".json"), {"classes": classes, "labels": labels})
 
 
-def ask(loaded: exported.Exported, files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return the probabilities, NaN where there are none, and the labels that the model gives, if it gives any."""
-    labels: list[str] = []
-    rows = []
-    for _, answer in exported.answers(
-        noting(loaded, labels), list(map(Path, console.track(files, "parity", len(files))))
-    ):
-        rows.append(np.full(len(loaded.classes), np.nan, np.float32) if isinstance(answer, str) else answer)
-    return np.stack(rows), labels
-
-
-def noting(loaded: exported.Exported, noted: list[str]) -> exported.Exported:
-    """Return the model, which then adds to ``noted`` the label of each image that it answers for."""
-
-    def answer(contents: Sequence[bytes]) -> np.ndarray:
-        if loaded.labelled is None:
-            return loaded.answer(contents)
-        probabilities, said = loaded.labelled(contents)
-        noted.extend(said)
-        return probabilities
-
-    return replace(loaded, answer=answer)
+def ask(loaded: exported.Exported, files: Sequence[str]) -> list[exported.Answer]:
+    """Return the answer for each image, of NaN where there is none."""
+    none = exported.Answer(np.full(len(loaded.classes), np.nan, np.float32))
+    shown = list(map(Path, console.track(files, "parity", len(files))))
+    return [none if isinstance(answer, str) else answer for _, answer in exported.answers(loaded, shown)]
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from thaw import paths, records
+from thaw.images import columns
 
 VERSION = metadata.version("thaw")
+WRITERS = ("ai-edge-litert", "ai-edge-quantizer", "onnx", "onnxruntime", "tf2onnx")
 
 
 def hashes(weights: Path) -> dict[str, str]:
@@ -20,10 +22,16 @@ def hashes(weights: Path) -> dict[str, str]:
     return {"thaw": VERSION, "weights": records.sha256(weights), "data": _images()}
 
 
+def writers() -> dict[str, str]:
+    """Return the versions of the packages that write formats."""
+    return {name: metadata.version(name) for name in WRITERS}
+
+
 def _images() -> str:
     """Return the hash of content, label and split of all images that were prepared, wherever they lie."""
-    rows = records.read_csv(paths.MANIFEST)
-    lines = sorted("\t".join((row["sha256"], row["split"], row["label"])) for row in rows)
+    rows = columns.read()
+    each = (rows.strings(name) for name in ("sha256", "split", "label"))
+    lines = sorted(map("\t".join, zip(*each, strict=True)))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

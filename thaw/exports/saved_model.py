@@ -4,16 +4,17 @@ It takes pixels and encoded files. No TensorFlow before one is written or loaded
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from thaw import paths, records
 from thaw.config import schema
 from thaw.exports import pixels
-from thaw.exports.exported import BATCH, UNSAID, Deployed, Exported
+from thaw.exports.exported import BATCH, UNFAMILIARITY, UNSAID, Answer, Deployed, Exported, answered
 from thaw.images import content, decoding
 from thaw.runtime import threads
 
@@ -22,7 +23,7 @@ CLASSES = f"signature classes of {paths.SAVED_MODEL}"  # the place where it name
 
 def write(folder: Path, deployed: Deployed) -> None:
     """Save with signatures for encoded files and for pixels, and with what it is to be known by."""
-    from thaw.classifier import model  # noqa: PLC0415 -- seconds, for TensorFlow
+    from thaw.exports import graph  # noqa: PLC0415 -- seconds, for TensorFlow
     from thaw.images import preprocessing  # noqa: PLC0415
     from thaw.runtime.framework import tf  # noqa: PLC0415
 
@@ -30,20 +31,19 @@ def write(folder: Path, deployed: Deployed) -> None:
     labels = tf.constant(classifier.card.classes)
     load = preprocessing.load(classifier.card.image)
     size = classifier.card.image.size
-    whole, temperature = model.whole(classifier), deployed.temperature
+    fit = preprocessing.resizer(classifier.card.image)
 
     # Types are quoted, as AutoGraph takes the functions for a module's own and finds no `tf` there.
-    def answer(probabilities: "tf.Tensor") -> "dict[str, tf.Tensor]":
-        return {"probabilities": probabilities, "label": tf.gather(labels, tf.argmax(probabilities, axis=1))}
+    def answer(pixels: "tf.Tensor") -> "dict[str, tf.Tensor]":
+        found = graph.outputs(deployed, pixels)
+        return {**found, "label": tf.gather(labels, tf.argmax(found["probabilities"], axis=1))}
 
     def encoded(files: "tf.Tensor") -> "dict[str, tf.Tensor]":
         spec = tf.TensorSpec((size, size, 3), tf.float32)
-        return answer(
-            tf.nn.softmax(whole(tf.map_fn(load, files, fn_output_signature=spec), training=False) / temperature)
-        )
+        return answer(tf.map_fn(load, files, fn_output_signature=spec))
 
     def pixels(images: "tf.Tensor") -> "dict[str, tf.Tensor]":
-        return answer(deployed.serving(images, training=False))
+        return answer(fit(images))
 
     def classes() -> "dict[str, tf.Tensor]":
         return {"classes": labels}
@@ -92,34 +92,39 @@ def load(path: Path) -> Exported:
     loaded = tf.saved_model.load(str(path))
     names = loaded.signatures["classes"]()["classes"].numpy()
 
-    def labelled(files: Sequence[bytes]) -> tuple[np.ndarray, list[str]]:
-        said = loaded.signatures["encoded"](encoded=tf.constant(list(files)))
-        return said["probabilities"].numpy(), [name.decode() for name in said["label"].numpy()]
+    def say(files: Sequence[bytes]) -> list[Answer]:
+        return _answers(loaded.signatures["encoded"](encoded=tf.constant(list(files))))
 
     reading = UNSAID
     if "files" in loaded.signatures:
         said = loaded.signatures["files"]()
         reading = decoding.Reading(int(said["max_pixels"]), bool(said["stretch"]))
-    return Exported([name.decode() for name in names], lambda files: labelled(files)[0], labelled, reading)
+    scores = UNFAMILIARITY in loaded.signatures["encoded"].structured_outputs
+    return Exported([name.decode() for name in names], say, reading, scores=scores)
 
 
-def ask_pixels(path: Path, files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return what it says of pixels, which its signature ``images`` takes, and the labels."""
+def _answers(said: Mapping[str, Any]) -> list[Answer]:
+    """Return an answer an image, of the outputs of a signature."""
+    labels, score = [name.decode() for name in said["label"].numpy()], said.get(UNFAMILIARITY)
+    return answered(said["probabilities"].numpy(), labels, None if score is None else score.numpy())
+
+
+def ask_pixels(path: Path, files: Sequence[str]) -> list[Answer]:
+    """Return what it says of pixels, which its signature ``images`` takes."""
     from thaw.runtime.framework import tf  # noqa: PLC0415 -- seconds
 
     run = tf.saved_model.load(str(path)).signatures["images"]
     about = records.read_json(path.parent / paths.LABELS)
     image, reading = schema.Image(**about["image"]), decoding.Reading(**about["files"])
 
-    def asked(batch: np.ndarray) -> list[tuple[np.ndarray, str]]:
-        said = run(images=tf.constant(batch))
-        return [*zip(said["probabilities"].numpy(), (name.decode() for name in said["label"].numpy()), strict=True)]
+    def asked(batch: np.ndarray) -> list[Answer]:
+        return _answers(run(images=tf.constant(batch)))
 
     def read(file: str) -> np.ndarray:
         return decoding.pixels(content.read(Path(file)), reading, image)
 
-    rows: list[tuple[np.ndarray, str]] = []
+    found: list[Answer] = []
     with ThreadPoolExecutor(threads.used(), "thaw") as pool:
         for start in range(0, len(files), BATCH):
-            rows += pixels.by_shape(list(pool.map(read, files[start : start + BATCH])), asked)
-    return np.stack([row for row, _ in rows]), [label for _, label in rows]
+            found += pixels.by_shape(list(pool.map(read, files[start : start + BATCH])), asked)
+    return found

@@ -11,7 +11,8 @@ import numpy as np
 from thaw import paths, records
 from thaw.classifier import model
 from thaw.exports import formats, hashes
-from thaw.exports.exported import Deployed, unless_refused
+from thaw.exports.exported import ABOUT, Deployed, unless_refused
+from thaw.exports.unfamiliarity import Unfamiliarity
 from thaw.images import content, decoding, preprocessing
 from thaw.runtime.framework import keras
 
@@ -39,35 +40,48 @@ def write(
     temperature: float = 1.0,
     provenance: Mapping[str, str] | None = None,
     calibration: Callable[[], Iterator[np.ndarray]] = lambda: iter(()),
+    unfamiliarity: Unfamiliarity | None = None,
+    go_on: bool = False,
 ) -> Deployed:
     """Write the formats asked for, and the labels beside them; return what they were written from.
 
     Args:
-        folder: emptied first.
+        folder: emptied first, unless ``go_on``.
         classifier: the one to deploy.
         wanted: names of ``thaw.exports.formats.FORMATS``.
         reading: how training read files; each format carries it for ``thaw predict``.
         temperature: by which the logits are divided.
         provenance: what the model came of, by hashes; each format carries it.
         calibration: pixels of training images, for the int8 formats.
+        unfamiliarity: the score of images unlike the training images; None: the formats have none.
+        go_on: leave the formats that an unfinished run of the same inputs has written whole.
     """
-    records.make_new(folder)
-    about = described(classifier.card, reading, temperature, provenance or {})
+    hashes.leave_whole(folder) if go_on else records.make_new(folder)
+    about = described(classifier.card, reading, temperature, provenance or {}, unfamiliarity)
     records.write_json(folder / paths.LABELS, about)
-    deployed = Deployed(serving(classifier, temperature), classifier, reading, about, temperature, calibration)
-    for name, form in formats.FORMATS.items():
-        if name in wanted:
+    deployed = Deployed(
+        serving(classifier, temperature), classifier, reading, about, temperature, unfamiliarity, calibration
+    )
+    # TensorFlow numbers the functions of a SavedModel by how many the process has made, so it is the first: whether
+    # others were there already then makes no difference to its bytes.
+    for name, form in sorted(formats.FORMATS.items(), key=lambda each: each[0] != "saved_model"):
+        if name in wanted and not (folder / form.about.file).exists():
             others = [other for other in wanted if other != name] or [
                 "keras" if name == "saved_model" else "saved_model"
             ]
             with unless_refused(form.about.title, ",".join(others)):
                 form.write(folder / form.about.file, deployed)
+            hashes.write(folder)
     hashes.write(folder)
     return deployed
 
 
 def described(
-    card: model.Card, reading: decoding.Reading, temperature: float, provenance: Mapping[str, str]
+    card: model.Card,
+    reading: decoding.Reading,
+    temperature: float,
+    provenance: Mapping[str, str],
+    unfamiliarity: Unfamiliarity | None = None,
 ) -> dict[str, Any]:
     """Return the content of labels.json, which each format holds too: what whoever asks the model must know of it."""
     return {
@@ -77,11 +91,20 @@ def described(
         "limits": {"max_pixels": reading.max_pixels, "max_bytes": content.MAX_BYTES},
         "temperature": temperature,
         "provenance": dict(provenance),
+        **({ABOUT: unfamiliarity.about()} if unfamiliarity else {}),
     }
+
+
+def put_in_place(folder: Path) -> None:
+    """Copy an export that is proven to where it is looked for."""
+    shutil.rmtree(paths.EXPORTED, ignore_errors=True)
+    with records.room_said(paths.EXPORTED):
+        shutil.copytree(folder, paths.EXPORTED)
 
 
 def set_aside(folder: Path) -> None:
     """Move an export that its proof has refused to where nobody takes it for one that may be deployed."""
+    shutil.rmtree(paths.EXPORTED, ignore_errors=True)  # of an earlier run
     records.make_new(paths.REFUSED)
     paths.REFUSED.rmdir()
     shutil.move(folder, paths.REFUSED)

@@ -45,8 +45,9 @@ def probabilities(
     models, unseen = _models(rows, labels, classes, fold), _all_left_out(labels, fold)
     losses = np.zeros(len(SHARPNESS))
     for chunk in _chunks(count):
-        scores, seen = _scores(rows(chunk), fold[chunk], models), ~unseen[chunk]
-        own = np.arange(len(chunk))[seen], labels[chunk][seen]
+        seen = ~unseen[chunk]
+        scores = _scores(rows(chunk), fold[chunk], models)[seen]
+        own = np.arange(len(scores)), labels[chunk][seen]
         losses += [-np.log(softmax(scores * scale)[own] + 1e-12).sum() for scale in SHARPNESS]
     sharpest = SHARPNESS[int(np.argmin(losses))]
     for chunk in _chunks(count):
@@ -140,13 +141,19 @@ def trained(rows: Rows, count: int, head: Callable[[Floats], Any], size: int = 0
         yield softmax(np.asarray(head(rows(some)))).astype(np.float32)
 
 
-def save(path: Path, chunks: Iterable[NDArray[np.float32]], count: int, classes: int) -> None:
-    """Write the table of all chunks, (count, classes) float32, of which no more than one is in memory at a time."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": (count, classes)}
+def save(path: Path, chunks: Iterable[NDArray[np.float32]], count: int, classes: int, *, half: bool = False) -> None:
+    """Write the table of all chunks, (count, classes), of which no more than one is in memory at a time.
+
+    Args:
+        half: in float16, 2 bytes an image and class instead of 4: for what is looked at and not computed with, since
+            a probability is then off by up to 0.00025, and one below 3e-8 is 0.
+    """
+    kind = "<f2" if half else "<f4"
+    header = {"descr": kind, "fortran_order": False, "shape": (count, classes)}
     with records.replaced(path) as part, part.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:
-            file.write(np.ascontiguousarray(chunk, "<f4").tobytes())
+            file.write(np.ascontiguousarray(chunk, kind).tobytes())
 
 
 def softmax(scores: Floats) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import stat
 from pathlib import Path
 
@@ -17,18 +18,30 @@ def read(path: Path) -> bytes:
     Raises:
         Unusable: it is none, or it cannot be read.
     """
+    if status(path).st_size > MAX_BYTES:
+        raise Unusable("too_large", f"larger than {MAX_BYTES // 2**20} MiB")
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise Unusable("unreadable", "not a file")
-        if status.st_size > MAX_BYTES:
-            raise Unusable("too_large", f"larger than {MAX_BYTES // 2**20} MiB")
         data = path.read_bytes()
     except (OSError, RuntimeError) as error:
         raise Unusable("unreadable", unreadable(error)) from None
     if not data:
         raise Unusable("empty", "an empty file")
     return data
+
+
+def status(path: Path) -> os.stat_result:
+    """Return what the file system says of a file.
+
+    Raises:
+        Unusable: it is none, or cannot be looked at.
+    """
+    try:
+        found = path.stat()
+    except (OSError, RuntimeError) as error:
+        raise Unusable("unreadable", unreadable(error)) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise Unusable("unreadable", "not a file")
+    return found
 
 
 def prepared(path: str, sha256: str) -> bytes:

@@ -20,7 +20,7 @@ def check(kind: str, data: bytes) -> None:
     """Walk through the parts of a file without decoding them.
 
     Args:
-        kind: the format, as in ``decoding.KINDS``.
+        kind: the format, as in ``header.KINDS``.
         data: the file's bytes.
 
     Raises:

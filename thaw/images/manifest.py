@@ -2,19 +2,17 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from copy import copy
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.images import content, fitting, reading
+from thaw.images import columns, content, fitting, reading
 from thaw.runtime import threads
 from thaw.runtime.framework import keras, tf
 
@@ -29,12 +27,12 @@ FEW = 16  # images, to look at before all of them pass
 class Images:
     """The images of one split, in the manifest's order."""
 
-    paths: list[str]  # of the files that are read: the user's, or the PNG that was made of what is not decoded here
-    names: list[str]  # the user's files, as in the manifest, relative to the folder of images
-    hashes: list[str]  # hex sha256 of the files that are read
+    paths: Sequence[str]  # of the files that are read: the user's, or the PNG made of what is not decoded here
+    names: Sequence[str]  # the user's files, as in the manifest, relative to the folder of images
+    hashes: Sequence[str]  # hex sha256 of the files that are read
     labels: np.ndarray  # (n,) int64, indices into the class list
     weights: np.ndarray | None = None  # (n,) float32, in the loss, as a table of images may give them; None: all one
-    units: list[str] = field(default_factory=list)  # of each image what it must stay with, by number; empty if alone
+    units: Sequence[str] = ()  # of each image what it must stay with, by number; empty if alone
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,44 +49,53 @@ def read(raw: str, *splits: str, rows: Sequence[Mapping[str, str]] | None = None
     Args:
         raw: the folder or table that the manifest was made from.
         splits: train, val or test.
-        rows: of the manifest, where the caller has read it; None: it is read, once for all calls.
+        rows: of the manifest, where the caller has read it; None: it is read, once for all calls of a process.
 
     Raises:
         ValueError: the folder isn't there.
     """
     root = paths.images_root(raw)
     if not root.is_dir():
-        raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
-    names = tuple(classes())
-    every = _splits(root, records.sha256(paths.MANIFEST), names) if rows is None else _divided(root, rows, names)
-    # Copies: who changes one changes the own one.
-    return [Images(**{name: copy(value) for name, value in vars(every[split]).items()}) for split in splits]
+        how = "run `dvc repro --force prepare`, which downloads it" if paths.is_remote(raw) else "has it been moved?"
+        raise ValueError(f"data.raw: expected the folder of images {root}, found none; {how}")
+    every = columns.read() if rows is None else columns.of(rows)
+    return [_images(root, every.take(every.are("split", split)), classes()) for split in splits]
 
 
-@lru_cache(maxsize=1)
-def _splits(root: Path, _manifest: str, names: tuple[str, ...]) -> dict[str, Images]:
-    """All splits in one reading; the manifest's hash tells whether it is still the same."""
-    return _divided(root, records.read_csv(paths.MANIFEST), names)
-
-
-def _divided(root: Path, rows: Iterable[Mapping[str, str]], names: Sequence[str]) -> dict[str, Images]:
+def _images(root: Path, own: columns.Manifest, names: Sequence[str]) -> Images:
     number = {name: index for index, name in enumerate(names)}
-    of: dict[str, list[Mapping[str, str]]] = {split: [] for split in paths.SPLITS}
-    for row in rows:
-        if row["split"]:
-            of[row["split"]].append(row)
-    found = {}
-    for split, own in of.items():
-        weights = np.array([row["weight"] for row in own], np.float32)
-        found[split] = Images(
-            paths=[str(paths.converted(row["sha256"]) if row["converted"] else root / row["path"]) for row in own],
-            names=[row["path"] for row in own],
-            hashes=[row["converted"] or row["sha256"] for row in own],
-            labels=np.array([number[row["label"]] for row in own], np.int64),
-            weights=None if (weights == 1).all() else weights,
-            units=[row["unit"] for row in own],
-        )
-    return found
+    of, labels = own.codes("label")
+    given, weights = own.codes("weight")
+    numbers = np.array([number.get(label, -1) for label in labels], np.int64)[of]
+    if (numbers < 0).any():
+        raise ValueError(f"{paths.CLASSES}: expected each class of {paths.MANIFEST}, received fewer; run `dvc repro`")
+    weight = np.array(weights, np.float32)[given]
+    files, hashes = _files(root, own)
+    return Images(
+        paths=files,
+        names=own.strings("path"),
+        hashes=hashes,
+        labels=numbers,
+        weights=None if (weight == 1).all() else weight,
+        units=own.strings("unit"),
+    )
+
+
+def _files(root: Path, own: columns.Manifest) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the files that are read, and their hashes."""
+    names, hashes = own.strings("path"), own.strings("sha256")
+    beside = columns.Strings(names.values, before=str(root / "x").removesuffix("x"))
+    converted = np.flatnonzero(~own.are("converted", ""))
+    absolute = [place for place, name in enumerate(names) if name.startswith("/")]
+    if not len(converted) and not absolute:
+        return beside, hashes
+    files, read = list(beside), list(hashes)
+    for place in absolute:
+        files[place] = names[place]
+    made = own.strings("converted")
+    for place in converted.tolist():
+        files[place], read[place] = str(paths.converted(hashes[place])), made[place]
+    return columns.strings(files), columns.strings(read)
 
 
 def independent(split: Images) -> list[str]:

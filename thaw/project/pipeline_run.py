@@ -1,16 +1,21 @@
 """Run the pipeline of a project by DVC, and say what came of it."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 from thaw import paths, records
 
 LAST, SAMPLE = "export", "sample"
+GRACE = 5.0  # seconds in which an interrupted command ends by itself
 
 
 def check_here() -> None:
@@ -26,13 +31,34 @@ def check_here() -> None:
         )
 
 
-def reproduce(folder: Path, *targets: str, quiet: bool = False, modules: Path | None = None) -> None:
+def check_images() -> None:
+    """Require that the images of params.yaml are there, or can be had by DVC.
+
+    Raises:
+        ValueError: they are not.
+    """
+    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
+    if raw == paths.SAMPLE or raw.exists():  # a stage makes the sample
+        return
+    kept = raw.with_name(f"{raw.name}.dvc").is_file()
+    remedy = "`dvc pull` fetches them" if kept else "put them there, or name them: thaw run data.raw=PATH"
+    raise ValueError(f"data.raw: expected your images, found nothing at {raw.absolute()}; {remedy}")
+
+
+def reproduce(
+    folder: Path,
+    *targets: str,
+    quiet: bool = False,
+    modules: Path | None = None,
+    told: Callable[[str], None] | None = None,
+) -> None:
     """Run ``dvc repro`` in a folder, with the Python that runs this as that of the stages.
 
     Args:
         targets: the stages to end with; none: all.
         quiet: write what DVC and the stages say to standard error.
         modules: a folder of modules of one's own, such as a builder's, where that is another one.
+        told: called with each line that DVC and the stages print, which are printed only where a stage fails.
 
     Raises:
         ValueError: a stage failed; it has said why.
@@ -43,17 +69,53 @@ def reproduce(folder: Path, *targets: str, quiet: bool = False, modules: Path | 
     if modules:
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(modules), env.get("PYTHONPATH", "")]))
     sys.stdout.flush()
-    output = sys.stderr if quiet else None
-    done = subprocess.run(words, cwd=folder, env=env, stdout=output, check=False)
-    if done.returncode:
+    if told:
+        returned = _listened(words, folder, env, told)
+    else:
+        returned = subprocess.run(
+            words, cwd=folder, env=env, stdout=sys.stderr if quiet else None, check=False
+        ).returncode
+    if returned:
         raise ValueError("expected all stages to run, received a failure, which is said above; mend it and run again")
+
+
+def _listened(words: list[str], folder: Path, env: dict[str, str], told: Callable[[str], None]) -> int:
+    """Run a command and hand on its lines; return its exit code.
+
+    An interruption is waited for. A notebook sends it to all processes of its group; where that did not happen, those
+    of the command get it from here.
+    """
+    lines: list[str] = []
+    with subprocess.Popen(
+        words, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                lines.append(line)
+                told(line)
+        except BaseException:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+            if process.poll() is None:
+                command = psutil.Process(process.pid)
+                for each in (*command.children(recursive=True), command):
+                    each.send_signal(signal.SIGINT)
+            raise
+    if process.returncode:
+        print("".join(lines), end="")
+    return process.returncode
+
+
+def stages(folder: Path) -> list[str]:
+    """Return the names of a project's stages, in the order of its dvc.yaml."""
+    found: dict[str, Any] = yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return list(found)
 
 
 def targets() -> list[str]:
     """Return what to end with, so that own images do without the stage that makes the demonstration's."""
-    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     raw = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
-    return [LAST] if SAMPLE in stages and Path(raw) != paths.SAMPLE else []
+    return [LAST] if SAMPLE in stages(Path()) and Path(raw) != paths.SAMPLE else []
 
 
 def outcome(folder: Path) -> dict[str, Any]:

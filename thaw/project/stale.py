@@ -93,7 +93,8 @@ def _of_code(stage: str) -> list[str]:
     if stage == template.RECORD or not path.is_file() or records.read_json(path) == {"code": code.of(stage)}:
         return []
     before = records.read_json(paths.PACKAGE / "version.json").get("thaw")
-    return [f"other code in the installed thaw ({before} → {version('thaw')})"]
+    now = version("thaw")
+    return [f"other code in the installed thaw ({now}, edited)" if now == before else f"thaw {before} → {now}"]
 
 
 def _locked() -> dict[str, Any]:

@@ -60,7 +60,7 @@ def computing(model: keras.Model, policy: str) -> Iterator[None]:
         with devices.tensor_float_32(True):
             yield
         return
-    convolutions = [layer for layer in _layers(model) if type(layer) is keras.layers.Conv2D]
+    convolutions = [layer for layer in layers(model) if type(layer) is keras.layers.Conv2D]
     before = [layer.dtype_policy for layer in convolutions]
     try:
         for layer in convolutions:
@@ -71,9 +71,10 @@ def computing(model: keras.Model, policy: str) -> Iterator[None]:
             layer.dtype_policy = kept
 
 
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+def layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Return the layers of a model, and of the models in it."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+            yield from layers(layer)
         else:
             yield layer

@@ -6,14 +6,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from thaw.exports import exported
-from thaw.exports.exported import Exported
-from thaw.images import content, decoding
+from thaw.exports.exported import Answer, Exported
+from thaw.images import content, decoding, header
 from thaw.images.integrity import Unusable
 from thaw.runtime import threads
 
@@ -24,7 +24,12 @@ AHEAD = 4  # tasks waiting or done for each thread: enough that none is idle whi
 
 
 def answer(model: Exported, data: bytes, max_pixels: int | None = None) -> np.ndarray:
-    """Return the probabilities of one encoded image: (classes,) float32.
+    """Return the probabilities of one encoded image, (classes,) float32; arguments and errors as of ``say``."""
+    return say(model, data, max_pixels).probabilities
+
+
+def say(model: Exported, data: bytes, max_pixels: int | None = None) -> Answer:
+    """Return what a model says of one encoded image.
 
     Args:
         data: the file's bytes.
@@ -33,26 +38,23 @@ def answer(model: Exported, data: bytes, max_pixels: int | None = None) -> np.nd
     Raises:
         Unusable: training would not have used it either, it can't be decoded, or it is too large.
     """
-    row: np.ndarray
     if model.run:
-        row = model.run(decoded(model, data, max_pixels)[None])[0][0]
-        return row
+        return model.run(decoded(model, data, max_pixels)[None])[0]
     _check_size(model, data, max_pixels)
     given = decoding.servable(data, model.reading.max_pixels, stretch=model.reading.stretch)
     try:
-        row = model.answer([given])[0]
+        return model.say([given])[0]
     except (Unusable, MemoryError):
         raise
     except Exception as error:  # TensorFlow says with several classes of errors that it can't decode an image
         raise Unusable("damaged", "it can't be decoded") from error
-    return row
 
 
 def decoded(model: Exported, data: bytes, max_pixels: int | None = None) -> np.ndarray:
     """Return the pixels of one encoded image for a model that takes pixels: (height, width, 3) uint8.
 
     Raises:
-        Unusable: as ``answer`` does.
+        Unusable: as ``say`` does.
     """
     _check_size(model, data, max_pixels)
     if model.decode is None:
@@ -66,11 +68,32 @@ def _check_size(model: Exported, data: bytes, max_pixels: int | None) -> None:
     with suppress(OSError, ValueError, SyntaxError), Image.open(BytesIO(data)) as image:  # what is none is said later
         width, height = image.size
         if width * height > max_pixels:
-            raise Unusable("too_large", decoding.beyond(width, height, max_pixels))
+            raise Unusable("too_large", header.beyond(width, height, max_pixels))
 
 
-def of_files(model: Exported, files: Sequence[Path], given: Mapping[Path, bytes]) -> Iterator[np.ndarray | str]:
-    """Yield for each file the probabilities, (classes,) float32, or what is wrong with it.
+def told(classes: Sequence[str], answer: Answer, top: int | None) -> dict[str, Any]:
+    """Return an answer under names, as JSON has it.
+
+    Args:
+        classes: their names.
+        answer: what the model says of an image.
+        top: the likeliest classes, these first; None: all in their order.
+    """
+    row = answer.probabilities
+    order = np.argsort(-row, kind="stable")
+    listed = range(len(classes)) if top is None else order[:top]
+    found = {
+        "label": classes[order[0]],
+        "probability": float(row[order[0]]),
+        "probabilities": {classes[index]: float(row[index]) for index in listed},
+    }
+    if answer.unfamiliarity is None:
+        return found
+    return found | {"unfamiliarity": answer.unfamiliarity, "unfamiliar": answer.unfamiliarity > 1}
+
+
+def of_files(model: Exported, files: Sequence[Path], given: Mapping[Path, bytes]) -> Iterator[Answer | str]:
+    """Yield for each file the answer, or what is wrong with it.
 
     Args:
         given: the bytes of those that are not read from the disk.
@@ -79,9 +102,9 @@ def of_files(model: Exported, files: Sequence[Path], given: Mapping[Path, bytes]
         yield from (row for _, row in exported.answers(model, files))
         return
 
-    def of_one(path: Path) -> np.ndarray | str:
+    def of_one(path: Path) -> Answer | str:
         try:
-            return answer(model, given[path] if path in given else content.read(path))
+            return say(model, given[path] if path in given else content.read(path))
         except Unusable as refused:
             return f"can't be used: {refused.kind.replace('_', ' ')}, {refused.reason}"
 

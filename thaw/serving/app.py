@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,14 +10,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from thaw.exports.exported import Exported
 from thaw.images.integrity import Unusable
-from thaw.serving import monitoring, page, uploads
+from thaw.serving import answers, monitoring, page, uploads
 from thaw.serving.batches import Batches
 from thaw.serving.uploads import RefusedError
 
@@ -30,6 +30,8 @@ REMEDIES = {
     400: "send the file's bytes",
     DAMAGED: "save the image anew",
 }
+FULL = "expected memory for the image, received too little; send a smaller image"
+LOG = logging.getLogger("uvicorn.error")  # where the server's other faults are
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
 
@@ -115,7 +117,7 @@ async def _predict(server: Server, request: Request, top: str) -> dict[str, Any]
         raise RefusedError(
             400, f"expected a number of classes from 1 on as top, received {top:.40}; leave it out for all"
         )
-    count = int(top) if top else len(server.model.classes)
+    count = int(top) if top and int(top) < len(server.model.classes) else None
     size = uploads.declared(request, server.limits.request_bytes)
     if server.running >= MOST_RUNNING:
         raise RefusedError(
@@ -145,15 +147,20 @@ async def _predict(server: Server, request: Request, top: str) -> dict[str, Any]
     return {"predictions": found}
 
 
-async def _entry(server: Server, upload: uploads.Upload, count: int) -> dict[str, Any]:
+async def _entry(server: Server, upload: uploads.Upload, count: int | None) -> dict[str, Any]:
     try:
         return {"name": upload.name} | await _answered(server, upload.data, count)
     except RefusedError as refused:
         return {"name": upload.name, "error": str(refused), "status": refused.status}
+    except MemoryError:
+        return {"name": upload.name, "error": FULL, "status": 413}
+    except Exception as error:  # of this image; the others of the request are answered
+        LOG.exception("an image of a request failed")
+        return {"name": upload.name, "error": _fault(error), "status": 500}
 
 
-async def _answered(server: Server, data: bytes, count: int) -> dict[str, Any]:
-    """Return label and probabilities of an image.
+async def _answered(server: Server, data: bytes, count: int | None) -> dict[str, Any]:
+    """Return label and probabilities of an image, and how unlike the training images it is where the model knows that.
 
     Raises:
         RefusedError: it is no image, or one that can't be used.
@@ -161,22 +168,21 @@ async def _answered(server: Server, data: bytes, count: int) -> dict[str, Any]:
 
     try:
         with server.figures.model_seconds.time():
-            row = await server.batches.answer(data)
+            answer = await server.batches.answer(data)
     except Unusable as refused:
         server.figures.refused.labels(refused.kind).inc()
         status = STATUS.get(refused.kind, DAMAGED)
         raise RefusedError(
             status, f"expected an image, received one of kind {refused.kind}: {refused.reason}; {REMEDIES[status]}"
         ) from None
-    order = np.argsort(-row, kind="stable")
-    classes = server.model.classes
-    listed = range(len(classes)) if count >= len(classes) else order[:count]
-    server.figures.answers.labels(classes[order[0]]).inc()
-    return {
-        "label": classes[order[0]],
-        "probability": float(row[order[0]]),
-        "probabilities": {classes[index]: float(row[index]) for index in listed},
-    }
+    except Exception:
+        server.figures.refused.labels("server_error").inc()
+        raise
+    told = answers.told(server.model.classes, answer, count)
+    server.figures.answers.labels(told["label"]).inc()
+    if told.get("unfamiliar"):
+        server.figures.unfamiliar.inc()
+    return told
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -203,12 +209,15 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(MemoryError)
     async def full(_: Request, __: MemoryError) -> Response:
-        return _json({"error": "expected memory for the image, received too little; send a smaller image"}, 413)
+        return _json({"error": FULL}, 413)
 
     @app.exception_handler(Exception)
     async def unknown(_: Request, error: Exception) -> Response:
-        said = f"expected an answer, received an error of the server ({type(error).__name__}); see its log"
-        return _json({"error": said}, 500)
+        return _json({"error": _fault(error)}, 500)
+
+
+def _fault(error: Exception) -> str:
+    return f"expected an answer, received an error of the server ({type(error).__name__}); see its log"
 
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:

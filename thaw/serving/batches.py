@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from thaw.exports.exported import Exported
+from thaw.exports.exported import Answer, Exported
 from thaw.serving import answers
 
 MOST = 8  # images of a batch: larger ones cost as much an image, and let the last wait for the first
 
-Waiting = tuple[bytes, asyncio.AbstractEventLoop, "asyncio.Future[np.ndarray]"]
+Waiting = tuple[bytes, asyncio.AbstractEventLoop, "asyncio.Future[Answer]"]
 
 
 class Batches:
@@ -32,10 +32,10 @@ class Batches:
         for thread in self.threads:
             thread.start()
 
-    async def answer(self, data: bytes) -> np.ndarray:
-        """Return the probabilities of one encoded image, as ``answers.answer`` does."""
+    async def answer(self, data: bytes) -> Answer:
+        """Return what the model says of one encoded image, as ``answers.say`` does."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[np.ndarray] = loop.create_future()
+        future: asyncio.Future[Answer] = loop.create_future()
         with self.changed:
             self.waiting.append((data, loop, future))
             self.changed.notify()
@@ -61,32 +61,42 @@ class Batches:
             share = -(-len(self.waiting) // len(self.threads))
             return [self.waiting.popleft() for _ in range(min(share, MOST))]
 
-    def _answers(self, files: Sequence[bytes]) -> list[np.ndarray | Exception]:
-        """Return for each file the probabilities, or why there are none."""
+    def _answers(self, files: Sequence[bytes]) -> list[Answer | Exception]:
+        """Return for each file the answer, or why there is none."""
         found: list[Any] = [None] * len(files)
         run: Any = self.model.run  # None: no pixels are in ``alike`` then
         alike: defaultdict[tuple[int, ...], list[tuple[int, np.ndarray]]] = defaultdict(list)
         for number, data in enumerate(files):
             try:
                 if run is None:
-                    found[number] = answers.answer(self.model, data, self.max_pixels)
+                    found[number] = answers.say(self.model, data, self.max_pixels)
                 else:
                     pixels = answers.decoded(self.model, data, self.max_pixels)
                     alike[pixels.shape].append((number, pixels))
             except Exception as error:  # the request's, which raises it
                 found[number] = error
         for group in alike.values():
-            rows: Any
-            try:
-                rows, _ = run(np.stack([pixels for _, pixels in group]))
-            except Exception as error:
-                rows = [error] * len(group)
-            for (number, _), row in zip(group, rows, strict=True):
-                found[number] = row
+            for (number, _), answer in zip(group, _run(run, [pixels for _, pixels in group]), strict=True):
+                found[number] = answer
         return found
 
 
-def _settle(future: "asyncio.Future[np.ndarray]", answer: np.ndarray | Exception) -> None:
+def _run(run: Any, pictures: Sequence[np.ndarray]) -> list[Answer | Exception]:
+    """Return for each picture of one size the answer, or the error that it raises.
+
+    Where a batch fails, each of it is asked by itself, so that what one picture does to the model fails no other
+    request.
+    """
+    try:
+        found = run(np.stack(pictures))
+        if len(found) != len(pictures):
+            raise ValueError(f"expected {len(pictures)} answers, received {len(found)}")
+    except Exception as error:  # the requests', which raise it
+        return [error] if len(pictures) == 1 else [answer for one in pictures for answer in _run(run, [one])]
+    return list(found)
+
+
+def _settle(future: "asyncio.Future[Answer]", answer: Answer | Exception) -> None:
     if future.done():  # its client has gone
         return
     if isinstance(answer, Exception):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from thaw.data import folders
-from thaw.images import decoding
+from thaw.images import header
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 STANDARD_INPUT = "-"
@@ -46,7 +46,7 @@ def find(words: Sequence[str]) -> Meant:
 
 def _on_standard_input(stream: BinaryIO, meant: Meant) -> None:
     data = stream.read()
-    if decoding.may_be_image(data[:16]):
+    if header.may_be_image(data[:16]):
         meant.files.append(Path(STANDARD_INPUT))
         meant.given[Path(STANDARD_INPUT)] = data
         return
@@ -112,6 +112,6 @@ def _no_image(path: Path) -> str:
         return ""
     try:
         with path.open("rb") as file:
-            return "" if decoding.may_be_image(file.read(16)) else "no image by its name and its bytes"
+            return "" if header.may_be_image(file.read(16)) else "no image by its name and its bytes"
     except OSError:  # which is said when it is read
         return ""

@@ -34,6 +34,9 @@ class Figures:
         self.refused = Counter(
             "thaw_images_refused", "Images without an answer, by why", ["why"], registry=self.registry
         )
+        self.unfamiliar = Counter(
+            "thaw_unfamiliar", "Images answered that are unlike the training images", registry=self.registry
+        )
         for name in classes:
             self.answers.labels(name)
 

@@ -8,16 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from thaw import paths, pipes, records
 from thaw.catalog import export_formats
 from thaw.exports import formats
 from thaw.serving import answers, files
 
+UNFAMILIAR = "unlike the training images"  # a remark behind the label, where the model says so
 MANY = 100  # files from which on a bar shows how far it is
 
-Answered = dict[str, Any]  # path, and label, probability and probabilities, or error: an entry of --json
+Answered = dict[str, Any]  # path, and what ``answers.told`` returns, or error: an entry of --json
 
 
 def add(commands: Any) -> None:
@@ -55,7 +54,9 @@ def _predict(options: argparse.Namespace) -> None:
     for file, reason in meant.skipped.items():
         print(f"{pipes.on_one_line(_printable(file))}: passed over: {reason}", file=sys.stderr)
     usable = [file for file in meant.files if file not in meant.wrong]
-    classes, found = _answers(options.model, options.format, usable, meant)
+    model = formats.load(options.model, options.format) if usable else None  # none is loaded for no image
+    classes = model.classes if model else []
+    found = answers.of_files(model, usable, meant.given) if model else iter(())
     failed = 0
 
     def every() -> Iterator[Answered]:
@@ -63,43 +64,22 @@ def _predict(options: argparse.Namespace) -> None:
         for file in _shown(meant.files):
             path, answer = _printable(file), meant.wrong[file] if file in meant.wrong else next(found)
             if not isinstance(answer, str):
-                yield {"path": path, **_told(classes, answer, options.top)}
+                yield {"path": path, **answers.told(classes, answer, options.top)}
                 continue
             failed += 1
             print(f"{pipes.on_one_line(path)}: {answer}", file=sys.stderr)
             yield {"path": path, "error": answer}
 
-    _writer(options, classes)(every())
+    _writer(options, classes, scores=bool(model and model.scores))(every())
     if failed:
         raise ValueError(f"{failed} of {len(meant.files)} files could not be used")
 
 
-def _answers(
-    model: Path, name: str, usable: list[Path], meant: files.Meant
-) -> tuple[list[str], Iterator[np.ndarray | str]]:
-    """Return the classes, and the answer for each file; no model is loaded for none."""
-    if not usable:
-        return [], iter(())
-    loaded = formats.load(model, name)
-    return loaded.classes, answers.of_files(loaded, usable, meant.given)
-
-
-def _told(classes: list[str], row: np.ndarray, top: int | None) -> Answered:
-    """Return label and probabilities of an image: of all classes in their order, or of the likeliest, these first."""
-    order = np.argsort(-row, kind="stable")
-    listed = range(len(classes)) if top is None else order[:top]
-    return {
-        "label": classes[order[0]],
-        "probability": float(row[order[0]]),
-        "probabilities": {classes[index]: float(row[index]) for index in listed},
-    }
-
-
-def _writer(options: argparse.Namespace, classes: list[str]) -> Callable[[Iterable[Answered]], None]:
+def _writer(options: argparse.Namespace, classes: list[str], *, scores: bool) -> Callable[[Iterable[Answered]], None]:
     if options.json:
         return _write_json
     if options.csv:
-        return lambda every: _write_csv(every, classes, options.top)
+        return lambda every: _write_csv(every, classes, options.top, scores=scores)
     return lambda every: _write_lines(every, options.top)
 
 
@@ -109,6 +89,8 @@ def _write_lines(every: Iterable[Answered], top: int | None) -> None:
             continue  # it stands on standard error
         ranked = list(each["probabilities"].items()) if top else [(each["label"], each["probability"])]
         cells = [f"{pipes.on_one_line(label)}\t{probability:.1%}" for label, probability in ranked]
+        if each.get("unfamiliar"):
+            cells.append(UNFAMILIAR)
         print(pipes.on_one_line(each["path"]), *cells, sep="\t")
 
 
@@ -122,15 +104,16 @@ def _write_json(every: Iterable[Answered]) -> None:
     print("[]" if before == "[" else "\n]")
 
 
-def _write_csv(every: Iterable[Answered], classes: list[str], top: int | None) -> None:
-    """Write a column for each class, or, of the likeliest, one for each rank."""
+def _write_csv(every: Iterable[Answered], classes: list[str], top: int | None, *, scores: bool) -> None:
+    """Write a column for each class, or, of the likeliest, one for each rank; and how unlike the training images."""
     ranks = range(2, min(top or 1, len(classes)) + 1)
     ranked = [name for rank in ranks for name in (f"label_{rank}", f"probability_{rank}")]
     by_class = [] if top else [f"probability: {name}" for name in classes]
-    columns = ["path", "label", "probability", *ranked, *by_class, "error"]
+    more = ["unfamiliarity", "error"] if scores else ["error"]
+    columns = ["path", "label", "probability", *ranked, *by_class, *more]
 
     def row(each: Answered) -> dict[str, Any]:
-        told = {name: each.get(name, "") for name in ("path", "label", "probability", "error")}
+        told = {name: each.get(name, "") for name in ("path", "label", "probability", *more)}
         listed = list(each.get("probabilities", {}).items())
         for rank in ranks if listed else ():
             told[f"label_{rank}"], told[f"probability_{rank}"] = listed[rank - 1]

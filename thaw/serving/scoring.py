@@ -19,16 +19,17 @@ IMAGE = "image"
 
 
 def rows(model: Exported, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield for each image ``label``, ``probability`` and ``probabilities`` by class, or ``error``.
+    """Yield for each image ``label``, ``probability``, ``probabilities`` by class and ``unfamiliarity``, which is None
+    where the model has no such score; or ``error``.
 
     Args:
         given: a table of pandas, or columns by name.
     """
 
     def row(value: Any) -> dict[str, Any]:
-        told: dict[str, Any] = dict.fromkeys(("label", "probability", "probabilities", "error"))
+        told: dict[str, Any] = dict.fromkeys(("label", "probability", "probabilities", "unfamiliarity", "error"))
         try:
-            shares = answers.answer(model, _bytes(value))
+            answer = answers.say(model, _bytes(value))
         except Unusable as refused:
             kind = refused.kind.replace("_", " ")
             return told | {"error": f"expected an image, received one that is {kind}: {refused.reason}"}
@@ -36,13 +37,8 @@ def rows(model: Exported, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             return told | {"error": "expected memory for the image, received too little; send a smaller image"}
         except Exception as error:  # MLflow would answer it with its traceback
             return told | {"error": " ".join(str(error).split()) or type(error).__name__}
-        best = int(shares.argmax())
-        probabilities = {name: float(share) for name, share in zip(model.classes, shares, strict=True)}
-        return told | {
-            "label": model.classes[best],
-            "probability": float(shares[best]),
-            "probabilities": probabilities,
-        }
+        said = answers.told(model.classes, answer, None)
+        return told | {name: said[name] for name in told if name in said}
 
     yield from answers.in_order(row, given.get(IMAGE, ()), answers.workers(model))
 

@@ -23,7 +23,7 @@ from thaw.config import load, schema
 from thaw.sweep import compose, experiments, locks, resources, results, shared, supervisor, trial
 from thaw.sweep.plan import SweepPlan
 from thaw.sweep.results import TrialResult
-from thaw.tracking import pipeline
+from thaw.tracking import naming, pipeline
 
 CHANGED = "code, images, splits, weights, packages or conf/ changed since the sweep began; give the command again"
 console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -146,7 +146,7 @@ def _record(this: Job, found: experiments.Finished | None, failure: str, seconds
         name=found.name if found else this.name,
         overrides=this.overrides,
         shown=" ".join(this.shown),
-        label=trial.label(this.shown),
+        label=naming.label(this.shown),
         failure=failure,
         log=this.log.as_posix(),
         seconds=seconds,
@@ -187,7 +187,7 @@ def _trial(this: Job) -> str:
     told = {
         "sweep": this.folder.name,
         "parent": begun.parent,
-        "label": trial.label(this.shown),
+        "label": naming.label(this.shown),
         "swept": {key: value for key, _, value in (override.partition("=") for override in this.shown)},
     }
     environment = resources.environment(hydra.job.num, resources.at_once(hydra.launcher, hydra.sweeper))

@@ -143,7 +143,7 @@ def conclude(folder: Path) -> bool:
     failed = [each for each in trials if each.failure]
     for each in failed:
         console.print(f"failed: {each.shown}: {each.failure}")
-    console.print(f"look: `make ui` (curves, comparison), `dvc exp show --only-changed`, {folder} (logs)")
+    console.print(f"look: `thaw ui` (curves, comparison), `dvc exp show --only-changed`, {folder} (logs)")
     return bool(failed)
 
 

@@ -22,7 +22,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw import paths, records
+from thaw import paths
 from thaw.data import units
 from thaw.evaluation import intervals
 from thaw.sweep import experiments
@@ -185,8 +185,11 @@ def _answers(record: TrialResult) -> Answers | None:
 @lru_cache(maxsize=1)  # all trials of a sweep have the same images, as a rule
 def _validation(manifest: bytes, classes: bytes) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
     """Return which validation images there are, their labels, and their units."""
-    rows = records.rows(io.StringIO(manifest.decode(), newline=""))
+    from thaw.images import columns  # noqa: PLC0415 -- pyarrow takes half a second
+
+    rows = columns.parsed(io.BytesIO(manifest))
     number = {name: index for index, name in enumerate(json.loads(classes)["classes"])}
-    val = [(row, unit) for row, unit in zip(rows, units.read(rows), strict=True) if row["split"] == "val"]
-    labels = np.array([number[row["label"]] for row, _ in val])
-    return " ".join(row["path"] for row, _ in val), labels, np.array([unit for _, unit in val])
+    val = rows.are("split", "val")
+    own = rows.take(val)
+    labels = np.array([number[label] for label in own.strings("label")], np.int64)
+    return " ".join(own.strings("path")), labels, units.read(rows)[val]

@@ -39,7 +39,7 @@ def latest() -> Path:
     """
     found = sorted(paths.SWEEPS.glob(f"*/{results.PLAN}"), key=lambda path: path.stat().st_mtime)
     if not found:
-        raise ValueError(f"expected a sweep in {paths.SWEEPS}, found none; run `python -m thaw.sweep` first")
+        raise ValueError(f"expected a sweep in {paths.SWEEPS}, found none; run `thaw sweep` first")
     return found[-1].parent
 
 

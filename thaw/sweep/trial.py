@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
-from thaw import paths, records
+from thaw import paths
 from thaw.config import load, schema
-from thaw.data import folders, table
+from thaw.data import file_hashes, folders, table
 from thaw.data.table import Entry
 from thaw.networks import environment
 from thaw.project import code as package
@@ -28,7 +28,6 @@ from thaw.project import template
 from thaw.runtime import code_version
 from thaw.sweep import experiments, reasons, supervisor
 
-ALIASES = {"learning_rate": "lr", "unfreeze": "depth"}
 NAME_LENGTH = 150  # characters of a name's readable part; a file system takes 255 in all
 LASTING = 10.0  # seconds after which a change of what a trial is made of is one
 
@@ -62,7 +61,7 @@ def fingerprint(settings: schema.Project) -> str:
 
     These are its code, the state of the images, where each of them was put, the packages, and the weights' bytes.
     """
-    raw, total = Path(settings.data.raw), hashlib.sha256()
+    raw, total = paths.local(settings.data.raw), hashlib.sha256()
     around = environment.describe(settings.backbone)
     total.update(json.dumps(around, sort_keys=True).encode())
     # A trial starts with the memory of the workspace, and puts images where that has them.
@@ -76,12 +75,14 @@ def fingerprint(settings: schema.Project) -> str:
     # Sizes and times stand for the bytes; where they change for nothing, DVC is asked, and it reads the bytes. For an
     # experiment DVC takes what git has and is not committed away and back, which changes times.
     kept = {Path(name).absolute() for name in experiments.git("ls-files", "-z", "--", str(raw)).split("\0") if name}
-    for path in _images(raw):
-        if path.is_file() and path.absolute() in kept:
-            total.update(f"{path.as_posix()} {records.sha256(path)}\n".encode())
-        elif path.is_file():
-            state = path.stat()
-            total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
+    with file_hashes.memo() as memo:
+        hashes = file_hashes.FileHashes(memo)  # a sweep asks for each trial, twice
+        for path in _images(raw):
+            if path.is_file() and path.absolute() in kept:
+                total.update(f"{path.as_posix()} {hashes.of(path)}\n".encode())
+            elif path.is_file():
+                state = path.stat()
+                total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return total.hexdigest()
 
 
@@ -121,14 +122,6 @@ def upstream(values: Mapping[str, Any], state: str) -> str:
     """The digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
     groups = {group for stage in experiments.SHARED for group in stages()[stage]["params"]}
     return digest({group: values[group] for group in groups}, state)
-
-
-def label(shown: Sequence[str]) -> str:
-    """Return a short name for people, such as ``lr=3e-05 depth=block_13``, of the overrides that tell trials apart."""
-    keys = [override.partition("=")[0] for override in shown]
-    short = [key.rsplit(".", 1)[-1].lstrip("+") for key in keys]
-    names = [ALIASES.get(name, name) if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)]
-    return " ".join(name + override[len(key) :] for name, key, override in zip(names, keys, shown, strict=True))
 
 
 def ran(log: Path) -> bool:

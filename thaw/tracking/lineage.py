@@ -19,7 +19,7 @@ import yaml
 from thaw import paths, records
 from thaw.config import load
 from thaw.networks import environment
-from thaw.runtime import code_version
+from thaw.runtime import code_version, threads
 
 PIPELINE = Path("dvc.yaml")
 CODE = ("thaw", "stages")  # folders of code
@@ -38,8 +38,11 @@ def stages() -> dict[str, dict[str, Any]]:
     return declared
 
 
-def inputs(stage: str) -> dict[str, dict[str, Any]]:
+def inputs(stage: str, *, read: bool = True) -> dict[str, dict[str, Any]]:
     """Return the inputs of a stage, of the project in the current folder.
+
+    Args:
+        read: the data, for their hashes; without it ``data`` is empty.
 
     Returns:
         ``parameters``, ``code``, ``data``, ``packages`` and ``weights``, each by name.
@@ -59,7 +62,7 @@ def inputs(stage: str) -> dict[str, dict[str, Any]]:
     return {
         "parameters": {name: asdict(getattr(project, name)) for name in (*declared[stage].get("params", ()), HOW)},
         "code": {name: code_version.of_files(Path(), [Path(name)]) for name in code},
-        "data": {path.as_posix(): content(path) for path in data if path.exists()},
+        "data": {path.as_posix(): content(path) for path in data if read and path.exists()},
         "packages": _packages(found["packages"]),
         "weights": found["sha256"],
     }
@@ -74,12 +77,13 @@ def describe() -> dict[str, dict[str, Any]]:
     """Return the lineage of what the pipeline has made in the current folder, for ``paths.PROVENANCE``.
 
     Returns:
-        What ``inputs`` gives for all stages together, of the data only what stands for all images, and the device and
-        number of threads that each training has recorded. Not ``export``'s: its files carry what they came of.
+        What ``inputs`` gives for all stages together, of the data only what stands for all images, the device and
+        number of threads that each training has recorded, and the threads of this process. Not ``export``'s: its files
+        carry what they came of.
     """
     found: dict[str, dict[str, Any]] = {}
     for stage in stages():
-        for kind, values in inputs(stage).items() if stage != LAST else ():
+        for kind, values in inputs(stage, read=False).items() if stage != LAST else ():
             found.setdefault(kind, {}).update(values)
     found["data"] = {path.as_posix(): content(path) for path in (paths.PREPARED, paths.MEMORY) if path.exists()}
     for stage in TRAININGS:
@@ -87,6 +91,7 @@ def describe() -> dict[str, dict[str, Any]]:
         found.setdefault("hardware", {})[stage] = {
             name: record.get(name) for name in ("device", "threads", "precision")
         }
+    found["hardware"]["evaluate"] = {"threads": threads.used()}  # it writes the record
     return found
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from thaw import paths, records
 from thaw.config import schema
 from thaw.runtime import imports
-from thaw.tracking import pipeline, store
+from thaw.tracking import naming, pipeline, store, system_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,8 +31,7 @@ BEFORE_DATA = ("sample", "prepare")
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH, TAG_LENGTH = 100, 1000, 6000, 5000  # limits that MLflow sets
 # Without it the pages open in the view for language models, which hides curves and parameters.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-# MLflow's comparison of runs opens on the metric that was logged first.
-FIRST = "/val_accuracy"
+FIRST = "/val_accuracy"  # MLflow's comparison of runs opens on the metric that was logged first
 # MLflow's own values let a stage hang for ten minutes on a dead server.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -69,9 +68,8 @@ class Run:
         if self.client is None:
             return
         step = pipeline.first_step(phase) + epoch
-        rows = [(f"{phase}/{name}", step, float(value)) for name, value in values.items() if name != "epoch"]
-        first = [row for row in rows if row[0].endswith(FIRST)]
-        attempt(self, lambda: _log_points(self, first))
+        rows = [row for name, value in values.items() for row in pipeline.points(phase, name, step, float(value))]
+        attempt(self, lambda: _log_points(self, [row for row in rows if row[0].endswith(FIRST)]))
         attempt(self, lambda: _log_points(self, rows))
 
     def note(self, name: str, text: str) -> None:
@@ -106,7 +104,8 @@ def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> It
     if name not in BEFORE_DATA:
         attempt(run, lambda: _begin(run))
     try:
-        yield run
+        with _watched(run):
+            yield run
     except BaseException as error:
         reason = error
         attempt(run, lambda: _fail(run, reason))
@@ -114,6 +113,19 @@ def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> It
     if name in BEFORE_DATA and pipeline.of_sweep():
         return  # a later stage of the trial copies its record too; this one need not wait for MLflow's import
     attempt(run, lambda: _finish(run))
+
+
+@contextmanager
+def _watched(run: Run) -> Iterator[None]:
+    """Sample the machine's load; not in trials of a sweep, many of which may share a database."""
+    finish: list[Callable[[], None]] = []
+    if run.client is not None and not pipeline.of_sweep():
+        attempt(run, lambda: finish.extend(system_metrics.start(run.id, tracking_uri(run.settings))))
+    try:
+        yield
+    finally:
+        if run.client is not None and finish:  # else a dead server would be waited for
+            attempt(run, finish[0])
 
 
 def tracking_uri(settings: schema.Tracking) -> str:
@@ -165,8 +177,8 @@ def _open(run: Run) -> "MlflowClient":
         client.update_run(run.id, status="RUNNING")
     else:
         _close_killed(client, experiment)
-        name = pipeline.title(run.params)
-        run.id = client.create_run(experiment, tags=pipeline.tags(key), run_name=name).info.run_id
+        tags = pipeline.tags(key) | naming.filters(run.params)
+        run.id = client.create_run(experiment, tags=tags, run_name=naming.title(run.params)).info.run_id
         if paths.PARAMS.exists():
             client.log_artifact(run.id, str(paths.PARAMS))
     data = client.get_run(run.id).data
@@ -222,9 +234,8 @@ def _log_params(client: "MlflowClient", run: Run, there: Mapping[str, str]) -> N
     """Log the parameters that are not there yet; MLflow never changes one."""
     from mlflow.entities import Param  # noqa: PLC0415
 
-    new = [
-        Param(key, str(value)[:PARAM_LENGTH]) for key, value in pipeline.leaves(run.params, ".") if key not in there
-    ]
+    listed = pipeline.leaves(run.params, ".")
+    new = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in listed if key not in there]
     for start in range(0, len(new), PARAMS_A_BATCH):
         client.log_batch(run.id, params=new[start : start + PARAMS_A_BATCH])
 
@@ -269,6 +280,8 @@ def _mirror(run: Run, *, finished: bool) -> None:
         _log_points(run, pipeline.curves(name))
         for path, folder in pipeline.files(name):
             client.log_artifact(run.id, str(path), folder)
+        for key, value in naming.judged(name).items():
+            client.set_tag(run.id, key, value[:TAG_LENGTH])
         client.set_tag(run.id, MIRRORED + name, digest)  # last: what was cut short is logged again
 
 

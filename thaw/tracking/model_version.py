@@ -30,6 +30,7 @@ def write(model: Path, folder: Path) -> None:
                 ColSpec("string", "label", required=False),
                 ColSpec("double", "probability", required=False),
                 ColSpec(Map("double"), "probabilities", required=False),
+                ColSpec("double", "unfamiliarity", required=False),
                 ColSpec("string", "error", required=False),
             ]
         ),

@@ -29,6 +29,8 @@ GROUPS = {
     "phase2_finetune": "phase2_summary",
     "export": "test_parity",
 }
+TOGETHER = "both_phases"
+COMPARED = ("loss", "val_loss", "accuracy", "val_accuracy")  # columns of the histories that mean the same in both
 TESTS = {"phase1": "test_phase1", "phase2": "test", "difference": "test_difference"}
 PICTURES = (
     paths.confusion_picture("phase1"),
@@ -115,16 +117,6 @@ def of_sweep() -> dict[str, Any]:
     """Return what a sweep has told this trial, empty outside of one."""
     told: dict[str, Any] = json.loads(os.environ.get(TRIAL) or "{}")
     return told
-
-
-def title(params: Mapping[str, Any]) -> str:
-    """Return a name for people: the trial's, the DVC experiment's, or else what distinguishes most runs."""
-    if of_sweep():
-        return str(of_sweep()["label"])
-    if experiment():
-        return experiment()
-    rate = float(params["phase2"]["learning_rate"])
-    return f"{params['backbone']['name']} · {params['phase2']['unfreeze']} · {rate:.0e}"
 
 
 def commit() -> tuple[str, bool] | None:
@@ -271,11 +263,21 @@ def curves(stage: str) -> list[tuple[str, int, float]]:
     phase = PHASES[stage]
     start = first_step(phase)
     return [
-        (f"{phase}/{name}", start + int(row["epoch"]), float(value))
+        point
         for row in records.read_csv(paths.history(stage))
         for name, value in row.items()
-        if name != "epoch" and value
+        if value
+        for point in points(phase, name, start + int(row["epoch"]), float(value))
     ]
+
+
+def points(phase: str, name: str, step: int, value: float) -> list[tuple[str, int, float]]:
+    """Return a value of an epoch as points of curves: of the phase's own, and of the one through both phases.
+
+    MLflow draws a chart for each name, so that both phases are in one chart only under one name.
+    """
+    found = [(f"{phase}/{name}", step, value)] if name != "epoch" else []
+    return found + ([(f"{TOGETHER}/{name}", step, value)] if name in COMPARED else [])
 
 
 def files(stage: str) -> list[tuple[Path, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror, pipeline
+from thaw.tracking import mlflow_mirror, naming, pipeline
 
 KIND = "thaw.kind"  # the tag that tells the run of a sweep from those of its trials
 
@@ -28,7 +28,9 @@ def begin(settings: schema.Tracking, name: str, swept: str) -> str:
             client.update_run(run.id, status="RUNNING")
         else:
             tags = {pipeline.SWEEP: name, KIND: "sweep", "thaw.swept": swept}
-            run.id = client.create_run(experiment, tags=tags, run_name=f"sweep {name}").info.run_id
+            run.id = client.create_run(
+                experiment, tags=tags, run_name=f"sweep {naming.label(swept.split(', '))}"
+            ).info.run_id
 
     mlflow_mirror.attempt(run, open_parent)
     return run.id

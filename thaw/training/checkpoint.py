@@ -5,9 +5,8 @@ stopping and the best weights so far, plateaus, the fall of the rate), on the ge
 the order of the images and the view that each comes in next, and within an epoch on the means of its figures so far.
 All of it is kept here, so Keras's is not used.
 
-A checkpoint is one file beside the activation cache, outside of what DVC deletes before a stage. Its name has the hash
-of the stage's inputs, so a changed input finds none. It is written beside and put in place at once. There is no pickle
-in it.
+A checkpoint is one file, which lies where ``thaw.tracking.unfinished`` says. It is written beside and put in place at
+once. There is no pickle in it.
 """
 
 import json
@@ -17,25 +16,22 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thaw import console, paths
+from thaw import console
 from thaw.images.manifest import Batches
-from thaw.runtime import devices, threads
 from thaw.runtime.framework import keras
-from thaw.tracking import lineage
+from thaw.tracking import unfinished
 
 FORMAT = 1  # of the file; a new number makes old ones unknown
 SHARE = 0.01  # of the time of training that checkpoints may take
 # What the first is taken to cost before that is known: seconds, and bytes a second that a disk takes.
 OPENING, RATE = 0.02, 2e8
 MINUTE = 60.0  # seconds within an epoch after which its part is kept
-DAYS = 7  # after which a checkpoint of an experiment is removed: nobody has gone on with it
 # What changes in Keras's callbacks and in the project's own while training goes on, and is plain. A callback that a
 # training does not have keeps nothing.
 PLAIN = {
@@ -63,24 +59,11 @@ class State:
 def place(stage: str, *more: Any) -> Path:
     """Return the file of the checkpoint of a stage with the inputs that it has now, and remove those of other inputs.
 
-    An isolated experiment works in a copy that is deleted after it, so its checkpoints lie in the project that it came
-    from. There each goes after a week.
-
     Args:
         stage: as dvc.yaml calls it.
         more: what else its result depends on, as JSON-able values.
     """
-    folder = paths.main_root() / paths.CHECKPOINTS
-    is_copy = paths.main_root() != Path.cwd().resolve()
-    if is_copy:
-        folder /= "experiments"
-    here = {"format": FORMAT, "threads": threads.used(), "device": devices.record(), "more": more}
-    file = folder / f"{stage}-{lineage.key({**lineage.inputs(stage), 'here': here})}.npz"
-    for other in folder.glob(f"{stage}-*"):
-        with suppress(FileNotFoundError):
-            if other != file and (not is_copy or time.time() - other.stat().st_mtime > DAYS * 86400):
-                other.unlink()
-    return file
+    return unfinished.place(stage, ".npz", FORMAT, *more)
 
 
 def read(file: Path | None) -> State:
@@ -174,21 +157,24 @@ class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         self.epoch = epoch
         if epoch == self.state.epoch and self.state.step:
             self._put_back()
-            for variable, value in zip(self.model.metrics_variables, self.state.arrays["figures"], strict=True):
-                variable.assign(value)
+            for part, value in zip(self._figures(), self.state.arrays["figures"], strict=True):
+                part.assign(value)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Keras's hook, after the steps that are executed at once."""
         begun = self.state.step if self.epoch == self.state.epoch else 0
         if self.file and begun < batch + 1 < self.steps and self._is_due(MINUTE):
-            self._write(
-                self.file, self.epoch, batch + 1, figures=[value.numpy() for value in self.model.metrics_variables]
-            )
+            self._write(self.file, self.epoch, batch + 1, figures=[part.numpy() for part in self._figures()])
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Keras's hook."""
         if self.file and self._is_due():
             self._write(self.file, epoch + 1, 0, ended=bool(self.model.stop_training))
+
+    def _figures(self) -> list[Any]:
+        """Return the sums of the epoch's figures so far, of each device its own."""
+        parts = self.model.distribute_strategy.experimental_local_results
+        return [part for variable in self.model.metrics_variables for part in parts(variable.value)]
 
     def _put_back(self) -> None:
         for name, values in self.state.callbacks.items():

@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from thaw import console, paths, records, timings
 from thaw.images.manifest import Batches
-from thaw.runtime import devices, precision, threads
+from thaw.runtime import depthwise, devices, precision, threads
 from thaw.runtime.framework import keras, tf
-from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, schedule
+from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, replicas, schedule, targets
 from thaw.training.fit_settings import FitSettings
 
 # Called after every epoch with the phase, the epoch's number, from 1, and its figures.
 Report = Callable[[str, int, Mapping[str, float]], None]
 
-# Steps between two returns to Python, which cost more than a step of a head on pooled features.
+# Steps between two returns to Python, which cost more than a step of a head on pooled features. On several devices it
+# is one: Keras 3.15 can't repeat a distributed step in a graph.
 STEPS_AT_ONCE = 8
 
 # ``loss`` is the mean cross-entropy in training as in validation. Training minimises the ``objective``: with the
@@ -41,6 +42,7 @@ class History:
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
     precision: str = "float32"  # Keras's policy of the convolutions
     verdict: dict[str, Any] = field(default_factory=dict)  # why it ended, what it changed, if too early
+    devices: int = 1  # that shared each batch
     checkpoint: Path | None = None  # of no use any more once all is written that comes of the training
 
     def at_best(self) -> dict[str, float]:
@@ -75,7 +77,7 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
         "epochs": len(history.rows),
         "precision": history.precision,
         "threads": threads.used(),
-        "device": devices.record(),
+        "device": devices.record(history.devices),
         "best_epoch": history.best,
         **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
         "made_from": records.made_from(made_from),
@@ -106,7 +108,7 @@ def fit(
 
     Args:
         model: gives logits; what of it is trainable is trained.
-        train, val: with one-hot labels, as ``thaw.features.inputs.batches`` gives them.
+        train, val: as ``thaw.features.inputs.batches`` gives them.
         report: told of every epoch as it ends.
         depths: of ``thaw.networks.freeze_boundaries.depths``, for phase 2's rates by depth.
         units: of each validation image, the same for those that are alike; empty: each is one.
@@ -119,33 +121,39 @@ def fit(
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
     state = checkpoint.read(keep)
     checkpoint.replayed(train, state)
-    plain, given = model, feed.fed(model, train, val)
+    plain, count = model, settings.devices
+    given = feed.fed(model, train, val) if count == 1 else replicas.spread(model, train, val, count)
     model = given.model
-    rate = schedule.rate(settings, len(train))
-    model.compile(
-        optimizer.optimiser(settings, rate, depths, model.trainable_variables, len(train)),
-        keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=[
-            keras.metrics.CategoricalAccuracy("accuracy"),
-            keras.metrics.CategoricalCrossentropy("cross_entropy", from_logits=True),
-        ],
-        # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
-        jit_compile=False,
-        steps_per_execution=STEPS_AT_ONCE,
-    )
-    # A step that makes variables, as those of the optimiser or of a metric given by its name, is traced twice.
-    model.optimizer.build(model.trainable_variables)
-    before = model.get_weights()
+    by_path = given.named(depths)
+    with given.scope():
+        rate = schedule.rate(settings, len(train))
+        figures = [
+            keras.metrics.MeanMetricWrapper(targets.accuracy, "accuracy"),
+            keras.metrics.MeanMetricWrapper(targets.cross_entropy, "cross_entropy"),
+        ]
+        model.compile(
+            optimizer.optimiser(settings, rate, by_path, model.trainable_variables, len(train)),
+            targets.cross_entropy if count == 1 else None,
+            metrics=figures if count == 1 else None,
+            weighted_metrics=None if count == 1 else figures,  # by which rows are images
+            # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results repeat.
+            jit_compile=False,
+            steps_per_execution=STEPS_AT_ONCE if count == 1 else 1,
+        )
+        # A step that makes variables, as those of the optimiser or of a metric given by its name, is traced twice.
+        model.optimizer.build(model.trainable_variables)
+    before = plain.get_weights()
     policy = precision.choose(settings.precision)
     ending = schedule.Ending(settings, len(train), rate, MONITORED)
     watch = _Watch(ending, len(train), report, description)
     watch.rows += state.rows
-    if said := optimizer.describe(settings, depths, model.trainable_variables):
+    if said := optimizer.describe(settings, by_path, model.trainable_variables):
         console.say(said)
     began = time.monotonic()
     with (
         watch.bar,
-        precision.computing(model, policy),
+        precision.computing(plain, policy),
+        depthwise.gradients(plain),
         devices.enough_memory(f"{settings.phase}.batch_size", settings.batch_size),
     ):
         run = forward(plain)
@@ -164,13 +172,14 @@ def fit(
             verbose=0,
             callbacks=every,
         )
+        given.give_back()
         change = improvement.compare(at_start.loss, answers(run, val).loss, units or range(len(at_start.loss)))
     steps = (len(watch.rows) - state.epoch) * len(train) - state.step
     timings.note(settings.phase, count=max(steps, 0) * settings.batch_size, seconds=time.monotonic() - began)
     epoch = 0 if change.is_worse else int(min(watch.rows, key=lambda row: row["val_loss"])["epoch"])
     if not epoch:
-        model.set_weights(before)
-    history = History(watch.rows, epoch, start, policy, checkpoint=keep)
+        plain.set_weights(before)
+    history = History(watch.rows, epoch, start, policy, devices=count, checkpoint=keep)
     if settings.has_verdict:
         stopped = ending.stopped or schedule.PATIENCE
         losses = [row["val_loss"] for row in watch.rows]
@@ -218,15 +227,15 @@ def answers(run: Callable[[Any], Any], val: Batches) -> Answers:
 
     Args:
         run: of ``forward``.
-        val: with one-hot labels.
+        val: its targets are labels.
     """
     losses, right = [], []
     for number in range(len(val)):
-        inputs, targets = val[number][:2]
+        inputs, labels = val[number][:2]
         logits = run(tf.constant(inputs)).numpy().astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
-        losses.append(((np.log(np.exp(logits).sum(axis=1, keepdims=True)) - logits) * targets).sum(axis=1))
-        right.append(logits.argmax(axis=1) == targets.argmax(axis=1))
+        losses.append(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
+        right.append(logits.argmax(axis=1) == labels)
     return Answers(np.concatenate(losses), np.concatenate(right))
 
 

@@ -13,7 +13,10 @@ from thaw.images.manifest import Batches
 
 
 class Mixed(Batches):
-    """``Batches`` with one-hot labels, mixed within each batch.
+    """``Batches`` of which images and labels are mixed within each batch.
+
+    Targets are labels, (b,) int64, or where images are mixed (b, 3) float32: the image's label, that of the other one,
+    and the share of the first, as ``thaw.training.targets`` reads them.
 
     An image keeps a share of itself, drawn for each from Beta(alpha, alpha), and takes the rest from another image of
     its batch, in inputs, weights and labels alike. Each label counts by the weight of the image that it came with: of
@@ -32,8 +35,6 @@ class Mixed(Batches):
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
         inputs, labels, *weights = super().__getitem__(number)
-        targets = np.zeros((len(labels), self.classes), np.float32)
-        targets[np.arange(len(labels)), labels] = 1
         if self.alpha and self.seed is not None:
             chance = np.random.default_rng([self.seed, self.epoch, number])
             others = chance.permutation(len(labels))
@@ -44,8 +45,13 @@ class Mixed(Batches):
                 weights = [own + taken]
                 # Where both weigh nothing any label will do.
                 share = np.divide(own, own + taken, out=share.copy(), where=own + taken > 0)
-            targets = share[:, None] * targets + (1 - share[:, None]) * targets[others]
-        return inputs, targets, *weights
+            labels = np.stack([labels.astype(np.float32), labels[others].astype(np.float32), share], axis=1)
+        return inputs, labels, *weights
+
+    @property
+    def mixes(self) -> bool:
+        """Return whether images are mixed."""
+        return bool(self.alpha) and self.seed is not None
 
     def blend(self, values: np.ndarray, share: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Inputs that are each a share of themselves and the rest of another; a GPU does this for itself.

@@ -151,8 +151,11 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
     @property
     def window(self) -> int:
         """Return of how many epochs means are taken: so few that two of them and the fall fit into all epochs."""
-        most = (self.settings.epochs - decay_epochs(self.settings, 0, self.steps)) // 2
-        return max(1, min(math.ceil(counted(self.settings.flat_epochs, self.steps)), most))
+        wanted = math.ceil(counted(self.settings.flat_epochs, self.steps))
+        for fewer in range(wanted, 1, -1):
+            if 2 * fewer + decay_epochs(self.settings, 2 * fewer, self.steps) <= self.settings.epochs:
+                return fewer
+        return 1
 
     def _in_time(self, done: int) -> int:
         """Return for how many epochs more the minutes are enough, if they take as long as those before."""

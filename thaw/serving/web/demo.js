@@ -61,11 +61,12 @@ async function pixels(file) {
 async function classify(file) {
   const { ort, session } = await ready;
   const { rgb, width, height } = await pixels(file);
-  const told = await session.run({ images: new ort.Tensor("uint8", rgb, [1, height, width, 3]) }, ["probabilities", "label"]);
+  const told = await session.run({ images: new ort.Tensor("uint8", rgb, [1, height, width, 3]) });
   const shares = [...told.probabilities.data];
   return {
     label: told.label.data[0],
     probability: Math.max(...shares),
     probabilities: Object.fromEntries(classes.map((name, index) => [name, shares[index]])),
+    ...(told.unfamiliarity && { unfamiliarity: told.unfamiliarity.data[0], unfamiliar: told.unfamiliarity.data[0] > 1 }),
   };
 }

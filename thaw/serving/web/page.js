@@ -1,5 +1,6 @@
 // The page: images in, a list of answers out. `classify` and what is around it come from server.js or demo.js.
 
+const UNFAMILIAR = "unlike the training images";
 const LISTED = 5; // classes shown at once, the likeliest; all others are behind a click
 const THUMB = 192; // pixels, twice what it is shown at
 
@@ -106,7 +107,7 @@ function show(entry) {
     const rows = ranked(entry.answer);
     const first = bars(rows.slice(0, LISTED));
     first.setAttribute("aria-label", `Probabilities of ${entry.name}`);
-    shown.push(label, first);
+    shown.push(label, ...(entry.answer.unfamiliar ? [make("p", "unfamiliar", UNFAMILIAR)] : []), first);
     if (rows.length > LISTED) {
       const more = make("details");
       more.append(make("summary", "", `${rows.length - LISTED} more classes`));
@@ -123,7 +124,7 @@ function update(entry) {
     show(entry);
     at("said").textContent = entry.error
       ? `${entry.name}: ${entry.error}`
-      : `${entry.name}: ${entry.answer.label}, ${percent(entry.answer.probability)}`;
+      : `${entry.name}: ${entry.answer.label}, ${percent(entry.answer.probability)}${entry.answer.unfamiliar ? `, ${UNFAMILIAR}` : ""}`;
   }
   const done = entries.filter((each) => each.answer || each.error).length;
   at("count").textContent = entries.length ? `${done} of ${entries.length}` : "";
@@ -141,13 +142,15 @@ function cell(value) {
 }
 
 function csv() {
-  const rows = [["path", "label", "probability", ...classes.map((name) => `probability: ${name}`), "error"]];
+  const scored = entries.some((each) => each.answer?.unfamiliarity !== undefined);
+  const more = (value) => (scored ? [value] : []);
+  const rows = [["path", "label", "probability", ...classes.map((name) => `probability: ${name}`), ...more("unfamiliarity"), "error"]];
   for (const each of [...entries].reverse()) {
     if (each.answer) {
       const shares = classes.map((name) => each.answer.probabilities[name]);
-      rows.push([each.name, each.answer.label, each.answer.probability, ...shares, ""]);
+      rows.push([each.name, each.answer.label, each.answer.probability, ...shares, ...more(each.answer.unfamiliarity), ""]);
     } else if (each.error) {
-      rows.push([each.name, "", "", ...classes.map(() => ""), each.error]);
+      rows.push([each.name, "", "", ...classes.map(() => ""), ...more(""), each.error]);
     }
   }
   return rows.map((row) => `${row.map(cell).join(",")}\n`).join("");

@@ -1,0 +1,84 @@
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from thaw.data import similar_vectors
+
+LIMIT = 0.78
+
+
+def unit(rows: NDArray[np.floating[Any]]) -> similar_vectors.Floats:
+    lengths: NDArray[np.float64] = np.sqrt(np.square(rows, dtype=np.float64).sum(1, keepdims=True))
+    return (rows / lengths).astype(np.float32)
+
+
+def planted(count: int, channels: int, products: NDArray[np.float64], seed: int = 0) -> similar_vectors.Floats:
+    """Vectors in any direction, and behind them one more for each product, which the first of them have with it."""
+    chance = np.random.default_rng(seed)
+    vectors = unit(chance.standard_normal((count, channels)))
+    first = vectors[: len(products)]
+    other = chance.standard_normal(first.shape)
+    across = unit(other - (other * first).sum(1, keepdims=True) * first)
+    mixed = products[:, None] * first + np.sqrt(1 - products[:, None] ** 2) * across
+    return np.concatenate([vectors, unit(mixed)])
+
+
+def every(found: Iterable[similar_vectors.Pairs]) -> list[tuple[int, int]]:
+    return [pair for rows, columns in found for pair in zip(rows.tolist(), columns.tolist(), strict=True)]
+
+
+def test_caps_find_the_pairs_that_comparing_all_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    products = np.random.default_rng(1).uniform(0.79, 1.0, 2000)
+    vectors = planted(4000, 51, products)
+    exact = every(similar_vectors.pairs(vectors, LIMIT))
+    assert len(exact) == len(set(exact)) and {(n, n + 4000) for n in range(2000)} <= set(exact)
+    monkeypatch.setattr(similar_vectors, "EXACT", 0)
+    found = every(similar_vectors.pairs(vectors, LIMIT))
+    assert len(found) == len(set(found)), "each pair once, also of several caps"
+    assert set(found) <= set(exact)
+    missed = [products[row] for row, column in set(exact) - set(found) if column - row == 4000]
+    assert len(missed) <= 4 and max(missed, default=0) < 0.85, "one in a thousand at the limit, none well beyond"
+    for name, value in (("BLOCK", 700), ("CAPS", 64), ("FEW", 2), ("WAITING", 10)):
+        monkeypatch.setattr(similar_vectors, name, value)
+    again = every(similar_vectors.pairs(vectors, LIMIT))
+    assert set(again) == set(found), "blocks are memory, not results"
+
+
+@pytest.mark.parametrize("product", [0.78, 0.9])
+def test_a_pair_is_missed_as_often_as_is_said(product: float) -> None:
+    caps, height, count = 64, 1.6, 4000
+    said = similar_vectors.missed(caps, height, product)
+    vectors = planted(count, 51, np.full(count, product))
+    heights = vectors @ np.random.default_rng(2).standard_normal((51, caps)).astype(np.float32) >= height
+    missed = 1 - (heights[:count] & heights[count:]).any(1).mean()
+    assert 0.01 < said < 0.9 and missed == pytest.approx(said, abs=0.03)  # also by these 64 directions
+
+
+def test_the_caps_for_any_number_keep_to_the_chance_at_the_limit() -> None:
+    for count in (50_001, 10**6, 10**8):
+        caps = similar_vectors.cap_count(count)
+        height = similar_vectors._height(caps, LIMIT)
+        assert similar_vectors.missed(caps, height, LIMIT) == pytest.approx(similar_vectors.MISSED, rel=0.01)
+        assert similar_vectors.missed(caps, height, 0.9) < 2e-5
+
+
+def test_vectors_that_all_lie_in_one_direction_are_told_apart_by_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    centre = np.full(62, 0.9 / np.sqrt(62), np.float32)
+    rest = planted(3000, 62, np.full(500, 0.9))
+    vectors = unit(centre + 0.436 * rest)
+    exact = set(every(similar_vectors.pairs(vectors, 0.97)))
+    monkeypatch.setattr(similar_vectors, "EXACT", 0)
+    compared = 0
+    compare = similar_vectors._all
+
+    def counted(some: similar_vectors.Floats, limit: float) -> Iterable[similar_vectors.Pairs]:
+        nonlocal compared
+        compared += len(some) ** 2
+        return compare(some, limit)
+
+    monkeypatch.setattr(similar_vectors, "_all", counted)
+    assert set(every(similar_vectors.pairs(vectors, 0.97, centre, 0.75))) == exact
+    assert len(exact) >= 450 and compared < 0.8 * len(vectors) ** 2

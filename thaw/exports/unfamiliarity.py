@@ -1,0 +1,140 @@
+"""The score of images unlike the training images, inside exported models: fitted by `evaluate`, 1 at its threshold.
+
+The Mahalanobis distance of ``thaw.evaluation.out_of_distribution``, as operations that every format has, divided by
+the distance above which `evaluate` calls an image unlike the training images. So whoever asks a model needs no
+threshold: above 1 is unlike. No TensorFlow before it is put into a graph.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw import paths, records
+from thaw.evaluation import intervals, out_of_distribution
+from thaw.exports import agreement
+
+if TYPE_CHECKING:
+    from thaw.runtime.framework import tf
+
+# How far a float32 format may be from what was evaluated, as a share of the score, or of the threshold where that is
+# more. Embeddings are evaluated in float16.
+TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Unfamiliarity:
+    """What the score is computed from."""
+
+    parameters: out_of_distribution.Parameters
+    threshold: float  # the distance that is 1
+    share: float  # of validation images that have more
+
+    def about(self) -> dict[str, float]:
+        """Return what labels.json says of it."""
+        return {"threshold": self.threshold, "share": self.share}
+
+    def score(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Return the scores of embeddings, as evaluated: (images, channels) → (images,), above 1 where unlike."""
+        return (out_of_distribution.score(embeddings, self.parameters) / np.float32(self.threshold)).astype(np.float32)
+
+
+def read(phase: str) -> Unfamiliarity | None:
+    """Return what `evaluate` fitted for a phase's model.
+
+    None with ``evaluate.unfamiliar=0``, and where all validation images have one score, so that none is a measure.
+    """
+    if not paths.UNFAMILIAR.is_file():
+        return None
+    found = records.read_json(paths.CALIBRATION)[phase]["unfamiliar"]
+    if not found["threshold"] > 0:
+        return None
+    return Unfamiliarity(out_of_distribution.load(paths.UNFAMILIAR, phase), found["threshold"], found["share"])
+
+
+def tested(phase: str, fitted: Unfamiliarity) -> NDArray[np.float32]:
+    """Return the scores of all test images, as `evaluate` found them: (images,) float32, above 1 where unlike."""
+    kept = out_of_distribution.load_scores(paths.UNFAMILIAR, phase)
+    return (kept / np.float32(fitted.threshold)).astype(np.float32)
+
+
+def scores(embeddings: "tf.Tensor", fitted: Unfamiliarity) -> "tf.Tensor":
+    """Compute the scores in a graph: (batch, channels) float32 → (batch,) float32, above 1 where unlike.
+
+    The axes' part and the rest are kept apart, and the difference to the nearest mean is taken before it is squared.
+    So nothing large is subtracted from something large, which float32 would not bear.
+    """
+    from thaw.runtime.framework import tf  # noqa: PLC0415 -- seconds
+
+    axes, scale, middle, means = (tf.constant(each) for each in _weights(fitted.parameters))
+    squared = tf.reduce_sum(embeddings * embeddings, axis=1, keepdims=True)
+    unit = embeddings * tf.math.rsqrt(tf.maximum(squared, out_of_distribution.SMALLEST))
+    placed = _placed(unit - middle, axes, scale, tf)
+    distances = tf.reduce_sum(means * means, axis=1) - 2.0 * tf.matmul(placed, means, transpose_b=True)
+    apart = placed - tf.gather(means, tf.argmin(distances, axis=1, output_type=tf.int32))
+    return tf.sqrt(tf.reduce_sum(apart * apart, axis=1)) / fitted.threshold
+
+
+def _placed(centred: Any, axes: Any, scale: Any, library: Any) -> Any:
+    """Return where embeddings lie along the axes and beside them, in units of the spread: (n, kept + channels)."""
+    along = library.matmul(centred, axes)
+    beside = centred - library.matmul(along, library.transpose(axes))
+    return library.concat([along, beside], 1) * scale
+
+
+def _weights(parameters: out_of_distribution.Parameters) -> list[NDArray[np.float32]]:
+    """Return the axes (channels, kept), the scales (kept + channels,), the middle of the means, and the means."""
+    axes, means = parameters["axes"].astype(np.float64).T, parameters["means"].astype(np.float64)
+    middle = means.mean(axis=0)
+    beside = np.full(len(middle), np.sqrt(float(parameters["rest"])))
+    scale = np.concatenate([np.sqrt(parameters["precision"].astype(np.float64)), beside])
+    return [each.astype(np.float32) for each in (axes, scale, middle, _placed(means - middle, axes, scale, np))]
+
+
+def compared(
+    way: str,
+    expected: NDArray[np.float32],
+    received: NDArray[np.float32] | None,
+    share: float | None,
+    units: NDArray[np.integer[Any]] | None,
+    names: Sequence[str],
+) -> dict[str, float]:
+    """Return how far an exported model's scores are from those that were evaluated.
+
+    Args:
+        way: how it was asked.
+        expected, received: (images,) float32; None: it gave none.
+        share: of the images of ``units`` that must be on the evaluated side of 1, by the upper end of its 95 %
+            interval; None: each score must be the evaluated one within ``TOLERANCE``.
+        units: (test images,) equal numbers for images that are no independent ones; None: all are.
+        names: of the images, test images first.
+
+    Raises:
+        ValueError: they are too far.
+    """
+    if received is None or received.shape != expected.shape:
+        raise ValueError(f"the exported model ({way}): expected a score of unlike images for each, received none")
+    apart = np.nan_to_num(np.abs(received - expected) / np.maximum(expected, 1), nan=np.inf)
+    at = int(apart.argmax())
+    worst = f"it differs most in {names[at]}, {received[at]:.3g} instead of {expected[at]:.3g}"
+    remedy = "leave the format out of export.formats, or set evaluate.unfamiliar=0"
+    found = {"unfamiliarity_difference": float(apart[at])}
+    if share is None or not np.isfinite(apart).all():
+        if not apart[at] <= TOLERANCE:
+            raise ValueError(
+                f"the exported model ({way}): expected the evaluated scores of unlike images within {TOLERANCE:.0%}, "
+                f"received others; {worst}; {remedy}"
+            )
+        return found
+    tested = len(expected) if units is None else len(units)
+    same = (received[:tested] > 1) == (expected[:tested] > 1)
+    low, high = intervals.accuracy(same, agreement.CONFIDENCE, units)
+    if high < share:
+        raise ValueError(
+            f"the exported model ({way}): expected {share:.0%} of the images to be called like or unlike the training "
+            f"images as evaluated (export.agreement), received {same.mean():.1%} (95 % interval {low:.1%} to "
+            f"{high:.1%}); {worst}; {remedy}"
+        )
+    return found | {"unfamiliarity_agreement": float(same.mean())}
