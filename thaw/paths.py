@@ -37,6 +37,7 @@ MISTAKES = EVALUATION / "mistakes.csv"  # every test image answered wrongly
 PICTURES = EVALUATION / "pictures.json"  # of some of them, with Grad-CAM, for the report
 EMBEDDING_MAP = EVALUATION / "embedding_map.json"
 CONFIGURATION = EVALUATION / "configuration.json"  # what was evaluated
+FROM_SCRATCH = EVALUATION / "from_scratch.csv"  # the figures of its epochs, where that was asked for
 MODEL_CARD = EVALUATION / "model_card.md"
 EXPORTED = Path("models/export")
 KERAS_FILE = "model.keras"  # these are in EXPORTED

@@ -174,6 +174,11 @@ class Evaluate:
     batch_size: int  # at once through the models
     suspects: int  # suspected label errors shown on the data page
     baselines: bool  # logistic regression and k nearest neighbours on the frozen embeddings, to compare with
+    # train the same network from random weights too, to compare with; that takes many times as long as phase 2, see
+    # docs/evaluation.md#from-scratch
+    scratch: bool
+    scratch_epochs: int  # of that, all of them
+    scratch_learning_rate: float  # learning rate of Adam of that, along a cosine
     worth: float  # smallest gain of accuracy that is worth shipping phase 2; an interval below it is "did not help"
     calibration: bool  # temperature, threshold for a precision and conformal sets, from the validation images
     precision: float  # share of right answers that the threshold below which the model abstains shall give
@@ -183,6 +188,8 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         between(self, "suspects", 0, 1000, "images")
+        between(self, "scratch_epochs", 1, 1000, "epochs")
+        between(self, "scratch_learning_rate", 1e-8, 1)
         between(self, "worth", 0, 0.5)
         between(self, "precision", 0.5, 1)
         between(self, "unfamiliar", 0, 0.5)
@@ -263,11 +270,20 @@ class Project:
             )
         backbones.check_size(self.backbone.name, self.image.size)
         self._check_formats()
+        self._check_scratch()
         if self.phase2.learning_rate >= self.phase1.learning_rate and not self.phase2.allow_high_rate:
             raise ValueError(
                 "phase2.learning_rate: expected a rate below phase1.learning_rate "
                 f"({self.phase1.learning_rate:g}), received {self.phase2.learning_rate:g}; a high rate destroys "
                 "pretrained weights, set phase2.allow_high_rate=true if you mean it"
+            )
+
+    def _check_scratch(self) -> None:
+        """Refuse training from scratch of a network that comes with its weights."""
+        if self.evaluate.scratch and self.backbone.name in (backbones.KERAS_HUB, backbones.SAVED_MODEL):
+            raise ValueError(
+                "evaluate.scratch: expected false where the backbone is a saved one, which can't be built with random "
+                "weights, received true; set evaluate.scratch=false"
             )
 
     def _check_formats(self) -> None:
