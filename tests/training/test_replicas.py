@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thaw.runtime.framework import keras
 from thaw.training import replicas
 
 HERE = Path(__file__).parent
@@ -61,3 +62,18 @@ def test_a_batch_is_filled_up_with_what_counts_nowhere() -> None:
     assert plain["weights"].tolist() == [1, 1, 1, 0]
     # TensorFlow computes in the memory of what it is given, and may be given nothing twice.
     assert not any(np.shares_memory(array, real) for array in plain.values())
+
+
+def test_only_what_training_changes_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean over three devices of what is frozen could differ from it in the last bit."""
+    inputs = keras.Input((3,))
+    values = keras.layers.BatchNormalization(name="frozen", trainable=False)(inputs)
+    values = keras.layers.BatchNormalization(name="moving")(values)
+    model = keras.Model(inputs, keras.layers.Dropout(0.5)(values))
+    spread = replicas.Spread(model)
+    written = []
+    for variable, own in zip(model.non_trainable_variables, spread.others, strict=True):
+        monkeypatch.setattr(own, "assign", lambda _, path=variable.path: written.append(path))
+    spread({"inputs": np.ones((4, 3), np.float32)}, training=True)
+    assert len(written) == 3 < len(spread.others)
+    assert {path.split("/")[0] for path in written if "seed" not in path} == {"moving"}
