@@ -3,8 +3,10 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,26 @@ def test_what_was_interrupted_goes_on_from_what_is_written_and_proven_to_the_sam
     interrupted("")
     assert done[0] == "onnxruntime" and set(done) <= {"onnxruntime", "tensorflow", "litert"}
     assert {name for name, data in exported().items() if data != first[name]} == set() != set(first)
+    assert exported().keys() == first.keys() and not list(paths.CHECKPOINTS.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("evaluated")
+def test_what_was_killed_outright_again_and_again_ends_with_the_same_bytes() -> None:
+    configure("export.formats=[saved_model,onnx]")
+    words = [sys.executable, "-m", "stages.export"]
+    subprocess.run(words, check=True, capture_output=True)
+    first = exported()
+    shutil.rmtree(paths.EXPORTED)
+    # Each is killed once there is: a part of a SavedModel, a whole one, an ONNX file, the answers of one runtime.
+    for begun in (f"export/{paths.SAVED_MODEL}", f"export/{paths.HASHES}", f"export/{paths.ONNX_FILE}", "*.npz"):
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            while process.poll() is None and not list(paths.CHECKPOINTS.glob(f"export-*/{begun}")):
+                time.sleep(0.01)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL and not paths.EXPORTED.exists()
+    subprocess.run(words, check=True, capture_output=True)
+    assert {name for name, data in exported().items() if data != first[name]} == set()
     assert exported().keys() == first.keys() and not list(paths.CHECKPOINTS.iterdir())
 
 

@@ -94,8 +94,13 @@ def lines(found: dict[str, Any]) -> list[str]:
     said = [f"{total:,} usable images of {len(sizes)} classes"]
     if sizes:
         least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+        one = f", {sizes[least]:,} each"
         said[0] += (
-            f", {sizes[least]:,} ({pipes.on_one_line(least)}) to {sizes[most]:,} ({pipes.on_one_line(most)}) each"
+            one
+            if sizes[least] == sizes[most]
+            else (
+                f", {sizes[least]:,} ({pipes.on_one_line(least)}) to {sizes[most]:,} ({pipes.on_one_line(most)}) each"
+            )
         )
     if found["splits"]:
         said.append("split: " + ", ".join(f"{each['images']:,} {name}" for name, each in found["splits"].items()))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from thaw import console, paths, records
-from thaw.runtime import devices, threads
+from thaw.runtime import threads
 from thaw.tracking import lineage
 
 DAYS = 7  # after which that of an experiment is removed: nobody has gone on with it
@@ -35,6 +35,8 @@ def place(stage: str, ending: str = "", *more: Any) -> Path:
         ending: of a file's name; empty: it is a folder.
         more: what else its result depends on, as JSON-able values.
     """
+    from thaw.runtime import devices  # noqa: PLC0415 -- seconds, for TensorFlow
+
     folder = paths.main_root() / paths.CHECKPOINTS
     is_copy = paths.main_root() != Path.cwd().resolve()
     if is_copy:
