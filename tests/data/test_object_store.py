@@ -13,6 +13,7 @@ import yaml
 
 from tests.conftest import make_images
 from thaw import paths
+from thaw.commands import check
 from thaw.config import load, policy, schema
 from thaw.data import folders, object_store, validation
 
@@ -178,6 +179,13 @@ def test_a_table_names_the_images_beside_it(store: Any, images: Path) -> None:
     found = folders.find("s3://bucket/set/list.csv", False)
     assert [(entry.path, entry.label) for entry in found.entries] == [("class_0/00.png", "a"), ("class_1/00.png", "b")]
     assert found.root == paths.images_root("s3://bucket/set/list.csv") == paths.local("s3://bucket/set")
+
+
+def test_a_store_is_looked_at_before_there_is_a_project(store: Any, images: Path) -> None:
+    upload(store, images)
+    (remote, _), (local, _) = (check.look(raw, ["data.max_bad_share=0.5"]) for raw in ("s3://bucket/set", str(images)))
+    assert remote == local and remote["refused"] == 2 and remote["classes"]
+    assert not (Path.cwd() / ".thaw/remote").exists()
 
 
 def test_a_folder_without_images_is_still_a_class(store: Any, images: Path) -> None:

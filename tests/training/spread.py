@@ -1,6 +1,7 @@
 """What ``test_replicas`` asks of a process of its own: TensorFlow divides a processor only before its first use.
 
-Trains the same network on one device and on two, and writes what came of it: ``python spread.py FOLDER``.
+Trains the same network on one device and on two, and writes what came of it: ``python spread.py FOLDER``, or with a
+word behind it, of a real backbone.
 """
 
 import json
@@ -11,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from thaw.config import phases
+from thaw.classifier import frozen_weights, model
+from thaw.config import phases, schema
+from thaw.config.unfreeze import UnfreezeSpec
+from thaw.networks import freeze_boundaries
 from thaw.runtime import devices, seeds
 from thaw.runtime.framework import keras, tf
 from thaw.training import checkpoint, fit, mixing
@@ -76,7 +80,7 @@ def trained(
     settings: FitSettings, dropout: float = 0, norm: bool = False, keep: Path | None = None, *more: Any
 ) -> dict[str, Any]:
     """Train; the history, and the weights as hexadecimal bytes and as numbers."""
-    model = network(dropout, norm)
+    small = network(dropout, norm)
     weights = WEIGHTS if settings.class_weight == "balanced" else None
     train = mixing.Mixed(
         lambda indices, views: POINTS[views, indices],
@@ -89,26 +93,52 @@ def trained(
         alpha=settings.mixup,
     )
     val = mixing.Mixed(lambda indices, _: POINTS[0, indices], LABELS[:VAL], settings.batch_size, classes=3, alpha=0)
-    depths = {model.get_layer("hidden").kernel.path: 1, model.get_layer("wide").kernel.path: 2}
-    history = fit.fit(model, train, val, settings, lambda *_: None, "test", depths, keep=keep, callbacks=more)
-    arrays = [np.asarray(variable) for variable in model.variables]
+    depths = {small.get_layer("hidden").kernel.path: 1, small.get_layer("wide").kernel.path: 2}
+    history = fit.fit(small, train, val, settings, lambda *_: None, "test", depths, keep=keep, callbacks=more)
+    arrays = [np.asarray(variable) for variable in small.variables]
     return {
         "rows": history.rows,
         "best": history.best,
         "start": history.start,
         "verdict": history.verdict,
         "bytes": [array.tobytes().hex() for array in arrays],
-        "numbers": [array.astype(float).ravel().tolist() for array in model.get_weights()],
+        "numbers": [array.astype(float).ravel().tolist() for array in small.get_weights()],
     }
 
 
-def main(folder: Path) -> None:
+def backbone(count: int) -> dict[str, Any]:
+    """Fine-tune the top of EfficientNet-Lite0 on noise of 32 pixels, and check that the rest is untouched."""
+    seeds.fix(0)
+    image, head = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [8], [0.0], 1e-3)
+    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "0" * 64, image, head, list("abc"))
+    classifier = model.build(card, weights="random")
+    cut = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("2blocks"))
+    frozen, rest = model.thaw(classifier, cut, "inference")
+    witness = frozen_weights.witness(classifier, rest, "inference")
+    before = rest.get_weights()
+    pixels = np.random.default_rng(1).uniform(0, 255, (14, 32, 32, 3)).astype(np.float32)
+    inputs, labels = np.asarray(frozen(pixels)), np.arange(14) % 3
+    settings = replace(PHASE2, epochs=2, learning_rate=1e-3, devices=count)
+    train, val = (
+        mixing.Mixed(lambda indices, _: inputs[indices], labels, 8, classes=3, alpha=0, seed=seed)
+        for seed in (0, None)
+    )
+    history = fit.fit(rest, train, val, settings, lambda *_: None, "test", model.depths(classifier))
+    frozen_weights.check(classifier, witness)
+    moved = max(float(np.abs(one - other).max()) for one, other in zip(before, rest.get_weights(), strict=True))
+    return {"rows": history.rows, "start": history.start, "moved": moved}
+
+
+def main(folder: Path, what: str = "") -> None:
     """Write FOLDER/results.json."""
     processor = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
     tf.config.set_visible_devices([], "GPU")
     phases.FEWEST_STEPS, checkpoint.SHARE = 1, np.inf
     results: dict[str, Any] = {}
+    if what:
+        (folder / "results.json").write_text(json.dumps([backbone(count) for count in (1, 2)]))
+        return
     for name, settings in CASES.items():
         results[name] = [trained(replace(settings, devices=count)) for count in (1, 2)]
     both, keep = replace(PHASE2, devices=2, precision="mixed"), folder / "checkpoint.npz"
@@ -129,4 +159,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -134,6 +134,7 @@ class Spread(keras.Model):  # type: ignore[misc]  # Keras has no stubs
     def _own(self, variable: keras.Variable, aggregation: str) -> keras.Variable:
         own = self.add_weight(
             shape=variable.shape,
+            initializer="zeros",  # until it is assigned
             dtype=variable.dtype,
             trainable=variable.trainable,
             constraint=variable.constraint,
