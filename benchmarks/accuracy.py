@@ -31,7 +31,7 @@ from thaw.config import schema
 from thaw.features import extraction, inputs
 from thaw.images import manifest
 from thaw.runtime.framework import keras
-from thaw.training import averaging
+from thaw.training import averaging, validation
 from thaw.training import fit as fit_loop
 
 REGRESSION, PHASE1, DEFAULT = "embeddings + logistic regression", "phase 1", "default"
@@ -91,7 +91,7 @@ class Tenths(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keras's hook."""
-        self.run = fit_loop.forward(self.model)
+        self.run = validation.forward(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Keras's hook; epochs count from 0."""
@@ -102,7 +102,7 @@ class Tenths(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         begin = time.monotonic()
         while self.epoch == 0 and len(self.losses) < TENTHS and self.marks[len(self.losses)] <= batch + 1:
             with averaging.averaged(self.model.optimizer):
-                self.losses.append(float(fit_loop.answers(self.run, self.val).loss.mean()))
+                self.losses.append(float(validation.answers(self.run, self.val).loss.mean()))
         self.seconds += time.monotonic() - begin
 
 

@@ -57,6 +57,7 @@ class Experiment:
     overrides: Sequence[str]
     seeds: int
     other: Path | None
+    rate: float = 0.0  # of phase 2, in the standard
     done: dict[tuple[object, ...], Trial] = field(default_factory=dict)
 
     def trials(
@@ -150,7 +151,8 @@ def rates(run: Experiment, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return accuracy, drift of the embeddings and what they still tell of other images, by phase 2's rate."""
     found = []
     for rate in options.rates:
-        trials = run.trials((ONE_RATE[0], f"phase2.learning_rate={rate:g}"), probe=True)
+        switched = () if rate == run.rate else (ONE_RATE[0], f"phase2.learning_rate={rate:g}")
+        trials = run.trials(switched, probe=True)
         all_seeds = claim_trials.pooled(trials)
         row = figures(f"{rate:g}", trials) | {"start would be kept": str(all_seeds.worse), "drift": all_seeds.drift}
         if all_seeds.probe:
@@ -205,7 +207,8 @@ def main() -> None:
     data, other = options.data.resolve(), options.other.resolve() if options.other else None
     with project.scratch():
         rows = claim_trials.thinned(claim_trials.prepare(data, options.overrides), options.train_share)
-        run = Experiment(rows, options.overrides, options.seeds, other)
+        rate = project.configure(options.overrides).phase2.learning_rate
+        run = Experiment(rows, options.overrides, options.seeds, other, rate)
         for part in options.parts:
             table = PARTS[part](run, options)
             with contextlib.chdir(project.ROOT):  # as soon as it is known

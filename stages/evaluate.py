@@ -3,9 +3,8 @@
 from dataclasses import asdict, dataclass
 
 from thaw import console, paths, records
-from thaw.classifier import model
 from thaw.config import load, schema
-from thaw.evaluation import data_report, documents, evaluate, inspection, label_errors, predictions
+from thaw.evaluation import data_report, documents, evaluate, from_scratch, inspection, label_errors, predictions
 from thaw.images import columns, manifest
 from thaw.runtime import seeds
 from thaw.tracking import lineage, mlflow_mirror, unfinished
@@ -24,6 +23,7 @@ class Config:
     head: schema.Head
     phase1: schema.Phase1
     phase2: schema.Phase2
+    compute: schema.Compute
     evaluate: schema.Evaluate
     tracking: schema.Tracking
 
@@ -36,16 +36,18 @@ def main() -> None:
         seeds.fix(0)
         rows, classes = columns.read(), manifest.classes()
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
-        classifiers = {phase: model.load(folder) for phase, folder in paths.PHASES.items()}
-        runs = {phase: predictions.predictor(classifier) for phase, classifier in classifiers.items()}
-        image = classifiers["phase1"].card.image
-        found = predictions.answers(runs, image, test, settings.evaluate.batch_size, kept)
-        stressed = predictions.corrupted(runs, image, test, settings.evaluate, kept)
+        classifiers = predictions.classifiers()
+        runs = predictions.predictors(classifiers)
+        card, options = classifiers["phase1"].card, settings.evaluate
+        found = predictions.answers(runs, card.image, test, options.batch_size, kept)
+        stressed = predictions.corrupted(runs, card.image, test, options, kept)
+        splits = {"train": train, "val": val, "test": test}
+        scratch = from_scratch.train(card, settings, splits, run.epoch) if options.scratch else None
         records.make_new(paths.EVALUATION)
-        text, judged = evaluate.write(found, test, rows, classes, settings.evaluate, stressed)
+        text, judged = evaluate.write(found, test, rows, classes, options, stressed, scratch)
         run.note("verdict", judged.text)
         label_errors.record(classes, {"train": train, "val": val})
-        data_report.write(settings.data.raw, classes, settings.evaluate.suspects, rows)
+        data_report.write(settings.data.raw, classes, options.suspects, rows)
         inspection.write(judged.ship, classifiers[judged.ship], test, found[judged.ship].probabilities)
         documents.write(asdict(settings))
         records.write_json(paths.PROVENANCE, lineage.describe())

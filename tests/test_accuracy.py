@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import accuracy, subset
 from thaw.runtime.framework import keras
-from thaw.training import averaging, fit, mixing
+from thaw.training import averaging, mixing, validation
 
 POINTS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 LABELS = np.arange(40) % 2
@@ -63,7 +63,7 @@ def test_the_tenths_are_of_what_would_be_kept_and_change_nothing() -> None:
     for one, two in zip(probed.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
     assert len(probe.losses) == accuracy.TENTHS and len(set(probe.losses)) == accuracy.TENTHS
-    assert np.isfinite(fit.answers(fit.forward(plain), batches(40)).loss).all()
+    assert np.isfinite(validation.answers(validation.forward(plain), batches(40)).loss).all()
 
 
 def listed(table: Path) -> list[tuple[str, str, str]]:

@@ -47,7 +47,7 @@ STAGE_LINES, MODULE_LINES = 60, 300
 # Packages and modules that are imported in a second, by commands and by stages that need no TensorFlow.
 WITHOUT_TENSORFLOW = ("catalog", "config", "data", "evaluation", "exports", "serving", "sweep", "tracking", "commands")
 NEEDS_TENSORFLOW = {
-    *(f"thaw.evaluation.{name}" for name in ("evaluate", "gradcam", "inspection", "predictions")),
+    *(f"thaw.evaluation.{name}" for name in ("evaluate", "from_scratch", "gradcam", "inspection", "predictions")),
     *(f"thaw.exports.{name}" for name in ("causes", "gate", "graph", "resize", "write")),
     "thaw.tracking.unfinished",
 }

@@ -45,7 +45,7 @@ BACKBONES = ROOT / "docs" / "backbones.md"
 SERVING = ROOT / "docs" / "serving.md"
 PREPROCESSING = ROOT / "docs" / "preprocessing.md"
 TRAINING = ROOT / "docs" / "training.md"
-MLFLOW_TAGS = {"thaw.verdict", "thaw.weights_sha256"}
+MLFLOW_TAGS = {"thaw.depth", "thaw.helped", "thaw.ship", "thaw.verdict", "thaw.weights_sha256"}
 # What a person who knows the field searches for, in lower case.
 TERMS = (
     *("fine-tuning", "transfer learning", "learning rate", "frozen", "unfreeze", "freeze boundary"),
@@ -422,7 +422,7 @@ def test_the_guide_to_backbones_has_the_figures_of_the_rule_for_auto() -> None:
         f"**`{auto_unfreeze.LITTLE}`**",
         f"**`{auto_unfreeze.MOST}`**",
         f"{auto_unfreeze.FEW_IMAGES:,}",
-        f"{auto_unfreeze.TIMES:g} times",
+        f"{auto_unfreeze.GAP:.0%} of the images".replace("%", " %"),
         f"{auto_unfreeze.NEIGHBOURS} nearest",
     ):
         assert said in BACKBONES.read_text(encoding="utf-8"), said

@@ -39,6 +39,6 @@ def test_params_that_are_no_yaml_are_a_line_that_says_how_they_are_made_anew(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=r"params\.yaml.*expected .*make params") as error:
+    with pytest.raises(ValueError, match=r"params\.yaml.*expected .*python -m thaw\.config") as error:
         load.read()
     assert len(re.findall(r"\n", str(error.value))) == 0

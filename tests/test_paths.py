@@ -35,3 +35,15 @@ def test_what_runs_share_belongs_to_the_main_repository(tmp_path: Path, monkeypa
     assert paths.main_root() == (tmp_path / "main").resolve()
     monkeypatch.setenv("DVC_ROOT", "")
     assert paths.main_root() == tmp_path.resolve()
+
+
+def test_an_address_is_read_through_a_folder_of_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, table = paths.local("s3://bucket/set"), paths.local("s3://bucket/set/list.csv")
+    assert folder.parent == tmp_path / paths.REMOTE and table == folder / "list.csv"
+    assert paths.local("s3://bucket/set/") == folder != paths.local("s3://bucket/other")
+    assert paths.is_listing("s3://bucket/set/list.csv") and not paths.is_listing("s3://bucket/set")
+    assert paths.images_root("s3://bucket/set/list.csv") == paths.images_root("s3://bucket/set") == folder
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))  # isolated experiments share it
+    assert paths.local("s3://bucket/set").is_relative_to(tmp_path / "main")
+    assert not paths.is_remote("data/raw") and paths.local("data/raw") == Path("data/raw")

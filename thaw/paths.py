@@ -1,5 +1,6 @@
 """Every path of the project, relative to its root, where the stages run."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -36,6 +37,7 @@ MISTAKES = EVALUATION / "mistakes.csv"  # every test image answered wrongly
 PICTURES = EVALUATION / "pictures.json"  # of some of them, with Grad-CAM, for the report
 EMBEDDING_MAP = EVALUATION / "embedding_map.json"
 CONFIGURATION = EVALUATION / "configuration.json"  # what was evaluated
+FROM_SCRATCH = EVALUATION / "from_scratch.csv"  # the figures of its epochs, where that was asked for
 MODEL_CARD = EVALUATION / "model_card.md"
 EXPORTED = Path("models/export")
 KERAS_FILE = "model.keras"  # these are in EXPORTED
@@ -54,6 +56,7 @@ SWEEPS = Path(".thaw/sweeps")
 REFUSED = Path(".thaw/refused_export")  # the last export that its proof has refused, to look at
 CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended, and what other stages have done
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
+UNREGISTERED = Path(".thaw/unregistered.json")  # what MLflow's registry lacks of the last export
 RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
 
@@ -62,7 +65,10 @@ PROVENANCE = METRICS / "provenance.json"  # what a run has hung on
 PER_CLASS = METRICS / "per_class.csv"
 VERDICT = METRICS / "verdict.json"
 
+REMOTE = Path(".thaw/remote")  # local copies of images in object stores
+
 SPLITS = ("train", "val", "test")
+TABLES = (".csv", ".parquet")  # endings of tables that list images
 
 
 def metrics(stage: str) -> Path:
@@ -123,14 +129,29 @@ def confusion_picture(phase: str) -> Path:
     return EVALUATION / f"confusion_{phase}.png"
 
 
+def is_remote(raw: str) -> bool:
+    """Return whether ``data.raw`` is an address in an object store, such as ``s3://bucket/prefix``."""
+    return "://" in raw
+
+
+def local(raw: str) -> Path:
+    """Return the folder or table that is read: that of ``data.raw``, or the local copy of an address."""
+    if not is_remote(raw):
+        return Path(raw)
+    folder, _, name = raw.rstrip("/").rpartition("/")
+    inside = name if name.lower().endswith(TABLES) else ""
+    address = (folder if inside else raw).rstrip("/")
+    return main_root() / REMOTE / hashlib.sha256(address.encode()).hexdigest()[:16] / inside
+
+
 def is_listing(raw: str) -> bool:
     """Return whether ``data.raw`` is a table that lists images, and no folder."""
-    return Path(raw).suffix.lower() in (".csv", ".parquet") and not Path(raw).is_dir()
+    return local(raw).suffix.lower() in TABLES and not local(raw).is_dir()
 
 
 def images_root(raw: str) -> Path:
     """Return the folder that the paths of the images of ``data.raw`` are relative to."""
-    return Path(raw).parent if is_listing(raw) else Path(raw)
+    return local(raw).parent if is_listing(raw) else local(raw)
 
 
 def converted(sha256: str) -> Path:

@@ -50,6 +50,24 @@ def test_a_typo_is_answered_with_the_nearest_before_anything_is_imported(
     assert "known: new, check, run," in capsys.readouterr().err
 
 
+def test_an_option_that_is_none_is_answered_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "run", "--fats") == "2"
+    assert "unrecognized arguments: --fats; did you mean --fast?" in capsys.readouterr().err
+    assert call(monkeypatch, "run", "--xyzzyx") == "2"
+    assert capsys.readouterr().err.endswith("unrecognized arguments: --xyzzyx\n")
+
+
+def test_pages_of_runs_need_runs_and_nothing_is_made_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert call(monkeypatch, "ui").startswith(f"thaw ui: expected runs in {tmp_path / 'mlflow.db'}, found none; ")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_completion_knows_every_subcommand_and_its_options(
     shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -115,3 +115,27 @@ def test_a_map_marks_mistakes_and_thins_what_is_too_much() -> None:
     crosses, cloud = svg.count('class="cross"'), re.search(r'class="cloud" d="([^"]*)"', svg)
     assert cloud and crosses == count // 30 and crosses + cloud[1].count("M") == figures.MAPPED
     assert "<title>&lt;0&gt;: a, answered b</title>" in svg and ET.fromstring(svg) is not None  # noqa: S314
+
+
+def test_the_names_of_a_few_classes_stand_in_their_middle_shortened_and_escaped() -> None:
+    names = ["<b>", "a very long name of a class"]
+    rows = [{"path": f"{n}", "label": names[n % 2], "predicted": names[n % 2]} for n in range(6)]
+    places = {"images": list(range(6)), "x": [0, 100, 500, 100, 1000, 900], "y": [500] * 6}
+    svg = figures.embedding_map(places, rows, 1000)
+    assert re.findall(r'<text class="class" x="([\d.]+)".*?>(.*?)</text>', svg) == [
+        ("210.0", "&lt;b&gt;"),  # the median of 0, 500 and 1000
+        ("53.2", "a very long nam…"),
+    ]
+    many = [row | {"label": str(number)} for number, row in enumerate(rows * 4)]
+    wide = {"images": list(range(24)), "x": places["x"] * 4, "y": places["y"] * 4}
+    assert "<text" not in figures.embedding_map(wide, many, 1000)
+
+
+def test_a_share_of_a_few_answers_is_no_point_of_the_reliability_diagram() -> None:
+    rows = [
+        {"count": count, "confidence": 0.05 + number / 10, "accuracy": 0.5}
+        for number, count in enumerate((0, 1, 9, 10, 400))
+    ]
+    svg = figures.reliability({"before": rows, "after": rows[:3]})
+    dots = re.findall(r'<path class="dots (phase\d)" d="(.*?)"', svg)
+    assert [(style, path.count("h0")) for style, path in dots] == [("phase1", 2), ("phase2", 0)]

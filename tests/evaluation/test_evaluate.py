@@ -74,7 +74,7 @@ class Settings:
 
 def evaluating(suspects: int) -> schema.Evaluate:
     """Everything on but what needs more images than these."""
-    return schema.Evaluate([2], 0.9, 4, suspects, True, 0.01, True, 0.9, [0.5], 0.2, 0.0)
+    return schema.Evaluate([2], 0.9, 4, suspects, True, False, 1, 0.001, 0.01, True, 0.9, [0.5], 0.2, 0.0)
 
 
 SETTINGS = Settings(

@@ -14,6 +14,7 @@ import pytest
 
 from tests.evaluation import evaluated
 from thaw import paths, records
+from thaw.catalog import export_formats
 from thaw.commands import cli
 from thaw.evaluation import report
 
@@ -215,6 +216,32 @@ def test_mistakes_have_picture_heat_map_labels_and_path_and_suspects_are_linked(
     assert 'href="#mistake-1"' in text.split('id="suspects"')[1]
 
 
+def test_all_mistakes_are_called_all_and_of_more_the_surest() -> None:
+    html = section(page(["ant", "bee"]), "mistakes")
+    count = len(records.read_csv(paths.MISTAKES))
+    assert 1 < count <= 24 and f"All {count} wrong answers of phase 2" in html and "mistakes.csv" not in html
+    rows = records.read_csv(paths.MISTAKES)
+    records.write_csv(paths.MISTAKES, list(rows[0]), rows * 3)
+    report.write()
+    html = section(paths.REPORT.read_text("utf-8"), "mistakes")
+    assert f"The {count} surest of {3 * count} wrong answers" in html and "mistakes.csv" in html
+
+
+def test_a_threshold_that_all_answers_pass_and_slices_beyond_those_shown_are_told() -> None:
+    html = page(["ant", "bee"], figures=True)
+    assert "without a threshold" not in html and "These are the first" not in html
+    calibration = records.read_json(paths.CALIBRATION)
+    calibration["wanted_precision"] |= {"coverage": 1.0, "threshold": 0.0}
+    records.write_json(paths.CALIBRATION, calibration)
+    rows = records.read_csv(paths.SLICES)
+    more = [rows[0] | {"value": str(number)} for number in range(report.MOST_ROWS + 5)]
+    records.write_csv(paths.SLICES, list(rows[0]), more)
+    report.write()
+    html = paths.REPORT.read_text("utf-8")
+    assert "without a threshold" in section(html, "calibration")
+    assert f"the first {report.MOST_ROWS} of {report.MOST_ROWS + 5}" in section(html, "slices")
+
+
 def test_the_exact_configuration_versions_and_hashes_reproduce_it() -> None:
     text = section(page(["ant", "bee"]), "reproduce")
     for key, value in (("backbone.name", "tiny&lt;net&gt;"), ("head.units", "[64, 32]")):
@@ -241,17 +268,41 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> list[str]:
     return opened
 
 
+def cells(html: str) -> list[list[str]]:
+    """The texts of the rows of a section's tables, without tags."""
+    rows = re.findall(r"<tr>(<th scope=\"row\".*?)</tr>", html, re.DOTALL)
+    return [[re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)] for row in rows]
+
+
 def test_the_command_adds_what_was_exported_and_opens_the_page(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     page(["ant", "bee"])
-    export = {"largest_difference": 1.5e-7, "made_from": records.made_from([paths.probabilities("phase2")])}
-    records.write_json(paths.metrics("export"), export)
+    change = {"accuracy_change": -0.012, "accuracy_change_low": -0.031, "accuracy_change_high": 0.004}
+    ways: dict[str, dict[str, float]] = {
+        "saved_model": {"largest_difference": 1.5e-7},
+        "saved_model_images": {"largest_difference": 3e-6},
+        "litert": {"largest_difference": 1e-6},
+        "litert_int8": {"largest_difference": 0.2, "agreement": 0.975, **change},
+    }
+    made_from = records.made_from([paths.probabilities("phase2")])
+    records.write_json(paths.metrics("export"), {"compared_images": 24, "formats": ways, "made_from": made_from})
     records.write_bytes(paths.EXPORTED / "saved_model" / "variables" / "<x>", bytes(2_500_000))
+    for name in ("litert", "litert_int8"):
+        records.write_bytes(paths.EXPORTED / export_formats.FORMATS[name].file, bytes(1_500_000))
+    speed = {"p50": 1.234, "p95": 5.678, "throughput": 1234.0, "cold_start": 0.17, "memory": 70e6}
+    # Of litert the latency of an earlier export is left, whose file was of another size.
+    latencies = {"litert_int8": {"bytes": 1_500_000, **speed}, "litert": {"bytes": 7, **speed, "p50": 99.9}}
+    records.write_json(paths.LATENCY, latencies)
     assert run(monkeypatch) == [(tmp_path / report.OUTPUT).as_uri()]
     assert capsys.readouterr().out == f"→ {report.OUTPUT}\n"
     shown = section(report.OUTPUT.read_text("utf-8"), "exports")
-    assert "largest_difference</th><td>1.5e-07" in shown and "saved_model</th><td>2.5 MB" in shown
+    rows = {row[0].split()[0]: row[1:] for row in cells(shown)}
+    assert rows["saved_model"] == ["2.5 MB", "probabilities within 3e-06", *["–"] * 5]
+    assert rows["litert"] == ["1.5 MB", "probabilities within 1e-06", *["–"] * 5]
+    said = "97.5 % of the same answers, accuracy −1.2 points (−3.1 to +0.4)"
+    assert rows["litert_int8"] == ["1.5 MB", said, "1.23", "5.68", "1,234", "0.17", "70"]
+    assert "onnx" not in rows and "Compared: 24 test images." in shown
     assert "exports" not in re.findall(r'<section id="(\w+)"', paths.REPORT.read_text("utf-8"))
     records.write_array(
         paths.probabilities("phase2"), np.full((24, 2), 0.5, np.float32)

@@ -95,6 +95,16 @@ def test_a_better_classifier_of_the_frozen_features_is_named_with_what_phase_2_g
     assert found.baselines["logistic_regression"]["C"] == 0.1
 
 
+def test_what_the_shipped_model_gains_on_training_from_scratch_is_told() -> None:
+    right = answers(500, 430, 10, 40) | {"scratch": np.arange(500) < 300}
+    found = verdict.judge(right, {"scratch": {"best_epoch": 40, "epochs": 60}}, 0.95, WORTH)
+    gain = intervals.difference(right["scratch"], right["phase2"], 0.95)["accuracy"]
+    told = f"60.0 %, best after 40 of 60 epochs; phase 2 against that is {100 * gain:+.1f} points"
+    assert told in found.text and found.baselines["scratch"]["epochs"] == 60
+    worse = {**right, "phase1": right["phase2"], "phase2": right["phase1"]}
+    assert "phase 1 against that" in verdict.judge(worse, {}, 0.95, WORTH).text
+
+
 def test_leaked_images_that_are_left_out_are_said() -> None:
     assert "without 3 test images that leak" in judge(answers(500, 430, 10, 40), leaked=3).text
 

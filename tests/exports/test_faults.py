@@ -4,10 +4,13 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import flatbuffers
 import numpy as np
 import onnx
 import pytest
+from ai_edge_litert import schema_py_generated
 from onnx import numpy_helper
 from PIL import Image
 
@@ -166,7 +169,7 @@ def test_a_photo_that_is_not_turned_upright_is_caught_and_named(
     assert run is not None
     turned = [Path(file).read_bytes() for file in files if opened(file).getexif().get(header.ORIENTATION) == 6]
     lying = np.stack([run(np.asarray(Image.open(io.BytesIO(data)))[None])[0].probabilities for data in turned])
-    assert gate.explain(deployed)(turned, lying) == "EXIF orientation ignored"
+    assert gate.explain(deployed)(turned, lying, True) == "EXIF orientation ignored"
     # The gate has such photographs, though no test image lies on its side.
     upright = [n for n, file in enumerate(files) if opened(file).getexif().get(header.ORIENTATION) == 1]
     odd = dict(probes.odd)
@@ -245,7 +248,94 @@ def test_int8_with_a_wrong_scale_is_caught(
     _changed(tmp_path / project_paths.ONNX_INT8_FILE, widen)
     said = refusal(tmp_path, probes, deployed)
     assert said.startswith("the exported model (onnx_int8) gives ") and "export.agreement is 90%" in said
-    assert said.endswith(causes.UNKNOWN)
+    assert said.endswith(f"likely cause: {parity.SCALE}")
+
+
+def _behind(fault: Callable[[tf.Tensor], tf.Tensor], classifier: model.Classifier) -> model.Classifier:
+    """The classifier, whose network gets other pixels than were fitted."""
+    given = keras.Input((32, 32, 3), name="pixels")
+    layer = keras.layers.Activation(fault) if fault is tf.round else fault
+    return replace(classifier, backbone=keras.Model(given, classifier.backbone(layer(given)), name="tiny"))
+
+
+def _with_order(order: list[int], classifier: model.Classifier) -> model.Classifier:
+    """The classifier with the logits in another order, whose names stay where they are."""
+    logits = classifier.head.get_layer("logits")
+    made = head.build(classifier.card.head, 32, 3)
+    made.get_layer("logits").set_weights([logits.kernel.numpy()[:, order], logits.bias.numpy()[order]])
+    return replace(classifier, head=made)
+
+
+def _with_image(classifier: model.Classifier, **how: Any) -> model.Classifier:
+    return replace(classifier, card=replace(classifier.card, image=replace(classifier.card.image, **how)))
+
+
+# What is wrong with a whole export, and the cause that is named.
+PLANTED: dict[str, Callable[[model.Classifier], model.Classifier]] = {
+    "resize, as by crop, bilinear, with antialiasing": lambda it: _with_image(it, fit="crop"),
+    "channels, red and blue exchanged": lambda it: _behind(lambda pixels: pixels[..., ::-1], it),
+    "range, -1..1 forgotten": lambda it: _behind(lambda pixels: (pixels + 1) * 127.5, it),
+    "labels, off by one (+1)": lambda it: _with_order([2, 0, 1], it),
+    "labels, in another order": lambda it: _with_order([1, 0, 2], it),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cause", PLANTED)
+def test_what_is_wrong_with_an_export_is_caught_and_named_in_each_format(
+    cause: str,
+    classifier: model.Classifier,
+    files: list[str],
+    probes: parity.Probes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = replace(probes, odd={})  # of which one has 12 megapixels
+    exported(tmp_path / "wrong", PLANTED[cause](classifier), files, *formats.FORMATS)
+    deployed = exported(tmp_path / "right", classifier, files)
+    (tmp_path / "kept").mkdir()
+    found, scores, named = parity._asked(tmp_path / "wrong", files, tmp_path, tmp_path / "kept")
+    assert list(found) == [way for name, form in formats.FORMATS.items() for way in form.ways(name)]
+    told = {}
+    for way, rows in found.items():  # each by itself, of the answers that it gave
+        alone = {way: rows}, scores, {"classes": named["classes"], "labels": {}}
+        monkeypatch.setattr(parity, "_asked", lambda *_, alone=alone: alone)
+        told[way] = refusal(tmp_path / "wrong", few, deployed)
+    assert {way: said.rpartition("likely cause: ")[2] for way, said in told.items()} == dict.fromkeys(found, cause)
+    assert all(said.startswith(f"the exported model ({way}) ") for way, said in told.items())
+
+
+def test_a_savedmodel_that_ignores_exif_is_caught_and_named(
+    classifier: model.Classifier, files: list[str], probes: parity.Probes, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It decodes by itself; what takes pixels is given upright ones."""
+    with monkeypatch.context() as patch:
+        patch.setattr(preprocessing, "orientation", lambda _: tf.constant(1))
+        exported(tmp_path / "wrong", classifier, files, "saved_model")
+    deployed = exported(tmp_path / "right", classifier, files)
+    said = refusal(tmp_path / "wrong", probes, deployed)
+    assert said.startswith("the exported model (saved_model) differs")
+    assert said.endswith("likely cause: EXIF orientation ignored")
+
+
+def test_litert_int8_with_a_wrong_scale_is_caught_and_named(
+    classifier: model.Classifier, files: list[str], probes: parity.Probes, tmp_path: Path
+) -> None:
+    deployed = exported(tmp_path, classifier, files, "litert_int8")
+    path = tmp_path / project_paths.LITERT_INT8_FILE
+    content = schema_py_generated.ModelT.InitFromObj(schema_py_generated.Model.GetRootAs(path.read_bytes(), 0))
+    tensors = content.subgraphs[0].tensors
+    scaled = [each for each in tensors if each.quantization is not None and each.quantization.scale is not None]
+    activations = [each for each in scaled if len(each.shape) == 4 and len(each.quantization.scale) == 1]
+    activations[0].quantization.scale = activations[0].quantization.scale / 40
+    builder = flatbuffers.Builder(0)
+    builder.Finish(content.Pack(builder), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    (tmp_path / project_paths.HASHES).unlink()
+    said = refusal(tmp_path, probes, deployed)
+    assert said.startswith("the exported model (litert_int8) gives ")
+    assert said.endswith(f"likely cause: {parity.SCALE}")
 
 
 def test_what_a_range_applied_twice_and_a_missing_image_look_like(
@@ -262,7 +352,7 @@ def test_what_a_range_applied_twice_and_a_missing_image_look_like(
         for data in few
     ]
     logits = model.whole(classifier)(scale(np.stack(fitted)).astype(np.float32))
-    assert explain(few, keras.ops.convert_to_numpy(keras.ops.softmax(logits))) == "range, -1..1 applied twice"
-    assert explain([b"no image"], probes.expected[:1]) == "images that it can't read"
-    assert explain(few, np.full((2, 3), np.nan, np.float32)) == "images that it can't read"
-    assert explain(few, probes.expected[1:3, :2]) == "labels, another number of classes"
+    assert explain(few, keras.ops.convert_to_numpy(keras.ops.softmax(logits)), True) == "range, -1..1 applied twice"
+    assert explain([b"no image"], probes.expected[:1], True) == "images that it can't read"
+    assert explain(few, np.full((2, 3), np.nan, np.float32), True) == "images that it can't read"
+    assert explain(few, probes.expected[1:3, :2], True) == "labels, another number of classes"

@@ -16,7 +16,7 @@ from thaw.catalog import export_formats
 from thaw.classifier import head, model
 from thaw.config import schema
 from thaw.evaluation import out_of_distribution
-from thaw.exports import causes, exported, formats, parity, unfamiliarity, write
+from thaw.exports import causes, formats, parity, unfamiliarity, write
 from thaw.runtime.framework import keras
 
 CLASSES = ["a", "b", "c"]
@@ -119,18 +119,13 @@ def test_each_format_that_holds_it_gives_the_evaluated_score_and_the_gate_compar
     scores = probes.unfamiliarity
     assert scores is not None
     assert (scores[:60] > 1).mean() < 0.2 and scores[60:].min() > 2, "foreign ones must be, or all would be alike"
-    found = parity.check(folder, probes, CLASSES, replace(OPTIONS, agreement=0.0))
+    found = parity.check(folder, probes, CLASSES, OPTIONS)
     for name, form in formats.FORMATS.items():
         for way in form.ways(name):
-            if not form.about.scores:
-                assert "unfamiliarity_difference" not in found[way]
-            elif form.about.exact:
-                assert found[way]["unfamiliarity_difference"] < 1e-4
+            if form.about.scores:
+                assert found[way]["unfamiliarity_difference"] < (1e-4 if form.about.exact else 0.01)
             else:
-                # So few channels' worth of information in so many: int8 is far from the evaluated distance here.
-                assert found[way]["unfamiliarity_agreement"] > 0.7
-    assert found["litert_float16"]["unfamiliarity_difference"] < 0.01
-    assert found["litert_float16"]["unfamiliarity_agreement"] == 1
+                assert "unfamiliarity_difference" not in found[way]
 
 
 def test_a_file_says_what_is_1_in_it_and_one_without_the_score_loads_as_before(
@@ -145,17 +140,19 @@ def test_a_file_says_what_is_1_in_it_and_one_without_the_score_loads_as_before(
         assert on.scores and not off.scores
         assert [each.unfamiliarity for each in off.say(data)] == [None, None]
         np.testing.assert_allclose(on.answer(data), off.answer(data), atol=1e-6)
-    assert not formats.load(folder, "keras").scores
-    assert all(isinstance(each, exported.Answer) for each in formats.load(folder, "keras").say(data))
+    for name in set(formats.FORMATS) - set(SCORED):
+        loaded = formats.load(folder, name)
+        assert not loaded.scores and "unfamiliar" not in loaded.about
+        assert [each.unfamiliarity for each in loaded.say(data)] == [None, None]
 
 
-def test_the_score_stays_in_float32_where_the_network_is_in_int8(folder: Path) -> None:
-    content = onnx.load(folder / paths.ONNX_INT8_FILE)
-    axes = [part for part in content.graph.initializer if list(part.dims) == [CHANNELS, out_of_distribution.AXES]]
-    assert [part.data_type for part in axes] == [onnx.TensorProto.FLOAT]
+def test_the_axes_are_in_an_onnx_file_once(folder: Path) -> None:
+    content = onnx.load(folder / paths.ONNX_FILE)
+    sizes = [int(np.prod(part.dims)) for part in content.graph.initializer]
+    assert sizes.count(CHANNELS * out_of_distribution.AXES) == 1
 
 
-@pytest.mark.parametrize("name", ["onnx", "litert_int8"])
+@pytest.mark.parametrize("name", ["onnx", "litert_float16"])
 def test_a_score_that_is_another_is_refused(
     name: str, folder: Path, classifier: model.Classifier, fitted: unfamiliarity.Unfamiliarity,
     probes: parity.Probes, tmp_path: Path,

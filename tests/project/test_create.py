@@ -43,6 +43,16 @@ def test_a_new_project_is_committed_and_means_the_images_it_was_given(tmp_path: 
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_an_address_in_an_object_store_is_taken_as_it_is(tmp_path: Path) -> None:
+    """Nobody asks the store: whoever makes the project may have no credentials."""
+    with pytest.raises(ValueError, match=r"^--add: .*s3://bucket/set"):
+        create.make(tmp_path / "mine", "s3://bucket/set", keep=True)
+    made = create.make(tmp_path / "mine", "s3://bucket/set")
+    assert made.raw == "s3://bucket/set" and made.choices == ["data.raw=s3://bucket/set"]
+    params = yaml.safe_load((made.folder / "params.yaml").read_text(encoding="utf-8"))
+    assert params["data"]["raw"] == "s3://bucket/set"
+
+
 def test_without_images_they_are_expected_in_the_project(tmp_path: Path) -> None:
     made = create.make(tmp_path / "mine")
     assert made.raw == "data/raw" and (made.folder / made.raw).is_dir()

@@ -36,7 +36,11 @@ def test_the_folder_holds_a_table_of_the_images_where_they_lie_and_short_phases(
     assert len(found) == 36 and missing == []
     changed = yaml.safe_load((first_look.FOLDER / paths.PARAMS).read_text(encoding="utf-8"))
     load.check(changed)
-    assert changed["phase2"]["minutes"] == 0.5 and not changed["tracking"]["enabled"]
+    assert (
+        changed["phase2"]["minutes"] == 0.25
+        and changed["augment"]["views"] == 1
+        and not changed["tracking"]["enabled"]
+    )
     assert changed["compute"]["cache_dir"] == str(project / ".thaw" / "activations")
     assert load.read()[1] == values
 
@@ -60,6 +64,24 @@ def test_run_outside_of_a_project_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert str(ended.value.code).startswith("thaw run: expected a project, with dvc.yaml and conf/, received ")
+
+
+def test_images_that_are_not_there_are_missed_before_anything_runs(
+    project: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline_run.check_images()
+    tiny_images.rename(project / "elsewhere")
+    with pytest.raises(
+        ValueError, match=r"found nothing at .*raw; put them there, or name them: thaw run data\.raw=PATH"
+    ):
+        pipeline_run.check_images()
+    (project / "data" / "raw.dvc").touch()
+    with pytest.raises(ValueError, match="`dvc pull` fetches them"):
+        pipeline_run.check_images()
+    monkeypatch.setattr(sys, "argv", ["thaw", "run", "data.raw=nowhere"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert "found nothing at" in str(ended.value.code) and not (project / "dvc.lock").exists()
 
 
 def test_a_stage_that_fails_fails_the_run(project: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,21 @@ def test_a_gpu_is_found_with_its_driver() -> None:
     assert devices.place() == "/GPU:0"
     assert devices.driver()
     assert devices.name() != "cpu"
+
+
+def test_several_machines_are_refused_and_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would train, and write, the same model."""
+    one = {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}
+    for harmless in ("", "{}", "no JSON", "[]", json.dumps(one)):
+        monkeypatch.setenv("TF_CONFIG", harmless)
+        assert len(devices.several(1)) == 1
+    for workers in ({"worker": ["a:1", "b:1"]}, {"chief": ["a:1"], "worker": ["b:1"]}):
+        monkeypatch.setenv("TF_CONFIG", json.dumps(one | {"cluster": workers}))
+        with pytest.raises(ValueError, match=r"^TF_CONFIG: expected one worker, received 2: .*docs/cluster\.md"):
+            devices.several(1)
+
+
+def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match=r"^compute\.devices: expected .* received 64; set compute\.devices=\d"):
+        devices.several(64)

@@ -194,3 +194,56 @@ def test_pictures_that_were_exchanged_are_not_tested_on() -> None:
     with pytest.raises(ValueError, match=r"\.png: expected the image that was prepared, but it holds other bytes"):
         evaluate.main()
     assert not project_paths.metrics("evaluate").exists()
+
+
+@pytest.mark.usefixtures("ready")
+def test_where_phase_2_kept_its_start_the_one_model_is_loaded_and_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copyfile(project_paths.PHASE1 / model.WEIGHTS, project_paths.PHASE2 / model.WEIGHTS)
+    kept = {
+        "layers": 1,
+        "epochs": 2,
+        "best_epoch": 0,
+        "val_loss_change": 0.2,
+        "val_loss_low": 0.1,
+        "val_loss_high": 0.3,
+    }
+    records.write_json(project_paths.metrics("phase2_finetune"), kept)
+    made, batches, predictor = list[str](), list[int](), predictions.predictor
+
+    def counted(classifier: model.Classifier) -> predictions.Predictor:
+        made.append(classifier.card.backbone.name)
+        run = predictor(classifier)
+
+        def asked(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            batches.append(len(pixels))
+            return run(pixels)
+
+        return asked
+
+    monkeypatch.setattr(predictions, "predictor", counted)
+    evaluate.main()
+    images = len(records.read_csv(project_paths.predictions("phase1")))
+    corrupted = records.read_json(project_paths.metrics("evaluate"))["robustness"]["images"]
+    assert len(made) == 1 and sum(batches) == images + corrupted
+    first, second = (project_paths.probabilities(phase).read_bytes() for phase in project_paths.PHASES)
+    assert first == second
+    calibration = records.read_json(project_paths.CALIBRATION)
+    assert calibration["phase1"] == calibration["phase2"]
+    assert records.read_json(project_paths.VERDICT)["helped"] == "no"
+
+
+@pytest.mark.usefixtures("ready")
+def test_training_from_scratch_is_a_baseline_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("evaluate.scratch=true", "evaluate.scratch_epochs=2", "evaluate.baselines=false", "evaluate.unfamiliar=0")
+    text = load.compose([*OPTIONS, *asked, "evaluate.robustness=0", "evaluate.calibration=false"])
+    project_paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    evaluate.main()
+    found = records.read_json(project_paths.VERDICT)
+    scratch, (train,) = found["baselines"]["scratch"], manifest.read("data/raw", "train")
+    assert scratch["epochs"] == 2 and scratch["images_to_best"] == scratch["best_epoch"] * len(train)
+    rows = records.read_csv(project_paths.FROM_SCRATCH)
+    assert len(rows) == 2 and float(rows[1]["learning_rate"]) > 0
+    assert float(rows[0]["loss"]) != float(rows[1]["loss"])
+    assert "From scratch" in found["text"] and "seconds" not in scratch
+    assert "s of training" in "".join(capsys.readouterr())
+    assert not list(project_paths.CHECKPOINTS.glob("evaluate-*"))

@@ -12,9 +12,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -26,7 +27,7 @@ from PIL import Image
 from tests.serving import tiny
 from thaw import paths
 from thaw.commands import cli
-from thaw.config import schema
+from thaw.config import load, schema
 from thaw.evaluation import intervals
 from thaw.exports import formats
 from thaw.serving import answers
@@ -151,8 +152,13 @@ def test_the_command_lists_the_versions_and_moves_the_champion(
 
 
 def test_without_tracking_or_a_server_nothing_is_done_and_the_stage_goes_on(
-    export: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    export: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
     off = schema.Tracking(enabled=False, uri="", experiment="thaw")
     assert registry.register(mlflow_mirror.Run("export", off, {}), export(1), said_by(3), intervals.mcnemar) == ""
     on = schema.Tracking(enabled=True, uri=f"sqlite:///{tmp_path}/no.db", experiment="thaw")
@@ -163,6 +169,42 @@ def test_without_tracking_or_a_server_nothing_is_done_and_the_stage_goes_on(
     assert (
         registry.register(mlflow_mirror.Run("export", on, {}, broken), tmp_path, said_by(3), intervals.mcnemar) == ""
     )
+
+
+def test_what_was_not_registered_is_registered_later_if_it_still_lies_there(
+    run: mlflow_mirror.Run,
+    export: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    export(7).rename(tmp_path / "export")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "export").rename(paths.EXPORTED)
+    assert registry.make_up(intervals.mcnemar) == "", "nothing waits"
+    dead = mlflow_mirror.Run("export", run.settings, {})  # whose server did not answer when the stage began
+    assert registry.register(dead, paths.EXPORTED, said_by(30), intervals.mcnemar) == ""
+    assert "`thaw champion` registers it" in capsys.readouterr().out
+    kept = paths.UNREGISTERED.read_bytes()
+
+    @contextmanager
+    def stage(name: str, settings: schema.Tracking, params: Any) -> Iterator[mlflow_mirror.Run]:
+        assert (name, settings, params) == ("export", run.settings, {})
+        yield run
+
+    monkeypatch.setattr(mlflow_mirror, "stage", stage)
+    monkeypatch.setattr(load, "read", lambda: (SimpleNamespace(tracking=run.settings), {}))
+    assert run.client
+    before = len(registry.versions(run.client, run.settings.experiment))
+    assert registry.make_up(intervals.mcnemar).startswith(f"version {before + 1} of it's mine; ")
+    assert not paths.UNREGISTERED.exists() and registry.make_up(intervals.mcnemar) == ""
+    # Another export lies there now, which was registered itself.
+    paths.UNREGISTERED.write_bytes(kept)
+    tiny.write(paths.EXPORTED / paths.ONNX_FILE, number=8)
+    assert registry.make_up(intervals.mcnemar) == "" and not paths.UNREGISTERED.exists()
+    assert len(registry.versions(run.client, run.settings.experiment)) == before + 1
 
 
 @pytest.fixture

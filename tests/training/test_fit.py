@@ -121,6 +121,27 @@ def test_the_weights_of_the_best_epoch_are_kept(settings: FitSettings, patience:
     assert history.summary().startswith(f"epoch {history.best} of {len(losses)} is best, validation accuracy ")
 
 
+@pytest.mark.parametrize("average", [0, 2])
+def test_the_last_epoch_of_a_rate_that_fell_is_kept_unless_images_show_it_to_be_worse(average: float) -> None:
+    def came(count: int) -> tuple[keras.Model, fit.History, list[float], tuple[np.ndarray, np.ndarray]]:
+        model = network()
+        model.layers[-1].kernel.assign(-3 * np.eye(3))
+        settings = replace(PHASE2, schedule="cosine", epochs=30, learning_rate=0.3, average_epochs=average)
+        val = OTHERS[:count], np.arange(count) % 3
+        history = fitted(model, settings, train=(NOISE + np.eye(3)[np.arange(12) % 3], np.arange(12) % 3), val=val)
+        return model, history, [row["val_loss"] for row in history.rows], val
+
+    # The same training: 300 images tell that its end is worse, 12 of them do not.
+    model, history, losses, val = came(300)
+    assert history.best == int(np.argmin(losses)) + 1 < 30
+    assert loss(model, *val) == pytest.approx(min(losses), rel=1e-5)
+    model, history, losses, val = came(12)
+    assert int(np.argmin(losses)) + 1 < history.best == 30
+    assert loss(model, *val) == pytest.approx(losses[-1], rel=1e-5)
+    assert history.summary().startswith("epoch 30 of 30 is kept, validation accuracy ")
+    assert history.verdict["val_loss_change"] == pytest.approx(losses[-1] - history.start["val_loss"], rel=1e-3)
+
+
 @pytest.mark.parametrize("settings", [PHASE1, PHASE2], ids=["phase 1", "phase 2"])
 def test_if_nothing_is_better_than_the_start_the_start_is_kept(settings: FitSettings) -> None:
     model = network(zero=True)

@@ -43,11 +43,17 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 0.92 <= inside / 400 <= 0.98
 
 
-@pytest.mark.parametrize(("shift", "worse"), [(-0.5, False), (0.0, False), (0.03, False), (0.1, True)])
-def test_what_rose_by_more_than_a_standard_error_is_worse(shift: float, worse: bool) -> None:
+@pytest.mark.parametrize(
+    ("shift", "worse", "shown"),
+    [(-0.5, False, False), (0.0, False, False), (0.03, False, False), (0.1, True, False), (0.2, True, True)],
+)
+def test_what_rose_by_more_than_a_standard_error_is_worse_and_by_two_for_sure(
+    shift: float, worse: bool, shown: bool
+) -> None:
     noise = RANDOM.normal(0, 0.5, 60)
     noise = 0.5 * (noise - noise.mean()) / noise.std()  # a standard error of 0.065
-    assert improvement.compare(BEFORE, BEFORE + noise + shift, range(60)).is_worse is worse
+    found = improvement.compare(BEFORE, BEFORE + noise + shift, range(60))
+    assert (found.is_worse, found.is_shown_worse) == (worse, shown)
 
 
 def test_one_unit_has_no_interval_and_decides_by_its_mean() -> None:

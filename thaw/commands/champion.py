@@ -18,6 +18,7 @@ def add(commands: Any) -> None:
 def _champion(options: argparse.Namespace) -> None:
     if options.force and not options.version:
         raise ValueError("--force: expected a version with it, received none; `thaw champion` lists them")
+    registry.make_up(intervals.mcnemar)
     client, name = registry.settings()
     if options.version:
         said = registry.challenge(client, name, options.version, intervals.mcnemar, force=options.force)

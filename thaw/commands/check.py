@@ -50,7 +50,7 @@ def look(raw: str, words: list[str]) -> tuple[dict[str, Any], str]:
     """Return the figures of ``prepare`` for images, and why it would stop; empty if it would not.
 
     Args:
-        raw: a folder, or a table.
+        raw: a folder, or a table, or an address in an object store, which is downloaded for the time being.
         words: choices on top of the project's, or of the defaults outside of one.
 
     Raises:
@@ -62,8 +62,8 @@ def look(raw: str, words: list[str]) -> tuple[dict[str, Any], str]:
     from thaw.data import splits, validation  # noqa: PLC0415
     from thaw.project import template  # noqa: PLC0415
 
-    whole = os.path.abspath(Path(raw).expanduser())  # noqa: PTH100 -- resolve() would follow links
-    if not Path(whole).exists():
+    whole = raw if paths.is_remote(raw) else os.path.abspath(Path(raw).expanduser())  # noqa: PTH100 -- keeps links
+    if not paths.is_remote(raw) and not Path(whole).exists():
         raise ValueError(f"expected a folder of images, or a table of them, found nothing at {whole}")
     at_home = paths.CONF.is_dir()
     with contextlib.chdir(Path() if at_home else template.source()):
@@ -94,8 +94,13 @@ def lines(found: dict[str, Any]) -> list[str]:
     said = [f"{total:,} usable images of {len(sizes)} classes"]
     if sizes:
         least, most = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+        one = f", {sizes[least]:,} each"
         said[0] += (
-            f", {sizes[least]:,} ({pipes.on_one_line(least)}) to {sizes[most]:,} ({pipes.on_one_line(most)}) each"
+            one
+            if sizes[least] == sizes[most]
+            else (
+                f", {sizes[least]:,} ({pipes.on_one_line(least)}) to {sizes[most]:,} ({pipes.on_one_line(most)}) each"
+            )
         )
     if found["splits"]:
         said.append("split: " + ", ".join(f"{each['images']:,} {name}" for name, each in found["splits"].items()))

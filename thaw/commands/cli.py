@@ -1,8 +1,11 @@
 """The command ``thaw``: each subcommand is a function of the module that does the work, and only that is imported."""
 
 import argparse
+import contextlib
 import difflib
 import importlib
+import io
+import re
 import sys
 from collections.abc import Iterable
 
@@ -55,11 +58,21 @@ def main() -> None:
     reader = parser([first] if first in MODULES else MODULES)
     options, more = reader.parse_known_args()
     if more and ("choices" not in options or any(word.startswith("-") for word in more)):
-        reader.error(f"unrecognized arguments: {' '.join(more)}")
+        reader.error(f"unrecognized arguments: {' '.join(more)}{_nearest(reader, options.command, more)}")
     if more:
         options.choices += more  # argparse takes positional words of no fixed number in one row only
     command = pipes.reader_may_leave()(options.run)  # here too, or pipes.run would call it an error
     pipes.run(lambda: command(options), f"thaw {options.command}")
+
+
+def _nearest(reader: argparse.ArgumentParser, command: str, words: Iterable[str]) -> str:
+    """Return which options of a command are near those that it does not have; empty if none is."""
+    held = io.StringIO()
+    with contextlib.redirect_stdout(held), contextlib.suppress(SystemExit):
+        reader.parse_args([command, "--help"])
+    known = re.findall(r"--[a-z][\w-]+", held.getvalue().partition("options:")[2])
+    near = [each for word in words for each in difflib.get_close_matches(word.partition("=")[0], known, n=1)]
+    return f"; did you mean {' '.join(near)}?" if near else ""
 
 
 def _unknown(word: str) -> str:

@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
 
     pipeline_run.check_here()
     print(load.configure(options.choices, reset=options.reset), file=sys.stderr if options.json else sys.stdout)
+    pipeline_run.check_images()
     line = ""
     if options.fast:
         found, line = first_look.run(*load.read(), quiet=options.json)

@@ -10,7 +10,7 @@ examples:
   thaw sweep --retry-failed
   thaw sweep-report
 
-All words are given to Hydra, as `python -m thaw.sweep` does; docs/sweeps.md has samplers and launchers."""
+All words are given to Hydra, as `python -m thaw.sweep` does; the guide on sweeps has samplers and launchers."""
 
 
 def add(commands: Any) -> None:

@@ -4,8 +4,10 @@ import argparse
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
+SQLITE = "sqlite:///"
 TRAINING = "#/experiments?workflowType=machine_learning"  # the view for models that are trained, not asked
 
 
@@ -20,10 +22,13 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Become MLflow's server."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     if uri.startswith("http"):
         print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}")
         return
+    local = Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
+    if local and not local.is_file():  # MLflow would make an empty one, wherever one is
+        raise ValueError(f"expected runs in {local}, found none; go to the project's root, or make some: thaw run")
     try:  # MLflow ends with exit code 0 where it does not get its port
         socket.create_server(("127.0.0.1", options.port)).close()
     except (OSError, OverflowError):

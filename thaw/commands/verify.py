@@ -121,6 +121,8 @@ def _copy(project: Path, copy: Path, declared: dict[str, Any], wanted: Sequence[
     (copy / paths.PARAMS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     shutil.copyfile(project / lineage.PIPELINE, copy / lineage.PIPELINE)
     raw, weights = project / values["data"]["raw"], project / values["backbone"]["weights"]
+    if paths.is_remote(values["data"]["raw"]):
+        raw = project / paths.REMOTE
     for path in (raw if raw.is_dir() else raw.parent, weights):
         _link(path, project, copy)
     # Where every image was put is an input of prepare, which it writes again.

@@ -39,8 +39,8 @@ ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
 USAGE = """\
 python -m thaw.config [--reset] [group=option …] [group.field=value …]
 
-Composes conf/, checks it, and writes params.yaml, which the stages read. docs/configuration.md has every group
-with its options, and every field with its range. A file of conf/experiment/ is chosen with +experiment=NAME.
+Composes conf/, checks it, and writes params.yaml, which the stages read. `thaw explain GROUP` has every field
+with its range. A file of conf/experiment/ is chosen with +experiment=NAME.
 What is chosen is remembered in conf/chosen.yaml and holds from then on; --reset forgets all that was chosen before."""
 
 RESET = "--reset"
@@ -90,7 +90,8 @@ def check(values: dict[str, Any]) -> schema.Project:
         project = cast("schema.Project", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ValueError(errors.of_value(error)) from None
-    _check_place(project.data.raw)
+    if not paths.is_remote(project.data.raw):
+        _check_place(project.data.raw)
     return project
 
 
@@ -213,10 +214,10 @@ def read() -> tuple[schema.Project, dict[str, Any]]:
         with paths.PARAMS.open(encoding="utf-8") as file:  # whose name is in the errors of YAML
             values = yaml.safe_load(file)
     except yaml.YAMLError as error:
-        raise ValueError(f"{errors.explain(error)}; or run `make params`, which writes it anew") from None
+        raise ValueError(f"{errors.explain(error)}; or run `{COMPILE}`, which writes it anew") from None
     except NO_YAML as error:
         said = f"received what is none ({type(error).__name__}: {error})"
-        raise ValueError(f"{paths.PARAMS}: expected YAML, {said}; run `make params`") from None
+        raise ValueError(f"{paths.PARAMS}: expected YAML, {said}; run `{COMPILE}`") from None
     if not isinstance(values, dict):
         raise ValueError(f"{paths.PARAMS}: expected groups of keys, received {values!r}; run `{COMPILE}`")
     project = check(values)
@@ -246,7 +247,10 @@ def main() -> None:
         return
     words = [word for word in sys.argv[1:] if word != RESET]
     print(configure(words, reset=RESET in sys.argv))
-    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
+    named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
+    raw = Path(named)
+    if paths.is_remote(named):
+        return
     if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
         place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
         wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"

@@ -32,7 +32,8 @@ SHIPPED = ("verdict", "phase1", "phase2")
 class Data:
     """The images, what is done about bad ones, and how they are split."""
 
-    # a folder, or a `.csv` or `.parquet` file | the images, see docs/data.md; relative to the project, or absolute
+    # a folder, or a `.csv` or `.parquet` file | the images, see docs/data.md; relative to the project, or absolute; or
+    # an address in an object store, such as `s3://bucket/prefix`
     raw: str
     nested: bool  # folders in class folders are classes of their own, named a/b
     val: float  # share of the images for validation
@@ -57,6 +58,18 @@ class Data:
         between(self, "max_bad_share", 0, 1)
         if not self.raw:
             raise ValueError("data.raw: expected a folder of images or a manifest, received an empty path")
+        protocol, is_address, inside = self.raw.partition("://")
+        # What is not repeated in the message may be a password.
+        if is_address and ("@" in inside or "?" in inside):
+            raise ValueError(
+                "data.raw: expected an address without credentials or options, received one with @ or ?; the store's "
+                "client reads credentials from the environment, such as AWS_PROFILE"
+            )
+        if is_address and protocol in {"http", "https", "file"}:
+            raise ValueError(
+                "data.raw: expected a folder, or an address whose store can list its objects (s3://, gs://, abfs://), "
+                f"received {protocol}://; download the images and name their folder"
+            )
 
 
 @dataclass
@@ -139,9 +152,13 @@ class Compute:
     # values of `phase2.unfreeze` | whose activations are kept too when images pass the frozen layers; a sweep names
     # all of its own here
     depths: list[str]
+    # GPUs that share each batch of phase 2, see docs/cluster.md#one-training-on-several-gpus; `phase2.batch_size` is
+    # still the whole batch
+    devices: int
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")
+        between(self, "devices", 1, 64)
         one_of(self, "extractor", EXTRACTORS)
         size = self.extract_batch_size
         if size != "auto" and not (type(size) is int and 1 <= size <= 4096):
@@ -157,6 +174,11 @@ class Evaluate:
     batch_size: int  # at once through the models
     suspects: int  # suspected label errors shown on the data page
     baselines: bool  # logistic regression and k nearest neighbours on the frozen embeddings, to compare with
+    # train the same network from random weights too, to compare with; that takes many times as long as phase 2, see
+    # docs/evaluation.md#from-scratch
+    scratch: bool
+    scratch_epochs: int  # of that, all of them
+    scratch_learning_rate: float  # learning rate of Adam of that, along a cosine
     worth: float  # smallest gain of accuracy that is worth shipping phase 2; an interval below it is "did not help"
     calibration: bool  # temperature, threshold for a precision and conformal sets, from the validation images
     precision: float  # share of right answers that the threshold below which the model abstains shall give
@@ -166,6 +188,8 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         between(self, "suspects", 0, 1000, "images")
+        between(self, "scratch_epochs", 1, 1000, "epochs")
+        between(self, "scratch_learning_rate", 1e-8, 1)
         between(self, "worth", 0, 0.5)
         between(self, "precision", 0.5, 1)
         between(self, "unfamiliar", 0, 0.5)
@@ -246,11 +270,20 @@ class Project:
             )
         backbones.check_size(self.backbone.name, self.image.size)
         self._check_formats()
+        self._check_scratch()
         if self.phase2.learning_rate >= self.phase1.learning_rate and not self.phase2.allow_high_rate:
             raise ValueError(
                 "phase2.learning_rate: expected a rate below phase1.learning_rate "
                 f"({self.phase1.learning_rate:g}), received {self.phase2.learning_rate:g}; a high rate destroys "
                 "pretrained weights, set phase2.allow_high_rate=true if you mean it"
+            )
+
+    def _check_scratch(self) -> None:
+        """Refuse training from scratch of a network that comes with its weights."""
+        if self.evaluate.scratch and self.backbone.name in (backbones.KERAS_HUB, backbones.SAVED_MODEL):
+            raise ValueError(
+                "evaluate.scratch: expected false where the backbone is a saved one, which can't be built with random "
+                "weights, received true; set evaluate.scratch=false"
             )
 
     def _check_formats(self) -> None:

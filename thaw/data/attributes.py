@@ -94,7 +94,7 @@ def read(raw: str) -> Attributes:
     """
     if not paths.is_listing(raw):
         return Attributes()
-    path = Path(raw)
+    path = paths.local(raw)
     own = [name for name in table.heads(path) if name and name not in (*table.NEEDED, *table.OPTIONAL)]
     columns = {name: _Column() for name in own[:MOST_COLUMNS]}
     for _, values in table.rows(path, own[:MOST_COLUMNS]) if own else ():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw import console, paths
-from thaw.data import table
+from thaw.data import object_store, table
 from thaw.data.issues import Finding
 from thaw.data.table import Entry
 from thaw.images.content import unreadable
@@ -50,9 +50,11 @@ def find(raw: str, nested: bool) -> Found:
     Raises:
         ValueError: nothing is there, or it is not laid out as expected.
     """
+    if paths.is_remote(raw):
+        object_store.fetch(raw)
     root = paths.images_root(raw)
     if paths.is_listing(raw):
-        entries, findings = table.read(Path(raw))
+        entries, findings = table.read(paths.local(raw))
         classes = sorted({entry.label for entry in entries})
         if len(classes) < 2:
             raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw import paths
-from thaw.images import columns
 
 LEARNT_FROM = {"val": ("train",), "test": ("train", "val")}  # what a held-out image must have nothing in common with
 
@@ -21,6 +20,8 @@ def read(manifest: Sequence[Mapping[str, str]]) -> NDArray[np.int64]:
     Args:
         manifest: rows with ``unit``, which ``prepare`` leaves empty for an image that is alone.
     """
+    from thaw.images import columns  # noqa: PLC0415 -- pyarrow takes half a second, and prepare does not need it
+
     codes, words = columns.of(manifest).codes("unit")
     found = np.arange(len(manifest), dtype=np.int64)
     first = np.full(len(words), len(manifest), np.int64)

@@ -7,10 +7,12 @@ table too. Names may be anybody's and are escaped.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 440, 260
+LONGEST = 16  # characters of a name on a map
 LEFT, RIGHT, TOP, BOTTOM = 46, 22, 24, 38  # margins
 
 Point = tuple[float, float]
@@ -164,11 +166,23 @@ def whiskers(name: str, rows: Sequence[tuple[str, float, float, float, str]]) ->
     return picture(name, parts, height=bottom + 24)
 
 
-def scatter(name: str, points: Sequence[tuple[int, int, bool, str]], side: int) -> Markup:
-    """Return a map of points: x, y from 0 to ``side``, whether it is a mistake, and what it says when pointed at."""
+def scatter(
+    name: str,
+    points: Sequence[tuple[int, int, bool, str]],
+    side: int,
+    named: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Markup:
+    """Return a map.
+
+    Args:
+        name: of the picture.
+        points: x, y from 0 to ``side``, whether it is a mistake, and what it says when pointed at.
+        side: the largest coordinate.
+        named: places of names, x and y.
+    """
     size, edge = 420, 14
 
-    def at(value: int) -> float:
+    def at(value: float) -> float:
         return round(edge + (size - 2 * edge) * value / side, 1)
 
     parts = [Markup('<rect class="plate" width="{}" height="{}" rx="6"/>').format(size, size)]
@@ -181,6 +195,11 @@ def scatter(name: str, points: Sequence[tuple[int, int, bool, str]], side: int) 
         for x, y, wrong, text in points
         if wrong
     ]
+    for text, (x, y) in named.items():
+        short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+        parts.append(
+            Markup('<text class="class" x="{}" y="{}">{}</text>').format(at(x), round(size - at(y) + 4, 1), short)
+        )
     return picture(name, parts, size, size)
 
 

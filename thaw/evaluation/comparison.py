@@ -1,7 +1,7 @@
 """The comparison of both phases and the baselines on the test images, which ``thaw.evaluation.verdict`` judges."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,15 @@ from thaw.config import schema
 from thaw.evaluation import baselines, held_out, intervals, verdict
 
 
+@dataclass
+class Trained:
+    """The same network trained from scratch, as a baseline."""
+
+    right: intervals.Bools  # (images,) whether each test image is answered right
+    about: dict[str, Any]  # epochs, best_epoch, val_accuracy, images_to_best
+    rows: list[dict[str, float]]  # the figures of each epoch
+
+
 def write(
     right: Mapping[str, intervals.Bools],
     embeddings: NDArray[np.floating[Any]],
@@ -19,6 +28,7 @@ def write(
     options: schema.Evaluate,
     *,
     same: bool,
+    scratch: Trained | None = None,
 ) -> verdict.Verdict:
     """Write ``paths.VERDICT``, of the test images that are not leaked; of all where each is.
 
@@ -28,6 +38,7 @@ def write(
         splits: train, val and test.
         options: whether there are baselines of the embeddings, and what a difference must be.
         same: whether phase 2 found nothing better than its start.
+        scratch: the same network trained from scratch, where it was.
     """
     test = splits["test"]
     about: dict[str, dict[str, Any]] = {}
@@ -36,6 +47,9 @@ def write(
         train, val = (_embedded(split, splits[split]) for split in ("train", "val"))
         for name, fit in baselines.FITS.items():
             compared[name], about[name] = fit(train, val, baselines.Embedded(embeddings, test.labels))
+    if scratch:
+        compared[verdict.SCRATCH], about[verdict.SCRATCH] = scratch.right, scratch.about
+        records.write_csv(paths.FROM_SCRATCH, list(scratch.rows[0]), scratch.rows)
     clean = np.ones_like(test.leaked) if test.leaked.all() else ~test.leaked
     found = verdict.judge(
         {name: correct[clean] for name, correct in compared.items()},

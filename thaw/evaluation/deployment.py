@@ -37,16 +37,23 @@ def write(
     Returns:
         A few figures of the phase that is shipped, for ``metrics/evaluate.json``.
     """
-    found = {
-        phase: (_calibrated(phase, rows, splits, options) if options.calibration else {})
-        | (_unfamiliar(phase, embeddings[phase], splits, options) if options.unfamiliar else {})
-        for phase, rows in probabilities.items()
-    }
+    found: dict[str, dict[str, Any]] = {}
+    parameters: dict[str, out_of_distribution.Parameters] = {}
+    scores: dict[str, Floats] = {}
+    for phase, rows in probabilities.items():
+        # Where both phases are one model, they have one answer.
+        if known := next((other for other in found if probabilities[other] is rows), None):
+            found[phase] = found[known]
+            if options.unfamiliar:
+                parameters[phase], scores[phase] = parameters[known], scores[known]
+            continue
+        found[phase] = _calibrated(phase, rows, splits, options) if options.calibration else {}
+        if options.unfamiliar:
+            found[phase] |= _unfamiliar(phase, embeddings[phase], splits, options)
+            parameters[phase], scores[phase] = (
+                found[phase]["unfamiliar"].pop(key) for key in ("parameters", "scores")
+            )
     if options.unfamiliar:
-        parameters, scores = (
-            {phase: record["unfamiliar"].pop(name) for phase, record in found.items()}
-            for name in ("parameters", "scores")
-        )
         out_of_distribution.save(paths.UNFAMILIAR, parameters, scores)
     if any(found.values()):
         records.write_json(paths.CALIBRATION, {"phase": ship, **found[ship], **found})

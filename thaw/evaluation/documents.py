@@ -16,9 +16,10 @@ def write(params: Mapping[str, Any]) -> None:
 
     Args:
         params: the groups of the configuration that was evaluated. Where runs are mirrored is left out of what is
-            passed on: its address may hold a password.
+            passed on, since its address may hold a password; and so is what changes no result, such as where the cache
+            lies.
     """
-    shown = {name: group for name, group in params.items() if name != "tracking"}
+    shown = {name: group for name, group in params.items() if name not in ("tracking", "compute")}
     records.write_json(paths.CONFIGURATION, shown)
     histories = {phase: records.read_csv(paths.history(stage)) for phase, stage in STAGES.items()}
     trained = records.read_json(paths.metrics("phase2_finetune"))

@@ -48,6 +48,7 @@ def write(
     classes: Sequence[str],
     options: schema.Evaluate,
     stressed: robustness.Corrupted | None = None,
+    scratch: comparison.Trained | None = None,
 ) -> tuple[str, verdict.Verdict]:
     """Write figures, tables, pictures and the verdict; ``paths.EVALUATION`` is there and new.
 
@@ -58,6 +59,7 @@ def write(
         classes: names.
         options: the group ``evaluate``.
         stressed: of corrupted test images, if any were made.
+        scratch: the same network trained from scratch, where it was.
 
     Returns:
         One line for people, and the verdict.
@@ -87,7 +89,7 @@ def write(
     weights = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
     made_from = records.made_from([paths.MANIFEST, *weights])
     kept = fine_tuning.kept_start(records.read_json(paths.metrics("phase2_finetune")))
-    judged = comparison.write(right, found["phase1"].embeddings, splits, options, same=bool(kept))
+    judged = comparison.write(right, found["phase1"].embeddings, splits, options, same=bool(kept), scratch=scratch)
     carried = deployment.write(
         {phase: answer.probabilities for phase, answer in found.items()},
         {phase: answer.embeddings for phase, answer in found.items()},

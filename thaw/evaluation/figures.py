@@ -25,6 +25,8 @@ ALL, CLEAN = "all", "none"  # of robustness.csv: over all corruptions or severit
 STYLES = {"phase1": "phase1", "phase2": "phase2"}
 PAIRS_AT_MOST = 2_000_000  # answers in a ROC curve: more are thinned, evenly
 POINTS = 120  # of a curve
+FEWEST = 10  # answers of a point of the reliability diagram
+NAMED = 20  # classes at most whose names are on the map
 MAPPED = 1500  # images on a map, of them a third mistakes at most
 
 
@@ -80,11 +82,14 @@ def ordered_baselines(rows: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, 
 
 
 def reliability(record: Mapping[str, Sequence[Mapping[str, float]]]) -> Markup:
-    """Return the reliability diagram: the accuracy of the answers of each probability, before and after scaling."""
+    """Return the reliability diagram: the accuracy of the answers of each probability, before and after scaling.
+
+    Bins of fewer than ``FEWEST`` answers are left out: their shares jump from 0 to 1.
+    """
     axes = Axes((0, 1), (0, 1), "probability of the answer", "share that is right", True, True)
     series = [Series("ideal", [(0, 0), (1, 1)], "ideal", dots=False)]
     for name, style in (("before", "phase1"), ("after", "phase2")):
-        bins = [row for row in record.get(name, ()) if row["count"]]
+        bins = [row for row in record.get(name, ()) if row["count"] >= FEWEST]
         series.append(Series(name, [(row["confidence"], row["accuracy"]) for row in bins], style))
     return charts.lines("Reliability: share of right answers by their probability", axes, series)
 
@@ -194,13 +199,16 @@ def embedding_map(places: Mapping[str, Any], rows: Sequence[Mapping[str, str]], 
         side: the largest coordinate.
     """
     found: dict[bool, list[tuple[int, int, bool, str]]] = {False: [], True: []}
+    of: dict[str, list[tuple[int, int]]] = {}
     for image, x, y in zip(places["images"], places["x"], places["y"], strict=True):
         row = rows[image]
         wrong = row["label"] != row["predicted"]
+        of.setdefault(row["label"], []).append((x, y))
         found[wrong].append((x, y, wrong, f"{row['path']}: {row['label']}, answered {row['predicted']}"))
     mistakes = _spread(found[True], MAPPED // 3)
     shown = [*_spread(found[False], MAPPED - len(mistakes)), *mistakes]
-    return charts.scatter("Map of the test images by their embeddings, mistakes marked", shown, side)
+    middle = {name: np.median(own, axis=0).tolist() for name, own in sorted(of.items())} if len(of) <= NAMED else {}
+    return charts.scatter("Map of the test images by their embeddings, mistakes marked", shown, side, middle)
 
 
 def _spread(items: Sequence[Item], most: int) -> list[Item]:

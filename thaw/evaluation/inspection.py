@@ -44,6 +44,7 @@ def write(phase: str, classifier: model.Classifier, split: manifest.Images, prob
     looked = zip(explained, pixels, maps, strict=False)  # those that are explained come first
     record = {
         "phase": phase,
+        "places": list(maps.shape[1:]),  # of a heat map, height and width
         "pictures": {names[image]: jpeg(seen) for image, seen in zip(shown, pixels, strict=True)},
         "heat_maps": {names[image]: jpeg(overlay(seen, heat)) for image, seen, heat in looked},
         "mistakes": rows[: len(wrong)],

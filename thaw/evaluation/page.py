@@ -25,7 +25,7 @@ def template(name: str, package: str = PACKAGE, *, script: str = "", style: str 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "points": points, "number": number}
+    environment.filters |= {"percent": percent, "whole": whole, "points": points, "number": number}
     styles = "\n".join(_file(each) for each in ("page.css", style) if each)
     code = f"\n{_file(script)}\n" if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -45,6 +45,11 @@ def _file(name: str) -> str:
 
 def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def whole(share: float | None) -> str:
+    """Return a share in whole percents, for one of few images."""
+    return "–" if share is None else f"{100 * share:.0f} %"
 
 
 def points(share: float) -> str:

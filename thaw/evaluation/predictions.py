@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import console
+from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import robustness
@@ -28,6 +28,22 @@ class Answers:
     embeddings: np.ndarray  # (images, channels) float16, the pooled features that the head saw
 
 
+def classifiers() -> dict[str, model.Classifier]:
+    """Return the classifier of each phase; one for both where phase 2 kept its start, so that they have one file."""
+    first = model.load(paths.PHASE1)
+    files = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
+    if all(file.is_file() for file in files) and len(set(map(records.sha256, files))) == 1:
+        return dict.fromkeys(paths.PHASES, first)
+    return {"phase1": first, "phase2": model.load(paths.PHASE2)}
+
+
+def predictors(of: Mapping[str, model.Classifier]) -> dict[str, Predictor]:
+    """Return the predictor of each classifier, the same one for the same classifier."""
+    different = {id(classifier): classifier for classifier in of.values()}
+    made = {key: predictor(classifier) for key, classifier in different.items()}
+    return {phase: made[id(classifier)] for phase, classifier in of.items()}
+
+
 def predictor(classifier: model.Classifier) -> Predictor:
     """Return a compiled function from pixels to probabilities and embeddings."""
     backbone, pool, head = classifier.backbone, classifier.pool, classifier.head
@@ -36,7 +52,9 @@ def predictor(classifier: model.Classifier) -> Predictor:
         pooled = pool(backbone(pixels, training=False))
         return tf.nn.softmax(head(pooled, training=False)), pooled
 
-    run = tf.function(both, reduce_retracing=True)
+    # One graph, also for a smaller last batch: to trace a second one takes a second.
+    signature = [tf.TensorSpec((None, *backbone.input_shape[1:]), tf.float32)]
+    run = tf.function(both, input_signature=signature, autograph=False)
 
     def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows, pooled = (each.numpy() for each in run(pixels))
@@ -55,12 +73,13 @@ def answers(
     """Return what each classifier says of each image; an image is decoded once for all of them.
 
     Args:
-        runs: of ``predictor``, by phase.
+        runs: of ``predictors``, by phase. The same one is asked once, and its phases have one answer.
         image: how the images are fitted to the input.
         split: the images.
         batch_size: images at once.
         kept: the folder of ``unfinished.results``, from which it goes on; None: nothing is kept.
     """
+    first = _first(runs)
 
     def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
         left = len(split) - start
@@ -69,13 +88,20 @@ def answers(
         pixels = manifest.pixels(image, split.paths[start:], split.hashes[start:], batch_size)
         for batch in console.track(pixels, "test images", -(-left // batch_size), "batches"):
             row = {}
-            for phase, run in runs.items():
+            for phase in dict.fromkeys(first.values()):
                 with devices.enough_memory("evaluate.batch_size", batch_size):
-                    row[f"{phase}/probabilities"], row[f"{phase}/embeddings"] = run(batch)
+                    row[f"{phase}/probabilities"], row[f"{phase}/embeddings"] = runs[phase](batch)
             yield row
 
     found = unfinished.rows(kept, "answers", batches)
-    return {phase: Answers(found[f"{phase}/probabilities"], found[f"{phase}/embeddings"]) for phase in runs}
+    asked = dict.fromkeys(first.values())
+    joined = {phase: Answers(found[f"{phase}/probabilities"], found[f"{phase}/embeddings"]) for phase in asked}
+    return {phase: joined[other] for phase, other in first.items()}
+
+
+def _first(runs: Mapping[str, Predictor]) -> dict[str, str]:
+    """Return for each phase the first one that has the same predictor, itself as a rule."""
+    return {phase: next(other for other, same in runs.items() if same is run) for phase, run in runs.items()}
 
 
 def corrupted(
@@ -94,7 +120,8 @@ def corrupted(
     wanted, size = robustness.draws(split.hashes, options.robustness), options.batch_size
     if not wanted:
         return None
-    classes = {phase: _classes(run) for phase, run in runs.items()}
+    first = _first(runs)
+    classes = {phase: _classes(runs[phase]) for phase in first.values()}
 
     def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
         places = robustness.places(wanted[start:])
@@ -105,7 +132,8 @@ def corrupted(
         with devices.enough_memory("evaluate.batch_size", size):
             yield from robustness.answers(wanted[start:], shown, split.hashes, classes, size)
 
-    return robustness.Corrupted(wanted, unfinished.rows(kept, "corrupted", batches))
+    found = unfinished.rows(kept, "corrupted", batches)
+    return robustness.Corrupted(wanted, {phase: found[other] for phase, other in first.items()})
 
 
 def _classes(predict: Predictor) -> Callable[[np.ndarray], np.ndarray]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from thaw import paths, records
 from thaw.evaluation import confusion, embedding_map, figures, fine_tuning, page
+from thaw.evaluation import exported as exported_formats
 
 PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
 OUTPUT = Path("models/report.html")  # of `thaw report`; models/evaluate is DVC's
@@ -150,7 +151,7 @@ def _inside() -> dict[str, Any]:
         matrices[phase] = confusion.matrix(counts, classes, f"Confusion matrix of {PHASES[phase].lower()}")
         probabilities = np.load(paths.probabilities(phase), mmap_mode="r", allow_pickle=False)
         ranked[phase] = figures.ranking(probabilities, np.array([number[label] for label in labels]))
-    calibration = _json(paths.CALIBRATION)
+    calibration, slices = _json(paths.CALIBRATION), _csv(paths.SLICES)
     return {
         "classes": classes,
         "matrices": matrices,
@@ -164,7 +165,10 @@ def _inside() -> dict[str, Any]:
         "map": _map(answers["phase2"]),
         "explained": _json(paths.EMBEDDING_MAP).get("explained", []),
         "robustness": figures.robustness(_csv(paths.ROBUSTNESS)),
-        "slices": _csv(paths.SLICES)[:MOST_ROWS],
+        "slices": slices[:MOST_ROWS],
+        "all_slices": len(slices),
+        "fewest": figures.FEWEST,
+        "named": figures.NAMED,
     }
 
 
@@ -199,11 +203,15 @@ def _origin(evaluation: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
     environment = _json(paths.ENVIRONMENT)
     computed = {name: records.read_json(paths.metrics(name)) for name in ("phase1_head", "phase2_finetune")}
     export = _json(paths.metrics("export")) if exported else {}
+    export = export if export and _current(export) else {}
+    latencies = _json(paths.main_root() / paths.LATENCY) if export else {}
     return {
         "prepared": prepared,
         "findings": [(text, prepared[key]) for key, text in FINDINGS if key in prepared],
         "suspected": len(_csv(paths.SUSPECTS)),
-        "export": [*_flat(export), *_sizes(paths.EXPORTED)] if export and _current(export) else [],
+        "exports": exported_formats.formats(export, latencies) if export else [],
+        "export": exported_formats.others(export),
+        "speeds": [head for _, head, _ in exported_formats.SPEED],
         "params": list(_flat(params)),
         "raw": params["data"]["raw"],
         "experiment": "# @package _global_\n" + yaml.safe_dump(params, sort_keys=False, allow_unicode=True),
@@ -221,15 +229,6 @@ def _origin(evaluation: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
             ("pretrained weights", computed["phase1_head"].get("weights_sha256", "")),
         ],
     }
-
-
-def _sizes(folder: Path) -> list[tuple[str, str]]:
-    """Return the size of each file and folder of the export, by name."""
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-        found.append((path.name, f"{sum(each.stat().st_size for each in files) / 1e6:,.1f} MB"))
-    return found
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from thaw.evaluation import intervals, power
 
+SCRATCH = "scratch"  # the same network, trained from random weights
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 FROZEN = {"logistic_regression": "logistic regression", "knn": "k nearest neighbours"}  # of the frozen embeddings
 
@@ -83,6 +84,7 @@ def judge(
     said = [
         _sentence(found, worth, same=same, harmed=apart < 0),
         *_stronger(right, found, units),
+        *_from_scratch(right, found, units),
         *_left_out(leaked),
         _advice(found),
     ]
@@ -123,6 +125,20 @@ def _stronger(right: Mapping[str, intervals.Bools], found: Verdict, units: inter
     points = _gain({name: 100 * gain[f"accuracy{suffix}"] for name, suffix in _PARTS})
     return [
         f"Of the same frozen features, {FROZEN[best]} makes {100 * accuracy:.1f} %; phase 2 against that is {points}."
+    ]
+
+
+def _from_scratch(right: Mapping[str, intervals.Bools], found: Verdict, units: intervals.Units | None) -> list[str]:
+    """Return what the model to ship gains on the same network trained from scratch, where there is one."""
+    if SCRATCH not in right:
+        return []
+    gain = intervals.difference(right[SCRATCH], right[found.ship], found.difference["confidence"], units)
+    points = _gain({name: 100 * gain[f"accuracy{suffix}"] for name, suffix in _PARTS})
+    about = found.baselines[SCRATCH]
+    best = f", best after {about['best_epoch']} of {about['epochs']} epochs" if "best_epoch" in about else ""
+    share = 100 * about["accuracy"]
+    return [
+        f"From scratch the same network makes {share:.1f} %{best}; phase {found.ship[-1]} against that is {points}."
     ]
 
 

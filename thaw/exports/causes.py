@@ -15,13 +15,14 @@ from PIL import Image
 from thaw.catalog import pixel_ranges
 from thaw.classifier import model
 from thaw.config import schema
+from thaw.exports import parity
 from thaw.exports.exported import Deployed
 from thaw.images import decoding, integrity, preprocessing
 from thaw.runtime.framework import keras, tf
 
-# A fault explains a difference where it leaves this share of it at most.
-EXPLAINED = 0.1
-UNKNOWN = "none of range, channels, resize, EXIF and labels explains it: other weights, or rounding"
+# A fault explains a difference where it leaves this share of it at most, in the root mean square: that of a format in
+# float32, and that of one that also rounds.
+EXPLAINED, EXPLAINED_OF_ROUNDED = 0.1, 0.4
 
 # Encoded images → (images, classes) float32 probabilities, or what else the evaluated model makes of them
 Answer = Callable[[Sequence[bytes]], np.ndarray]
@@ -47,17 +48,18 @@ def embedded(classifier: model.Classifier) -> Answer:
     return embed
 
 
-def explainer(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray], str]:
+def explainer(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray, bool], str]:
     """Return the function that names the likely cause of wrong answers.
 
     Args:
         deployed: the evaluated model and its settings.
 
     Returns:
-        n encoded images, (n, classes) probabilities that a format gives for them → the cause, in a few words.
+        n encoded images, (n, classes) probabilities that a format gives for them, and whether it computes in float32 →
+        the cause, in a few words; one of ``parity.UNEXPLAINED`` where no fault explains them.
     """
 
-    def explain(files: Sequence[bytes], received: np.ndarray) -> str:
+    def explain(files: Sequence[bytes], received: np.ndarray, exact: bool) -> str:
         usable = [data for data in files if _is_usable(data, deployed.reading)]
         if not usable or len(usable) < len(files) or not np.isfinite(received).all():
             return "images that it can't read"
@@ -67,13 +69,17 @@ def explainer(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray], str
         right = answer(np.stack([fit(picture) for picture in pixels]))
         if right.shape != received.shape:
             return "labels, another number of classes"
-        most = EXPLAINED * float(np.abs(right - received).max())
+        most = (EXPLAINED if exact else EXPLAINED_OF_ROUNDED) * _apart(right, received)
         wrong = itertools.chain(_labels(right, received), _inputs(files, pixels, deployed, answer))
-        left = {cause: float(np.abs(rows - received).max()) for cause, rows in wrong}
+        left = {cause: _apart(rows, received) for cause, rows in wrong}
         likeliest = min(left, key=lambda cause: left[cause])
-        return likeliest if left[likeliest] <= most else UNKNOWN
+        return likeliest if left[likeliest] <= most else parity.UNKNOWN if exact else parity.SCALE
 
     return explain
+
+
+def _apart(expected: np.ndarray, received: np.ndarray) -> float:
+    return float(np.sqrt(np.square(expected - received).mean()))
 
 
 def _is_usable(data: bytes, reading: decoding.Reading) -> bool:

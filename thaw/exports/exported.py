@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,6 +44,11 @@ class Deployed:
     unfamiliarity: "Unfamiliarity | None" = None  # the score of images unlike the training images, where there is one
     # Pixels of training images, each (height, width, 3) uint8, by which int8 formats find their ranges.
     calibration: Callable[[], Iterator[np.ndarray]] = lambda: iter(())
+
+    def unscored(self) -> "Deployed":
+        """Return the same without the score of images unlike the training images."""
+        about = {name: value for name, value in self.about.items() if name != ABOUT}
+        return replace(self, unfamiliarity=None, about=about)
 
     def about_file(self, kind: str) -> dict[str, Any]:
         """Return what a file of the format ``kind`` says of itself."""

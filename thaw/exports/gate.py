@@ -95,7 +95,7 @@ def proven(
     return found
 
 
-def explain(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray], str]:
+def explain(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray, bool], str]:
     """Return the function that seeks the cause where a format fails; it costs nothing before one does."""
     return causes.explainer(deployed)
 

@@ -7,8 +7,7 @@ from thaw.exports import resize, unfamiliarity
 from thaw.exports.exported import UNFAMILIARITY, Deployed
 from thaw.runtime.framework import tf
 
-# The scopes of what fits the pixels, and of the score of unlike images: quantising passes both over.
-RESIZE, SCORE = "thaw_resize", "thaw_unfamiliarity"
+RESIZE = "thaw_resize"  # the scope of what fits the pixels, by which quantising passes it over
 PROBABILITIES = "probabilities"
 IMAGES = "images"
 
@@ -31,8 +30,7 @@ def outputs(deployed: Deployed, pixels: "tf.Tensor") -> "dict[str, tf.Tensor]":
         logits /= deployed.temperature
     found = {PROBABILITIES: tf.nn.softmax(logits)}
     if deployed.unfamiliarity is not None:
-        with tf.name_scope(SCORE):
-            found[UNFAMILIARITY] = unfamiliarity.scores(embeddings, deployed.unfamiliarity)
+        found[UNFAMILIARITY] = unfamiliarity.scores(embeddings, deployed.unfamiliarity)
     return found
 
 

@@ -33,9 +33,8 @@ def _quantized(content: bytes, deployed: Deployed) -> bytes:
         ends = (TFLOperationName.INPUT, TFLOperationName.OUTPUT, TFLOperationName.SOFTMAX)
         for operation in ends:
             quantizer.update_quantization_recipe(".*", operation, algorithm_key=FLOAT)
-        for scope in (graph.RESIZE, graph.SCORE):
-            beside = f".*{scope}.*"
-            quantizer.update_quantization_recipe(beside, TFLOperationName.ALL_SUPPORTED, algorithm_key=FLOAT)
+        resize = f".*{graph.RESIZE}.*"
+        quantizer.update_quantization_recipe(resize, TFLOperationName.ALL_SUPPORTED, algorithm_key=FLOAT)
         images = [{graph.IMAGES: pixels[None]} for pixels in deployed.calibration()]
         ranges = quantizer.calibrate({"serving_default": images}, num_threads=1)
         return bytes(quantizer.quantize(ranges).quantized_model)

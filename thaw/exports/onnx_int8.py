@@ -6,7 +6,7 @@ and softmax.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def _quantized(model: Any, deployed: Deployed) -> Any:
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
             op_types_to_quantize=QUANTIZED,
-            nodes_to_exclude=[*_before_the_network(folded), *_beside_the_network(folded)],
+            nodes_to_exclude=_before_the_network(folded),
         )
         return onnx.load(made)
 
@@ -81,22 +81,10 @@ def _before_the_network(model: Any) -> list[str]:
     maker = {output: node for node in model.graph.node for output in node.output}
     weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) > 1}
     first = next(node for node in model.graph.node if node.op_type in QUANTIZED and weights & set(node.input))
-    return sorted(_needed(first.input, maker))
-
-
-def _beside_the_network(model: Any) -> list[str]:
-    """Return the nodes that only outputs after the probabilities need: the score of unlike images stays float32."""
-    maker = {output: node for node in model.graph.node for output in node.output}
-    probabilities, *others = (output.name for output in model.graph.output)
-    return sorted(_needed(others, maker) - _needed([probabilities], maker))
-
-
-def _needed(values: Iterable[str], maker: Mapping[str, Any]) -> set[str]:
-    """Return the names of all nodes that values hang on."""
-    found, waiting = set[str](), list(values)
+    found, waiting = set[str](), list(first.input)
     while waiting:
         node = maker.get(waiting.pop())
         if node is not None and node.name not in found:
             found.add(node.name)
             waiting += node.input
-    return found
+    return sorted(found)

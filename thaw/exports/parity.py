@@ -46,11 +46,16 @@ class Probes:
     unfamiliarity: np.ndarray | None = None
 
 
-# Image files, and the (images, classes) that a format gives for them → the likely cause of what is wrong with these
-Explain = Callable[[Sequence[bytes], np.ndarray], str]
+_NONE = "none of range, channels, resize, EXIF and labels explains it"
+UNKNOWN = f"{_NONE}: other weights, or rounding"
+SCALE = f"{_NONE}: a wrong scale, or ranges found on too few images (export.calibration)"  # of float16 and int8
+UNEXPLAINED = ("", UNKNOWN, SCALE)
+# Image files, the (images, classes) that a format gives for them, and whether it computes in float32 → the likely
+# cause of what is wrong with these, or one of ``UNEXPLAINED``
+Explain = Callable[[Sequence[bytes], np.ndarray, bool], str]
 
 
-def unexplained(_files: Sequence[bytes], _received: np.ndarray) -> str:
+def unexplained(_files: Sequence[bytes], _received: np.ndarray, _exact: bool) -> str:
     """Return no cause."""
     return ""
 
@@ -90,15 +95,22 @@ def check(
             _check_names(place, said, classes)
         figures = {}
         for way, received in found.items():
+            worst, exact = np.argsort(-_differences(expected, received))[:WORST], _form(way).exact
+            differing = [_content(files[index]) for index in worst]
             try:
                 figures[way] = _compared(way, received, expected, probes, options, names)
             except ValueError as error:
-                worst = np.argsort(-_differences(expected, received))[:WORST]
-                cause = explain([_content(files[index]) for index in worst], received[worst])
+                cause = explain(differing, received[worst], exact)
                 raise ValueError(f"{error}{cause and f'; likely cause: {cause}'}") from None
+            # What rounds may give nearly the same answers and be asked wrongly all the same.
+            if not exact and (cause := explain(differing, received[worst], exact)) not in UNEXPLAINED:
+                raise ValueError(
+                    f"the exported model ({way}) gives the evaluated answers, but its probabilities differ as by a "
+                    f"fault of preprocessing, most in {names[worst[0]]}; likely cause: {cause}"
+                )
             if probes.unfamiliarity is not None and _form(way).scores:
-                said, share = scores.get(way), None if _form(way).exact else options.agreement
-                figures[way] |= unfamiliarity.compared(way, probes.unfamiliarity, said, share, probes.units, names)
+                most = unfamiliarity.TOLERANCE if exact else unfamiliarity.TOLERANCE_OF_ROUNDED
+                figures[way] |= unfamiliarity.compared(way, probes.unfamiliarity, scores.get(way), most, names)
         for way, labels in named["labels"].items():
             _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], names)
     return figures

@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw import paths, records
-from thaw.evaluation import intervals, out_of_distribution
-from thaw.exports import agreement
+from thaw.evaluation import out_of_distribution
 
 if TYPE_CHECKING:
     from thaw.runtime.framework import tf
 
-# How far a float32 format may be from what was evaluated, as a share of the score, or of the threshold where that is
-# more. Embeddings are evaluated in float16.
-TOLERANCE = 0.01
+# How far a format may be from what was evaluated, as a share of the score, or of the threshold where that is more: one
+# that computes in float32, and one with weights of float16. Embeddings are evaluated in float16.
+TOLERANCE, TOLERANCE_OF_ROUNDED = 0.01, 0.05
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,15 @@ def scores(embeddings: "tf.Tensor", fitted: Unfamiliarity) -> "tf.Tensor":
 
 def _placed(centred: Any, axes: Any, scale: Any, library: Any) -> Any:
     """Return where embeddings lie along the axes and beside them, in units of the spread: (n, kept + channels)."""
-    along = library.matmul(centred, axes)
-    beside = centred - library.matmul(along, library.transpose(axes))
+    # The embeddings are transposed and not the axes, which would be in the file twice.
+    along = library.transpose(library.matmul(axes, library.transpose(centred)))
+    beside = centred - library.matmul(along, axes)
     return library.concat([along, beside], 1) * scale
 
 
 def _weights(parameters: out_of_distribution.Parameters) -> list[NDArray[np.float32]]:
-    """Return the axes (channels, kept), the scales (kept + channels,), the middle of the means, and the means."""
-    axes, means = parameters["axes"].astype(np.float64).T, parameters["means"].astype(np.float64)
+    """Return the axes (kept, channels), the scales (kept + channels,), the middle of the means, and the means."""
+    axes, means = parameters["axes"].astype(np.float64), parameters["means"].astype(np.float64)
     middle = means.mean(axis=0)
     beside = np.full(len(middle), np.sqrt(float(parameters["rest"])))
     scale = np.concatenate([np.sqrt(parameters["precision"].astype(np.float64)), beside])
@@ -97,8 +97,7 @@ def compared(
     way: str,
     expected: NDArray[np.float32],
     received: NDArray[np.float32] | None,
-    share: float | None,
-    units: NDArray[np.integer[Any]] | None,
+    tolerance: float,
     names: Sequence[str],
 ) -> dict[str, float]:
     """Return how far an exported model's scores are from those that were evaluated.
@@ -106,35 +105,20 @@ def compared(
     Args:
         way: how it was asked.
         expected, received: (images,) float32; None: it gave none.
-        share: of the images of ``units`` that must be on the evaluated side of 1, by the upper end of its 95 %
-            interval; None: each score must be the evaluated one within ``TOLERANCE``.
-        units: (test images,) equal numbers for images that are no independent ones; None: all are.
-        names: of the images, test images first.
+        tolerance: as a share of the score, or of the threshold where that is more.
+        names: of the images.
 
     Raises:
-        ValueError: they are too far.
+        ValueError: they are further.
     """
     if received is None or received.shape != expected.shape:
         raise ValueError(f"the exported model ({way}): expected a score of unlike images for each, received none")
     apart = np.nan_to_num(np.abs(received - expected) / np.maximum(expected, 1), nan=np.inf)
     at = int(apart.argmax())
-    worst = f"it differs most in {names[at]}, {received[at]:.3g} instead of {expected[at]:.3g}"
-    remedy = "leave the format out of export.formats, or set evaluate.unfamiliar=0"
-    found = {"unfamiliarity_difference": float(apart[at])}
-    if share is None or not np.isfinite(apart).all():
-        if not apart[at] <= TOLERANCE:
-            raise ValueError(
-                f"the exported model ({way}): expected the evaluated scores of unlike images within {TOLERANCE:.0%}, "
-                f"received others; {worst}; {remedy}"
-            )
-        return found
-    tested = len(expected) if units is None else len(units)
-    same = (received[:tested] > 1) == (expected[:tested] > 1)
-    low, high = intervals.accuracy(same, agreement.CONFIDENCE, units)
-    if high < share:
+    if not apart[at] <= tolerance:
         raise ValueError(
-            f"the exported model ({way}): expected {share:.0%} of the images to be called like or unlike the training "
-            f"images as evaluated (export.agreement), received {same.mean():.1%} (95 % interval {low:.1%} to "
-            f"{high:.1%}); {worst}; {remedy}"
+            f"the exported model ({way}): expected the evaluated scores of unlike images within {tolerance:.0%}, "
+            f"received {received[at]:.3g} instead of {expected[at]:.3g} for {names[at]}; leave the format out of "
+            "export.formats, or set evaluate.unfamiliar=0"
         )
-    return found | {"unfamiliarity_agreement": float(same.mean())}
+    return {"unfamiliarity_difference": float(apart[at])}

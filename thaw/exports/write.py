@@ -70,7 +70,7 @@ def write(
                 "keras" if name == "saved_model" else "saved_model"
             ]
             with unless_refused(form.about.title, ",".join(others)):
-                form.write(folder / form.about.file, deployed)
+                form.write(folder / form.about.file, deployed if form.about.scores else deployed.unscored())
             hashes.write(folder)
     hashes.write(folder)
     return deployed

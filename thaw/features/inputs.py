@@ -21,6 +21,7 @@ from thaw.features import auto_unfreeze, cache, embeddings, engines, extraction,
 from thaw.features.extraction import Frozen
 from thaw.images import augment, manifest
 from thaw.networks import freeze_boundaries
+from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
 from thaw.training import imbalance, mixing
 from thaw.training.fit_settings import FitSettings
@@ -55,7 +56,11 @@ def pooled(classifier: model.Classifier, settings: Settings, train: manifest.Ima
 
     Phase 2 will want the activations at its boundary, which the images pass on their way. If it will take them from
     the cache, they are kept in passing, so that no image goes this way again.
+
+    Raises:
+        ValueError: there are fewer devices than ``compute.devices``; phase 2 would say so only when phase 1 is done.
     """
+    devices.several(settings.compute.devices)
     cuts = _at_cuts(classifier, settings, train, val, {})
     frozen = _frozen(classifier, settings, _pool(classifier) | cuts, classifier.backbone.input, cuts)
     (train_reader,), (val_reader,) = extraction.cached(frozen, [(train, frozen.views()), (val, 1)])
@@ -198,7 +203,11 @@ def at_boundary(
     Args:
         frozen_part: images → activations at ``boundary``.
         classifier: the whole. If images must pass its frozen layers, they pass once for ``compute.depths`` too.
+
+    Raises:
+        ValueError: there are fewer devices than ``compute.devices``.
     """
+    devices.several(settings.compute.devices)
     frozen = _frozen(classifier, settings, {boundary.tensor_layer: frozen_part.output}, frozen_part.input)
     kept, reason = keep(frozen, settings, train, val)
     if kept:

@@ -115,7 +115,7 @@ class Store:
         if excess := cache_room.make_room(self.folder, needed, budget):
             console.warn(
                 f"the activation cache exceeds compute.cache_gb by {excess / 1e9:.1f} GB: all else is in use. Images "
-                "that are no longer there count too; `make clean` empties the cache"
+                f"that are no longer there count too; to empty it, remove {self.folder}"
             )
         return needed
 

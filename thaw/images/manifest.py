@@ -56,7 +56,8 @@ def read(raw: str, *splits: str, rows: Sequence[Mapping[str, str]] | None = None
     """
     root = paths.images_root(raw)
     if not root.is_dir():
-        raise ValueError(f"data.raw: expected the folder of images {root}, found none; has it been moved?")
+        how = "run `dvc repro --force prepare`, which downloads it" if paths.is_remote(raw) else "has it been moved?"
+        raise ValueError(f"data.raw: expected the folder of images {root}, found none; {how}")
     every = columns.read() if rows is None else columns.of(rows)
     return [_images(root, every.take(every.are("split", split)), classes()) for split in splits]
 

@@ -36,7 +36,8 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
 
     Args:
         folder: where.
-        data: a folder of images or a table of them; empty: they will be put into data/raw.
+        data: a folder of images or a table of them, or an address in an object store; empty: they will be put into
+            data/raw.
         words: choices as ``python -m thaw.config`` takes them, such as ``backbone=resnet50``.
         keep: have DVC keep a copy of the images as data/raw, instead of reading them where they lie.
 
@@ -48,8 +49,11 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
     if shutil.which("git") is None:
         raise ValueError("expected the program git, which experiments need, found none; install it")
     within = _check_place(folder)
-    images = _check_data(data, folder, keep=keep) if data else None
-    raw = [f"data.raw={images.as_posix()}"] if images and not keep else []
+    is_remote = paths.is_remote(data)
+    if is_remote and keep:
+        raise ValueError(f"--add: expected a folder, received the address {data}; leave it out, or download it")
+    images = _check_data(data, folder, keep=keep) if data and not is_remote else None
+    raw = [f"data.raw={images.as_posix() if images else data}"] if data and not keep else []
     choices = chosen.add([], [*raw, *words], template.source() / paths.CONF)
     folder.parent.mkdir(parents=True, exist_ok=True)
     there = folder.is_dir()

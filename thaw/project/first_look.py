@@ -20,9 +20,9 @@ from thaw.data.table import NEEDED, OPTIONAL, Entry
 from thaw.project import pipeline_run, template
 
 FOLDER = Path(".thaw/first_look")
-IMAGES = 400  # in all; a few seconds an epoch on two cores
+IMAGES = 400  # in all
 FEWEST = 12  # of a class, so that each split has some
-MINUTES, EPOCHS = 0.5, 8
+MINUTES, EPOCHS, VIEWS = 0.25, 8, 1
 
 
 def run(project: schema.Project, values: dict[str, Any], *, quiet: bool = False) -> tuple[dict[str, Any], str]:
@@ -84,6 +84,8 @@ def shortened(project: schema.Project, values: dict[str, Any]) -> dict[str, Any]
     if Path(project.backbone.weights).exists() and project.backbone.weights:
         changed["backbone"] |= {"weights": os.path.abspath(project.backbone.weights)}  # noqa: PTH100
     changed["tracking"] |= {"enabled": False}
+    changed["augment"] |= {"views": min(VIEWS, project.augment.views)}
+    changed["evaluate"] |= {"robustness": 0.0}
     changed["phase1"] |= {"epochs": min(EPOCHS, project.phase1.epochs)}
     if project.phase2.schedule == "cosine":  # which has no bound in minutes
         changed["phase2"] |= {"epochs": min(EPOCHS, project.phase2.epochs)}

@@ -31,6 +31,20 @@ def check_here() -> None:
         )
 
 
+def check_images() -> None:
+    """Require that the images of params.yaml are there, or can be had by DVC.
+
+    Raises:
+        ValueError: they are not.
+    """
+    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
+    if raw == paths.SAMPLE or raw.exists():  # a stage makes the sample
+        return
+    kept = raw.with_name(f"{raw.name}.dvc").is_file()
+    remedy = "`dvc pull` fetches them" if kept else "put them there, or name them: thaw run data.raw=PATH"
+    raise ValueError(f"data.raw: expected your images, found nothing at {raw.absolute()}; {remedy}")
+
+
 def reproduce(
     folder: Path,
     *targets: str,

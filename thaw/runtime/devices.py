@@ -1,8 +1,10 @@
 """The device that computes: what it is, whether it may round float32, and what to do when its memory is full."""
 
+import json
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,37 @@ def on_gpu() -> bool:
 def place() -> str:
     """Return TensorFlow's name of the device that computes: the first GPU, or the processor."""
     return "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
+
+
+def several(count: int) -> list[str]:
+    """Return TensorFlow's names of so many devices: GPUs, or parts of the processor where there is no GPU.
+
+    Raises:
+        ValueError: there are fewer, or several processes are to share one training.
+    """
+    workers = _workers(os.environ.get("TF_CONFIG", ""))
+    if len(workers) > 1:
+        raise ValueError(
+            f"TF_CONFIG: expected one worker, received {len(workers)}: several machines can't share a training, since "
+            "Keras 3 does not work with MultiWorkerMirroredStrategy; unset it, and see docs/cluster.md"
+        )
+    kind = "GPU" if on_gpu() else "CPU"
+    found = [device.name for device in tf.config.list_logical_devices(kind)]
+    if len(found) < count:
+        seen = f"{len(found)} GPU{'s' * (len(found) > 1)}" if kind == "GPU" else "no GPU"
+        raise ValueError(
+            f"compute.devices: expected as many as TensorFlow sees here, {seen}, received {count}; set "
+            f"compute.devices={len(found)}, or see `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        )
+    return found[:count]
+
+
+def _workers(config: str) -> list[str]:
+    """Return the addresses that a ``TF_CONFIG`` names; none where it is not as TensorFlow wants it."""
+    with suppress(ValueError, AttributeError, TypeError):
+        cluster = json.loads(config).get("cluster", {})
+        return [address for task in ("chief", "worker") for address in cluster.get(task, [])]
+    return []
 
 
 @contextmanager
@@ -82,7 +115,12 @@ def driver(version: Path = _DRIVER) -> str:
     return found[1] if found else ""
 
 
-def record() -> dict[str, Any]:
-    """Return what a result's last bits hang on, for its record: device, driver, and whether results are repeatable."""
+def record(count: int = 1) -> dict[str, Any]:
+    """Return what a result's last bits hang on, for its record: device, driver, and whether results are repeatable.
+
+    Args:
+        count: of devices that shared the work.
+    """
+    several = {"count": count} if count > 1 else {}
     gpu = {"driver": driver()} if on_gpu() else {}
-    return {"name": name(), **gpu, "deterministic": bool(is_op_determinism_enabled())}
+    return {"name": name(), **several, **gpu, "deterministic": bool(is_op_determinism_enabled())}

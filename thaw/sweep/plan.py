@@ -113,7 +113,8 @@ def check_images(plan: Plan) -> None:
             continue  # which a stage makes
         if not folders.find(raw, nested).entries:
             raise ValueError(f"data.raw: expected images in the class folders, found none in {raw}; put them there")
-        experiments.check_images_travel(Path(raw))
+        if not paths.is_remote(raw):
+            experiments.check_images_travel(Path(raw))
 
 
 def missing(plan: Plan, *, retry: bool) -> list[Trial]:
@@ -205,7 +206,7 @@ def _images(each: Trial) -> tuple[float, float]:
     if counted:
         return counted["images"]["train"], counted["images"]["val"]
     data = each.settings.data
-    raw = Path(data.raw)
+    raw = paths.local(data.raw)
     # The lines of a table; in Parquet they are hardly a guess.
     files = raw.read_bytes().count(b"\n") if raw.is_file() else sum(1 for path in raw.rglob("*") if path.is_file())
     return files * (1 - data.val - data.test), files * data.val

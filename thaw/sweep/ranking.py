@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from thaw import paths
 from thaw.data import units
 from thaw.evaluation import intervals
-from thaw.images import columns
 from thaw.sweep import experiments
 from thaw.sweep.results import TrialResult
 
@@ -186,6 +185,8 @@ def _answers(record: TrialResult) -> Answers | None:
 @lru_cache(maxsize=1)  # all trials of a sweep have the same images, as a rule
 def _validation(manifest: bytes, classes: bytes) -> tuple[str, NDArray[np.int64], NDArray[np.int64]]:
     """Return which validation images there are, their labels, and their units."""
+    from thaw.images import columns  # noqa: PLC0415 -- pyarrow takes half a second
+
     rows = columns.parsed(io.BytesIO(manifest))
     number = {name: index for index, name in enumerate(json.loads(classes)["classes"])}
     val = rows.are("split", "val")

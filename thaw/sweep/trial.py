@@ -61,7 +61,7 @@ def fingerprint(settings: schema.Project) -> str:
 
     These are its code, the state of the images, where each of them was put, the packages, and the weights' bytes.
     """
-    raw, total = Path(settings.data.raw), hashlib.sha256()
+    raw, total = paths.local(settings.data.raw), hashlib.sha256()
     around = environment.describe(settings.backbone)
     total.update(json.dumps(around, sort_keys=True).encode())
     # A trial starts with the memory of the workspace, and puts images where that has them.

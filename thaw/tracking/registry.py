@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def register(run: mlflow_mirror.Run, folder: Path, test: Tested, paired: Paired)
     """Register an export as a version, and let it be champion if it is better.
 
     Args:
-        run: of the stage; without tracking, or without a server, nothing is done.
+        run: of the stage; without tracking nothing is done, and without a server a note is left for ``make_up``.
         folder: what `export` wrote. Without ``model.onnx`` in it nothing is done either.
         test: what the model said of the test images.
         paired: the paired test.
@@ -79,19 +79,49 @@ def register(run: mlflow_mirror.Run, folder: Path, test: Tested, paired: Paired)
         What became of it, which is printed too; empty if nothing did.
     """
     said: list[str] = []
+    if not run.settings.enabled or not (folder / paths.ONNX_FILE).is_file():
+        return ""
 
     def enter() -> None:
         client = run.client
-        if client is None or not (folder / paths.ONNX_FILE).is_file():
+        if client is None:
             return
         name = named(run.settings)
         version = _version(client, name, run.id, folder, test)
         said.append(f"version {version} of {name}; {challenge(client, name, version, paired)}")
 
     mlflow_mirror.attempt(run, enter)
+    _note(folder, test, run, done=bool(said))
     for text in said:
         console.result(run.stage, text)
     return "".join(said)
+
+
+def _note(folder: Path, test: Tested, run: mlflow_mirror.Run, *, done: bool) -> None:
+    """Keep what ``make_up`` needs of an export that was not registered; say so, and how that is made good."""
+    if paths.main_root() != Path.cwd().resolve():
+        return  # of an experiment, whose folder goes
+    if done:
+        paths.UNREGISTERED.unlink(missing_ok=True)
+        return
+    digest = records.sha256(folder / paths.ONNX_FILE)
+    records.write_json(paths.UNREGISTERED, {MODEL_SHA256: digest, "tested": asdict(test)})
+    console.result(run.stage, "the export is not registered; `thaw champion` registers it once MLflow answers")
+
+
+def make_up(paired: Paired) -> str:
+    """Register the export that could not be when it was made, if it still lies there; return what became of it."""
+    if not paths.UNREGISTERED.is_file():
+        return ""
+    from thaw.config import load  # noqa: PLC0415 -- only a command asks for it
+
+    kept, model = records.read_json(paths.UNREGISTERED), paths.EXPORTED / paths.ONNX_FILE
+    if not model.is_file() or records.sha256(model) != kept[MODEL_SHA256]:
+        paths.UNREGISTERED.unlink()  # another export has taken its place
+        return ""
+    project, params = load.read()
+    with mlflow_mirror.stage("export", project.tracking, params) as run:
+        return register(run, paths.EXPORTED, Tested(**kept["tested"]), paired)
 
 
 def challenge(client: "MlflowClient", name: str, version: str, paired: Paired, *, force: bool = False) -> str:

@@ -51,6 +51,17 @@ class Averaging(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
             self.inside = False
 
 
+class Last(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
+    """Takes the weights that the last epoch was validated with, before early stopping, which comes later, ends."""
+
+    weights: list[Any]
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Keras's hook."""
+        with averaged(self.model.optimizer):
+            self.weights = self.model.get_weights()
+
+
 @contextmanager
 def averaged(optimizer: keras.Optimizer) -> Iterator[None]:
     """Have the average in the model inside, if the optimiser keeps one, and the weights themselves afterwards."""

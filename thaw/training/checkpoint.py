@@ -157,21 +157,24 @@ class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         self.epoch = epoch
         if epoch == self.state.epoch and self.state.step:
             self._put_back()
-            for variable, value in zip(self.model.metrics_variables, self.state.arrays["figures"], strict=True):
-                variable.assign(value)
+            for part, value in zip(self._figures(), self.state.arrays["figures"], strict=True):
+                part.assign(value)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Keras's hook, after the steps that are executed at once."""
         begun = self.state.step if self.epoch == self.state.epoch else 0
         if self.file and begun < batch + 1 < self.steps and self._is_due(MINUTE):
-            self._write(
-                self.file, self.epoch, batch + 1, figures=[value.numpy() for value in self.model.metrics_variables]
-            )
+            self._write(self.file, self.epoch, batch + 1, figures=[part.numpy() for part in self._figures()])
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Keras's hook."""
         if self.file and self._is_due():
             self._write(self.file, epoch + 1, 0, ended=bool(self.model.stop_training))
+
+    def _figures(self) -> list[Any]:
+        """Return the sums of the epoch's figures so far, of each device its own."""
+        parts = self.model.distribute_strategy.experimental_local_results
+        return [part for variable in self.model.metrics_variables for part in parts(variable.value)]
 
     def _put_back(self) -> None:
         for name, values in self.state.callbacks.items():

@@ -8,7 +8,8 @@ are too many for the card's memory they follow in the cache's own fp16, ahead of
 import copy
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, Protocol, runtime_checkable
@@ -48,6 +49,11 @@ class Fed:
     train: Any
     val: Any
     callbacks: list[Any] = field(default_factory=list)
+    # What brings the trained weights back to where the model's came from; nothing, where the two share them.
+    give_back: Callable[[], None] = lambda: None
+    scope: Callable[[], AbstractContextManager[Any]] = nullcontext  # in which the optimiser is made
+    # Depths by the paths of the model's own variables, from those by the paths of the variables that they stand for.
+    named: Callable[[Mapping[str, int]], Mapping[str, int]] = lambda depths: depths
 
 
 def fed(model: keras.Model, train: mixing.Mixed, val: mixing.Mixed) -> Fed:
@@ -73,7 +79,7 @@ def fed(model: keras.Model, train: mixing.Mixed, val: mixing.Mixed) -> Fed:
     inputs = [given, keras.Input((), dtype="int32"), keras.Input(())]
     whole = keras.Model(inputs, model(_Blend(read)(*inputs)))
     fed_train, fed_val = (_dataset(each, None if resident else shape) for each in both)
-    return Fed(whole, fed_train, fed_val, callbacks=[_Turn(both[0])])
+    return Fed(whole, fed_train, fed_val, callbacks=[Turn(both[0])])
 
 
 @dataclass
@@ -107,7 +113,7 @@ class _Blend(keras.layers.Layer):  # type: ignore[misc]  # Keras has no stubs
         return wide * values + (1 - wide) * tf.gather(values, others)
 
 
-class _Turn(keras.callbacks.Callback):  # type: ignore[misc]
+class Turn(keras.callbacks.Callback):  # type: ignore[misc]
     """Draws each epoch's batches.
 
     Keras has those that it reads itself drawn anew before the first epoch too, once it has looked at two of them.
@@ -118,6 +124,7 @@ class _Turn(keras.callbacks.Callback):  # type: ignore[misc]
         self.batches = batches
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Keras's hook."""
         self.batches.on_epoch_end()
 
 

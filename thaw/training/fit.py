@@ -7,20 +7,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from thaw import console, paths, records, timings
-from thaw.images.manifest import Batches
 from thaw.runtime import depthwise, devices, precision, threads
-from thaw.runtime.framework import keras, tf
-from thaw.training import averaging, checkpoint, feed, improvement, mixing, optimizer, schedule, targets
+from thaw.runtime.framework import keras
+from thaw.training import (
+    averaging,
+    checkpoint,
+    feed,
+    improvement,
+    mixing,
+    optimizer,
+    replicas,
+    schedule,
+    targets,
+    validation,
+)
 from thaw.training.fit_settings import FitSettings
 
 # Called after every epoch with the phase, the epoch's number, from 1, and its figures.
 Report = Callable[[str, int, Mapping[str, float]], None]
 
-# Steps between two returns to Python, which cost more than a step of a head on pooled features.
+# Steps between two returns to Python, which cost more than a step of a head on pooled features. On several devices it
+# is one: Keras 3.15 can't repeat a distributed step in a graph.
 STEPS_AT_ONCE = 8
 
 # ``loss`` is the mean cross-entropy in training as in validation. Training minimises the ``objective``: with the
@@ -34,13 +42,14 @@ FROM_KERAS |= {name: name for name in ("accuracy", "val_accuracy")}
 
 @dataclass
 class History:
-    """The figures of each epoch, and which is kept: the best by validation loss, unless the start is better."""
+    """The figures of each epoch, and which is kept, as ``fit`` says."""
 
     rows: list[dict[str, float]]  # keys are COLUMNS
     best: int  # epoch, from 1; 0: the start is kept, since the best epoch is shown to be worse
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
     precision: str = "float32"  # Keras's policy of the convolutions
     verdict: dict[str, Any] = field(default_factory=dict)  # why it ended, what it changed, if too early
+    devices: int = 1  # that shared each batch
     checkpoint: Path | None = None  # of no use any more once all is written that comes of the training
 
     def at_best(self) -> dict[str, float]:
@@ -54,7 +63,8 @@ class History:
         kept = (
             f"epoch {self.best} of {len(self.rows)}" if self.best else f"the start, none of {len(self.rows)} epochs,"
         )
-        said = f"{kept} is best, validation accuracy {self.at_best()['val_accuracy']:.1%}"
+        is_best = not self.best or self.best == validation.lowest(self.rows)
+        said = f"{kept} is {'best' if is_best else 'kept'}, validation accuracy {self.at_best()['val_accuracy']:.1%}"
         if self.verdict.get("stopped") == schedule.MINUTES:
             said += "; ended by phase2.minutes"
         return f"{said}; training ended too early, {self.advice}" if self.advice else said
@@ -75,7 +85,7 @@ def record(stage: str, history: History, made_from: Sequence[Path], **more: Any)
         "epochs": len(history.rows),
         "precision": history.precision,
         "threads": threads.used(),
-        "device": devices.record(),
+        "device": devices.record(history.devices),
         "best_epoch": history.best,
         **{key: value for key, value in history.at_best().items() if key.startswith("val_")},
         "made_from": records.made_from(made_from),
@@ -99,10 +109,12 @@ def fit(
     keep: Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> History:
-    """Train with Adam until the validation loss stops falling, and leave the weights of the best epoch in the model.
+    """Train with Adam until the validation loss stops falling, and leave the weights of one epoch in the model.
 
-    The validation loss is the cross-entropy without penalties, so that it means the same whatever is penalised. If the
-    images show that the best epoch is worse than the start, the model stays as it was.
+    It is the one of the lowest validation loss. Where the rate has fallen to zero it is the last, unless the images
+    show that it is worse: the lowest of many losses of few images is the lowest by chance too. The validation loss is
+    the cross-entropy without penalties, so that it means the same whatever is penalised. If the images show that the
+    epoch is worse than the start, the model stays as it was.
 
     Args:
         model: gives logits; what of it is trainable is trained.
@@ -119,40 +131,46 @@ def fit(
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
     state = checkpoint.read(keep)
     checkpoint.replayed(train, state)
-    plain, given = model, feed.fed(model, train, val)
+    plain, count = model, settings.devices
+    given = feed.fed(model, train, val) if count == 1 else replicas.spread(model, train, val, count)
     model = given.model
-    rate = schedule.rate(settings, len(train))
-    model.compile(
-        optimizer.optimiser(settings, rate, depths, model.trainable_variables, len(train)),
-        targets.cross_entropy,
-        metrics=[
+    by_path = given.named(depths)
+    with given.scope():
+        rate = schedule.rate(settings, len(train))
+        figures = [
             keras.metrics.MeanMetricWrapper(targets.accuracy, "accuracy"),
             keras.metrics.MeanMetricWrapper(targets.cross_entropy, "cross_entropy"),
-        ],
-        # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results are repeatable.
-        jit_compile=False,
-        steps_per_execution=STEPS_AT_ONCE,
-    )
-    # A step that makes variables, as those of the optimiser or of a metric given by its name, is traced twice.
-    model.optimizer.build(model.trainable_variables)
-    before = model.get_weights()
+        ]
+        model.compile(
+            optimizer.optimiser(settings, rate, by_path, model.trainable_variables, len(train)),
+            targets.cross_entropy if count == 1 else None,
+            metrics=figures if count == 1 else None,
+            weighted_metrics=None if count == 1 else figures,  # by which rows are images
+            # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results repeat.
+            jit_compile=False,
+            steps_per_execution=STEPS_AT_ONCE if count == 1 else 1,
+        )
+        # A step that makes variables, as those of the optimiser or of a metric given by its name, is traced twice.
+        model.optimizer.build(model.trainable_variables)
+    before = plain.get_weights()
     policy = precision.choose(settings.precision)
     ending = schedule.Ending(settings, len(train), rate, MONITORED)
     watch = _Watch(ending, len(train), report, description)
     watch.rows += state.rows
-    if said := optimizer.describe(settings, depths, model.trainable_variables):
+    if said := optimizer.describe(settings, by_path, model.trainable_variables):
         console.say(said)
     began = time.monotonic()
     with (
         watch.bar,
-        precision.computing(model, policy),
-        depthwise.gradients(model),
+        precision.computing(plain, policy),
+        depthwise.gradients(plain),
         devices.enough_memory(f"{settings.phase}.batch_size", settings.batch_size),
     ):
-        run = forward(plain)
-        at_start = answers(run, val)
+        run = validation.forward(plain)
+        at_start = validation.answers(run, val)
         start = {"val_loss": float(at_start.loss.mean()), "val_accuracy": float(at_start.right.mean())}
-        every = [watch, *given.callbacks, *callbacks, *_callbacks(settings, ending)]
+        last = averaging.Last()
+        every = [watch, *given.callbacks, *callbacks, last, *_callbacks(settings, ending)]
         falling = [rate.begin, rate.length] if isinstance(rate, schedule.StableDecay) else []
         every.append(checkpoint.Checkpoints(keep, state, watch.rows, every, falling, len(train)))
         checkpoint.passed_over(model, given.val, state.step)
@@ -165,17 +183,25 @@ def fit(
             verbose=0,
             callbacks=every,
         )
-        change = improvement.compare(at_start.loss, answers(run, val).loss, units or range(len(at_start.loss)))
+        given.give_back()
+        best = validation.lowest(watch.rows)
+        units = units or range(len(at_start.loss))
+        is_last = (
+            ending.has_fallen
+            and best < len(watch.rows)
+            and validation.last_holds(model, given.give_back, last.weights, run, val, at_start, units)
+        )
+        change = improvement.compare(at_start.loss, validation.answers(run, val).loss, units)
     steps = (len(watch.rows) - state.epoch) * len(train) - state.step
     timings.note(settings.phase, count=max(steps, 0) * settings.batch_size, seconds=time.monotonic() - began)
-    epoch = 0 if change.is_worse else int(min(watch.rows, key=lambda row: row["val_loss"])["epoch"])
+    epoch = 0 if change.is_worse else len(watch.rows) if is_last else best
     if not epoch:
-        model.set_weights(before)
-    history = History(watch.rows, epoch, start, policy, checkpoint=keep)
+        plain.set_weights(before)
+    history = History(watch.rows, epoch, start, policy, devices=count, checkpoint=keep)
     if settings.has_verdict:
         stopped = ending.stopped or schedule.PATIENCE
         losses = [row["val_loss"] for row in watch.rows]
-        advice = improvement.too_early(settings, losses, start["val_loss"], epoch, stopped)
+        advice = improvement.too_early(settings, losses, start["val_loss"], min(epoch, best), stopped)
         early = {"ended_too_early": bool(advice), "advice": advice}
         history.verdict = {"stopped": stopped, **early, **change.record()}
     return history
@@ -197,38 +223,6 @@ def _callbacks(settings: FitSettings, ending: schedule.Ending) -> list[keras.cal
     if settings.average_epochs:
         callbacks.append(averaging.Averaging())
     return callbacks
-
-
-@dataclass
-class Answers:
-    """A model's answers to the validation images."""
-
-    loss: NDArray[np.float64]  # (n,) cross-entropy of each
-    right: NDArray[np.bool_]  # (n,)
-
-
-def forward(model: keras.Model) -> Callable[[Any], Any]:
-    """Return the model in inference mode, as one graph that is built once."""
-    given = model.inputs[0]
-    signature = [tf.TensorSpec((None, *given.shape[1:]), given.dtype)]  # one graph, also for a smaller last batch
-    return tf.function(lambda inputs: model(inputs, training=False), input_signature=signature)  # type: ignore[no-any-return]
-
-
-def answers(run: Callable[[Any], Any], val: Batches) -> Answers:
-    """Return the cross-entropy of each validation image, and whether it comes out right.
-
-    Args:
-        run: of ``forward``.
-        val: its targets are labels.
-    """
-    losses, right = [], []
-    for number in range(len(val)):
-        inputs, labels = val[number][:2]
-        logits = run(tf.constant(inputs)).numpy().astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        losses.append(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
-        right.append(logits.argmax(axis=1) == labels)
-    return Answers(np.concatenate(losses), np.concatenate(right))
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs

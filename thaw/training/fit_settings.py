@@ -39,6 +39,7 @@ class FitSettings:
     layer_decay: float = 1
     mixup: float = 0
     precision: str = "float32"
+    devices: int = 1  # that share each batch
 
 
 def phase1(phase: schema.Phase1) -> FitSettings:
@@ -58,8 +59,8 @@ def phase1(phase: schema.Phase1) -> FitSettings:
     )
 
 
-def phase2(phase: schema.Phase2) -> FitSettings:
-    """Return phase 2's: its rate follows a schedule."""
+def phase2(phase: schema.Phase2, compute: schema.Compute | None = None) -> FitSettings:
+    """Return phase 2's: its rate follows a schedule, and several devices may share its batches."""
     return FitSettings(
         phase="phase2",
         epochs=phase.epochs,
@@ -82,4 +83,5 @@ def phase2(phase: schema.Phase2) -> FitSettings:
         layer_decay=phase.layer_decay,
         mixup=phase.mixup,
         precision=phase.precision,
+        devices=compute.devices if compute else 1,
     )

@@ -40,6 +40,11 @@ class Change:
         """
         return self.change > self.error
 
+    @property
+    def is_shown_worse(self) -> bool:
+        """Return whether the loss rose for sure, by the interval."""
+        return self.low is not None and self.low > 0
+
     def record(self) -> dict[str, Any]:
         """Return the figures under the names that the metrics have."""
         found = {"change": self.change, "low": self.low, "high": self.high}
@@ -74,7 +79,7 @@ def too_early(settings: FitSettings, losses: Sequence[float], start: float, best
     Args:
         losses: of validation, of each epoch.
         start: the same before the first.
-        best: the epoch that is kept, from 1; 0: the start.
+        best: the epoch of the lowest of them, from 1; 0: the start is kept.
         stopped: why training ended, as ``thaw.training.schedule`` says it.
     """
     last, earlier = losses[-1], min(losses[:-1], default=start)

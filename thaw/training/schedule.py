@@ -132,6 +132,11 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         if done >= self.end:
             self.model.stop_training = True
 
+    @property
+    def has_fallen(self) -> bool:
+        """Return whether training ended with the rate at zero, at the end of its schedule."""
+        return bool(self.stopped) and self.settings.schedule != "constant"
+
     def _is_stable(self) -> bool:
         """Return whether the rate has yet to fall."""
         return self.settings.schedule == phases.WSD and not self.stopped

@@ -1,0 +1,112 @@
+"""Training from scratch: the same network from random weights, as a baseline that shows what pretraining is worth.
+
+All of it is trained at once, as one does without pretrained weights: BatchNorm on its own images, a learning rate of
+its own, which rises for a while and falls along a cosine, and a fresh view of each image in every epoch. Nothing comes
+from the activation cache, since nothing is frozen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from thaw import console
+from thaw.classifier import model
+from thaw.config import schema
+from thaw.config.unfreeze import UnfreezeSpec
+from thaw.evaluation import comparison, predictions, verdict
+from thaw.features import inputs
+from thaw.images import manifest
+from thaw.networks import freeze_boundaries
+from thaw.training import checkpoint, fit
+from thaw.training.fit_settings import FitSettings
+
+NAME = verdict.SCRATCH
+WARMUP = 0.05  # of all epochs: a network of random weights diverges at the full rate
+
+
+class Settings(Protocol):
+    """The groups of the configuration that it depends on."""
+
+    augment: schema.Augment
+    phase2: schema.Phase2
+    compute: schema.Compute
+    evaluate: schema.Evaluate
+
+
+@dataclass
+class _Streaming:
+    """What ``thaw.features.inputs`` asks of the configuration, with a fresh view in every epoch."""
+
+    augment: schema.Augment
+    compute: schema.Compute
+    phase2: schema.Phase2
+
+
+def train(
+    card: model.Card,
+    settings: Settings,
+    splits: Mapping[str, manifest.Images],
+    report: fit.Report,
+) -> comparison.Trained:
+    """Train the network of a classifier from random weights, and test it.
+
+    The seconds that it took are said, and are in no file, since they are others each time.
+
+    Args:
+        card: of the classifier whose network it is.
+        splits: the images by split.
+        report: told of every epoch.
+    """
+    options = settings.evaluate
+    card = replace(card, backbone=replace(card.backbone, weights="random", sha256=""))
+    classifier = model.build(card, weights="random")
+    boundary = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("all"))
+    frozen, trained = model.thaw(classifier, boundary, "train")
+    fresh = _Streaming(settings.augment, settings.compute, replace(settings.phase2, activations="streaming"))
+    images, val = splits["train"], splits["val"]
+    given = inputs.at_boundary(frozen, boundary, classifier, fresh, images, val)
+    how = fit_settings(settings)
+    batches = inputs.batches(given, images, val, how, len(card.classes))
+    seconds: list[float] = []
+
+    def told(_: str, epoch: int, row: Mapping[str, float]) -> None:
+        seconds.append(row["seconds"])
+        report(NAME, epoch, row)
+
+    keep = checkpoint.place("evaluate", NAME)
+    history = fit.fit(trained, *batches, how, told, "from scratch", units=manifest.independent(val), keep=keep)
+    runs = {NAME: predictions.predictor(classifier)}
+    test = splits["test"]
+    said = predictions.answers(runs, card.image, test, options.batch_size)[NAME].probabilities
+    keep.unlink(missing_ok=True)
+    took = sum(seconds[: history.best])
+    console.result("evaluate", f"from scratch: {history.summary()}, after {took:,.0f} s of training")
+    return comparison.Trained(
+        said.argmax(axis=1) == test.labels,
+        {
+            "epochs": len(history.rows),
+            "best_epoch": history.best,
+            "val_accuracy": history.at_best()["val_accuracy"],
+            "images_to_best": history.best * len(images),
+        },
+        history.rows,
+    )
+
+
+def fit_settings(settings: Settings) -> FitSettings:
+    """Return how it is trained: by ``evaluate``'s own options, and phase 2's of classes and precision."""
+    options, phase2 = settings.evaluate, settings.phase2
+    return FitSettings(
+        phase="evaluate",
+        epochs=options.scratch_epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.scratch_learning_rate,
+        patience=options.scratch_epochs,
+        class_weight=phase2.class_weight,
+        sampler=phase2.sampler,
+        seed=phase2.seed,
+        has_verdict=False,
+        schedule="cosine",
+        warmup=WARMUP * options.scratch_epochs,
+        precision=phase2.precision,
+    )
