@@ -146,10 +146,9 @@ def test_a_memo_that_another_process_holds_costs_time_and_nothing_else(
 ) -> None:
     prepare.main()
     expected = prepared()
-    (memo,) = (path for path in Path(".thaw/triage").iterdir() if path.suffix in (".db", ".sqlite"))
     monkeypatch.setattr(validation_cache, "WAIT", 0.2)  # seconds, in place of half a minute
     capsys.readouterr()
-    with locked(memo):
+    with locked(Path(".thaw/triage/judgements.sqlite")):
         prepare.main()
     assert prepared() == expected and "it is not used" in capsys.readouterr().err
     prepare.main()
