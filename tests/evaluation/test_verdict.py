@@ -105,6 +105,17 @@ def test_what_the_shipped_model_gains_on_training_from_scratch_is_told() -> None
     assert "phase 1 against that" in verdict.judge(worse, {}, 0.95, WORTH).text
 
 
+def test_no_phase_is_recommended_where_a_baseline_is_better_than_both() -> None:
+    right = answers(500, 250, 10, 50) | {"logistic_regression": np.arange(500) < 450}
+    found = judge(right)
+    assert (found.helped, found.ship) == ("yes", "phase2") and "Ship phase" not in found.text
+    assert "logistic regression is better than phase 2" in found.text and "phase1.epochs" in found.text
+    scratch = judge(answers(500, 250, 10, 50) | {"scratch": right["logistic_regression"]})
+    assert "Ship phase" not in scratch.text and "training from scratch is better than phase 2" in scratch.text
+    near = judge(right | {"logistic_regression": np.arange(500) < 302})  # as may come of noise
+    assert near.text.endswith("Ship phase 2.")
+
+
 def test_leaked_images_that_are_left_out_are_said() -> None:
     assert "without 3 test images that leak" in judge(answers(500, 430, 10, 40), leaked=3).text
 

@@ -3,7 +3,8 @@
 The two phases are compared on the same test images, by the exact paired test and the interval of
 ``thaw.evaluation.intervals``, which count independent images. One is called better than the other where both say so,
 whichever it is. A difference that the test cannot tell is called that, with the smallest one that a test of so many
-images could have shown.
+images could have shown. Where a baseline is better than the model to ship, by the same measure, neither phase is
+recommended, and the text says what to do.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,15 @@ from thaw.evaluation import intervals, power
 SCRATCH = "scratch"  # the same network, trained from random weights
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 FROZEN = {"logistic_regression": "logistic regression", "knn": "k nearest neighbours"}  # of the frozen embeddings
+
+_HEAD = (
+    "the head has not learnt what its features give; give it more epochs or another learning rate (phase1.epochs, "
+    "phase1.learning_rate)"
+)
+# What to do where a baseline is better than the model to ship.
+REMEDIES = dict.fromkeys(FROZEN, _HEAD) | {
+    SCRATCH: "the pretrained weights do not help; unfreeze more (phase2.unfreeze), or take another network"
+}
 
 
 @dataclass
@@ -86,7 +96,7 @@ def judge(
         *_stronger(right, found, units),
         *_from_scratch(right, found, units),
         *_left_out(leaked),
-        _advice(found),
+        _advice(found, _better(right, found, units)),
     ]
     found.text = " ".join(said)
     return found
@@ -148,7 +158,21 @@ def _left_out(leaked: int) -> list[str]:
     return [f"That is without {leaked:,} test image{'s that leak' if leaked > 1 else ' that leaks'}."]
 
 
-def _advice(found: Verdict) -> str:
+def _better(right: Mapping[str, intervals.Bools], found: Verdict, units: intervals.Units | None) -> str:
+    """Return the best baseline, where it is told apart from the model to ship as the better one; else nothing."""
+    names = [name for name in (*FROZEN, SCRATCH) if name in right]
+    if not names:
+        return ""
+    best = max(names, key=lambda name: found.baselines[name]["accuracy"])
+    ours, confidence = right[found.ship], found.difference["confidence"]
+    gain = intervals.difference(ours, right[best], confidence, units) | intervals.mcnemar(ours, right[best], units)
+    return best if intervals.told_apart(gain, confidence) > 0 else ""
+
+
+def _advice(found: Verdict, better: str) -> str:
+    if better:
+        own, name = f"phase {found.ship[-1]}", FROZEN.get(better, "training from scratch")
+        return f"Ship neither yet: {name} is better than {own}, so {REMEDIES[better]}. Of the two, {own} is the one."
     if found.helped == UNKNOWN:
         return "Ship phase 2, which is not behind." if found.ship == "phase2" else "Ship phase 1, which is not behind."
     return f"Ship phase {found.ship[-1]}."
