@@ -83,6 +83,16 @@ def test_a_folder_has_none_and_neither_has_a_table_without(tmp_path: Path, colum
     assert attributes.read(str(path)) == attributes.Attributes() and attributes.read(str(path)).describe() == ""
 
 
+def test_a_column_is_taken_with_as_many_values_as_slices_are_shown_of(
+    tmp_path: Path, columns: dict[str, list[object]]
+) -> None:
+    """An empty cell is a value too: with it there would be one more than are shown."""
+    full = [f"v{number % attributes.MOST}" for number in range(60)]
+    own: dict[str, list[object]] = {"full": [*full], "more": [*full[:-1], ""]}
+    found = attributes.read(str(written(tmp_path, {"path": columns["path"], "label": columns["label"], **own}, "csv")))
+    assert found.columns == ["full"] and list(found.left_out) == ["more"]
+
+
 def test_too_many_columns_and_long_values_are_left_out(tmp_path: Path, columns: dict[str, list[object]]) -> None:
     many: dict[str, list[object]] = {f"c{number}": ["x", "y"] * 30 for number in range(attributes.MOST_COLUMNS + 1)}
     many["c0"] = ["x" * 101, "y"] * 30

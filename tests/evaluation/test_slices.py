@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,12 @@ def test_the_users_own_columns_are_slices_by_their_own_names_unless_these_mean_s
     assert of["table:size", "s"] == [True, True, False, False]
     assert ("size", "32 to 63 px") in of
     assert [value for kind, value in of if kind == "age"] == ["-1 to 1", "2 to 9", "10 to 11", slices.EMPTY]
+
+
+def test_the_order_of_values_hangs_on_nothing_else_where_one_is_no_number() -> None:
+    values = ["nan", "2", "1", "NaN", "b", "3"]
+    orders = [sorted(order, key=slices._natural) for order in itertools.permutations(values)]
+    assert {tuple(order) for order in orders} == {("1", "2", "3", "NaN", "b", "nan")}
 
 
 def test_a_folder_that_is_the_class_a_column_of_one_value_and_one_of_names_are_no_slices() -> None:

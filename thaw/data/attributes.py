@@ -17,7 +17,7 @@ from thaw.data import table
 
 PREFIX = "table:"  # of the columns in the manifest, which has others of its own
 MOST_COLUMNS = 20
-MOST = 50  # values of text; the same as ``thaw.evaluation.slices`` shows
+MOST = 50  # values of text, the empty one too; the same as ``thaw.evaluation.slices`` shows
 MOST_NUMBERS = 12  # values that are numbers; more become ranges
 RANGES = 4
 LONGEST = 100  # characters of a value
@@ -79,11 +79,12 @@ class _Column:
 
     def left_out(self) -> str:
         """Return why the column is of no use; empty if it is."""
-        if len(self.texts) + self.empty < 2:
+        values = len(self.texts) + self.empty
+        if values < 2:
             return "one value"
         if any(len(text) > LONGEST for text in self.texts):
             return f"more than {LONGEST} characters"
-        return f"more than {MOST} values" if len(self.texts) > MOST and not self.is_ranged else ""
+        return f"more than {MOST} values" if values > MOST and not self.is_ranged else ""
 
 
 def read(raw: str) -> Attributes:
