@@ -28,6 +28,7 @@ def test_a_run_is_shown_with_its_verdict_figures_and_pictures(tmp_path: Path) ->
     tiny.leave(tmp_path)
     shown = thaw.Run(tmp_path)._repr_html_()
     assert shown.count("75.0%") == 2 and "50.0% to 87.5%" in shown and "<img" not in shown
+    assert "95 %" not in shown  # evaluate.confidence may be another
     records.write_json(tmp_path / paths.VERDICT, {"text": "It <helped>.", "ship": "phase1"})
     for picture in (paths.CURVES, paths.confusion_picture("phase1"), paths.confusion_picture("phase2")):
         (tmp_path / picture).write_bytes(picture.name.encode())

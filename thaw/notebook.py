@@ -69,7 +69,7 @@ def summary(found: dict[str, Any], folder: Path) -> str:
     )
     return (
         f"<p><b>{html.escape(found['verdict'] or folder.name)}</b></p>"
-        "<table><tr><th></th><th>test accuracy</th><th>95 % interval</th><th>images</th></tr>"
+        "<table><tr><th></th><th>test accuracy</th><th>interval</th><th>images</th></tr>"
         f"{rows}</table>{images}"
     )
 
