@@ -37,8 +37,10 @@ def check_images() -> None:
     Raises:
         ValueError: they are not.
     """
-    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
-    if raw == paths.SAMPLE or raw.exists():  # a stage makes the sample
+    named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
+    raw = Path(named)
+    # A stage makes the sample, and `prepare` downloads what has an address.
+    if raw == paths.SAMPLE or paths.is_remote(named) or raw.exists():
         return
     kept = raw.with_name(f"{raw.name}.dvc").is_file()
     remedy = "`dvc pull` fetches them" if kept else "put them there, or name them: thaw run data.raw=PATH"
