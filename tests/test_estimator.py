@@ -18,6 +18,7 @@ import thaw
 from tests.conftest import make_images
 from tests.serving import tiny
 from thaw import paths
+from thaw.data import table
 from thaw.project import pipeline_run
 
 # Checks that give no rows of numbers to ``fit``.
@@ -65,6 +66,13 @@ def test_it_predicts_by_the_model_that_its_run_has_exported(files: list[str]) ->
     assert classifier.predict(np.full((1, 9, 9, 3), (0, 250, 0), np.uint8)).tolist() == ["green"]
     travelled = pickle.loads(pickle.dumps(classifier))
     assert travelled.predict(files[:1]).tolist() == ["red"]
+
+
+def test_labels_that_a_spreadsheet_would_run_stay_what_they_are(files: list[str], tmp_path: Path) -> None:
+    labels = ["-1", *["@red"] * 11, *["=green"] * 12]
+    thaw.ThawClassifier(folder=tmp_path / "mine").fit(files, labels)
+    entries, _ = table.read(tmp_path / "mine.csv")
+    assert [entry.label for entry in entries] == labels
 
 
 def test_cross_validation_search_and_pipelines_take_it(files: list[str], tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         folder.parent.mkdir(parents=True, exist_ok=True)
         table = folder.with_name(f"{folder.name}.csv")
         rows = ({"path": path, "label": str(label)} for path, label in zip(files, labels, strict=True))
-        records.write_csv(table, NEEDED, rows)
+        records.write_csv(table, NEEDED, rows, guarded=False)
         choices = {name: getattr(self, name) for name in GROUPS if getattr(self, name) is not None}
         self.run_ = api.run(table, folder, choices, afresh=True)
         return self

@@ -55,18 +55,27 @@ def read_json(path: Path) -> dict[str, Any]:
     return record
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``rows`` under ``columns``; floats in their shortest exact form, so that reading gives the same bits."""
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, guarded: bool = True) -> None:
+    """Write ``rows`` under ``columns``; floats in their shortest exact form, so that reading gives the same bits.
+
+    Args:
+        path, columns, rows: what is written where.
+        guarded: with an apostrophe before what a spreadsheet would run, which ``read_csv`` takes off. A table of
+            images is read as the user's own is, so it has none.
+    """
     with _whole(path) as file:
-        write_rows(file, columns, rows)
+        write_rows(file, columns, rows, guarded=guarded)
 
 
-def write_rows(file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+def write_rows(
+    file: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, guarded: bool = True
+) -> None:
     """Write ``rows`` as ``write_csv`` does, to a file that is open, each as soon as it is there."""
     # It quotes only those ends of lines that are its own, and a reader takes either for one.
     writer = csv.DictWriter(_LineFeeds(file), columns, lineterminator="\r\n", extrasaction="raise")
     writer.writeheader()
-    writer.writerows({name: _guarded(value) for name, value in row.items()} for row in rows)
+    shown = _guarded if guarded else (lambda value: value)
+    writer.writerows({name: shown(value) for name, value in row.items()} for row in rows)
 
 
 class _LineFeeds:

@@ -71,7 +71,8 @@ def write(root: Path, taken: Sequence[Entry], project: schema.Project, values: d
     columns = (*NEEDED, *OPTIONAL)
     rows = ({name: getattr(entry, name) for name in columns} for entry in taken)
     absolute = Path(os.path.abspath(root))  # noqa: PTH100 -- resolve() would follow links
-    records.write_csv(FOLDER / "images.csv", columns, ({**row, "path": str(absolute / row["path"])} for row in rows))
+    listed = ({**row, "path": str(absolute / row["path"])} for row in rows)
+    records.write_csv(FOLDER / "images.csv", columns, listed, guarded=False)
     (FOLDER / paths.PARAMS).write_text(yaml.safe_dump(shortened(project, values)), encoding="utf-8")
 
 
@@ -85,7 +86,7 @@ def shortened(project: schema.Project, values: dict[str, Any]) -> dict[str, Any]
         changed["backbone"] |= {"weights": os.path.abspath(project.backbone.weights)}  # noqa: PTH100
     changed["tracking"] |= {"enabled": False}
     changed["augment"] |= {"views": min(VIEWS, project.augment.views)}
-    changed["evaluate"] |= {"robustness": 0.0}
+    changed["evaluate"] |= {"robustness": 0.0, "scratch": False}
     changed["phase1"] |= {"epochs": min(EPOCHS, project.phase1.epochs)}
     if project.phase2.schedule == "cosine":  # which has no bound in minutes
         changed["phase2"] |= {"epochs": min(EPOCHS, project.phase2.epochs)}
