@@ -284,6 +284,10 @@ def test_figures_are_the_numbers_only_under_names_that_mlflow_takes() -> None:
     assert len(found) == 6
 
 
+def test_what_is_trained_as_a_baseline_is_in_no_chart_of_both_phases() -> None:
+    assert pipeline.points("scratch", "loss", 1, 2.0) == [("scratch/loss", 1, 2.0)]
+
+
 @pytest.mark.usefixtures("folder")
 def test_the_curves_of_phase_2_go_on_where_phase_1_has_ended() -> None:
     assert pipeline.curves("phase1_head") == []
