@@ -146,6 +146,36 @@ def test_a_file_says_what_is_1_in_it_and_one_without_the_score_loads_as_before(
         assert [each.unfamiliarity for each in loaded.say(data)] == [None, None]
 
 
+@pytest.mark.parametrize("spread", [0.3, 0.01, 0.001])
+def test_images_that_are_nearly_one_cost_the_score_and_not_the_export(
+    spread: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is evaluated is rounded to float16, and what is exported is not."""
+    chance = np.random.default_rng(0)
+    classes, ways = chance.gamma(0.5, 1, (3, 1280)), chance.normal(size=(10, 1280))
+
+    def draw(count: int) -> NDArray[np.float64]:
+        along = chance.normal(size=(count, 10)) @ ways / 10**0.5 + 0.02 * chance.random((count, 1280))
+        return np.maximum(classes[np.arange(count) % 3] * (1 + spread * along), 0)
+
+    parameters = out_of_distribution.fit(draw(60).astype(np.float16), np.arange(60) % 3)
+    least = out_of_distribution.threshold(out_of_distribution.score(draw(30).astype(np.float16), parameters), 0.05)
+    monkeypatch.chdir(tmp_path)
+    paths.EVALUATION.mkdir(parents=True)
+    out_of_distribution.save(paths.UNFAMILIAR, {"phase2": parameters})
+    records.write_json(paths.CALIBRATION, {"phase2": {"unfamiliar": {"threshold": least, "share": 0.05}}})
+    read, tested = unfamiliarity.read("phase2"), draw(100)
+    fitted = unfamiliarity.Unfamiliarity(parameters, least, 0.05)
+    assert (read is None) == (spread < 0.01) and (fitted.rounding < 1e-4) == (spread > 0.1)
+    scores = [fitted.score(rows) for rows in (tested.astype(np.float16), tested.astype(np.float32))]
+    names = [str(number) for number in range(100)]
+    if read:
+        unfamiliarity.compared("onnx", *scores, unfamiliarity.TOLERANCE + read.rounding, names)
+    if spread < 0.1:
+        with pytest.raises(ValueError, match="expected the evaluated scores"):
+            unfamiliarity.compared("onnx", *scores, unfamiliarity.TOLERANCE, names)
+
+
 def test_the_axes_are_in_an_onnx_file_once(folder: Path) -> None:
     content = onnx.load(folder / paths.ONNX_FILE)
     sizes = [int(np.prod(part.dims)) for part in content.graph.initializer]

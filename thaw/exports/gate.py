@@ -58,6 +58,7 @@ def probes(test: manifest.Images, phase: str, deployed: Deployed, most: int) -> 
         units,
         {name: (data, row) for (name, data), row in zip(photos.items(), answers, strict=True)},
         score,
+        fitted.rounding if fitted else 0.0,
     )
 
 

@@ -44,6 +44,7 @@ class Probes:
     odd: Mapping[str, tuple[bytes, np.ndarray]] = field(default_factory=dict)  # encoded images and their probabilities
     # (images and odd ones,) float32, how unlike the training images they are; None: that is not known
     unfamiliarity: np.ndarray | None = None
+    rounding: float = 0.0  # share of these that is there because embeddings are evaluated in float16
 
 
 _NONE = "none of range, channels, resize, EXIF and labels explains it"
@@ -110,6 +111,7 @@ def check(
                 )
             if probes.unfamiliarity is not None and _form(way).scores:
                 most = unfamiliarity.TOLERANCE if exact else unfamiliarity.TOLERANCE_OF_ROUNDED
+                most += probes.rounding
                 figures[way] |= unfamiliarity.compared(way, probes.unfamiliarity, scores.get(way), most, names)
         for way, labels in named["labels"].items():
             _check_labels(way, labels, [classes[index] for index in found[way].argmax(axis=1)], names)

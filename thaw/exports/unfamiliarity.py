@@ -5,6 +5,7 @@ the distance above which `evaluate` calls an image unlike the training images. S
 threshold: above 1 is unlike. No TensorFlow before it is put into a graph.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw import paths, records
+from thaw import console, paths, records
 from thaw.evaluation import out_of_distribution
 
 if TYPE_CHECKING:
     from thaw.runtime.framework import tf
 
 # How far a format may be from what was evaluated, as a share of the score, or of the threshold where that is more: one
-# that computes in float32, and one with weights of float16. Embeddings are evaluated in float16.
+# that computes in float32, and one with weights of float16; besides what ``Unfamiliarity.rounding`` says.
 TOLERANCE, TOLERANCE_OF_ROUNDED = 0.01, 0.05
+MOST_ROUNDING = 0.05  # of which on the score measures the rounding of embeddings rather than images
+STEP = 2.0**-11  # of float16: what rounding may change of a number, as a share
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class Unfamiliarity:
         """Return what labels.json says of it."""
         return {"threshold": self.threshold, "share": self.share}
 
+    @property
+    def rounding(self) -> float:
+        """The share of a score of 1 that is there because embeddings are evaluated in float16, as an estimate.
+
+        An exported model does not round them. Where the images of a class are nearly one image, that can be told.
+        """
+        channels, kept = self.parameters["means"].shape[1], len(self.parameters["axes"])
+        along = float(self.parameters["precision"].astype(np.float64).sum())
+        inverse = along + (channels - kept) * float(self.parameters["rest"])
+        return math.hypot(1, STEP * math.sqrt(inverse / channels) / self.threshold) - 1
+
     def score(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return the scores of embeddings, as evaluated: (images, channels) → (images,), above 1 where unlike."""
         return (out_of_distribution.score(embeddings, self.parameters) / np.float32(self.threshold)).astype(np.float32)
@@ -43,14 +57,22 @@ class Unfamiliarity:
 def read(phase: str) -> Unfamiliarity | None:
     """Return what `evaluate` fitted for a phase's model.
 
-    None with ``evaluate.unfamiliar=0``, and where all validation images have one score, so that none is a measure.
+    None with ``evaluate.unfamiliar=0``; where all validation images have one score, so that none is a measure; and
+    where the images of a class are so much alike that the score is one of rounded numbers, which is said.
     """
     if not paths.UNFAMILIAR.is_file():
         return None
     found = records.read_json(paths.CALIBRATION)[phase]["unfamiliar"]
     if not found["threshold"] > 0:
         return None
-    return Unfamiliarity(out_of_distribution.load(paths.UNFAMILIAR, phase), found["threshold"], found["share"])
+    fitted = Unfamiliarity(out_of_distribution.load(paths.UNFAMILIAR, phase), found["threshold"], found["share"])
+    if fitted.rounding > MOST_ROUNDING:
+        console.warn(
+            "the images of a class are so much alike that rounding makes much of the score of unlike images; the "
+            "exported model is written without it"
+        )
+        return None
+    return fitted
 
 
 def tested(phase: str, fitted: Unfamiliarity) -> NDArray[np.float32]:
