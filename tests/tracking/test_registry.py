@@ -184,18 +184,21 @@ def test_what_was_not_registered_is_registered_later_if_it_still_lies_there(
     (tmp_path / "models").mkdir()
     (tmp_path / "export").rename(paths.EXPORTED)
     assert registry.make_up(intervals.mcnemar) == "", "nothing waits"
-    dead = mlflow_mirror.Run("export", run.settings, {})  # whose server did not answer when the stage began
+    dead = mlflow_mirror.Run(
+        "export", run.settings, {"tracking": {"uri": "secret"}, "head": 1}
+    )  # whose server did not answer when the stage began
     assert registry.register(dead, paths.EXPORTED, said_by(30), intervals.mcnemar) == ""
     assert "`thaw champion` registers it" in capsys.readouterr().out
     kept = paths.UNREGISTERED.read_bytes()
+    assert b"secret" not in kept
 
     @contextmanager
     def stage(name: str, settings: schema.Tracking, params: Any) -> Iterator[mlflow_mirror.Run]:
-        assert (name, settings, params) == ("export", run.settings, {})
+        assert (name, settings, params) == ("export", run.settings, {"head": 1, "more": 3}), "that of the export"
         yield run
 
     monkeypatch.setattr(mlflow_mirror, "stage", stage)
-    monkeypatch.setattr(load, "read", lambda: (SimpleNamespace(tracking=run.settings), {}))
+    monkeypatch.setattr(load, "read", lambda: (SimpleNamespace(tracking=run.settings), {"head": 2, "more": 3}))
     assert run.client
     before = len(registry.versions(run.client, run.settings.experiment))
     assert registry.make_up(intervals.mcnemar).startswith(f"version {before + 1} of it's mine; ")

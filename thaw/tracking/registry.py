@@ -105,7 +105,9 @@ def _note(folder: Path, test: Tested, run: mlflow_mirror.Run, *, done: bool) -> 
         paths.UNREGISTERED.unlink(missing_ok=True)
         return
     digest = records.sha256(folder / paths.ONNX_FILE)
-    records.write_json(paths.UNREGISTERED, {MODEL_SHA256: digest, "tested": asdict(test)})
+    # Its configuration, since params.yaml may be another one by then; an address with a password stays out of it.
+    params = {name: group for name, group in run.params.items() if name != "tracking"}
+    records.write_json(paths.UNREGISTERED, {MODEL_SHA256: digest, "tested": asdict(test), "params": params})
     console.result(run.stage, "the export is not registered; `thaw champion` registers it once MLflow answers")
 
 
@@ -120,7 +122,7 @@ def make_up(paired: Paired) -> str:
         paths.UNREGISTERED.unlink()  # another export has taken its place
         return ""
     project, params = load.read()
-    with mlflow_mirror.stage("export", project.tracking, params) as run:
+    with mlflow_mirror.stage("export", project.tracking, params | kept["params"]) as run:
         return register(run, paths.EXPORTED, Tested(**kept["tested"]), paired)
 
 
