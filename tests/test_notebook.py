@@ -4,9 +4,11 @@ import importlib
 import importlib.util
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import thaw
@@ -50,6 +52,25 @@ def test_what_is_told_is_printed_only_where_a_stage_fails(project: Path, capfd: 
     with pytest.raises(ValueError, match="expected all stages to run"):
         pipeline_run.reproduce(project, "nosuch", told=told.append)
     assert "nosuch" in capfd.readouterr().out
+
+
+def test_an_interruption_ends_the_command_though_a_process_of_it_ends_meanwhile(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended:
+        def send_signal(self, _: int) -> None:
+            raise psutil.NoSuchProcess(1)
+
+    def told(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline_run, "GRACE", 0.1)
+    monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: [Ended()])
+    words = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pipeline_run._listened(words, project, dict(os.environ), told)
+    assert time.monotonic() - began < 30
 
 
 @needs_jupyter

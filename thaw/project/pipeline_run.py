@@ -101,7 +101,8 @@ def _listened(words: list[str], folder: Path, env: dict[str, str], told: Callabl
             if process.poll() is None:
                 command = psutil.Process(process.pid)
                 for each in (*command.children(recursive=True), command):
-                    each.send_signal(signal.SIGINT)
+                    with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                        each.send_signal(signal.SIGINT)
             raise
     if process.returncode:
         print("".join(lines), end="")
