@@ -93,6 +93,14 @@ def test_a_column_is_taken_with_as_many_values_as_slices_are_shown_of(
     assert found.columns == ["full"] and list(found.left_out) == ["more"]
 
 
+def test_ranges_of_large_numbers_are_told_apart(tmp_path: Path, columns: dict[str, list[object]]) -> None:
+    taken: dict[str, list[object]] = {"time": [1_700_000_000 + number for number in range(60)]}
+    path = written(tmp_path, {"path": columns["path"], "label": columns["label"], **taken}, "csv")
+    found = attributes.read(str(path))
+    values = [found.row(entry.path)["table:time"] for entry in table.read(path)[0]]
+    assert len(set(values)) == attributes.RANGES and values[0] == "1700000000 to 1700000014"
+
+
 def test_too_many_columns_and_long_values_are_left_out(tmp_path: Path, columns: dict[str, list[object]]) -> None:
     many: dict[str, list[object]] = {f"c{number}": ["x", "y"] * 30 for number in range(attributes.MOST_COLUMNS + 1)}
     many["c0"] = ["x" * 101, "y"] * 30

@@ -21,6 +21,7 @@ MOST = 50  # values of text, the empty one too; the same as ``thaw.evaluation.sl
 MOST_NUMBERS = 12  # values that are numbers; more become ranges
 RANGES = 4
 LONGEST = 100  # characters of a value
+SHOWN = ".15g"  # the bounds of ranges: with fewer digits those of times would be one
 
 
 @dataclass
@@ -143,7 +144,7 @@ def _ranged(value: str, bounds: Sequence[tuple[float, float]]) -> str:
     if number is None:
         return ""
     low, high = bounds[bisect_right([first for first, _ in bounds], number) - 1]
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return f"{low:{SHOWN}}" if low == high else f"{low:{SHOWN}} to {high:{SHOWN}}"
 
 
 def _number(value: str) -> float | None:
