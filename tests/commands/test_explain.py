@@ -10,6 +10,8 @@ import yaml
 from thaw import paths, records
 from thaw.commands import explain
 from thaw.config import load
+from thaw.project import stale
+from thaw.tracking import pipeline
 
 
 @pytest.mark.usefixtures("project")
@@ -70,3 +72,12 @@ def test_time_is_estimated_by_what_was_measured_here(project: Path) -> None:
     times = explain.times(settings, {"phase1_head": ["never run"], "phase2_finetune": ["after phase1_head"]})
     # 100 training images in two views, and 100 for validation, a tenth of a second each.
     assert times == {"extraction": 30.0, "phase1": None, "phase2": None}
+
+
+def test_a_rate_that_dvc_writes_otherwise_has_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It notes 1e-05, which PyYAML takes for a text, where params.yaml has 1.0e-05."""
+    monkeypatch.chdir(tmp_path)
+    paths.PARAMS.write_text("phase2:\n  learning_rate: 1.0e-05\n  epochs: 3\n", encoding="utf-8")
+    noted = yaml.safe_load("phase2:\n  learning_rate: 1e-05\n  epochs: 2\n")
+    assert stale._of_values(noted, {"phase2": "modified"}) == ["phase2.epochs 2 → 3"]
+    assert pipeline.numbered({"a": [{"b": "-3e+2"}, "e5", "12"]}) == {"a": [{"b": -300.0}, "e5", "12"]}

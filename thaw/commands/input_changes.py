@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from thaw import paths, records
-from thaw.tracking import lineage
+from thaw.tracking import lineage, pipeline
 
 
 def found(project: Path, copy: Path, stages: Sequence[str]) -> list[str]:
@@ -47,8 +47,9 @@ def _of_the_last(project: Path, recorded: dict[str, Any], now: dict[str, Any], o
     lock = project / "dvc.lock"
     noted = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {}) if lock.is_file() else {}
     params = noted.get(lineage.LAST, {}).get("params", {}).get(paths.PARAMS.name, {})
-    recorded["parameters"] |= params
-    now["parameters"] |= {name: own["parameters"][name] for name in params if name in own["parameters"]}
+    today = {name: own["parameters"][name] for name in params if name in own["parameters"]}
+    recorded["parameters"] |= pipeline.numbered(params)
+    now["parameters"] |= pipeline.numbered(today)
 
 
 def _images(project: Path, copy: Path) -> list[str]:

@@ -82,7 +82,9 @@ def _of_values(before: dict[str, Any], state: Any) -> list[str]:
         return ["never run"]
     found = []
     for group in groups:
-        old, new = ({**dict(pipeline.leaves({group: tree.get(group, {})}, "."))} for tree in (before, now))
+        old, new = (
+            dict(pipeline.leaves({group: pipeline.numbered(tree.get(group, {}))}, ".")) for tree in (before, now)
+        )
         found += [f"{key} {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
     return found
 

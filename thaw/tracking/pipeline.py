@@ -47,6 +47,7 @@ TRIAL = "THAW_TRIAL"
 SWEEP = "thaw.sweep"  # the tag with the sweep's name, on its parent run and on those of its trials
 CODE = "thaw"  # the folder whose folders are dependencies of code
 PROJECT = "thaw.project"  # the tag that tells the runs of a project from those of others on the same server
+_EXPONENT = re.compile(r"[+-]?\d+e[+-]?\d+")
 CLOCK_SLACK = 2.0  # seconds: the kernel states a process's start to within about one second
 # What a run of the pipeline rewrites itself, so a change there does not make the commit a wrong answer.
 PRODUCTS = (paths.METRICS, LOCK, paths.PARAMS)
@@ -227,6 +228,17 @@ def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
         except (TypeError, ValueError):
             plain[key] = value
     return plain
+
+
+def numbered(noted: Any) -> Any:
+    """Return values that were read from YAML, with texts such as 1e-05 as numbers: DVC writes them so, and to PyYAML
+    they are none.
+    """
+    if isinstance(noted, Mapping):
+        return {name: numbered(value) for name, value in noted.items()}
+    if isinstance(noted, list):
+        return [numbered(value) for value in noted]
+    return float(noted) if isinstance(noted, str) and _EXPONENT.fullmatch(noted) else noted
 
 
 def figures(stage: str) -> dict[str, float]:
