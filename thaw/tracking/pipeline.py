@@ -231,9 +231,7 @@ def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def numbered(noted: Any) -> Any:
-    """Return values that were read from YAML, with texts such as 1e-05 as numbers: DVC writes them so, and to PyYAML
-    they are none.
-    """
+    """Return what was read from YAML, with numbers as DVC writes them, such as 1e-05: to PyYAML they are texts."""
     if isinstance(noted, Mapping):
         return {name: numbered(value) for name, value in noted.items()}
     if isinstance(noted, list):
