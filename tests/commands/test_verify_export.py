@@ -56,6 +56,14 @@ def test_a_machine_without_the_project_says_that_it_is_whole_and_what_it_came_of
     assert list(empty.iterdir()) == []
 
 
+@pytest.mark.parametrize("wrong", [{"classes": None}, {"provenance": ["x"]}, {"provenance": {"thaw": 1}}], ids=str)
+def test_labels_of_something_else_are_one_line(export: Path, wrong: dict[str, object]) -> None:
+    records.write_json(export / paths.LABELS, records.read_json(export / paths.LABELS) | wrong)
+    hashes.write(export)
+    with pytest.raises(ValueError, match="of an export, received others"):
+        verify_export.report(export)
+
+
 def cut_off(export: Path) -> None:
     file = export / paths.ONNX_FILE
     file.write_bytes(file.read_bytes()[:-1])

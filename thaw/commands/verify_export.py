@@ -40,7 +40,7 @@ def findings(folder: Path) -> list[Finding]:
     """Return what became of each part of an export.
 
     Raises:
-        ValueError: hashes.json or labels.json is not there.
+        ValueError: hashes.json or labels.json is not there, or not of an export.
     """
     for name in (paths.HASHES, paths.LABELS):
         if not (folder / name).is_file():
@@ -49,6 +49,13 @@ def findings(folder: Path) -> list[Finding]:
                 "`dvc repro export` wrote"
             )
     recorded, about = records.read_json(folder / paths.HASHES), records.read_json(folder / paths.LABELS)
+    came_of = about.get("provenance", {})  # which versions before had none
+    texts = [*recorded.values(), *(came_of.values() if isinstance(came_of, dict) else [came_of])]
+    if not isinstance(about.get("classes"), list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f"{folder}: expected {paths.HASHES} and {paths.LABELS} of an export, received others; copy the whole "
+            "folder that `dvc repro export` wrote"
+        )
     there = {path.name for path in folder.iterdir()} - {paths.HASHES}
     found = [
         Finding("export", name, *_verdict(folder / name, recorded.get(name)))
