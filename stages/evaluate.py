@@ -42,7 +42,7 @@ def main() -> None:
         found = predictions.answers(runs, card.image, test, options.batch_size, kept)
         stressed = predictions.corrupted(runs, card.image, test, options, kept)
         splits = {"train": train, "val": val, "test": test}
-        scratch = from_scratch.train(card, settings, splits, run.epoch) if options.scratch else None
+        scratch = from_scratch.train(card, settings, splits, run.epoch, kept) if options.scratch else None
         records.make_new(paths.EVALUATION)
         text, judged = evaluate.write(found, test, rows, classes, options, stressed, scratch)
         run.note("verdict", judged.text)

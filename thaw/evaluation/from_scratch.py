@@ -7,6 +7,7 @@ from the activation cache, since nothing is frozen.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from thaw import console
@@ -17,7 +18,7 @@ from thaw.evaluation import comparison, predictions, verdict
 from thaw.features import inputs
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
-from thaw.training import checkpoint, fit
+from thaw.training import fit
 from thaw.training.fit_settings import FitSettings
 
 NAME = verdict.SCRATCH
@@ -47,6 +48,7 @@ def train(
     settings: Settings,
     splits: Mapping[str, manifest.Images],
     report: fit.Report,
+    kept: Path,
 ) -> comparison.Trained:
     """Train the network of a classifier from random weights, and test it.
 
@@ -56,6 +58,7 @@ def train(
         card: of the classifier whose network it is.
         splits: the images by split.
         report: told of every epoch.
+        kept: the folder of ``unfinished.results``, for the checkpoint; it goes with the folder.
     """
     options = settings.evaluate
     card = replace(card, backbone=replace(card.backbone, weights="random", sha256=""))
@@ -73,12 +76,11 @@ def train(
         seconds.append(row["seconds"])
         report(NAME, epoch, row)
 
-    keep = checkpoint.place("evaluate", NAME)
+    keep = kept / f"{NAME}.npz"
     history = fit.fit(trained, *batches, how, told, "from scratch", units=manifest.independent(val), keep=keep)
     runs = {NAME: predictions.predictor(classifier)}
     test = splits["test"]
     said = predictions.answers(runs, card.image, test, options.batch_size)[NAME].probabilities
-    keep.unlink(missing_ok=True)
     took = sum(seconds[: history.best])
     console.result("evaluate", f"from scratch: {history.summary()}, after {took:,.0f} s of training")
     return comparison.Trained(
