@@ -243,6 +243,8 @@ def test_training_from_scratch_is_a_baseline_where_it_is_asked_for(capsys: pytes
     assert scratch["epochs"] == 2 and scratch["images_to_best"] == scratch["best_epoch"] * len(train)
     rows = records.read_csv(project_paths.FROM_SCRATCH)
     assert len(rows) == 2 and float(rows[1]["learning_rate"]) > 0
+    losses = [float(row["val_loss"]) for row in rows]
+    assert scratch["best_epoch"] in (0, 1 + losses.index(min(losses)))  # 0: random weights say as much
     assert float(rows[0]["loss"]) != float(rows[1]["loss"])
     assert "From scratch" in found["text"] and "seconds" not in scratch
     assert "s of training" in "".join(capsys.readouterr())

@@ -18,7 +18,7 @@ from thaw.evaluation import comparison, predictions, verdict
 from thaw.features import inputs
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
-from thaw.training import fit
+from thaw.training import fit, validation
 from thaw.training.fit_settings import FitSettings
 
 NAME = verdict.SCRATCH
@@ -81,15 +81,17 @@ def train(
     runs = {NAME: predictions.predictor(classifier)}
     test = splits["test"]
     said = predictions.answers(runs, card.image, test, options.batch_size)[NAME].probabilities
-    took = sum(seconds[: history.best])
-    console.result("evaluate", f"from scratch: {history.summary()}, after {took:,.0f} s of training")
+    best = validation.lowest(history.rows) if history.best else 0  # which need not be the one that is kept
+    is_whole = len(seconds) == len(history.rows)  # what goes on from a checkpoint does not know the seconds before
+    took = f"; its best after {sum(seconds[:best]):,.0f} s of training" if is_whole else ""
+    console.result("evaluate", f"from scratch: {history.summary()}{took}")
     return comparison.Trained(
         said.argmax(axis=1) == test.labels,
         {
             "epochs": len(history.rows),
-            "best_epoch": history.best,
+            "best_epoch": best,
             "val_accuracy": history.at_best()["val_accuracy"],
-            "images_to_best": history.best * len(images),
+            "images_to_best": best * len(images),
         },
         history.rows,
     )
