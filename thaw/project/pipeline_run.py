@@ -32,13 +32,14 @@ def check_here() -> None:
 
 
 def check_images() -> None:
-    """Require that the images of params.yaml are there, or can be had by DVC.
+    """Require that the images of params.yaml are there; of those in an object store ``prepare`` says so.
 
     Raises:
         ValueError: they are not.
     """
-    raw = Path(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"])
-    if raw == paths.SAMPLE or raw.exists():  # a stage makes the sample
+    named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
+    raw = Path(named)
+    if paths.is_remote(named) or raw == paths.SAMPLE or raw.exists():  # a stage makes the sample
         return
     kept = raw.with_name(f"{raw.name}.dvc").is_file()
     remedy = "`dvc pull` fetches them" if kept else "put them there, or name them: thaw run data.raw=PATH"
