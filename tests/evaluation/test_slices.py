@@ -1,3 +1,4 @@
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,10 @@ def test_the_figures_are_cluster_robust_and_say_whether_they_are_enough(
     for name, chosen in (("a", slice(0, 90)), ("b", slice(90, 180))):
         low, high = intervals.accuracy(right[chosen], 0.95, units[chosen])
         assert (float(table[name]["low"]), float(table[name]["high"])) == (low, high)
+
+
+def test_the_order_of_values_is_one_also_where_a_cell_says_nan() -> None:
+    """A set has another order in each process, and the file has to have the same bytes."""
+    values = ["nan", "12", "b", "3 to 4"]
+    found = {tuple(sorted(some, key=slices._natural)) for some in permutations(values)}
+    assert found == {("3 to 4", "12", "b", "nan")}

@@ -5,6 +5,7 @@ A model may be right on the whole and wrong for one camera, one site or all smal
 independent images tells little; it is said to be too small where its interval is wide.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -106,6 +107,7 @@ def _size(row: Mapping[str, str]) -> str:
 def _natural(value: str) -> tuple[float, str]:
     """Sort numbers and ranges of numbers by their size, and all else as text after them."""
     try:
-        return float(value.partition(" ")[0]), value
+        number = float(value.partition(" ")[0])
     except ValueError:
-        return float("inf"), value
+        number = math.inf
+    return math.inf if math.isnan(number) else number, value  # "nan" is neither below nor above another
