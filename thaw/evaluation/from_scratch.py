@@ -65,7 +65,8 @@ def train(
     classifier = model.build(card, weights="random")
     boundary = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("all"))
     frozen, trained = model.thaw(classifier, boundary, "train")
-    fresh = _Streaming(settings.augment, settings.compute, replace(settings.phase2, activations="streaming"))
+    one, streaming = replace(settings.compute, devices=1), replace(settings.phase2, activations="streaming")
+    fresh = _Streaming(settings.augment, one, streaming)
     images, val = splits["train"], splits["val"]
     given = inputs.at_boundary(frozen, boundary, classifier, fresh, images, val)
     how = fit_settings(settings)
