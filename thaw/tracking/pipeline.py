@@ -277,7 +277,8 @@ def points(phase: str, name: str, step: int, value: float) -> list[tuple[str, in
     MLflow draws a chart for each name, so that both phases are in one chart only under one name.
     """
     found = [(f"{phase}/{name}", step, value)] if name != "epoch" else []
-    return found + ([(f"{TOGETHER}/{name}", step, value)] if name in COMPARED else [])
+    of_both = name in COMPARED and phase in PHASES.values()  # and not of training from scratch
+    return found + ([(f"{TOGETHER}/{name}", step, value)] if of_both else [])
 
 
 def files(stage: str) -> list[tuple[Path, str]]:
