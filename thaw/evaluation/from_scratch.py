@@ -48,7 +48,7 @@ def train(
     settings: Settings,
     splits: Mapping[str, manifest.Images],
     report: fit.Report,
-    kept: Path,
+    kept: Path | None = None,
 ) -> comparison.Trained:
     """Train the network of a classifier from random weights, and test it.
 
@@ -58,7 +58,7 @@ def train(
         card: of the classifier whose network it is.
         splits: the images by split.
         report: told of every epoch.
-        kept: the folder of ``unfinished.results``, for the checkpoint; it goes with the folder.
+        kept: the folder of ``unfinished.results``, where its checkpoint is; None: it has none.
     """
     options = settings.evaluate
     card = replace(card, backbone=replace(card.backbone, weights="random", sha256=""))
@@ -77,7 +77,7 @@ def train(
         seconds.append(row["seconds"])
         report(NAME, epoch, row)
 
-    keep = kept / f"{NAME}.npz"
+    keep = kept / f"{NAME}.npz" if kept else None
     history = fit.fit(trained, *batches, how, told, "from scratch", units=manifest.independent(val), keep=keep)
     runs = {NAME: predictions.predictor(classifier)}
     test = splits["test"]
