@@ -144,6 +144,33 @@ def test_what_was_interrupted_goes_on(store: Any, images: Path, monkeypatch: pyt
     assert list(place.parent.rglob("*.part")) == []
 
 
+def test_nothing_stays_of_what_the_store_no_longer_has(store: Any, images: Path) -> None:
+    """A kill before it was noted leaves a file; what lay deeper, or was a folder of its own, leaves an empty class."""
+    upload(store, images)
+    store.pipe({"bucket/set/other/deep/er/00.png": (images / "class_0/00.png").read_bytes()})
+    store.call_s3("put_object", Bucket="bucket", Key="set/nothing_yet/", Body=b"")
+    place = object_store.fetch("s3://bucket/set")
+    (place / "class_0/of_a_killed_run.png").write_bytes(b"x")
+    store.rm("bucket/set/other", recursive=True)
+    store.call_s3("delete_object", Bucket="bucket", Key="set/nothing_yet/")
+    assert folders.find("s3://bucket/set", False).classes == ["class_0", "class_1", "class_2"]
+    assert sum(path.is_file() for path in place.rglob("*")) == 16
+    # A file where a folder was.
+    store.pipe({"bucket/set/other": b"x"})
+    assert (object_store.fetch("s3://bucket/set") / "other").read_bytes() == b"x"
+
+
+def test_a_store_that_names_neither_tag_nor_time_is_believed_by_all_that_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/set/a/0.png", b"before")
+    assert (object_store.fetch("memory://set") / "a/0.png").read_bytes() == b"before"
+    memory.pipe("/set/a/0.png", b"behind")
+    assert (object_store.fetch("memory://set") / "a/0.png").read_bytes() == b"behind"
+
+
 @pytest.mark.parametrize("damage", ["shorter", "other bytes"])
 def test_what_arrives_damaged_is_refused(
     store: Any, images: Path, monkeypatch: pytest.MonkeyPatch, damage: str

@@ -27,6 +27,7 @@ def test_the_sample_has_as_many_of_each_class_and_is_the_same_each_time(monkeypa
 def test_the_folder_holds_a_table_of_the_images_where_they_lie_and_short_phases(
     project: Path, tiny_images: Path
 ) -> None:
+    load.configure(["evaluate.scratch=true"])
     settings, values = load.read()
     entries = [
         Entry(path.relative_to(tiny_images).as_posix(), path.parent.name) for path in tiny_images.rglob("*.png")
@@ -41,6 +42,7 @@ def test_the_folder_holds_a_table_of_the_images_where_they_lie_and_short_phases(
         and changed["augment"]["views"] == 1
         and not changed["tracking"]["enabled"]
     )
+    assert values["evaluate"]["scratch"] and not changed["evaluate"]["scratch"]
     assert changed["compute"]["cache_dir"] == str(project / ".thaw" / "activations")
     assert load.read()[1] == values
 
@@ -101,3 +103,12 @@ def test_a_first_look_leaves_the_project_as_it_is(project: Path, tiny_images: Pa
     assert found["phase2"]["images"] > 0 and Path(found["report"]).is_file()
     assert "36 of 36 images" in line and os.fspath(first_look.FOLDER) in found["report"]
     assert {path: path.stat().st_mtime_ns for path in project.rglob("*") if ".thaw" not in path.parts} == before
+
+
+@pytest.mark.usefixtures("project")
+def test_images_in_an_object_store_are_not_looked_for_on_the_disk() -> None:
+    load.configure(["data=folder", "data.raw=s3://bucket/set"], reset=True)
+    pipeline_run.check_images()
+    load.configure(["data=folder", "data.raw=bucket/set"], reset=True)
+    with pytest.raises(ValueError, match=r"^data\.raw: expected your images, found nothing at "):
+        pipeline_run.check_images()

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import psutil
 import pytest
 import yaml
@@ -101,6 +102,21 @@ def test_a_name_changes_with_images_in_a_linked_folder_and_with_those_that_a_tab
     assert len(seen) == 4
     (tmp_path / "table.csv").write_text("path\n")  # what is wrong with it will be said when it is read
     assert name_of(["a=1"], values) not in seen
+
+
+def test_a_sweep_names_its_trials_by_what_an_object_store_has_now(values: dict[str, Any]) -> None:
+    """And not by the local copy of an earlier run, or a finished trial on other images would be found."""
+    store, settings = (
+        fsspec.filesystem("memory"),
+        load.check(values | {"data": values["data"] | {"raw": "memory://s"}}),
+    )
+    seen = []
+    for content in (b"picture", b"another picture"):
+        store.pipe("/s/cat/0.png", content)
+        seen.append(trial.newest(settings))
+        assert (paths.local("memory://s") / "cat/0.png").read_bytes() == content
+        assert trial.newest(settings) == trial.fingerprint(settings) == seen[-1]
+    assert len(set(seen)) == 2
 
 
 def test_a_name_changes_with_the_weights_under_one_path_and_with_the_packages_that_compute(

@@ -326,3 +326,12 @@ def test_only_files_that_are_there_are_named() -> None:
         (paths.DATA_REPORT, "report"),
     ]
     assert pipeline.files("sample") == []
+
+
+def test_the_chart_of_both_phases_has_no_points_of_training_from_scratch() -> None:
+    """Its first epochs have the numbers of phase 1's, whose curve would go up and down between the two."""
+    assert [name for name, _, _ in pipeline.points("phase1", "val_loss", 1, 0.5)] == [
+        "phase1/val_loss",
+        f"{pipeline.TOGETHER}/val_loss",
+    ]
+    assert pipeline.points("scratch", "val_loss", 1, 2.5) == [("scratch/val_loss", 1, 2.5)]

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from thaw.commands import cli
 from thaw.config import load, schema
 from thaw.evaluation import intervals
 from thaw.exports import formats
+from thaw.images import columns
 from thaw.serving import answers
 from thaw.tracking import mlflow_mirror, registry
 
@@ -49,6 +51,14 @@ def said_by(right: int, hashes: range = range(TESTED)) -> registry.Tested:
     """What a model said that gets so many of the images right."""
     predicted = ["red" if number < right else "green" for number in range(len(hashes))]
     return registry.Tested([f"{each:064x}" for each in hashes], ["red"] * len(hashes), predicted, [""] * len(hashes))
+
+
+def test_what_is_said_of_the_manifests_images_can_be_noted_for_later() -> None:
+    """Or the export, which is done, would end with a traceback where MLflow does not answer."""
+    rows = columns.of([{"sha256": f"{number:064x}", "unit": ""} for number in range(2)])
+    hashes, units = rows.strings("sha256"), rows.strings("unit")
+    found = registry.tested(["green", "red"], hashes, np.array([0, 1]), np.eye(2, dtype=np.float32), units)
+    assert registry.Tested(**json.loads(json.dumps(asdict(found)))) == found and found.accuracy() == 1
 
 
 @pytest.fixture(scope="module")

@@ -101,3 +101,10 @@ def test_the_folder_goes_at_the_end_and_stays_after_an_error() -> None:
         ended()
     with unfinished.results("evaluate", "another input"):
         assert not folder.exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_two_runs_of_the_same_inputs_may_end_at_the_same_time() -> None:
+    with unfinished.results("evaluate") as first, unfinished.results("evaluate") as second:
+        assert first == second and compute(first)[1]
+    assert not first.exists()

@@ -107,25 +107,26 @@ def test_the_fall_fits_into_the_minutes(seconds: float) -> None:
     longest = {5.0: schedule.EPOCHS, 7.0: schedule.MINUTES, 25.0: schedule.MINUTES}
     assert ending.stopped == longest[seconds]
     assert done * seconds <= 120
-    assert float(ending.rate(done * STEPS)) == 0
+    assert float(ending.rate(done * STEPS)) == 0 and ending.has_fallen
     assert 120 - done * seconds < 3 * seconds or done == 20  # hardly any of it is left unused
 
 
 def test_minutes_that_one_epoch_takes_end_training_after_it() -> None:
     ending, done, _ = run(replace(SETTINGS, minutes=1), falling(20), seconds=90)
     assert (ending.stopped, done) == (schedule.MINUTES, 1)
+    assert not ending.has_fallen  # or the last of several epochs would be kept, whose rate had not fallen
 
 
 def test_minutes_end_a_constant_rate_too() -> None:
     ending, done, taken = run(replace(SETTINGS, schedule="constant", warmup=0, minutes=1), falling(20), seconds=9)
     assert (ending.stopped, done) == (schedule.MINUTES, 6)
-    assert set(taken) == {SETTINGS.learning_rate}
+    assert set(taken) == {SETTINGS.learning_rate} and not ending.has_fallen
 
 
 def test_a_cosine_takes_all_its_epochs_and_no_minutes() -> None:
     ending, done, taken = run(replace(SETTINGS, schedule="cosine", epochs=5), [1.0])
     assert (ending.stopped, done) == (schedule.EPOCHS, 5)
-    assert taken[-1] < taken[STEPS] / 20
+    assert taken[-1] < taken[STEPS] / 20 and ending.has_fallen
     with pytest.raises(ValueError, match=r"^phase2\.minutes: expected 0 where phase2\.schedule is cosine, received 5"):
         replace(DEFAULT, schedule="cosine", minutes=5)
 

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ CHUNK = 1 << 20  # bytes
 # Seconds until a server counts as dead, and how often its client asks again.
 PATIENCE = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
 CLIENTS = {"s3": "thaw[s3]", "s3a": "thaw[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+TAGS = ("ETag", "etag", "LastModified", "last_modified", "mtime")
 SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", re.IGNORECASE)  # in names of environment variables
 MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -46,7 +47,7 @@ class Stored:
     key: str  # in the store
     path: str  # POSIX, relative to the address
     size: int  # bytes
-    tag: str  # changes with the bytes: the ETag, or the time where the store has none
+    tag: str  # changes with the bytes: the ETag, or where the store has none the time, or all that it says of them
 
 
 def fetch(address: str) -> Path:
@@ -98,7 +99,7 @@ def _listing(address: str) -> tuple[Any, list[Stored]]:
             continue
         if any(part in {".", ".."} for part in path.rstrip("/").split("/")) or "//" in path or "\0" in path:
             raise _RefusedError(f"data.raw: expected names that are paths, received {key!r} in {address}; rename it")
-        tag = about.get("ETag") or about.get("etag") or about.get("LastModified") or about.get("mtime") or ""
+        tag = next((about[name] for name in TAGS if about.get(name)), sorted(map(str, about.items())))
         found.append(Stored(key, path, int(about["size"] or 0), str(tag).strip('"')))
     return store, sorted(found, key=lambda each: each.path)
 
@@ -115,12 +116,9 @@ def _missing(index: sqlite3.Connection, target: Path, listed: Sequence[Stored]) 
     files = [each for each in listed if not each.path.endswith("/")]
     known = {path: (size, tag) for path, size, tag in index.execute("SELECT path, size, tag FROM objects")}
     gone = known.keys() - {each.path for each in files}
-    for path in gone:
-        (target / path).unlink(missing_ok=True)
-        with suppress(OSError):  # other files are in it
-            (target / path).parent.rmdir()
     index.executemany("DELETE FROM objects WHERE path = ?", [(path,) for path in gone])
     index.commit()
+    _remove_others(target, {each.path for each in files})
     for each in listed:
         if each.path.endswith("/"):  # how consoles of stores make a folder, which may be a class without images
             (target / each.path).mkdir(parents=True, exist_ok=True)
@@ -129,6 +127,18 @@ def _missing(index: sqlite3.Connection, target: Path, listed: Sequence[Stored]) 
         for each in files
         if known.get(each.path) != (each.size, each.tag) or _size(target / each.path) != each.size
     ]
+
+
+def _remove_others(target: Path, files: Collection[str]) -> None:
+    """Remove what is not in the store, noted or not, and folders that are empty then: they would count as classes."""
+    for folder, _, names in os.walk(target, topdown=False):
+        for name in names:
+            path = Path(folder, name)
+            if path.relative_to(target).as_posix() not in files:
+                path.unlink()
+        if folder != str(target):
+            with suppress(OSError):  # something is in it
+                Path(folder).rmdir()
 
 
 def _size(path: Path) -> int:

@@ -18,7 +18,7 @@ from thaw.evaluation import comparison, predictions, verdict
 from thaw.features import inputs
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
-from thaw.training import fit
+from thaw.training import fit, validation
 from thaw.training.fit_settings import FitSettings
 
 NAME = verdict.SCRATCH
@@ -65,7 +65,8 @@ def train(
     classifier = model.build(card, weights="random")
     boundary = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("all"))
     frozen, trained = model.thaw(classifier, boundary, "train")
-    fresh = _Streaming(settings.augment, settings.compute, replace(settings.phase2, activations="streaming"))
+    one, streaming = replace(settings.compute, devices=1), replace(settings.phase2, activations="streaming")
+    fresh = _Streaming(settings.augment, one, streaming)
     images, val = splits["train"], splits["val"]
     given = inputs.at_boundary(frozen, boundary, classifier, fresh, images, val)
     how = fit_settings(settings)
@@ -81,16 +82,17 @@ def train(
     runs = {NAME: predictions.predictor(classifier)}
     test = splits["test"]
     said = predictions.answers(runs, card.image, test, options.batch_size)[NAME].probabilities
-    whole = len(seconds) == len(history.rows)  # else it went on where it was stopped
-    took = f", after {sum(seconds[: history.best]):,.0f} s of training" if whole else ""
+    best = validation.lowest(history.rows) if history.best else 0  # which need not be the one that is kept
+    is_whole = len(seconds) == len(history.rows)  # what goes on from a checkpoint does not know the seconds before
+    took = f"; its best after {sum(seconds[:best]):,.0f} s of training" if is_whole else ""
     console.result("evaluate", f"from scratch: {history.summary()}{took}")
     return comparison.Trained(
         said.argmax(axis=1) == test.labels,
         {
             "epochs": len(history.rows),
-            "best_epoch": history.best,
+            "best_epoch": best,
             "val_accuracy": history.at_best()["val_accuracy"],
-            "images_to_best": history.best * len(images),
+            "images_to_best": best * len(images),
         },
         history.rows,
     )

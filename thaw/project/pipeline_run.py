@@ -32,7 +32,7 @@ def check_here() -> None:
 
 
 def check_images() -> None:
-    """Require that the images of params.yaml are there, or can be had by DVC.
+    """Require that the images of params.yaml are there; of those in an object store ``prepare`` says so.
 
     Raises:
         ValueError: they are not.

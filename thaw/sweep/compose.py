@@ -79,7 +79,7 @@ def _compose(overrides: list[str], swept: Collection[str], states: dict[str, str
     values = cast("dict[str, Any]", OmegaConf.to_container(composed))
     settings = load.check(values)
     if (key := trial.inputs(settings)) not in states:
-        states[key] = trial.fingerprint(settings)
+        states[key] = trial.newest(settings)
     state = states[key]
     return Trial(overrides, values, settings, trial.trial_name(shown, values, state), trial.upstream(values, state))
 

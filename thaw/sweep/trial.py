@@ -20,7 +20,7 @@ import yaml
 
 from thaw import paths
 from thaw.config import load, schema
-from thaw.data import file_hashes, folders, table
+from thaw.data import file_hashes, folders, object_store, table
 from thaw.data.table import Entry
 from thaw.networks import environment
 from thaw.project import code as package
@@ -84,6 +84,17 @@ def fingerprint(settings: schema.Project) -> str:
                 state = path.stat()
                 total.update(f"{path.as_posix()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return total.hexdigest()
+
+
+def newest(settings: schema.Project) -> str:
+    """Return ``fingerprint`` of what there is now: images in an object store are brought here first.
+
+    Raises:
+        ValueError: the store can't be read.
+    """
+    if paths.is_remote(settings.data.raw):
+        object_store.fetch(settings.data.raw)
+    return fingerprint(settings)
 
 
 def _images(raw: Path) -> list[Path]:

@@ -63,7 +63,7 @@ def tested(
         units: of each image what it must stay with; empty if alone.
     """
     true, said = ([classes[index] for index in indices] for indices in (labels, rows.argmax(axis=1)))
-    return Tested(hashes, true, said, units)
+    return Tested(list(hashes), true, said, list(units))  # which are noted as JSON
 
 
 def register(run: mlflow_mirror.Run, folder: Path, test: Tested, paired: Paired) -> str:

@@ -59,7 +59,7 @@ def results(stage: str, *more: Any) -> Iterator[Path]:
     folder = place(stage, "", *more)
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # another experiment of the same inputs may have come to its end first
 
 
 def rows(

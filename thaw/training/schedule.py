@@ -134,8 +134,13 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
 
     @property
     def has_fallen(self) -> bool:
-        """Return whether training ended with the rate at zero, at the end of its schedule."""
-        return bool(self.stopped) and self.settings.schedule != "constant"
+        """Return whether training ended with the rate at zero, at the end of its schedule.
+
+        Where minutes were over sooner than they seemed to be, none were left for the fall.
+        """
+        if self.settings.schedule == phases.WSD:
+            return bool(self.stopped) and float(self.rate.begin) < self.end * self.steps
+        return bool(self.stopped) and self.settings.schedule == "cosine"
 
     def _is_stable(self) -> bool:
         """Return whether the rate has yet to fall."""
