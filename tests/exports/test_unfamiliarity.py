@@ -167,13 +167,13 @@ def test_images_that_are_nearly_one_cost_the_score_and_not_the_export(
     read, tested = unfamiliarity.read("phase2"), draw(100)
     fitted = unfamiliarity.Unfamiliarity(parameters, least, 0.05)
     assert (read is None) == (spread < 0.01) and (fitted.rounding < 1e-4) == (spread > 0.1)
-    scores = [fitted.score(rows) for rows in (tested.astype(np.float16), tested.astype(np.float32))]
+    expected, received = fitted.score(tested.astype(np.float16)), fitted.score(tested.astype(np.float32))
     names = [str(number) for number in range(100)]
     if read:
-        unfamiliarity.compared("onnx", *scores, unfamiliarity.TOLERANCE + read.rounding, names)
+        unfamiliarity.compared("onnx", expected, received, unfamiliarity.TOLERANCE + read.rounding, names)
     if spread < 0.1:
         with pytest.raises(ValueError, match="expected the evaluated scores"):
-            unfamiliarity.compared("onnx", *scores, unfamiliarity.TOLERANCE, names)
+            unfamiliarity.compared("onnx", expected, received, unfamiliarity.TOLERANCE, names)
 
 
 def test_the_axes_are_in_an_onnx_file_once(folder: Path) -> None:
