@@ -120,6 +120,7 @@ def test_what_is_unlike_the_training_images_is_said_where_the_model_knows_it(
     assert [each["unfamiliarity"] for each in served] == [told[1]["unfamiliarity"], None]
 
 
+@pytest.mark.usefixtures("photos")
 def test_another_format_is_asked_only_if_it_is_there(tiny_export: Path) -> None:
     assert lines(predict(tiny_export, "photos/b.jpg", "--format", "onnx"))[0][1] == "red"
     done = predict(tiny_export, "photos/b.jpg", "--format", "litert")
@@ -181,7 +182,8 @@ def test_many_files_give_what_each_gives_alone(tmp_path: Path, tiny_export: Path
     assert found.pop(7) == "can't be used: not an image, no image format that is known"
     del files[7]
     for file, row in zip(files, found, strict=True):
-        np.testing.assert_array_equal(row, answers.answer(loaded, file.read_bytes()))
+        assert not isinstance(row, str)
+        np.testing.assert_array_equal(row.probabilities, answers.answer(loaded, file.read_bytes()))
 
 
 def test_an_image_may_be_refused_for_its_size_before_it_is_decoded(tiny_export: Path, red: bytes) -> None:

@@ -23,6 +23,8 @@ from thaw.runtime.framework import keras, tf
 # A fault explains a difference where it leaves this share of it at most, in the root mean square: that of a format in
 # float32, and that of one that also rounds.
 EXPLAINED, EXPLAINED_OF_ROUNDED = 0.1, 0.4
+ALIKE = 1e-6  # two ranges explain equally well within float32's rounding of probabilities
+RANGE = "range, "
 
 # Encoded images → (images, classes) float32 probabilities, or what else the evaluated model makes of them
 Answer = Callable[[Sequence[bytes]], np.ndarray]
@@ -73,7 +75,11 @@ def explainer(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray, bool
         wrong = itertools.chain(_labels(right, received), _inputs(files, pixels, deployed, answer))
         left = {cause: _apart(rows, received) for cause, rows in wrong}
         likeliest = min(left, key=lambda cause: left[cause])
-        return likeliest if left[likeliest] <= most else parity.UNKNOWN if exact else parity.SCALE
+        if left[likeliest] > most:
+            return parity.UNKNOWN if exact else parity.SCALE
+        # A network whose answers are all 0 or 1 gives the same ones for several ranges.
+        alike = [cause for cause, apart in left.items() if apart <= left[likeliest] + ALIKE]
+        return " or ".join(cause for cause in alike if cause.startswith(RANGE)) or likeliest
 
     return explain
 
@@ -129,8 +135,8 @@ def _inputs(
     yield "channels, red and blue exchanged", answer(fitted[..., ::-1])
     for name, scale in pixel_ranges.RANGES.items():
         if name != "0..255":
-            yield f"range, {name} applied twice", answer(scale(fitted).astype(np.float32))
-            yield f"range, {name} forgotten", answer(scale.back(fitted).astype(np.float32))
+            yield f"{RANGE}{name} applied twice", answer(scale(fitted).astype(np.float32))
+            yield f"{RANGE}{name} forgotten", answer(scale.back(fitted).astype(np.float32))
     yield "EXIF orientation ignored", answer(np.stack([_fit(image)(_lying(data)) for data in files]))
     for fit, interpolation, antialias in itertools.product(schema.FITS, schema.INTERPOLATIONS, (True, False)):
         other = replace(image, fit=fit, interpolation=interpolation, antialias=antialias)
