@@ -120,10 +120,14 @@ def test_what_was_killed_and_interrupted_ends_with_the_bytes_of_what_was_not() -
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_runs_what_must_be_run_and_says_one_line(number: signal.Signals, tmp_path: Path) -> None:
+    # A shell gives what it starts in the background an interrupt that is ignored.
     code = """
+import signal
 import time
 from pathlib import Path
 from thaw.config import load
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def main():
     try:

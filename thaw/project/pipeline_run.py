@@ -103,6 +103,8 @@ def _listened(words: list[str], folder: Path, env: dict[str, str], told: Callabl
                 for each in (*command.children(recursive=True), command):
                     with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
                         each.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE)
             raise
     if process.returncode:
         print("".join(lines), end="")

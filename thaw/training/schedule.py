@@ -139,7 +139,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         Where minutes were over sooner than they seemed to be, none were left for the fall.
         """
         if self.settings.schedule == phases.WSD:
-            return bool(self.stopped) and float(self.rate.begin) < self.end * self.steps
+            return bool(self.stopped) and float(tf.convert_to_tensor(self.rate.begin)) < self.end * self.steps
         return bool(self.stopped) and self.settings.schedule == "cosine"
 
     def _is_stable(self) -> bool:
