@@ -67,7 +67,9 @@ def test_an_interruption_ends_the_command_though_a_process_of_it_ends_meanwhile(
     monkeypatch.setattr(pipeline_run, "GRACE", 1)
     monkeypatch.setattr(psutil.Process, "children", lambda *_, **__: [Ended()])
     # A shell gives what it starts in the background an interrupt that is ignored.
-    code = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('here', flush=True); time.sleep(60)"
+    code = (
+        "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); print('here', flush=True); time.sleep(60)"
+    )
     words = [sys.executable, "-c", code]
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
