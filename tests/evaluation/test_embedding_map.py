@@ -22,6 +22,13 @@ def test_the_map_is_scikit_learns_but_for_signs_which_are_fixed() -> None:
     assert (directions[np.arange(2), np.abs(directions).argmax(axis=1)] > 0).all()
 
 
+def test_few_images_whose_centre_is_exactly_nought_have_a_map() -> None:
+    half = np.array([[4.0, 0, 0, 2, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 3]])
+    places, explained = embedding_map.project(np.concatenate([half, -half]))
+    assert 0 < explained[1] < explained[0] < 1
+    np.testing.assert_allclose(places[:3], -places[3:], atol=1e-12)
+
+
 @pytest.mark.parametrize("embeddings", [np.ones((30, 8)), np.ones((2, 8)), np.arange(20.0).reshape(10, 2)])
 def test_what_has_no_two_directions_has_no_map(embeddings: np.ndarray) -> None:
     places, explained = embedding_map.project(embeddings)

@@ -29,8 +29,10 @@ def project(embeddings: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64],
     total = float((centred**2).sum())
     if min(centred.shape) < 3 or total == 0:
         return np.zeros((len(centred), 2)), [0.0, 0.0]
-    # Two of a thousand components, so not all are computed. A fixed start, for the same bytes each time.
-    left, sizes, right = svds(centred, k=2, v0=np.ones(min(centred.shape)))
+    # Two of a thousand components, so not all are computed. A fixed start, for the same bytes each time; not all ones,
+    # to which centred images are orthogonal where they are fewer than the channels.
+    start = np.random.default_rng(0).standard_normal(min(centred.shape))
+    left, sizes, right = svds(centred, k=2, v0=start)
     order = np.argsort(-sizes)
     left, sizes, right = left[:, order], sizes[order], right[order]
     signs = np.sign(right[np.arange(2), np.abs(right).argmax(axis=1)])
