@@ -260,11 +260,12 @@ def test_no_pickle_is_in_a_version_and_its_files_say_what_it_takes(loaded: Any, 
 
 @pytest.mark.slow
 def test_mlflow_serves_it_and_answers_a_bad_image_without_a_traceback(
-    run: mlflow_mirror.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: mlflow_mirror.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export: Callable[..., Path]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", run.settings.uri)
+    registry.register(run, export(1), said_by(30), intervals.mcnemar)  # where no test before has
     assert run.client
     version = registry.versions(run.client, run.settings.experiment)[0]
     # By its folder: MLflow puts the name between quotes into a shell's command, and this one has a quote in it.
