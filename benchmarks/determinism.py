@@ -42,7 +42,7 @@ phase2_finetune.main()
 
 @dataclass(frozen=True)
 class Condition:
-    """What is not as in the first run."""
+    """A run that differs from the first one in what is named here."""
 
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What ``benchmarks.fuzz`` tries for minutes, for a moment; and what it has found."""
+"""Fuzz for a moment as ``benchmarks.fuzz`` does for minutes, and hold what it has found."""
 
 import re
 from pathlib import Path

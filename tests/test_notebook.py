@@ -1,4 +1,4 @@
-"""What a notebook shows, and the notebook of examples/, run from its first cell to its last."""
+"""Hold what a notebook shows, and run that of examples/ from its first cell to its last."""
 
 import importlib
 import importlib.util

@@ -150,7 +150,7 @@ def test_a_file_says_what_is_1_in_it_and_one_without_the_score_loads_as_before(
 def test_images_that_are_nearly_one_cost_the_score_and_not_the_export(
     spread: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is evaluated is rounded to float16, and what is exported is not."""
+    """Compare scores of embeddings that are rounded to float16, as evaluated, with those that are not, as exported."""
     chance = np.random.default_rng(0)
     classes, ways = chance.gamma(0.5, 1, (3, 1280)), chance.normal(size=(10, 1280))
 

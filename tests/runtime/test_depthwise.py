@@ -22,7 +22,7 @@ def network(padding: str, **options: object) -> keras.Model:
 
 
 def slopes(model: keras.Model) -> tuple[np.ndarray, list[np.ndarray]]:
-    """What the model answers, and the gradients by images and weights, as a graph, as Keras trains."""
+    """Return the answers and the gradients by images and weights, of a graph, as Keras trains."""
 
     @tf.function  # type: ignore[untyped-decorator]
     def run(images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:

@@ -1,4 +1,4 @@
-"""What a killed stage has done: kept by batches, and gone on from."""
+"""Keep by batches what a killed stage has done, and go on from it."""
 
 import os
 from collections.abc import Iterator
