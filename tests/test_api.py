@@ -106,6 +106,12 @@ def test_fit_makes_a_project_and_runs_it_again_with_what_is_chosen_later(
     (tmp_path / "others").mkdir()
     with pytest.raises(ValueError, match="expected a new one, or a project on others, received"):
         thaw.fit("others", folder=run.folder)
+    run = thaw.fit("s3://bucket/flowers.csv")
+    thaw.fit("s3://bucket/flowers.csv", phase2={"epochs": 9})
+    assert run.folder == tmp_path / "flowers-thaw"
+    assert yaml.safe_load((run.folder / paths.PARAMS).read_text(encoding="utf-8"))["data"]["raw"].startswith("s3://b")
+    with pytest.raises(ValueError, match=r"received .* on those of s3://bucket"):
+        thaw.fit("others", folder=run.folder)
 
 
 def test_a_run_has_figures_and_a_report_for_notebooks(tmp_path: Path, project: Path) -> None:

@@ -25,6 +25,8 @@ from thaw.paths import SPLITS
 
 NEEDED = ("path", "label")
 OPTIONAL = ("split", "group", "weight")
+# Of a .csv file's columns. Excel writes semicolons where a comma is part of numbers.
+SEPARATORS = (",", ";", "\t")
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ def read(path: Path) -> tuple[list[Entry], list[Finding]]:
     """Read the rows of a table, and find the files that it names and that are not there.
 
     Args:
-        path: a ``.csv`` (UTF-8, commas, a line of heads) or ``.parquet`` file.
+        path: a ``.csv`` (UTF-8, a line of heads, columns separated by one of ``SEPARATORS``) or ``.parquet`` file.
 
     Raises:
         ValueError: the table cannot be read, or a row makes no sense; with the row's number.
@@ -131,11 +133,13 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows as text, with the number of their line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            heads = next(csv.reader(file, strict=True), [])
+            separator = _separator(file.readline())
+            file.seek(0)
+            heads = next(csv.reader(file, strict=True, delimiter=separator), [])
             # A blank after each comma belongs to the comma, in the rows as in the heads; quotes may follow it.
             spaced = any(head.startswith(" ") for head in heads[1:])
             file.seek(0)
-            rows = csv.DictReader(file, strict=True, skipinitialspace=spaced)
+            rows = csv.DictReader(file, strict=True, skipinitialspace=spaced, delimiter=separator)
             rows.fieldnames = [head.strip() for head in rows.fieldnames or []]
             _check_columns(path, rows.fieldnames)
             for values in rows:
@@ -148,7 +152,15 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected UTF-8, received another encoding; save it as UTF-8") from None
     except csv.Error as error:
-        raise ValueError(f"{path}: expected comma-separated values, received {error}; correct the quotes") from None
+        raise ValueError(f"{path}: expected separated values, received {error}; correct the quotes") from None
+
+
+def _separator(line: str) -> str:
+    """Return what separates the columns that must be there in a table's first line: a comma, if none does."""
+    for each in SEPARATORS:
+        if set(NEEDED) <= {head.strip().strip('"') for head in line.split(each)}:
+            return each
+    return SEPARATORS[0]
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
