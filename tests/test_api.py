@@ -17,6 +17,7 @@ from tests.conftest import make_images
 from tests.serving import tiny
 from thaw import api, estimator, paths, records
 from thaw.project import pipeline_run
+from thaw.serving import predictor
 
 GREEN, RED = np.full((20, 30, 3), (0, 220, 0), np.uint8), np.full((20, 30, 3), (220, 0, 0), np.uint8)
 
@@ -37,7 +38,7 @@ def as_bytes(pixels: np.ndarray) -> bytes:
 
 @pytest.mark.parametrize("made", [as_bytes, Image.fromarray, lambda pixels: pixels])
 def test_a_predictor_takes_images_in_any_form_and_gives_a_row_each(
-    project: Path, made: Callable[[np.ndarray], api.Picture]
+    project: Path, made: Callable[[np.ndarray], predictor.Picture]
 ) -> None:
     model = thaw.load(project)
     assert model.labels == tiny.CLASSES
@@ -66,7 +67,7 @@ def test_paths_arrays_of_images_iterators_and_more_than_a_batch(project: Path, t
         (7, "image 1: expected a path, bytes, a PIL image or an array, received int"),
     ],
 )
-def test_what_is_no_image_is_said_with_its_place(project: Path, image: api.Picture, said: str) -> None:
+def test_what_is_no_image_is_said_with_its_place(project: Path, image: predictor.Picture, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         thaw.load(project).predict([RED, image])
 
@@ -139,7 +140,7 @@ def beside_flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tried() -> tuple[int, int]:
     """How many examples of the docstrings of the API were tried, and how many failed."""
     runner = doctest.DocTestRunner()
-    for module in (thaw, api, estimator):
+    for module in (thaw, api, predictor, estimator):
         for test in doctest.DocTestFinder().find(module):
             runner.run(test)
     return runner.tries, runner.failures

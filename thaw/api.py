@@ -5,24 +5,20 @@ is in MLflow.
 """
 
 import contextlib
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from thaw import notebook, paths
-from thaw.exports import exported, formats
-from thaw.images import content, decoding
-from thaw.images.integrity import Unusable
+from thaw.exports import formats
 from thaw.project import create, pipeline_run
+from thaw.serving.predictor import Picture, Predictor
 
-Picture: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray"
 SUFFIX = "-thaw"  # of the project's folder, after the name of the images
 
 
@@ -37,7 +33,7 @@ class Run:
         return pipeline_run.outcome(self.folder)
 
     @cached_property
-    def predictor(self) -> "Predictor":
+    def predictor(self) -> Predictor:
         """The exported model."""
         return load(self.folder)
 
@@ -87,89 +83,6 @@ class Report:
         """Show the page in a notebook, in a frame, so that its styles are its own."""
         text = self.path.read_text(encoding="utf-8").replace("&", "&amp;").replace('"', "&quot;")
         return f'<iframe srcdoc="{text}" width="100%" height="800" style="border:0"></iframe>'
-
-
-class Predictor:
-    """An exported model. It reads images as training did, and needs TensorFlow only for formats that do.
-
-    Examples:
-        >>> import thaw
-        >>> model = thaw.load("flowers-thaw")
-        >>> model.predict_proba(["new.png", Path("new.png").read_bytes()]).shape
-        (2, 2)
-        >>> model.predict(np.full((2, 32, 32, 3), (40, 200, 40), np.uint8)).tolist()
-        ['green', 'green']
-    """
-
-    def __init__(self, model: exported.Exported) -> None:
-        self._model = model
-
-    @property
-    def labels(self) -> list[str]:
-        """The classes, in the order of the columns of ``predict_proba``."""
-        return list(self._model.classes)
-
-    def predict(self, images: "Picture | Iterable[Picture]") -> np.ndarray:
-        """Return the likeliest class of each image: (n,) text.
-
-        Args:
-            images: one or more: paths, the bytes of files, PIL images, or uint8 arrays of (height, width) or (height,
-                width, 3); an array of (n, height, width, 3) is n images.
-
-        Raises:
-            ValueError: one can't be used; its place and the reason.
-        """
-        found: np.ndarray = np.array(self.labels)[self.predict_proba(images).argmax(axis=1)]
-        return found
-
-    def predict_proba(self, images: "Picture | Iterable[Picture]") -> np.ndarray:
-        """Return the probabilities for each image: (n, classes) float32; ``images`` and errors as in ``predict``."""
-        rows: list[np.ndarray] = []
-        batch: list[bytes] = []
-        for place, image in enumerate(_each(images)):
-            batch.append(self._encoded(place, image))
-            if len(batch) == exported.BATCH:
-                rows.append(self._model.answer(batch))
-                batch = []
-        rows += [self._model.answer(batch)] if batch else []
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.labels)), np.float32)
-
-    def _encoded(self, place: int, image: Picture) -> bytes:
-        """Return the bytes of a file for an image, judged as ``prepare`` judges a file."""
-        reading = self._model.reading
-        try:
-            data = content.read(Path(image)) if isinstance(image, str | Path) else _file(image)
-            return decoding.servable(data, reading.max_pixels, stretch=reading.stretch)
-        except (Unusable, ValueError) as refused:
-            reason = refused.reason if isinstance(refused, Unusable) else str(refused)
-            named = f" ({image})" if isinstance(image, str | Path) else ""
-            raise ValueError(f"image {place}{named}: {reason}") from None
-
-
-def _each(images: "Picture | Iterable[Picture]") -> Iterator[Picture]:
-    """Yield the images of what may be one or several."""
-    alone = isinstance(images, str | Path | bytes | Image.Image)
-    if alone or (isinstance(images, np.ndarray) and images.ndim in (2, 3) and images.dtype != object):
-        yield images  # type: ignore[misc]
-    else:
-        yield from images  # type: ignore[misc]
-
-
-def _file(image: "bytes | Image.Image | np.ndarray") -> bytes:
-    """Return an image as the bytes of a file, without loss."""
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
-            raise ValueError(
-                f"expected uint8 of (height, width), (height, width, 3) or 4, received {image.dtype} of {image.shape}"
-            )
-        image = Image.fromarray(image)
-    if not isinstance(image, Image.Image):
-        raise ValueError(f"expected a path, bytes, a PIL image or an array, received {type(image).__name__}")
-    held = io.BytesIO()
-    image.save(held, "PNG", compress_level=1)
-    return held.getvalue()
 
 
 def load(path: str | Path, name: str = "") -> Predictor:

@@ -11,7 +11,7 @@ from thaw import paths, records
 from thaw.commands import explain
 from thaw.config import load
 from thaw.project import stale
-from thaw.tracking import pipeline
+from thaw.tracking import dvc_lock
 
 
 @pytest.mark.usefixtures("project")
@@ -80,4 +80,4 @@ def test_a_rate_that_dvc_writes_otherwise_has_not_changed(tmp_path: Path, monkey
     paths.PARAMS.write_text("phase2:\n  learning_rate: 1.0e-05\n  epochs: 3\n", encoding="utf-8")
     noted = yaml.safe_load("phase2:\n  learning_rate: 1e-05\n  epochs: 2\n")
     assert stale._of_values(noted, {"phase2": "modified"}) == ["phase2.epochs 2 → 3"]
-    assert pipeline.numbered({"a": [{"b": "-3e+2"}, "e5", "12"]}) == {"a": [{"b": -300.0}, "e5", "12"]}
+    assert dvc_lock.numbered({"a": [{"b": "-3e+2"}, "e5", "12"]}) == {"a": [{"b": -300.0}, "e5", "12"]}

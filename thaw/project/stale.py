@@ -11,7 +11,7 @@ import yaml
 
 from thaw import paths, records
 from thaw.project import code, template
-from thaw.tracking import pipeline
+from thaw.tracking import dvc_lock, pipeline
 
 LOOKS = "always changed"  # what DVC says of a stage that runs each time
 
@@ -83,7 +83,7 @@ def _of_values(before: dict[str, Any], state: Any) -> list[str]:
     found = []
     for group in groups:
         old, new = (
-            dict(pipeline.leaves({group: pipeline.numbered(tree.get(group, {}))}, ".")) for tree in (before, now)
+            dict(pipeline.leaves({group: dvc_lock.numbered(tree.get(group, {}))}, ".")) for tree in (before, now)
         )
         found += [f"{key} {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
     return found
@@ -100,7 +100,7 @@ def _of_code(stage: str) -> list[str]:
 
 
 def _locked() -> dict[str, Any]:
-    path = Path("dvc.lock")
+    path = paths.DVC_LOCK
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return dict(found.get("stages", {}))
 
