@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 from thaw import console, paths, records
 from thaw.config import load, schema
-from thaw.data import attributes, splits, validation
+from thaw.data import attributes, samples, splits, validation
 from thaw.tracking import mlflow_mirror
 
 
@@ -29,7 +29,7 @@ def main() -> None:
         for warning in splits.warnings(found.samples, division):
             console.warn(warning)
         splits.assign(found.samples, division)
-        columns, own = [field.name for field in fields(validation.Sample)], attributes.read(data.raw)
+        columns, own = [field.name for field in fields(samples.Sample)], attributes.read(data.raw)
         rows = ({name: getattr(sample, name) for name in columns} | own.row(sample.path) for sample in found.samples)
         records.write_csv(paths.MANIFEST, [*columns, *own.names], rows)
         if said := own.describe():

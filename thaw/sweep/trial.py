@@ -103,7 +103,7 @@ def _images(raw: Path) -> list[Path]:
         return []  # which a stage makes
     if raw.is_dir():
         return folders.below(raw)[0]
-    named: list[Entry] = []
+    named: Sequence[Entry] = []
     with suppress(ValueError):  # which is said where images are looked for
         named = table.read(raw)[0]
     return [raw, *sorted(raw.parent / entry.path for entry in named)]
