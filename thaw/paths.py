@@ -10,7 +10,8 @@ PARAMS = Path("params.yaml")
 
 SAMPLE = Path("data/sample/digits")
 PREPARED = Path("data/prepared")
-MANIFEST = PREPARED / "manifest.csv"
+MANIFEST = PREPARED / "manifest.csv"  # for people
+MANIFEST_COLUMNS = PREPARED / "manifest.parquet"  # the same, which stages read
 CLASSES = PREPARED / "classes.json"
 QUARANTINE = PREPARED / "quarantine.csv"
 COPIES = PREPARED / "copies.csv"

@@ -22,7 +22,7 @@ def read(manifest: Sequence[Mapping[str, str]]) -> NDArray[np.int64]:
     Args:
         manifest: rows with ``unit``, which ``prepare`` leaves empty for an image that is alone.
     """
-    from thaw.images import columns  # noqa: PLC0415 -- pyarrow takes half a second, and prepare does not need it
+    from thaw.images import columns  # noqa: PLC0415 -- pyarrow takes half a second, which `thaw check` need not wait for
 
     codes, words = columns.of(manifest).codes("unit")
     found = np.arange(len(manifest), dtype=np.int64)
