@@ -137,6 +137,7 @@ def test_every_stage_of_the_pipeline_is_a_module_and_the_other_way_round() -> No
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_the_parameters_that_the_pipeline_tracks_for_it(stage: str) -> None:
     read = {name for name in config_fields(stage) if not {name, f"{stage}.{name}"} & set(load.UNTRACKED)}
+    read |= {f"{group}.{name}" for group, of in load.TRACKED.items() for name in of if stage in of[name]}
     assert sorted(PIPELINE[stage].get("params", [])) == sorted(read)
 
 

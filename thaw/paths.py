@@ -11,7 +11,8 @@ DVC_LOCK = Path("dvc.lock")
 
 SAMPLE = Path("data/sample/digits")
 PREPARED = Path("data/prepared")
-MANIFEST = PREPARED / "manifest.csv"
+MANIFEST = PREPARED / "manifest.csv"  # for people
+MANIFEST_COLUMNS = PREPARED / "manifest.parquet"  # the same, which stages read
 CLASSES = PREPARED / "classes.json"
 QUARANTINE = PREPARED / "quarantine.csv"
 COPIES = PREPARED / "copies.csv"

@@ -15,12 +15,17 @@ Other columns are the user's own: ``thaw.data.attributes``.
 import csv
 import math
 import os.path
+from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from thaw.data import packed, text_columns
 from thaw.data.issues import Finding
+from thaw.data.packed import Rows
 from thaw.paths import SPLITS
 
 NEEDED = ("path", "label")
@@ -33,14 +38,15 @@ SEPARATORS = (",", ";", "\t")
 class Entry:
     """A file that is meant to be an image."""
 
-    path: str  # POSIX, relative to the folder of images
-    label: str
-    split: str = ""  # train, val or test if that is settled; empty if it is to be drawn
-    group: str = ""  # what must stay in one split; empty for none
-    weight: float = 1.0
+    path: str = field(metadata=packed.TEXT)  # POSIX, relative to the folder of images
+    label: str = field(metadata=packed.WORD)
+    # train, val or test if that is settled; empty if it is to be drawn
+    split: str = field(default="", metadata=packed.WORD)
+    group: str = field(default="", metadata=packed.WORD)  # what must stay in one split; empty for none
+    weight: float = field(default=1.0, metadata=packed.FLOAT)
 
 
-def read(path: Path) -> tuple[list[Entry], list[Finding]]:
+def read(path: Path) -> tuple[Rows[Entry], Rows[Finding]]:
     """Read the rows of a table, and find the files that it names and that are not there.
 
     Args:
@@ -51,21 +57,25 @@ def read(path: Path) -> tuple[list[Entry], list[Finding]]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: expected a table of images, received no such file; set data.raw")
-    entries: list[Entry] = []
-    findings: list[Finding] = []
-    first: dict[str, int] = {}  # path → its row
-    for row, values in rows(path, OPTIONAL):
-        try:
-            entry = _entry(values | {"path": _as_it_is_there(path.parent, values["path"])})
-            before = first.setdefault(os.path.normpath(entry.path), row)
-            if before != row:
-                raise ValueError(f"path: expected each file once, received {entry.path} as in row {before}")
-        except ValueError as error:
-            raise ValueError(f"{path}, row {row}: {error}") from None
-        if os.path.lexists(path.parent / entry.path):
-            entries.append(entry)
-        else:
-            findings.append(Finding("missing", entry.path, f"named in row {row}, and not there"))
+    entries, findings = Rows(Entry), Rows(Finding)
+    places, row = text_columns.Texts(), 0
+    lines = array("q")  # the row of each place
+    try:
+        for row, values in rows(path, OPTIONAL):
+            try:
+                entry = _entry(values | {"path": _as_it_is_there(path.parent, values["path"])})
+            except ValueError as error:
+                raise ValueError(f"{path}, row {row}: {error}") from None
+            places.append(os.path.normpath(entry.path))
+            lines.append(row)
+            if os.path.lexists(path.parent / entry.path):
+                entries.append(entry)
+            else:
+                findings.append(Finding("missing", entry.path, f"named in row {row}, and not there"))
+    except ValueError:
+        _check_once(path, places, lines)  # which row comes first is said
+        raise
+    _check_once(path, places, lines)
     if not entries:
         what = "no rows"
         if findings:
@@ -73,6 +83,28 @@ def read(path: Path) -> tuple[list[Entry], list[Finding]]:
             what = f"{len(findings)} rows, the files of which are not there (the first was looked for at {where})"
         raise ValueError(f"{path}: expected images, received {what}; paths are relative to the table's folder")
     return entries, findings
+
+
+def _check_once(path: Path, places: Sequence[str], lines: Sequence[int]) -> None:
+    """Require that no two rows name the same file.
+
+    Args:
+        path: of the table.
+        places: where the file of each row is.
+        lines: the number of each row.
+    """
+    hashes = np.fromiter((hash(place) for place in places), np.int64, len(places))
+    order = np.argsort(hashes, kind="stable")
+    equal = np.flatnonzero(np.diff(hashes[order]) == 0)
+    # Those that may be the same are few, and are compared as they are.
+    first: dict[str, int] = {}
+    for index in np.unique(np.concatenate([order[equal], order[equal + 1]])).tolist():
+        before = first.setdefault(places[index], index)
+        if before != index:
+            raise ValueError(
+                f"{path}, row {lines[index]}: path: expected each file once, received {places[index]} as in row "
+                f"{lines[before]}"
+            )
 
 
 def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -60,7 +60,11 @@ def inputs(stage: str, *, read: bool = True) -> dict[str, dict[str, Any]]:
     code = [name for name in names if Path(name).parts[0] in CODE]
     data = [Path(name) for name in names if name not in code and Path(name) != paths.ENVIRONMENT]
     return {
-        "parameters": {name: asdict(getattr(project, name)) for name in (*declared[stage].get("params", ()), HOW)},
+        # Of a field that is tracked alone its whole group.
+        "parameters": {
+            name: asdict(getattr(project, name))
+            for name in dict.fromkeys(each.partition(".")[0] for each in (*declared[stage].get("params", ()), HOW))
+        },
         "code": {name: code_version.of_files(Path(), [Path(name)]) for name in code},
         "data": {path.as_posix(): content(path) for path in data if read and path.exists()},
         "packages": _packages(found["packages"]),
