@@ -344,7 +344,9 @@ def test_a_set_up_that_was_killed_is_done_again_once_it_is_gone(
 def test_what_only_tests_need_is_installed_by_the_targets_that_need_it(
     tmp_path: Path, setting_up: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    lines = lambda: (tmp_path / "log").read_text().splitlines()  # noqa: E731
+    def lines() -> list[str]:
+        return (tmp_path / "log").read_text().splitlines()
+
     setting_up().communicate(timeout=60)
     assert [line.split()[0] for line in lines()] == ["venv", "begins", "ends"]
     both = [setting_up("docs"), setting_up("docs")]
