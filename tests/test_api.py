@@ -58,6 +58,22 @@ def test_paths_arrays_of_images_iterators_and_more_than_a_batch(project: Path, t
     assert model.predict_proba(Image.fromarray(RED).convert("RGBA")).shape == (1, 2)
 
 
+def test_an_opened_image_is_read_as_its_file_is(project: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by a quarter
+    for mode, name in (("RGB", "turned.jpg"), ("CMYK", "print.jpg"), ("P", "palette.png"), ("1", "ink.png")):
+        Image.fromarray(pixels).convert(mode).save(tmp_path / name, exif=exif)
+    model = thaw.load(project)
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as image:
+            opened = Image.open(io.BytesIO(predictor._file(image)))
+            assert opened.size == (20, 30)
+            np.testing.assert_array_equal(model.predict_proba(image), model.predict_proba(path))
+    for mode in ("YCbCr", "HSV", "LAB", "CMYK", "RGBa", "PA", "LA", "I"):
+        assert model.predict_proba(Image.new(mode, (9, 9))).shape == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("image", "said"),
     [
@@ -65,6 +81,7 @@ def test_paths_arrays_of_images_iterators_and_more_than_a_batch(project: Path, t
         (Path("nowhere.png"), r"image 1 \(nowhere\.png\): "),
         (np.zeros((4, 4, 3)), r"image 1: expected uint8 of .* received float64 of \(4, 4, 3\)"),
         (7, "image 1: expected a path, bytes, a PIL image or an array, received int"),
+        (Image.new("F", (4, 4)), "image 1: expected 8 or 16 bits a channel, received an image of mode F"),
     ],
 )
 def test_what_is_no_image_is_said_with_its_place(project: Path, image: predictor.Picture, said: str) -> None:
