@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import os
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -62,7 +61,7 @@ def look(raw: str, words: list[str]) -> tuple[dict[str, Any], str]:
     from thaw.data import splits, validation  # noqa: PLC0415
     from thaw.project import template  # noqa: PLC0415
 
-    whole = raw if paths.is_remote(raw) else os.path.abspath(Path(raw).expanduser())  # noqa: PTH100 -- keeps links
+    whole = raw if paths.is_remote(raw) else str(paths.whole(raw))
     if not paths.is_remote(raw) and not Path(whole).exists():
         raise ValueError(f"expected a folder of images, or a table of them, found nothing at {whole}")
     at_home = paths.CONF.is_dir()

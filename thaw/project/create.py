@@ -1,7 +1,6 @@
 """Make a project: a folder with the pipeline, a configuration of its own, git and DVC."""
 
 import contextlib
-import os
 import shlex
 import shutil
 import subprocess
@@ -45,7 +44,7 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
         ValueError: the folder is taken, lies in another project, or is ignored by git; there are no such images; a
             choice is wrong; git is missing. One line, and nothing was written.
     """
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100 -- resolve() would follow links
+    folder = paths.whole(folder)
     if shutil.which("git") is None:
         raise ValueError("expected the program git, which experiments need, found none; install it")
     within = _check_place(folder)
@@ -120,7 +119,7 @@ def _check_place(folder: Path) -> Path | None:
 
 def _check_data(data: str, folder: Path, *, keep: bool) -> Path:
     """Return the whole path of the images."""
-    path = Path(os.path.abspath(Path(data).expanduser()))  # noqa: PTH100 -- as above
+    path = paths.whole(data)
     if not path.exists():
         raise ValueError(f"--data: expected a folder of images, or a table of them, found nothing at {path}")
     if path.is_file() and path.suffix.lower() not in TABLES:
