@@ -140,6 +140,7 @@ def run(data: str | Path, folder: Path, choices: Mapping[str, Any], *, afresh: b
         ValueError: as ``fit`` does.
     """
     words = list(_words(choices))
+    create.check_once(str(data), words)
     if (folder / "dvc.yaml").is_file():
         _check_images(folder, data)
         _configure(folder, [f"data.raw={_where(data)}", *words] if afresh else words, reset=afresh)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import yaml
+
 from thaw import paths
 from thaw.config import chosen, load
 from thaw.project import template
@@ -47,6 +49,7 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
     folder = paths.whole(folder)
     if shutil.which("git") is None:
         raise ValueError("expected the program git, which experiments need, found none; install it")
+    check_once(data, words)
     within = _check_place(folder)
     is_remote = paths.is_remote(data)
     if is_remote and keep:
@@ -75,7 +78,19 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
     except BaseException:
         _take_back(folder, there=there, within=within is not None)
         raise
-    return Made(folder, raw[0].partition("=")[2] if raw else RAW, "yours" if within else "new", committed, choices)
+    settled = yaml.safe_load((folder / paths.PARAMS).read_text(encoding="utf-8"))["data"]["raw"]
+    return Made(folder, settled, "yours" if within else "new", committed, choices)
+
+
+def check_once(data: str, words: Sequence[str]) -> None:
+    """Require that the images are not named among the choices too.
+
+    Raises:
+        ValueError: they are.
+    """
+    again = [word for word in words if chosen.key(word) == "data.raw"]
+    if data and again:
+        raise ValueError(f"data.raw: expected the images once, received {data} and {again[0]}; leave one of them out")
 
 
 def write(folder: Path, name: str, choices: Sequence[str]) -> None:
