@@ -1,6 +1,7 @@
 """Choices on the command line hold for all later compositions, DVC's among them."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ SEQUENCES = [
     (["head.units=[9] head.dropout=[0.4]", "++head.l2=0.5"], "head.units=[9] head.dropout=[0.4] head.l2=0.5"),
     ([FOLDER, "--reset phase2.epochs=4"], "phase2.epochs=4"),
 ]
+# What is wrong only once it is resolved, or is nothing that can be chosen.
+WORDLESS = ("data.raw=${image.size}", "data.raw=${image.nix}", "compiled_from=x", "~phase2", "phase2=5", "image=[a,b]")
 PLACES = (
     *("2024_01", "true", "bilder_ä", "my images", "a=b", "a,b", "1e5", "null"),
     *("it's", 'say "so"', "[a]", "back\\", "#1"),
@@ -118,8 +121,15 @@ def test_an_experiment_on_dvcs_command_line_goes_before_what_was_chosen(
 def test_what_is_refused_is_not_remembered(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tell(monkeypatch, "data=folder", "data.raw=my_images")
     before = (paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes())
-    for wrong in ("phase2.epoch=7", "data=nonesuch", "phase2.epochs=0", "phase2.epochs=1,2", "image.size=???"):
-        with pytest.raises(ValueError, match=wrong.split("=")[0]):
+    for wrong in (
+        "phase2.epoch=7",
+        "data=nonesuch",
+        "phase2.epochs=0",
+        "phase2.epochs=1,2",
+        "image.size=???",
+        *WORDLESS,
+    ):
+        with pytest.raises(ValueError, match=re.escape(wrong.split("=")[0])):
             tell(monkeypatch, wrong)
         assert (paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()) == before
 
@@ -133,8 +143,13 @@ def test_choices_are_said_and_travel_with_git(
     changed = subprocess.run(["git", "diff", "--name-only"], capture_output=True, text=True, check=True).stdout.split()
     assert paths.CHOSEN.as_posix() in changed
     tell(monkeypatch, "--reset")
+    assert "forgotten: data=folder 'data.raw=my images'" in capsys.readouterr().out.splitlines()
     assert params()["data"]["raw"] == paths.SAMPLE.as_posix()
     assert chosen.read(paths.CONF) == []
+    for words, gone in (["phase2.epochs=9"], []), (["phase2.epochs=8"], []), (["phase2=article"], ["phase2.epochs=8"]):
+        tell(monkeypatch, *words)
+        said = capsys.readouterr().out.splitlines()[1:]
+        assert said == [f"forgotten: {word}" for word in gone]
 
 
 def test_the_memory_can_be_edited_and_a_damaged_one_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +179,19 @@ def test_a_remembered_choice_that_no_longer_holds_is_named(
         tell(monkeypatch, "head=linear")
     assert word in str(caught.value) and "\n" not in str(caught.value)
     tell(monkeypatch, "--reset")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["image.size=abc", "~phase2", "++phase2.foo=1", "phase2=5", "phase2.epochs=0", "image=nix"]
+)
+def test_no_memory_is_blamed_for_what_was_just_typed(
+    project: Path, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen.write(["image=px64", "phase2=article"], paths.CONF)
+    with pytest.raises(ValueError, match=r"image|phase2") as caught:
+        tell(monkeypatch, wrong)
+    assert "remembered" not in str(caught.value)
+    assert chosen.read(paths.CONF) == ["image=px64", "phase2=article"]
 
 
 @pytest.mark.parametrize("place", PLACES)

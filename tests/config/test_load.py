@@ -30,6 +30,14 @@ WRONG = {
     "augment=ligth": "ligth",
     "phase2": "phase2: expected key=value or group=option",
     "+phase2.depth=3": "phase2.depth",
+    "phase2=5": "phase2: expected the name of an option, received 5; known: article, default",
+    "phase2=[default,article]": "phase2: expected the name of an option, received [default,article]; known: article",
+    "~data/policy": "~data/policy: expected an option, since no group can be taken away; known: default, strict",
+    "image=px64,px96": "image: expected one value, received px64,px96; `thaw sweep 'image=px64,px96'` tries several",
+    "compiled_from=x": "compiled_from: no such key; known: data, image,",
+    "data.raw=${image.size}": "data.raw: expected a text, received 64",
+    "phase2.epochs=${image.fit}": "phase2.epochs: expected a whole number, received squash",
+    "phase2.epochs=${image.gone}": "phase2.epochs: Interpolation key 'image.gone' not found",
 }
 
 
@@ -73,7 +81,13 @@ def test_params_are_byte_for_byte_what_dvc_writes(project: Path, overrides: list
 def test_what_is_wrong_on_the_command_line_is_one_line(project: Path, override: str) -> None:
     with pytest.raises(ValueError, match=re.escape(WRONG[override])) as caught:
         load.compose([override])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "known: compiled_from" not in str(caught.value)
+
+
+def test_a_composition_without_its_check_is_refused(project: Path) -> None:
+    (paths.CONF / "config.yaml").write_text("defaults: [schema, _self_]\ncompiled_from: me\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^compiled_from: expected none, since `python -m thaw\.config` computes it"):
+        load.compose()
 
 
 def test_a_high_rate_is_accepted_if_it_is_meant(project: Path) -> None:

@@ -59,7 +59,7 @@ def write(words: Sequence[str], conf: Path) -> None:
 
 def key(word: str) -> str:
     """Return the key that an override sets: a group with ``/``, or a field with dots."""
-    return word.partition("=")[0].lstrip("+")
+    return word.partition("=")[0].lstrip("+~")
 
 
 def group(field: str, conf: Path) -> str:
@@ -137,13 +137,25 @@ def quoted(word: str) -> str:
     return f'{name}{sign}"{inside}"'
 
 
-def blamed(said: str, words: Sequence[str]) -> str:
-    """Return what is to be added to the message of a mistake that is a remembered choice; else nothing."""
+def blamed(said: str, words: Sequence[str], typed: Sequence[str] = ()) -> str:
+    """Return what is to be added to the message of a mistake that is a remembered choice; else nothing.
+
+    Args:
+        said: the message.
+        words: the remembered choices.
+        typed: those of this command line, one of which may be the mistake, remembered or not.
+    """
+    if any(_named(word, said) for word in typed):
+        return ""
     for word in words:
-        name = key(word)
-        if said.startswith((f"{name}:", f"{name}.", f"{word}:")) or f"{name}/{OPTION}'" in said:
+        if _named(word, said) or f"{key(word)}/{OPTION}'" in said:
             return f" ({word} is remembered in {paths.CHOSEN}; choose otherwise, or python -m thaw.config --reset)"
     return ""
+
+
+def _named(word: str, said: str) -> bool:
+    name = key(word)
+    return said.startswith((f"{name}:", f"{name}.", f"{word}:", f"~{name}:"))
 
 
 def register(words: Sequence[str], conf: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from thaw import paths
-from thaw.config import backbone, schema
+from thaw.config import backbone, chosen, schema
 
 # What OmegaConf says of a value of a wrong type, and what was expected then.
 TYPES = {
@@ -27,6 +27,7 @@ TYPES = {
     r"Invalid type assigned: (\w+) is not a subclass of": "a group of keys",
 }
 SEVERAL = "{0}: expected one value, received {1}; `thaw sweep '{0}={1}'` tries several"
+COMPUTED = "compiled_from"  # the field that nobody sets
 SHOWN = 12  # options of a group that a line names
 # What Hydra says of an override that it cannot apply, and what to make of that.
 OVERRIDES = {
@@ -50,10 +51,10 @@ def check_keys(values: dict[str, Any], expected: type = schema.Project, prefix: 
     known = {field.name: field.type for field in fields(expected)}
     for key, value in values.items():
         if key not in known:
-            near = [f"{prefix}{name}" for name in nearest(str(key), known)]
+            near = [f"{prefix}{name}" for name in nearest(str(key), known.keys() - {COMPUTED})]
             inner = [f"{name}.{key}" for name, kind in known.items() if key in _names(kind)]
             meant = near or [f"{prefix}{name}" for name in inner]
-            hint = f"did you mean {' or '.join(meant)}?" if meant else f"known: {', '.join(known)}"
+            hint = f"did you mean {' or '.join(meant)}?" if meant else f"known: {_listed(expected)}"
             shown = key if str(key).isprintable() else repr(key)
             raise ValueError(f"{prefix}{shown}: no such key; {hint}")
         kind = known[key]
@@ -68,6 +69,31 @@ def check_keys(values: dict[str, Any], expected: type = schema.Project, prefix: 
             raise ValueError(f"{prefix}{key}: expected a list of single values, such as [128], received {value!r}")
 
 
+def check_words(words: Sequence[str]) -> None:
+    """Require of overrides what Hydra does not, or does without naming the key.
+
+    Raises:
+        ValueError: one sets ``compiled_from``, takes a group away, or gives it something else than the name of an
+            option; one line.
+        hydra.errors.OverrideParseException: one is not in Hydra's grammar.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: PLC0415 -- stages never do
+
+    parsed = OverridesParser.create().parse_overrides([chosen.quoted(word) for word in words])
+    for word, override in zip(words, parsed, strict=True):
+        name = chosen.key(word)
+        if name == COMPUTED:
+            raise ValueError(f"{COMPUTED}: no such key; known: {_listed(schema.Project)}")
+        if not (paths.CONF / name).is_dir() or override.is_sweep_override():
+            continue
+        if override.is_delete():
+            raise ValueError(f"~{name}: expected an option, since no group can be taken away; {_known(name, '')}")
+        value = override.value()
+        if not isinstance(value, str) and not (name == chosen.EXPERIMENT and isinstance(value, list)):
+            received = word.partition("=")[2]
+            raise ValueError(f"{name}: expected the name of an option, received {received}; {_known(name, received)}")
+
+
 def nearest(word: str, known: Iterable[str], n: int = 1) -> list[str]:
     """Return the names that a mistyped or an abbreviated one may mean, the likeliest first: lr is learning_rate."""
     names = list(known)
@@ -77,6 +103,11 @@ def nearest(word: str, known: Iterable[str], n: int = 1) -> list[str]:
 
 def _names(kind: Any) -> set[str]:
     return {field.name for field in fields(kind)} if is_dataclass(kind) else set()
+
+
+def _listed(kind: type) -> str:
+    """Return the keys that can be set, in their order."""
+    return ", ".join(field.name for field in fields(kind) if field.name != COMPUTED)
 
 
 def explain(error: Exception) -> str:
@@ -96,7 +127,9 @@ def _of_override(error: Exception, opening: str) -> str:
             return f"{error.override}: expected key=value or group=option, received an option; there is only --help"
         return f"{error.override}: expected key=value or group=option; quote a value with signs: 'key=\"a value\"'"
     found = ((re.match(said, opening), line) for said, line in OVERRIDES.items())
-    return next((line.format(*match.groups()) for match, line in found if match), "")
+    said = next((line.format(*match.groups()) for match, line in found if match), "")
+    is_group = (paths.CONF / said.partition(":")[0]).is_dir()
+    return said.partition("; a list is")[0] if is_group else said
 
 
 def _of_file(error: Exception, opening: str) -> str:
@@ -107,7 +140,8 @@ def _of_file(error: Exception, opening: str) -> str:
     if isinstance(error, MissingConfigException):
         return _no_option(error, text, opening)
     if isinstance(error, InterpolationResolutionError):
-        return text.split("resolving interpolation: ")[-1]
+        said, _, key = text.split("resolving interpolation: ")[-1].partition(" full_key: ")
+        return f"{key.split()[0]}: {said}" if key and not key.startswith("compiled_from") else said
     _, _, reason = text.partition(" raised while composing config: ")
     return "" if _blamed(error) or not reason else _type(reason.partition(" full_key:")[0]) + _where(opening)
 
@@ -117,15 +151,18 @@ def _no_option(error: Any, text: str, opening: str) -> str:
     group, _, name = str(error.missing_cfg_file or "").rpartition("/")
     if not group:
         return text.partition(" Config search path:")[0].removeprefix("In 'config': ")
+    place = "" if opening.startswith("In 'config'") else _where(opening)  # which may be the command line's mistake
+    return f"{group}={name}: no such option; {_known(group, name)}{place}"
+
+
+def _known(group: str, name: str) -> str:
+    """Return which options a group has, or which of many are near a name."""
     known = {path.stem for path in (paths.CONF / group).glob("*.yaml")}
     known |= set(backbone.options()) if group == "backbone" else set()
     near = nearest(name, sorted(known), n=3)
     if len(known) <= SHOWN:
-        there = f"known: {', '.join(sorted(known)) or 'none'}"
-    else:
-        there = f"did you mean {' or '.join(near)}?" if near else f"`thaw {group}s` lists them"
-    place = "" if opening.startswith("In 'config'") else _where(opening)  # which may be the command line's mistake
-    return f"{group}={name}: no such option; {there}{place}"
+        return f"known: {', '.join(sorted(known)) or 'none'}"
+    return f"did you mean {' or '.join(near)}?" if near else f"`thaw {group}s` lists them"
 
 
 def _of_causes(error: Exception, opening: str) -> str:

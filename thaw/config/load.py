@@ -10,7 +10,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, make_dataclass
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -155,11 +155,25 @@ def register_check(conf: Path = paths.CONF, remembered: Sequence[str] | None = N
     """
 
     def compiled_from(_root_: DictConfig) -> str:
-        values = cast("dict[str, Any]", OmegaConf.to_container(_root_, throw_on_missing=False))
-        check(values | {"compiled_from": ""})
+        plain = cast("dict[str, Any]", OmegaConf.to_container(_root_, throw_on_missing=False))
+        # Without types and this field, so that a reference gives the value that params.yaml would have.
+        values = OmegaConf.to_container(OmegaConf.create(plain | {"compiled_from": ""}), resolve=True)
+        check(cast("dict[str, Any]", values))
         return digest(conf, remembered)
 
     OmegaConf.register_new_resolver("thaw.compiled_from", compiled_from, replace=True)
+
+
+def resolve(composed: DictConfig) -> None:
+    """Resolve what Hydra has composed, which checks it.
+
+    Raises:
+        ValueError: ``compiled_from`` was set, so there is no check.
+        omegaconf.errors.OmegaConfBaseException: the configuration is wrong.
+    """
+    if not OmegaConf.is_interpolation(composed, "compiled_from"):
+        raise ValueError(f"compiled_from: expected none, since `{COMPILE}` computes it, received one; leave it out")
+    OmegaConf.resolve(composed)
 
 
 def _with_any_text(kind: type, prefix: str = "") -> type:
@@ -173,12 +187,15 @@ def _with_any_text(kind: type, prefix: str = "") -> type:
     return make_dataclass(kind.__name__, types)
 
 
-def compose(overrides: Sequence[str] = (), remembered: Sequence[str] | None = None) -> str:
+def compose(
+    overrides: Sequence[str] = (), remembered: Sequence[str] | None = None, *, typed: Sequence[str] = ()
+) -> str:
     """Compose conf/ with ``overrides`` (Hydra's grammar), check the result and return the text of params.yaml.
 
     Args:
         overrides: of this composition; free texts, such as paths, need no quotes.
         remembered: the choices that hold besides; None: those of conf/chosen.yaml.
+        typed: which of these are new, so that no memory is blamed for them.
 
     Raises:
         ValueError: a file that is no YAML, an unknown group, option or key, a wrong type or a value out of range; one
@@ -192,13 +209,14 @@ def compose(overrides: Sequence[str] = (), remembered: Sequence[str] | None = No
         raise ValueError(f"expected the folder conf/ here, received {Path.cwd()}; run this in the project's root")
     memory = chosen.read(paths.CONF) if remembered is None else remembered
     try:
+        errors.check_words([*overrides, *memory])
         register(remembered=memory)
         with initialize_config_dir(str(paths.CONF.resolve()), version_base=None):
             composed = hydra_compose(config_name="config", overrides=[chosen.quoted(word) for word in overrides])
-        OmegaConf.resolve(composed)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        resolve(composed)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         said = errors.explain(error)
-        raise ValueError(said + chosen.blamed(said, memory)) from None
+        raise ValueError(said + chosen.blamed(said, memory, [*overrides, *typed])) from None
     return OmegaConf.to_yaml(composed)
 
 
@@ -243,6 +261,53 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
     return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Composition:
+    """What conf/ comes to with choices, before anything of it is written."""
+
+    before: list[str] | None  # the choices remembered until now; None: they can't be read
+    choices: list[str]  # those to be remembered
+    text: str  # of params.yaml
+
+    def values(self) -> dict[str, Any]:
+        """Return params.yaml as nested dicts."""
+        return cast("dict[str, Any]", yaml.safe_load(self.text))
+
+
+def composition(words: Sequence[str], *, reset: bool = False) -> Composition:
+    """Compose conf/ with choices on top of those from before, and write nothing.
+
+    Args:
+        words: choices, in Hydra's grammar.
+        reset: leave out those from before.
+
+    Raises:
+        ValueError: as ``compose`` does.
+    """
+    try:
+        before = chosen.read(paths.CONF)
+    except ValueError:
+        if not reset:
+            raise
+        before = None
+    kept = [] if reset or before is None else before
+    compose(words, chosen.without(kept, words, paths.CONF))  # or a mistake would be blamed on the memory
+    now = chosen.add(kept, words, paths.CONF)
+    return Composition(before, now, compose((), now, typed=words))
+
+
+def remember(made: Composition) -> str:
+    """Write params.yaml and the choices; return what was done and, in a second line, which choices were forgotten."""
+    if made.choices != made.before:
+        chosen.write(made.choices, paths.CONF)
+    paths.PARAMS.write_text(made.text, encoding="utf-8", newline="\n")
+    now = made.choices
+    told = f" with {shlex.join(now)}, remembered in {paths.CHOSEN}; {RESET} forgets it" if now else ""
+    keys = {chosen.key(word) for word in now}
+    gone = [word for word in made.before or () if chosen.key(word) not in keys]
+    return f"{paths.PARAMS} compiled from {paths.CONF}/{told}" + (f"\nforgotten: {shlex.join(gone)}" if gone else "")
+
+
 def configure(words: Sequence[str], *, reset: bool = False) -> str:
     """Compile conf/ to params.yaml with choices, which are remembered with those from before; return what was done.
 
@@ -253,12 +318,4 @@ def configure(words: Sequence[str], *, reset: bool = False) -> str:
     Raises:
         ValueError: as ``compose`` does.
     """
-    before = [] if reset else chosen.read(paths.CONF)
-    compose(words, chosen.without(before, words, paths.CONF))  # or a mistake would be blamed on the memory
-    now = chosen.add(before, words, paths.CONF)
-    text = compose((), now)
-    if now != before or reset:
-        chosen.write(now, paths.CONF)
-    paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
-    told = f" with {shlex.join(now)}, remembered in {paths.CHOSEN}; {RESET} forgets it" if now else ""
-    return f"{paths.PARAMS} compiled from {paths.CONF}/{told}"
+    return remember(composition(words, reset=reset))

@@ -73,7 +73,7 @@ def _compose(overrides: list[str], swept: Collection[str], states: dict[str, str
     shown = distinct(overrides, swept)
     try:
         composed = hydra.compose("config", overrides=overrides)
-        OmegaConf.resolve(composed)  # which runs the schema's checks
+        load.resolve(composed)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise ValueError(f"{errors.explain(error)} (trial {' '.join(shown)})") from None
     values = cast("dict[str, Any]", OmegaConf.to_container(composed))
