@@ -170,7 +170,9 @@ def _configure(folder: Path, words: list[str], *, reset: bool = False) -> None:
     from thaw.config import load as configuration  # noqa: PLC0415 -- Hydra, which prediction does without
 
     with contextlib.chdir(folder):
-        configuration.configure(words, reset=reset)
+        made = configuration.composition(words, reset=reset)
+        pipeline_run.check_images(made.values()["data"]["raw"])  # what is refused is not remembered
+        configuration.remember(made)
 
 
 def _where(data: str | Path) -> str:

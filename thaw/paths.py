@@ -136,6 +136,14 @@ def whole(path: str | Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 -- Path follows links, and may raise
 
 
+def is_there(path: Path) -> bool:
+    """Return whether there is a file, or a folder with something in it that is not hidden.
+
+    One without is that which ``thaw new`` makes for images to come.
+    """
+    return path.is_file() or (path.is_dir() and any(not each.name.startswith(".") for each in path.iterdir()))
+
+
 def is_remote(raw: str) -> bool:
     """Return whether ``data.raw`` is an address in an object store, such as ``s3://bucket/prefix``."""
     return "://" in raw

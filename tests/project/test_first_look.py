@@ -3,13 +3,14 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from thaw import paths, records
+from thaw import api, paths, records
 from thaw.commands import cli
-from thaw.config import load
+from thaw.config import load, schema
 from thaw.data.table import Entry
 from thaw.data.table import read as read_table
 from thaw.project import first_look, pipeline_run
@@ -68,22 +69,63 @@ def test_run_outside_of_a_project_says_so(tmp_path: Path, monkeypatch: pytest.Mo
     assert str(ended.value.code).startswith("thaw run: expected a project, with dvc.yaml and conf/, received ")
 
 
+def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """Run the command; return what it ended with, empty if it did not."""
+    monkeypatch.setattr(sys, "argv", ["thaw", *words])
+    try:
+        cli.main()
+    except SystemExit as ended:
+        return str(ended.code)
+    return ""
+
+
 def test_images_that_are_not_there_are_missed_before_anything_runs(
     project: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline_run.check_images()
+    pipeline_run.check_images("data/raw")
     tiny_images.rename(project / "elsewhere")
-    with pytest.raises(
-        ValueError, match=r"found nothing at .*raw; put them there, or name them: thaw run data\.raw=PATH"
-    ):
-        pipeline_run.check_images()
+    missed = r"found nothing at .*raw; put them there, or name them: thaw run data\.raw=PATH"
+    with pytest.raises(ValueError, match=missed):
+        pipeline_run.check_images("data/raw")
+    tiny_images.mkdir()  # as `thaw new` leaves it
+    (tiny_images / ".gitkeep").touch()
+    with pytest.raises(ValueError, match=missed):
+        pipeline_run.check_images("data/raw")
     (project / "data" / "raw.dvc").touch()
     with pytest.raises(ValueError, match="`dvc pull` fetches them"):
-        pipeline_run.check_images()
-    monkeypatch.setattr(sys, "argv", ["thaw", "run", "data.raw=nowhere"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert "found nothing at" in str(ended.value.code) and not (project / "dvc.lock").exists()
+        pipeline_run.check_images("data/raw")
+    assert "found nothing at" in call(monkeypatch, "run", "data.raw=nowhere")
+    assert not (project / "dvc.lock").exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--fast"], ["--reset"]])
+def test_a_run_without_its_images_forgets_nothing(
+    project: Path, tiny_images: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load.configure(["data=folder", f"data.raw={tiny_images}"])
+    before = paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()
+    assert "found nothing at" in call(monkeypatch, "run", *words, "data=folder", "data.raw=wrong")
+    with pytest.raises(ValueError, match=r"^data\.raw: expected your images"):
+        api._configure(project, ["data.raw=wrong"])
+    assert (paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()) == before
+
+
+def test_a_first_look_takes_choices_on_top_and_remembers_none(
+    project: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load.configure(["data=folder", "phase2.epochs=7"])
+    before = paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()
+    taken: list[tuple[int, int]] = []
+
+    def look(settings: schema.Project, values: dict[str, Any], *, quiet: bool) -> tuple[dict[str, Any], str]:
+        taken.append((settings.phase1.epochs, values["phase2"]["epochs"]))
+        figures = {"accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75}
+        return {"phase1": figures, "phase2": figures, "verdict": "", "report": "", "model": None}, "a look"
+
+    monkeypatch.setattr(first_look, "run", look)
+    assert call(monkeypatch, "run", "--fast", "phase1.epochs=1") == ""
+    assert taken == [(1, 7)]
+    assert (paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()) == before
 
 
 def test_a_stage_that_fails_fails_the_run(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -105,10 +147,7 @@ def test_a_first_look_leaves_the_project_as_it_is(project: Path, tiny_images: Pa
     assert {path: path.stat().st_mtime_ns for path in project.rglob("*") if ".thaw" not in path.parts} == before
 
 
-@pytest.mark.usefixtures("project")
 def test_images_in_an_object_store_are_not_looked_for_on_the_disk() -> None:
-    load.configure(["data=folder", "data.raw=s3://bucket/set"], reset=True)
-    pipeline_run.check_images()
-    load.configure(["data=folder", "data.raw=bucket/set"], reset=True)
+    pipeline_run.check_images("s3://bucket/set")
     with pytest.raises(ValueError, match=r"^data\.raw: expected your images, found nothing at "):
-        pipeline_run.check_images()
+        pipeline_run.check_images("bucket/set")

@@ -10,6 +10,7 @@ EXAMPLES = """\
 examples:
   thaw run                                            # what has changed since the last run
   thaw run --fast                                     # a first look, on some of the images
+  thaw run --fast backbone=resnet50                   # the same with another network, for this time
   thaw run backbone=mobilenet_v3_small phase2.epochs=20    # remembered from then on
 
 exit codes: 0 done, 1 a stage or the configuration is wrong, 2 wrong words on the command line, 130 interrupted"""
@@ -25,11 +26,15 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument(
-        "choices", nargs="*", default=[], metavar="GROUP=OPTION", help="choices to remember, as thaw.config takes"
+        "choices",
+        nargs="*",
+        default=[],
+        metavar="GROUP=OPTION",
+        help="choices to remember, as thaw.config takes; with --fast they hold for this look only",
     )
     command.add_argument("--reset", action="store_true", help="forget what was chosen before")
     command.add_argument(
-        "--fast", action="store_true", help="a first look on some of the images, which changes nothing"
+        "--fast", action="store_true", help="a first look on some of the images, which changes and remembers nothing"
     )
     command.add_argument("--json", action="store_true", help="the outcome as JSON; what stages say goes to stderr")
     command.set_defaults(run=run)
@@ -41,12 +46,14 @@ def run(options: argparse.Namespace) -> None:
     from thaw.project import first_look, pipeline_run  # noqa: PLC0415
 
     pipeline_run.check_here()
-    print(load.configure(options.choices, reset=options.reset), file=sys.stderr if options.json else sys.stdout)
-    pipeline_run.check_images()
+    made = load.composition(options.choices, reset=options.reset)
+    values = made.values()
+    pipeline_run.check_images(values["data"]["raw"])  # what is refused is not remembered
     line = ""
     if options.fast:
-        found, line = first_look.run(*load.read(), quiet=options.json)
+        found, line = first_look.run(load.check(values), values, quiet=options.json)
     else:
+        print(load.remember(made), file=sys.stderr if options.json else sys.stdout)
         pipeline_run.reproduce(Path(), *pipeline_run.targets(), quiet=options.json)
         found = pipeline_run.outcome(Path())
     if options.json:

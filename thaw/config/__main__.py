@@ -27,10 +27,12 @@ def main() -> None:
     raw = Path(named)
     if paths.is_remote(named):
         return
-    if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
+    # A stage makes the sample; others may come later, by `dvc pull`.
+    if raw != paths.SAMPLE and not paths.is_there(raw):
         place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
-        wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"
-        print(f"thaw.config: data.raw: {wanted}: `dvc repro` needs them", file=sys.stderr)
+        remedy = f"put them there, or name them: {load.COMPILE} data.raw=PATH"
+        wanted = f"expected your images, found nothing at {place}; {remedy}"
+        print(f"thaw.config: data.raw: {wanted}; `dvc repro` needs them", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -31,16 +31,18 @@ def check_here() -> None:
         )
 
 
-def check_images() -> None:
-    """Require that the images of params.yaml are there; of those in an object store ``prepare`` says so.
+def check_images(named: str) -> None:
+    """Require that images are there; of those in an object store ``prepare`` says so.
+
+    Args:
+        named: ``data.raw``.
 
     Raises:
         ValueError: they are not.
     """
-    named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
     raw = Path(named)
     # A stage makes the sample, and `prepare` downloads what has an address.
-    if raw == paths.SAMPLE or paths.is_remote(named) or raw.exists():
+    if raw == paths.SAMPLE or paths.is_remote(named) or paths.is_there(raw):
         return
     kept = raw.with_name(f"{raw.name}.dvc").is_file()
     remedy = "`dvc pull` fetches them" if kept else "put them there, or name them: thaw run data.raw=PATH"
