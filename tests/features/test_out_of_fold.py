@@ -49,6 +49,13 @@ def test_it_is_the_ridge_regression_of_scikit_learn(monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(scores[fold == number], model.predict(scaled[fold == number]), atol=1e-4)
 
 
+def test_a_channel_that_is_large_and_constant_changes_nothing() -> None:
+    features, labels = blobs(300)
+    constant = np.concatenate([features, np.full((300, 1), 30000.1, np.float32)], axis=1)
+    expected = probabilities(np.concatenate([features, np.zeros((300, 1), np.float32)], axis=1), labels)
+    np.testing.assert_allclose(probabilities(constant, labels), expected, atol=1e-4)
+
+
 def test_what_is_said_of_an_image_does_not_come_from_its_own_label() -> None:
     features, labels = blobs(60)
     changed = labels.copy()
