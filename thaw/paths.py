@@ -7,6 +7,7 @@ from pathlib import Path
 CONF = Path("conf")
 CHOSEN = CONF / "chosen.yaml"  # what was chosen on the command line
 PARAMS = Path("params.yaml")
+DVC_LOCK = Path("dvc.lock")
 
 SAMPLE = Path("data/sample/digits")
 PREPARED = Path("data/prepared")

@@ -11,7 +11,7 @@ from thaw import paths, records
 from thaw.commands import explain
 from thaw.config import load
 from thaw.project import stale
-from thaw.tracking import pipeline
+from thaw.tracking import dvc_lock
 
 
 @pytest.mark.usefixtures("project")
@@ -84,4 +84,4 @@ def test_a_rate_that_dvc_writes_otherwise_has_not_changed(tmp_path: Path, monkey
     assert stale._of_values(noted, {"phase2": "modified"}) == ["phase2.epochs 2 → 3"]
     paths.PARAMS.write_text("compute:\n  devices: 2\n  cache_gb: 1\n", encoding="utf-8")
     assert stale._of_values({"compute.devices": 1}, {"compute.devices": "modified"}) == ["compute.devices 1 → 2"]
-    assert pipeline.numbered({"a": [{"b": "-3e+2"}, "e5", "12"]}) == {"a": [{"b": -300.0}, "e5", "12"]}
+    assert dvc_lock.numbered({"a": [{"b": "-3e+2"}, "e5", "12"]}) == {"a": [{"b": -300.0}, "e5", "12"]}

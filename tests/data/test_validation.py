@@ -96,6 +96,23 @@ def test_a_tables_split_group_and_weight_reach_the_sample(root: Path) -> None:
     assert listed(outcome) == {"gone.png": ["missing quarantined"]}
 
 
+def test_what_looks_like_one_group_in_a_table_is_one(root: Path) -> None:
+    rows = "path,label,split,group\ncat/good.png,a,train ,jos\u00e9\ndog/good.png,b,, jose\u0301 \n"
+    (root / "images.csv").write_text(rows, encoding="utf-8")
+    first, second = read(root / "images.csv").samples
+    assert first.group == second.group == "jos\u00e9"
+    assert first.split == "train"
+
+
+def test_a_class_of_which_no_file_is_there_is_one_that_has_too_few(root: Path) -> None:
+    (root / "images.csv").write_text("path,label\ncat/good.png,a\ndog/good.png,b\ngone.png,c\n")
+    outcome = read(root / "images.csv", {"few": "quarantine"})
+    assert listed(outcome) == {"gone.png": ["missing quarantined"], "c": ["few quarantined"]}
+    data = settings(root / "images.csv", {"few": "fail"}, max_bad_share=1.0)
+    with pytest.raises(ValueError, match=r"a class of 0 usable images, .*data\.policy\.few is fail"):
+        validation.check(validation.read(data), data)
+
+
 def test_links_that_a_table_names_are_judged_like_files(root: Path) -> None:
     (root / "near.png").symlink_to("cat/good.png")
     (root / "gone.png").symlink_to("nowhere.png")
@@ -277,7 +294,7 @@ def test_a_kind_whose_policy_is_to_fail_stops_the_stage(root: Path) -> None:
     data = settings(root, {"empty": "fail"}, max_bad_share=1.0)
     outcome = validation.read(data)
     assert len(outcome.quarantined()) == 2
-    with pytest.raises(ValueError, match=r"^cat/a\.png: an empty file; .*data\.policy\.empty is fail, and 2 such"):
+    with pytest.raises(ValueError, match=r"^cat/a\.png: an empty file; .*data\.policy\.empty is fail \(found: 2"):
         validation.check(outcome, data)
 
 

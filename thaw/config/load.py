@@ -9,7 +9,6 @@ only where something is composed.
 import hashlib
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
@@ -38,13 +37,6 @@ TRACKED = {"compute": {"devices": ("phase2_finetune",)}}
 
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
 ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
-
-USAGE = """\
-python -m thaw.config [--reset] [group=option …] [group.field=value …]
-
-Composes conf/, checks it, and writes params.yaml, which the stages read. `thaw explain GROUP` has every field
-with its range. A file of conf/experiment/ is chosen with +experiment=NAME.
-What is chosen is remembered in conf/chosen.yaml and holds from then on; --reset forgets all that was chosen before."""
 
 RESET = "--reset"
 COMPILE = "python -m thaw.config"  # what messages name: in a project of one's own there is no Makefile
@@ -249,22 +241,6 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
     """
     project, values = read()
     return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
-
-
-def main() -> None:
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(USAGE)
-        return
-    words = [word for word in sys.argv[1:] if word != RESET]
-    print(configure(words, reset=RESET in sys.argv))
-    named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
-    raw = Path(named)
-    if paths.is_remote(named):
-        return
-    if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
-        place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
-        wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"
-        print(f"thaw.config: data.raw: {wanted}: `dvc repro` needs them", file=sys.stderr)
 
 
 def configure(words: Sequence[str], *, reset: bool = False) -> str:

@@ -58,7 +58,8 @@ def find(raw: str, nested: bool) -> Found:
     root = paths.images_root(raw)
     if paths.is_listing(raw):
         entries, findings = table.read(paths.local(raw))
-        classes = sorted({entry.label for entry in entries})
+        # Also a class of which no file is there: data.policy.few says what is done about it.
+        classes = sorted(table.labels(paths.local(raw)) if findings else {entry.label for entry in entries})
         if len(classes) < 2:
             raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")
         check_labels(raw, classes)

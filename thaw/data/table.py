@@ -15,11 +15,12 @@ Other columns are the user's own: ``thaw.data.attributes``.
 import csv
 import math
 import os.path
+import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -30,6 +31,8 @@ from thaw.paths import SPLITS
 
 NEEDED = ("path", "label")
 OPTIONAL = ("split", "group", "weight")
+# Of a .csv file's columns. Excel writes semicolons where a comma is part of numbers.
+SEPARATORS = (",", ";", "\t")
 
 
 @dataclass(slots=True)
@@ -48,7 +51,7 @@ def read(path: Path) -> tuple[Rows[Entry], Rows[Finding]]:
     """Read the rows of a table, and find the files that it names and that are not there.
 
     Args:
-        path: a ``.csv`` (UTF-8, commas, a line of heads) or ``.parquet`` file.
+        path: a ``.csv`` (UTF-8, a line of heads, columns separated by one of ``SEPARATORS``) or ``.parquet`` file.
 
     Raises:
         ValueError: the table cannot be read, or a row makes no sense; with the row's number.
@@ -120,10 +123,15 @@ def heads(path: Path) -> list[str]:
     """Return the names of the columns of a table that ``read`` has taken."""
     if _is_csv(path):
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return [head.strip() for head in next(csv.reader(file), [])]
+            return _reader(file)[1]
     import pyarrow.parquet  # noqa: PLC0415
 
     return list(pyarrow.parquet.ParquetFile(path).schema_arrow.names)
+
+
+def labels(path: Path) -> set[str]:
+    """Return the labels of all rows of a table that ``read`` has taken, also of files that are not there."""
+    return {values["label"] for _, values in rows(path, ())}
 
 
 def place(path: Path, name: str) -> str:
@@ -144,7 +152,7 @@ def _as_it_is_there(root: Path, name: str) -> str:
 
 
 def _entry(values: dict[str, str]) -> Entry:
-    label, split, weight = values["label"], values.get("split", ""), values.get("weight", "")
+    label, split, weight = values["label"], values.get("split", "").strip(), values.get("weight", "")
     if not values["path"] or not label:
         missing = "label" if values["path"] else "path"
         raise ValueError(f"{missing}: expected one in every row, received an empty cell; fill it or remove the row")
@@ -156,31 +164,53 @@ def _entry(values: dict[str, str]) -> Entry:
         number = math.nan
     if not 0 <= number < math.inf:
         raise ValueError(f"weight: expected a number from 0, received {weight!r}; leave it empty for 1")
-    return Entry(Path(values["path"]).as_posix(), label, split, values.get("group", ""), number)
+    return Entry(Path(values["path"]).as_posix(), label, split, _group(values), number)
+
+
+def _group(values: dict[str, str]) -> str:
+    """Return the group, the same of all that look the same: otherwise a blank would tear it."""
+    return unicodedata.normalize("NFC", values.get("group", "").strip())
 
 
 def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows as text, with the number of their line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            heads = next(csv.reader(file, strict=True), [])
-            # A blank after each comma belongs to the comma, in the rows as in the heads; quotes may follow it.
-            spaced = any(head.startswith(" ") for head in heads[1:])
-            file.seek(0)
-            rows = csv.DictReader(file, strict=True, skipinitialspace=spaced)
-            rows.fieldnames = [head.strip() for head in rows.fieldnames or []]
-            _check_columns(path, rows.fieldnames)
+            rows, names = _reader(file)
+            _check_columns(path, names)
             for values in rows:
                 if None in values or None in values.values():
                     raise ValueError(
-                        f"{path}, row {rows.line_num}: expected {len(rows.fieldnames or [])} cells, received another "
+                        f"{path}, row {rows.line_num}: expected {len(names)} cells, received another "
                         "number; put names that hold a comma in double quotes"
                     )
                 yield rows.line_num, values
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected UTF-8, received another encoding; save it as UTF-8") from None
     except csv.Error as error:
-        raise ValueError(f"{path}: expected comma-separated values, received {error}; correct the quotes") from None
+        raise ValueError(f"{path}: expected separated values, received {error}; correct the quotes") from None
+
+
+def _reader(file: TextIO) -> tuple["csv.DictReader[str]", list[str]]:
+    """Return what reads the rows of an open file, and the names of its columns."""
+    separator = _separator(file.readline())
+    file.seek(0)
+    heads = next(csv.reader(file, strict=True, delimiter=separator), [])
+    # A blank after each comma belongs to the comma, in the rows as in the heads; quotes may follow it.
+    spaced = any(head.startswith(" ") for head in heads[1:])
+    file.seek(0)
+    rows = csv.DictReader(file, strict=True, skipinitialspace=spaced, delimiter=separator)
+    names = [head.strip() for head in rows.fieldnames or []]
+    rows.fieldnames = names
+    return rows, names
+
+
+def _separator(line: str) -> str:
+    """Return what separates the columns that must be there in a table's first line: a comma, if none does."""
+    for each in SEPARATORS:
+        if set(NEEDED) <= {head.strip().strip('"') for head in line.split(each)}:
+            return each
+    return SEPARATORS[0]
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -11,7 +11,7 @@ import yaml
 
 from thaw import paths, records
 from thaw.project import code, template
-from thaw.tracking import pipeline
+from thaw.tracking import dvc_lock, pipeline
 
 LOOKS = "always changed"  # what DVC says of a stage that runs each time
 
@@ -94,7 +94,7 @@ def _of_values(before: dict[str, Any], state: Any) -> list[str]:
         return ["never run"]
     found = []
     for group in groups:
-        trees = ({group: pipeline.numbered(tree)} for tree in (before.get(group, {}), _at(now, group)))
+        trees = ({group: dvc_lock.numbered(tree)} for tree in (before.get(group, {}), _at(now, group)))
         old, new = (dict(pipeline.leaves(tree, ".")) for tree in trees)
         found += [f"{key} {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
     return found
@@ -111,7 +111,7 @@ def _of_code(stage: str) -> list[str]:
 
 
 def _locked() -> dict[str, Any]:
-    path = Path("dvc.lock")
+    path = paths.DVC_LOCK
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return dict(found.get("stages", {}))
 

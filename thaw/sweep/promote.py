@@ -24,7 +24,7 @@ EXPERIMENTS = paths.CONF / "experiment"
 # What no phase depends on, or hardly any: it is written where it differs from what conf/ chooses.
 LATER = ("compute", "evaluate", "export")
 # What an experiment depends on or leaves in git besides its own file.
-KEPT = (paths.MEMORY, paths.CHOSEN, paths.PARAMS, Path("dvc.lock"), paths.METRICS)
+KEPT = (paths.MEMORY, paths.CHOSEN, paths.PARAMS, paths.DVC_LOCK, paths.METRICS)
 
 
 def add(commands: Any) -> None:

@@ -23,8 +23,7 @@ from thaw.runtime import code_version, threads
 
 PIPELINE = Path("dvc.yaml")
 CODE = ("thaw", "stages")  # folders of code
-# Those by which images are decoded and classes told apart, beside those that compute.
-PACKAGES = ("h5py", "pillow", "scikit-learn", "scipy")
+PACKAGES = ("h5py",)  # by which weights are read, beside those that ``models/environment.json`` names
 TRAININGS = ("phase1_head", "phase2_finetune")
 LAST = "export"
 HOW = "compute"  # the group
