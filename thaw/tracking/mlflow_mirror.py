@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from thaw import paths, records
+from thaw import paths, pipes, records
 from thaw.config import schema
 from thaw.runtime import imports
 from thaw.tracking import naming, pipeline, store, system_metrics
@@ -149,7 +149,7 @@ def attempt(run: Run, action: Callable[[], None]) -> None:
         run.client = None
         if not run.warned:
             text = f"MLflow at {tracking_uri(run.settings)} failed: {type(error).__name__}: {error}".splitlines()[0]
-            text = re.sub(r"//[^/@\s]*@", "//", text)  # a password
+            text = pipes.without_secrets(re.sub(r"//[^/@\s]*@", "//", text))  # a password
             print(
                 f"WARNING: {text}\n"
                 f"WARNING: {run.stage} goes on without tracking. Its files are complete; what MLflow lacks is "
