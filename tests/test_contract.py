@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from thaw import paths
-from thaw.config import backbone, load
+from thaw.config import backbone, load, tracked
 from thaw.sweep import multirun
 from thaw.tracking import pipeline
 
@@ -137,6 +137,7 @@ def test_every_stage_of_the_pipeline_is_a_module_and_the_other_way_round() -> No
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_the_parameters_that_the_pipeline_tracks_for_it(stage: str) -> None:
     read = {name for name in config_fields(stage) if not {name, f"{stage}.{name}"} & set(load.UNTRACKED)}
+    read |= {name for name in tracked.FIELDS if name.partition(".")[0] in config_fields(stage)}
     assert sorted(PIPELINE[stage].get("params", [])) == sorted(read)
 
 

@@ -26,7 +26,8 @@ from thaw.pipes import run as run  # noqa: PLC0414  how a type checker is told
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
     "compute": "how the work is done: engines, batch sizes of inference, disk budget; whether that made phase 2 "
-    "stream is in its record, and phase2.activations settles it; how many devices shared a batch is there too",
+    "stream is in its record, and phase2.activations settles it; how many devices shared a batch is there too; "
+    "compute.deterministic alone is tracked",
     "tracking": "where runs are mirrored",
     "phase1_head.data": "where the images lie; what they are is in the manifest, by content hash",
     "phase1_head.phase2": "which activations to keep for phase 2 while images pass; the cache is a memo",

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from thaw import paths, records
+from thaw.config import tracked
 from thaw.project import code, template
 from thaw.tracking import pipeline
 
@@ -43,12 +44,18 @@ def reasons() -> dict[str, list[str]]:
     return found
 
 
-def runs_again(group: str, stages: dict[str, Any]) -> list[str]:
-    """Return the stages of a dvc.yaml that a change of a group of params.yaml makes stale, directly or by others."""
+def runs_again(key: str, stages: dict[str, Any]) -> list[str]:
+    """Return the stages of a dvc.yaml that a change of a group or field of params.yaml makes stale, or by others.
+
+    Args:
+        key: the whole name of the group or field.
+        stages: of dvc.yaml.
+    """
     found: list[str] = []
     makers: dict[str, str] = {}
     for name, stage in stages.items():
-        if group in stage.get("params", []) or {makers.get(_path(each)) for each in stage["deps"]} & {*found}:
+        read = any(tracked.meets(key, name) for name in stage.get("params", []))
+        if read or {makers.get(_path(each)) for each in stage["deps"]} & {*found}:
             found.append(name)
         makers |= {_path(out): name for key in ("outs", "metrics", "plots") for out in stage.get(key, [])}
     return found
@@ -82,9 +89,9 @@ def _of_values(before: dict[str, Any], state: Any) -> list[str]:
         return ["never run"]
     found = []
     for group in groups:
-        old, new = (
-            dict(pipeline.leaves({group: pipeline.numbered(tree.get(group, {}))}, ".")) for tree in (before, now)
-        )
+        # DVC writes down a field by its whole name.
+        both = (before.get(group, {}), tracked.at(now, group))
+        old, new = (dict(pipeline.leaves({group: pipeline.numbered(each)}, ".")) for each in both)
         found += [f"{key} {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw import console, paths, records, timings
-from thaw.config import schema
+from thaw.config import schema, tracked
 from thaw.config.unfreeze import Kind
 from thaw.data import folders
 from thaw.sweep import experiments, results, trial
@@ -138,8 +138,7 @@ def failure(folder: Path, each: Trial) -> str:
 
 def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
     """One trial for each upstream that several of the wanted ones have in common and no earlier sweep has left."""
-    groups = {group for stage in experiments.SHARED for group in trial.stages()[stage]["params"]}
-    if groups & {key.split(".")[0].strip("+~") for key in plan.ranges}:
+    if any(tracked.meets(name, key.strip("+~")) for name in trial.before_phase2() for key in plan.ranges):
         return []  # each trial will have its own
     found: dict[str, list[Trial]] = {}
     for each in wanted:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from thaw import console, paths
-from thaw.config import load
+from thaw.config import load, tracked
 from thaw.runtime import threads
 from thaw.sweep import experiments, ranking, results
 from thaw.sweep.results import TrialResult
@@ -170,10 +170,10 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
 
 
 def _tracked(params: str) -> dict[str, Any]:
-    """Return the groups of the text of a params.yaml that a result depends on."""
+    """Return what of the text of a params.yaml a result depends on."""
     values: dict[str, Any] = yaml.safe_load(params)
-    project = vars(load.check(values))
-    return {key: values[key] for key in project if key not in (*load.UNTRACKED, "compiled_from")}
+    load.check(values)
+    return tracked.settling(values)
 
 
 def _comment(name: str, sweep: str, record: TrialResult) -> str:

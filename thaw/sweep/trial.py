@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from thaw import paths
-from thaw.config import load, schema
+from thaw.config import schema, tracked
 from thaw.data import file_hashes, folders, object_store, table
 from thaw.data.table import Entry
 from thaw.networks import environment
@@ -42,8 +42,7 @@ def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str) 
     """
     readable = re.sub(r"[^\w.=,+-]+", "_", ",".join(overrides))
     readable = re.sub(r"\.{2,}", ".", readable).lstrip("+-.")[:NAME_LENGTH]
-    kept = {key: value for key, value in values.items() if key not in load.UNTRACKED and key != "compiled_from"}
-    return f"{readable}-{digest(kept, state)}"
+    return f"{readable}-{digest(tracked.settling(values), state)}"
 
 
 def digest(values: Mapping[str, Any], state: str) -> str:
@@ -131,8 +130,12 @@ def stages() -> dict[str, Any]:
 
 def upstream(values: Mapping[str, Any], state: str) -> str:
     """The digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
-    groups = {group for stage in experiments.SHARED for group in stages()[stage]["params"]}
-    return digest({group: values[group] for group in groups}, state)
+    return digest({name: tracked.at(values, name) for name in before_phase2()}, state)
+
+
+def before_phase2() -> set[str]:
+    """Return the groups and fields that DVC tracks for the stages before phase 2."""
+    return {name for stage in experiments.SHARED for name in stages()[stage]["params"]}
 
 
 def ran(log: Path) -> bool:

@@ -59,8 +59,9 @@ def inputs(stage: str, *, read: bool = True) -> dict[str, dict[str, Any]]:
     names = [str(name) for name in declared[stage].get("deps", ())]
     code = [name for name in names if Path(name).parts[0] in CODE]
     data = [Path(name) for name in names if name not in code and Path(name) != paths.ENVIRONMENT]
+    groups = dict.fromkeys(name.partition(".")[0] for name in (*declared[stage].get("params", ()), HOW))
     return {
-        "parameters": {name: asdict(getattr(project, name)) for name in (*declared[stage].get("params", ()), HOW)},
+        "parameters": {name: asdict(getattr(project, name)) for name in groups},
         "code": {name: code_version.of_files(Path(), [Path(name)]) for name in code},
         "data": {path.as_posix(): content(path) for path in data if read and path.exists()},
         "packages": _packages(found["packages"]),
