@@ -14,7 +14,7 @@ from thaw.catalog import backbones, pixel_contracts
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.config.unfreeze import UnfreezeSpec
-from thaw.features import auto_unfreeze, cache, engines, extraction, inputs
+from thaw.features import auto_unfreeze, cache, engines, extraction, inputs, phase_outputs
 from thaw.images import manifest, preprocessing
 from thaw.networks import freeze_boundaries
 from thaw.runtime import code_version, seeds
@@ -241,7 +241,7 @@ def test_phase_one_leaves_what_unfitted_heads_say_and_what_auto_makes_of_it(
 ) -> None:
     classifier = built()
     found = inputs.pooled(classifier, settings, train, val)
-    inputs.leave(found, classifier, train, val, seed=0)
+    phase_outputs.phase1(found, classifier, train, val, seed=0)
     said = {split: np.load(paths.out_of_sample(split)) for split in ("train", "val")}
     assert {split: rows.shape for split, rows in said.items()} == {"train": (10, 3), "val": (5, 3)}
     assert {split: rows.dtype for split, rows in said.items()} == {"train": np.float16, "val": np.float32}
@@ -266,7 +266,7 @@ def test_head_and_neighbours_learn_from_the_same_images(
     monkeypatch.setattr(auto_unfreeze, "choose", choose)
     classifier = built()
     train = replace(train, units=["1", "1", "2", "2", "2", *[""] * 5])  # of a group one, as of copies
-    inputs.leave(inputs.pooled(classifier, settings, train, val), classifier, train, val, seed=0)
+    phase_outputs.phase1(inputs.pooled(classifier, settings, train, val), classifier, train, val, seed=0)
     assert asked == [(7, 1280), (7, 3), (7,), ()]
 
 
@@ -416,7 +416,7 @@ def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
     classifier = built("custom")
     cut, frozen, thawed = parts(classifier, "1blocks")
     found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)
-    inputs.unseen(found, len(train), len(val), thawed, tmp_path)
+    phase_outputs.phase2(found, len(train), len(val), thawed, tmp_path)
     found = np.load(paths.validation(tmp_path))
     np.testing.assert_allclose(found.sum(axis=1), np.ones(5), rtol=1e-6)
     logits = np.asarray(thawed(np.asarray(frozen(pixels(val), training=False)), training=False))

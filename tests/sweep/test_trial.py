@@ -72,6 +72,8 @@ def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(
     seen.add(name())
     values["phase1"]["seed"] += 1
     seen.add(name())
+    values["compute"]["devices"] += 1
+    seen.add(name())
     with Path("thaw/classifier/head.py").open("a") as file:
         file.write("CHANGED = 1\n")
     seen.add(name())
@@ -83,7 +85,7 @@ def test_a_name_changes_with_what_could_change_the_result_and_with_nothing_else(
     seen.add(name())
     records.write_json(paths.MEMORY, {"images": {"train": ["b"], "val": ["a"]}})
     seen.add(name())
-    assert len(seen) == 8
+    assert len(seen) == 9
 
 
 def test_a_name_changes_with_images_in_a_linked_folder_and_with_those_that_a_table_names(

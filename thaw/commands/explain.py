@@ -78,7 +78,7 @@ def named(key: str) -> list[str]:
 
 def field(name: str) -> dict[str, Any]:
     """Return what is known of a field: meaning, type, range, default, value here, what runs again."""
-    from thaw.config import fields, load, tracked  # noqa: PLC0415 -- as above
+    from thaw.config import fields, load  # noqa: PLC0415 -- as above
     from thaw.project import stale, template  # noqa: PLC0415
 
     known = fields.every()[name]
@@ -95,8 +95,9 @@ def field(name: str) -> dict[str, Any]:
     found = {"field": name, "meaning": known.meaning, "range": known.stated or said, "default": _at(_defaults(), name)}
     if paths.PARAMS.is_file():
         found["here"] = _at(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")), name)
-    found["runs again"] = stale.runs_again(name, template.stages())
-    if group in load.UNTRACKED and name not in tracked.FIELDS:
+    tracked = name.partition(".")[2] in load.TRACKED.get(group, {})
+    found["runs again"] = stale.runs_again(name if tracked else group, template.stages())
+    if group in load.UNTRACKED and not tracked:
         found["runs again"] = []
         found["note"] = load.UNTRACKED[group]
     return found

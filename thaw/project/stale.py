@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 
 from thaw import paths, records
-from thaw.config import tracked
 from thaw.project import code, template
-from thaw.tracking import pipeline
+from thaw.tracking import dvc_lock, pipeline
 
 LOOKS = "always changed"  # what DVC says of a stage that runs each time
 
@@ -44,18 +43,17 @@ def reasons() -> dict[str, list[str]]:
     return found
 
 
-def runs_again(key: str, stages: dict[str, Any]) -> list[str]:
-    """Return the stages of a dvc.yaml that a change of a group or field of params.yaml makes stale, or by others.
+def runs_again(group: str, stages: dict[str, Any]) -> list[str]:
+    """Return the stages of a dvc.yaml that a change of a group of params.yaml makes stale, directly or by others.
 
     Args:
-        key: the whole name of the group or field.
-        stages: of dvc.yaml.
+        group: or a field that is tracked alone, as GROUP.FIELD.
+        stages: of the dvc.yaml.
     """
     found: list[str] = []
     makers: dict[str, str] = {}
     for name, stage in stages.items():
-        read = any(tracked.meets(key, name) for name in stage.get("params", []))
-        if read or {makers.get(_path(each)) for each in stage["deps"]} & {*found}:
+        if group in stage.get("params", []) or {makers.get(_path(each)) for each in stage["deps"]} & {*found}:
             found.append(name)
         makers |= {_path(out): name for key in ("outs", "metrics", "plots") for out in stage.get(key, [])}
     return found
@@ -81,6 +79,13 @@ def _of_dvc(said: list[Any], locked: dict[str, Any]) -> list[str]:
     return found
 
 
+def _at(values: dict[str, Any], name: str) -> Any:
+    """Return a group, or a field of one."""
+    for each in name.split("."):
+        values = values.get(each, {})
+    return values
+
+
 def _of_values(before: dict[str, Any], state: Any) -> list[str]:
     """Return which values of params.yaml are others than those that a stage ran with."""
     now = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
@@ -89,9 +94,8 @@ def _of_values(before: dict[str, Any], state: Any) -> list[str]:
         return ["never run"]
     found = []
     for group in groups:
-        # DVC writes down a field by its whole name.
-        both = (before.get(group, {}), tracked.at(now, group))
-        old, new = (dict(pipeline.leaves({group: pipeline.numbered(each)}, ".")) for each in both)
+        trees = ({group: dvc_lock.numbered(tree)} for tree in (before.get(group, {}), _at(now, group)))
+        old, new = (dict(pipeline.leaves(tree, ".")) for tree in trees)
         found += [f"{key} {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
     return found
 
@@ -107,7 +111,7 @@ def _of_code(stage: str) -> list[str]:
 
 
 def _locked() -> dict[str, Any]:
-    path = Path("dvc.lock")
+    path = paths.DVC_LOCK
     found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return dict(found.get("stages", {}))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw import console, paths, records, timings
-from thaw.config import schema, tracked
+from thaw.config import schema
 from thaw.config.unfreeze import Kind
 from thaw.data import folders
 from thaw.sweep import experiments, results, trial
@@ -138,7 +138,8 @@ def failure(folder: Path, each: Trial) -> str:
 
 def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
     """One trial for each upstream that several of the wanted ones have in common and no earlier sweep has left."""
-    if any(tracked.meets(name, key.strip("+~")) for name in trial.before_phase2() for key in plan.ranges):
+    keys = {key.strip("+~") for key in plan.ranges}
+    if trial.before_phase2() & {*keys, *(key.partition(".")[0] for key in keys)}:
         return []  # each trial will have its own
     found: dict[str, list[Trial]] = {}
     for each in wanted:

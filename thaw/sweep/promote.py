@@ -15,16 +15,16 @@ from typing import Any
 import yaml
 
 from thaw import console, paths
-from thaw.config import load, tracked
+from thaw.config import load
 from thaw.runtime import threads
 from thaw.sweep import experiments, ranking, results
 from thaw.sweep.results import TrialResult
 
 EXPERIMENTS = paths.CONF / "experiment"
-# Groups that no phase depends on: they are written where they differ from what conf/ chooses.
-LATER = ("evaluate", "export")
+# What no phase depends on, or hardly any: it is written where it differs from what conf/ chooses.
+LATER = ("compute", "evaluate", "export")
 # What an experiment depends on or leaves in git besides its own file.
-KEPT = (paths.MEMORY, paths.CHOSEN, paths.PARAMS, Path("dvc.lock"), paths.METRICS)
+KEPT = (paths.MEMORY, paths.CHOSEN, paths.PARAMS, paths.DVC_LOCK, paths.METRICS)
 
 
 def add(commands: Any) -> None:
@@ -172,8 +172,8 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
 def _tracked(params: str) -> dict[str, Any]:
     """Return what of the text of a params.yaml a result depends on."""
     values: dict[str, Any] = yaml.safe_load(params)
-    load.check(values)
-    return tracked.settling(values)
+    project, found = vars(load.check(values)), load.tracked(values)
+    return {key: found[key] for key in project if key in found}
 
 
 def _comment(name: str, sweep: str, record: TrialResult) -> str:
