@@ -130,8 +130,13 @@ def stages() -> dict[str, Any]:
 
 def upstream(values: Mapping[str, Any], state: str) -> str:
     """Return the digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
-    groups = {group for stage in experiments.SHARED for group in stages()[stage]["params"]}
-    return digest({group: values[group] for group in groups}, state)
+    pairs = [name.partition(".")[::2] for name in before_phase2()]
+    return digest({f"{group}.{name}": values[group][name] if name else values[group] for group, name in pairs}, state)
+
+
+def before_phase2() -> set[str]:
+    """Return the groups, and fields as GROUP.FIELD, that DVC tracks for the stages before phase 2."""
+    return {name for stage in experiments.SHARED for name in stages()[stage]["params"]}
 
 
 def ran(log: Path) -> bool:
