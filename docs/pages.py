@@ -37,7 +37,7 @@ API = """\
 
 ::: thaw.api.load
 
-::: thaw.api.Predictor
+::: thaw.serving.predictor.Predictor
 
 ::: thaw.estimator.ThawClassifier
 """

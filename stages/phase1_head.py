@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from thaw import console, paths
 from thaw.classifier import frozen_weights, model
 from thaw.config import load, schema
-from thaw.features import inputs
+from thaw.features import inputs, phase_outputs
 from thaw.images import manifest
 from thaw.networks import range_check
 from thaw.runtime import seeds
@@ -34,7 +34,7 @@ def main() -> None:
     """Build the classifier, train its head on pooled features, write it."""
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
-        seeds.fix(settings.phase1.seed)
+        seeds.fix(settings.phase1.seed, deterministic=settings.compute.deterministic)
         card = model.Card(settings.backbone, "", settings.image, settings.head, manifest.classes())
         classifier = model.build(card, weights=settings.backbone.weights)
         run.note("weights_sha256", sha256 := classifier.card.weights_sha256)
@@ -48,7 +48,7 @@ def main() -> None:
 
         frozen_weights.check(classifier, classifier.pretrained)
         model.save(paths.PHASE1, classifier)
-        inputs.leave(pooled, classifier, train, val, settings.phase1.seed)
+        phase_outputs.phase1(pooled, classifier, train, val, settings.phase1.seed)
         fit.record(STAGE, history, [paths.MANIFEST], weights_sha256=sha256, canary=verdict.text)
         console.result(STAGE, f"{history.summary()} → {paths.PHASE1}")
 

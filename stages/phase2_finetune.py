@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from thaw import console, paths
 from thaw.classifier import frozen_weights, model
 from thaw.config import load, schema
-from thaw.features import inputs
+from thaw.features import inputs, phase_outputs
 from thaw.images import manifest
 from thaw.runtime import seeds
 from thaw.tracking import mlflow_mirror
@@ -29,7 +29,7 @@ def main() -> None:
     """Cut phase 1's classifier at the boundary, train what lies behind it, prove that the rest is untouched."""
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
-        seeds.fix(settings.phase2.seed)
+        seeds.fix(settings.phase2.seed, deterministic=settings.compute.deterministic)
         classifier = frozen_weights.load_untrained(paths.PHASE1)
         train, val = manifest.read(settings.data.raw, "train", "val")
         boundary = inputs.boundary(classifier, settings.phase2.unfreeze_spec)
@@ -50,7 +50,7 @@ def main() -> None:
             frozen_weights.check(classifier, witness if history.best else classifier.pretrained)
         model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:
-            inputs.unseen(activations, len(train), len(val), trained, paths.PHASE2)
+            phase_outputs.phase2(activations, len(train), len(val), trained, paths.PHASE2)
         model.write_blocks(paths.BLOCKS, classifier, trained, moved=history.best > 0)
         fit.record(STAGE, history, [paths.MANIFEST, paths.PHASE1 / model.WEIGHTS], **figures)
         console.result(STAGE, f"{boundary.describe()}; {history.summary()} → {paths.PHASE2}")

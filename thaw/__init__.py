@@ -12,14 +12,17 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from thaw.api import Predictor as Predictor
     from thaw.api import Run as Run
     from thaw.api import fit as fit
     from thaw.api import load as load
     from thaw.estimator import ThawClassifier as ThawClassifier
+    from thaw.serving.predictor import Predictor as Predictor
 
 # Where each name is.
-NAMES = dict.fromkeys(("Predictor", "Run", "fit", "load"), "thaw.api") | {"ThawClassifier": "thaw.estimator"}
+NAMES = dict.fromkeys(("Run", "fit", "load"), "thaw.api") | {
+    "Predictor": "thaw.serving.predictor",
+    "ThawClassifier": "thaw.estimator",
+}
 
 
 def __getattr__(name: str) -> object:

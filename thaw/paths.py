@@ -7,10 +7,12 @@ from pathlib import Path
 CONF = Path("conf")
 CHOSEN = CONF / "chosen.yaml"  # what was chosen on the command line
 PARAMS = Path("params.yaml")
+DVC_LOCK = Path("dvc.lock")
 
 SAMPLE = Path("data/sample/digits")
 PREPARED = Path("data/prepared")
-MANIFEST = PREPARED / "manifest.csv"
+MANIFEST = PREPARED / "manifest.csv"  # for people
+MANIFEST_COLUMNS = PREPARED / "manifest.parquet"  # the same, which stages read
 CLASSES = PREPARED / "classes.json"
 QUARANTINE = PREPARED / "quarantine.csv"
 COPIES = PREPARED / "copies.csv"

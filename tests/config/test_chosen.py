@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from thaw import paths
+from thaw.config import __main__ as command
 from thaw.config import chosen, load
 
 FOLDER = "data=folder data.raw=a"
@@ -50,7 +51,7 @@ PLACES = (
 def tell(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     """Give words to the command."""
     monkeypatch.setattr(sys, "argv", ["thaw.config", *words])
-    load.main()
+    command.main()
 
 
 def params() -> dict[str, Any]:

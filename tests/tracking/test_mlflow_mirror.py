@@ -18,7 +18,7 @@ from mlflow.entities import Run
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror, pipeline, system_metrics
+from thaw.tracking import connection, mirrored, mlflow_mirror, pipeline, system_metrics
 
 # MLflow is not free of deprecation warnings of its own, and they are not this project's to fix.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -119,7 +119,7 @@ def write_evaluate() -> None:
         "made_from": records.made_from([paths.PHASE2 / "model.weights.h5"]),
     }
     records.write_json(paths.metrics("evaluate"), record)
-    for path in pipeline.PICTURES:
+    for path in mirrored.PICTURES:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"picture")
 
@@ -430,11 +430,11 @@ def test_the_environment_goes_before_the_settings_and_relative_databases_are_the
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     root = tmp_path.as_posix()
-    assert mlflow_mirror.tracking_uri(SETTINGS) == f"sqlite:///{root}/mlflow.db"
+    assert connection.tracking_uri(SETTINGS) == f"sqlite:///{root}/mlflow.db"
     settings = schema.Tracking(enabled=True, uri="sqlite:///runs/all.db", experiment="thaw")
-    assert mlflow_mirror.tracking_uri(settings) == f"sqlite:///{root}/runs/all.db"
+    assert connection.tracking_uri(settings) == f"sqlite:///{root}/runs/all.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example:5000")
-    assert mlflow_mirror.tracking_uri(settings) == "http://mlflow.example:5000"
+    assert connection.tracking_uri(settings) == "http://mlflow.example:5000"
 
 
 STAGE = """\
@@ -443,7 +443,7 @@ from pathlib import Path
 import yaml
 from thaw import paths as layout, records
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror as tracking
+from thaw.tracking import mirrored, mlflow_mirror as tracking
 
 name = sys.argv[1]
 params = {PARAMS!r}
@@ -457,7 +457,7 @@ with tracking.stage(name, schema.Tracking(True, "", "thaw"), params) as run:
     else:
         layout.PHASE2.mkdir(parents=True, exist_ok=True)
         made_from = [layout.PHASE1 / "model.weights.h5"]
-    run.epoch(tracking.pipeline.PHASES[name], 1, {{"loss": 2.0}})
+    run.epoch(mirrored.PHASES[name], 1, {{"loss": 2.0}})
     records.write_csv(layout.history(name), ["epoch", "loss"], [{{"epoch": 1, "loss": 2.0}}])
     record = {{"rate": params["phase2"]["learning_rate"], "made_from": records.made_from(made_from)}}
     records.write_json(layout.metrics(name), record)

@@ -13,7 +13,7 @@ from dvc_data.hashfile.build import build
 from dvc_objects.fs.local import localfs
 
 from thaw import paths, records
-from thaw.tracking import pipeline
+from thaw.tracking import dvc_lock, mirrored, pipeline
 
 PARAMS: dict[str, Any] = {
     "backbone": {"name": "efficientnet_lite0"},
@@ -52,7 +52,7 @@ def record(stage: str, figures: dict[str, Any], inputs: list[Path]) -> None:
 
 
 def valid(stage: str, *, finished: bool = True, params: dict[str, Any] = PARAMS) -> list[str]:
-    return pipeline.valid(stage, params, finished=finished)
+    return dvc_lock.valid(stage, params, finished=finished)
 
 
 # Which records belong to the run
@@ -118,7 +118,7 @@ def test_a_later_record_must_agree_with_the_code_and_parameters_that_dvc_locked(
                   learning_rate: 1e-04
                 head.units: [128, 64]
         """
-    write(pipeline.LOCK, textwrap.dedent(lock))
+    write(paths.DVC_LOCK, textwrap.dedent(lock))
     params = PARAMS | {"phase2": {"unfreeze": "40", "learning_rate": rate}}
     assert ("phase2_finetune" in valid("phase1_head", params=params)) is holds
     assert valid("phase2_finetune", params=params) == ALL  # what it has just made itself needs no lock
@@ -136,7 +136,7 @@ def test_a_later_record_must_agree_with_the_packages_that_dvc_locked() -> None:
             deps:
             - {{path: thaw/images, hash: md5, md5: {hashed.hash_info.value}}}
         """
-    write(pipeline.LOCK, textwrap.dedent(lock))
+    write(paths.DVC_LOCK, textwrap.dedent(lock))
     assert "phase2_finetune" in valid("phase1_head", params=PARAMS)
     write(Path("thaw/images/__pycache__/decoding.pyc"), "what Python leaves")
     assert "phase2_finetune" in valid("phase1_head", params=PARAMS)
@@ -147,7 +147,7 @@ def test_a_later_record_must_agree_with_the_packages_that_dvc_locked() -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_parameter_that_no_longer_exists_differs_from_the_locked_one() -> None:
     lock = "stages: {phase2_finetune: {params: {params.yaml: {phase2.unfreeze: '40'}}}}"
-    write(pipeline.LOCK, lock)
+    write(paths.DVC_LOCK, lock)
     assert "phase2_finetune" in valid("phase1_head")
     assert "phase2_finetune" not in valid("phase1_head", params={"phase2": "40"})
 
@@ -234,7 +234,7 @@ def test_the_commit_is_told_and_only_changes_that_the_run_did_not_make_itself_co
     assert pipeline.commit() == (head, False)
     write(paths.metrics("evaluate"), "{}")
     write(paths.PARAMS, "a: 1")
-    write(pipeline.LOCK, "stages: {}")
+    write(paths.DVC_LOCK, "stages: {}")
     assert pipeline.commit() == (head, False)
     write(Path("code.py"), "two")
     assert pipeline.commit() == (head, True)
@@ -269,9 +269,9 @@ def test_leaves_are_named_by_the_way_to_them() -> None:
 def test_figures_are_the_numbers_only_under_names_that_mlflow_takes() -> None:
     figures = {"loss": 0.5, "best": {"mouse (grey)": 3}, "sure": True, "text": "x", "list": [1]}
     record("phase1_head", figures, [paths.MANIFEST])
-    assert pipeline.figures("phase1_head") == {"phase1_summary/loss": 0.5, "phase1_summary/best/mouse _grey_": 3.0}
+    assert mirrored.figures("phase1_head") == {"phase1_summary/loss": 0.5, "phase1_summary/best/mouse _grey_": 3.0}
     record("evaluate", {"phase1": {"a": 1}, "phase2": {"a": 2}, "difference": {"a": 3}, "images": 4}, [])
-    assert pipeline.figures("evaluate") == {
+    assert mirrored.figures("evaluate") == {
         "test_phase1/a": 1.0,
         "test/a": 2.0,
         "test_difference/a": 3.0,
@@ -279,26 +279,22 @@ def test_figures_are_the_numbers_only_under_names_that_mlflow_takes() -> None:
     }
     judged = {"text": "x", "smallest_difference": None, "difference": {"points": 5.4}, "baselines": {"knn": {"k": 5}}}
     records.write_json(paths.VERDICT, judged)
-    found = pipeline.figures("evaluate")
+    found = mirrored.figures("evaluate")
     assert found["test_baselines/knn/k"] == 5.0 and found["test_verdict/difference/points"] == 5.4
     assert len(found) == 6
 
 
-def test_what_is_trained_as_a_baseline_is_in_no_chart_of_both_phases() -> None:
-    assert pipeline.points("scratch", "loss", 1, 2.0) == [("scratch/loss", 1, 2.0)]
-
-
 @pytest.mark.usefixtures("folder")
 def test_the_curves_of_phase_2_go_on_where_phase_1_has_ended() -> None:
-    assert pipeline.curves("phase1_head") == []
+    assert mirrored.curves("phase1_head") == []
     records.write_csv(paths.history("phase1_head"), ["epoch", "loss"], [{"epoch": 1, "loss": 3.0}])
     rows: list[dict[str, Any]] = [
         {"epoch": 1, "loss": 2.0, "val_loss": ""},
         {"epoch": 2, "loss": 1.0, "val_loss": 4.0},
     ]
     records.write_csv(paths.history("phase2_finetune"), ["epoch", "loss", "val_loss"], rows)
-    assert pipeline.curves("phase1_head") == [("phase1/loss", 1, 3.0), ("both_phases/loss", 1, 3.0)]
-    assert pipeline.curves("phase2_finetune") == [
+    assert mirrored.curves("phase1_head") == [("phase1/loss", 1, 3.0), ("both_phases/loss", 1, 3.0)]
+    assert mirrored.curves("phase2_finetune") == [
         ("phase2/loss", 2, 2.0),
         ("both_phases/loss", 2, 2.0),
         ("phase2/loss", 3, 1.0),
@@ -306,18 +302,18 @@ def test_the_curves_of_phase_2_go_on_where_phase_1_has_ended() -> None:
         ("phase2/val_loss", 3, 4.0),
         ("both_phases/val_loss", 3, 4.0),
     ]
-    assert pipeline.curves("evaluate") == []
+    assert mirrored.curves("evaluate") == []
 
 
 @pytest.mark.usefixtures("folder")
 def test_only_files_that_are_there_are_named() -> None:
-    assert pipeline.files("evaluate") == [(paths.metrics("evaluate"), "metrics")]
+    assert mirrored.files("evaluate") == [(paths.metrics("evaluate"), "metrics")]
     for path in (paths.VERDICT, paths.ROBUSTNESS):
         write(path, "figures")
     write(paths.CURVES, "picture")
     write(paths.REPORT, "<html>")
     write(paths.DATA_REPORT, "<html>")
-    assert pipeline.files("evaluate") == [
+    assert mirrored.files("evaluate") == [
         (paths.metrics("evaluate"), "metrics"),
         (paths.VERDICT, "metrics"),
         (paths.ROBUSTNESS, "metrics"),
@@ -325,13 +321,13 @@ def test_only_files_that_are_there_are_named() -> None:
         (paths.REPORT, "report"),
         (paths.DATA_REPORT, "report"),
     ]
-    assert pipeline.files("sample") == []
+    assert mirrored.files("sample") == []
 
 
 def test_the_chart_of_both_phases_has_no_points_of_training_from_scratch() -> None:
     """Its first epochs have the numbers of phase 1's, whose curve would go up and down between the two."""
-    assert [name for name, _, _ in pipeline.points("phase1", "val_loss", 1, 0.5)] == [
+    assert [name for name, _, _ in mirrored.points("phase1", "val_loss", 1, 0.5)] == [
         "phase1/val_loss",
-        f"{pipeline.TOGETHER}/val_loss",
+        f"{mirrored.TOGETHER}/val_loss",
     ]
-    assert pipeline.points("scratch", "val_loss", 1, 2.5) == [("scratch/val_loss", 1, 2.5)]
+    assert mirrored.points("scratch", "val_loss", 1, 2.5) == [("scratch/val_loss", 1, 2.5)]

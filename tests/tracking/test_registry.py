@@ -33,7 +33,7 @@ from thaw.evaluation import intervals
 from thaw.exports import formats
 from thaw.images import columns
 from thaw.serving import answers
-from thaw.tracking import mlflow_mirror, registry
+from thaw.tracking import connection, mlflow_mirror, registry
 
 TESTED = 40  # images
 
@@ -68,7 +68,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> mlflow_mirror.Run:
     patch = pytest.MonkeyPatch()
     patch.chdir(folder)
     settings = schema.Tracking(enabled=True, uri=f"sqlite:///{folder / 'mlflow.db'}", experiment="it's mine")
-    client, experiment = mlflow_mirror.connect(settings)
+    client, experiment = connection.connect(settings)
     found = mlflow_mirror.Run("export", settings, {}, client, client.create_run(experiment).info.run_id)
     patch.undo()
     return found

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from thaw import paths
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror, store
+from thaw.tracking import connection, store
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CONNECT = """
 import os, sys
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror
-client, experiment = mlflow_mirror.connect(schema.Tracking(enabled=True, uri=sys.argv[1], experiment="thaw"))
+from thaw.tracking import connection
+client, experiment = connection.connect(schema.Tracking(enabled=True, uri=sys.argv[1], experiment="thaw"))
 print(client.create_run(experiment).info.run_id)
 """
 
@@ -82,11 +82,11 @@ def test_a_database_that_is_not_whole_is_recognised_and_the_remedy_works(
     if content == "damaged":
         path.write_bytes(b"no database" * 100)
     else:
-        with sqlite3.connect(path) as connection:  # as earlier versions left it after kill -9
-            connection.execute("CREATE TABLE _alembic_tmp_params (key TEXT)")
+        with sqlite3.connect(path) as database:  # as earlier versions left it after kill -9
+            database.execute("CREATE TABLE _alembic_tmp_params (key TEXT)")
     settings = schema.Tracking(enabled=True, uri="", experiment="thaw")
     with pytest.raises(ValueError, match="expected a whole database of MLflow, received") as raised:
-        mlflow_mirror.connect(settings)
+        connection.connect(settings)
     assert f"mv {path} {path}.broken" in str(raised.value) and "\n" not in str(raised.value)
     path.rename(f"{path}.broken")
     after = begin(tmp_path, f"sqlite:///{path}")  # a new process, as the next stage is

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from thaw import paths, records
-from thaw.tracking import lineage, pipeline
+from thaw.tracking import dvc_lock, lineage
 
 
 def found(project: Path, copy: Path, stages: Sequence[str]) -> list[str]:
@@ -48,8 +48,8 @@ def _of_the_last(project: Path, recorded: dict[str, Any], now: dict[str, Any], o
     noted = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {}) if lock.is_file() else {}
     params = noted.get(lineage.LAST, {}).get("params", {}).get(paths.PARAMS.name, {})
     today = {name: own["parameters"][name] for name in params if name in own["parameters"]}
-    recorded["parameters"] |= pipeline.numbered(params)
-    now["parameters"] |= pipeline.numbered(today)
+    recorded["parameters"] |= dvc_lock.numbered(params)
+    now["parameters"] |= dvc_lock.numbered(today)
 
 
 def _images(project: Path, copy: Path) -> list[str]:

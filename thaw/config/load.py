@@ -9,8 +9,7 @@ only where something is composed.
 import hashlib
 import os
 import shlex
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -26,7 +25,7 @@ from thaw.pipes import run as run  # noqa: PLC0414  how a type checker is told
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
     "compute": "how the work is done: engines, batch sizes of inference, disk budget; whether that made phase 2 "
-    "stream is in its record, and phase2.activations settles it; how many devices shared a batch is there too",
+    "stream is in its record, and phase2.activations settles it; devices and deterministic alone are tracked",
     "tracking": "where runs are mirrored",
     "environment.image": "at what size a network from outside the catalog is tried; nothing of it is written",
     "environment.export": "in which formats a network from outside the catalog is tried; nothing of it is written",
@@ -35,15 +34,16 @@ UNTRACKED = {
     "phase2_finetune.data": "where the images lie; what they are is in the manifest, by content hash",
 }
 
+# Fields of such groups that change a result all the same, and the stages that DVC tracks them for.
+TRACKED = {
+    "compute": {
+        "devices": ("phase2_finetune",),
+        "deterministic": ("phase1_head", "phase2_finetune", "evaluate"),
+    }
+}
+
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
 ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
-
-USAGE = """\
-python -m thaw.config [--reset] [group=option …] [group.field=value …]
-
-Composes conf/, checks it, and writes params.yaml, which the stages read. `thaw explain GROUP` has every field
-with its range. A file of conf/experiment/ is chosen with +experiment=NAME.
-What is chosen is remembered in conf/chosen.yaml and holds from then on; --reset forgets all that was chosen before."""
 
 RESET = "--reset"
 COMPILE = "python -m thaw.config"  # what messages name: in a project of one's own there is no Makefile
@@ -95,6 +95,18 @@ def check(values: dict[str, Any]) -> schema.Project:
     if not paths.is_remote(project.data.raw):
         _check_place(project.data.raw)
     return project
+
+
+def tracked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of params.yaml, as nested dicts, a result depends on: groups, and some fields of others.
+
+    A field that an older params.yaml lacks is left out.
+    """
+    found = {group: of for group, of in values.items() if group not in (*UNTRACKED, "compiled_from")}
+    for group, of in TRACKED.items():
+        if group in values:
+            found[group] = {name: values[group][name] for name in of if name in values[group]}
+    return found
 
 
 def _check_text(name: str, values: dict[str, Any]) -> None:
@@ -241,22 +253,6 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
     """
     project, values = read()
     return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
-
-
-def main() -> None:
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(USAGE)
-        return
-    words = [word for word in sys.argv[1:] if word != RESET]
-    print(configure(words, reset=RESET in sys.argv))
-    named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
-    raw = Path(named)
-    if paths.is_remote(named):
-        return
-    if raw != paths.SAMPLE and not raw.exists():  # a stage makes the sample; others may come later, by `dvc pull`
-        place = raw if raw.is_absolute() else f"{raw} in {Path.cwd()}"
-        wanted = f"expected your images, found nothing at {place}; put them there or set data.raw"
-        print(f"thaw.config: data.raw: {wanted}: `dvc repro` needs them", file=sys.stderr)
 
 
 def configure(words: Sequence[str], *, reset: bool = False) -> str:

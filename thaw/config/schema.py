@@ -2,7 +2,7 @@
 
 Values live in YAML only, so no field has a default. A range is checked in ``__post_init__``; what two groups must
 agree on is checked by ``Project``. Nothing here imports TensorFlow. The backbone is in ``thaw.config.backbone``, the
-two phases are in ``thaw.config.phases``.
+two phases are in ``thaw.config.phases``, the test is in ``thaw.config.evaluation``.
 
 The comment at a field is its row in docs/configuration.md, which ``make docs`` writes. What stands before `` | `` is
 its range, where neither ``between`` nor ``one_of`` checks that.
@@ -15,6 +15,7 @@ from thaw.catalog import backbones, export_formats
 
 # Under their own names, so that every group is found here.
 from thaw.config.backbone import Backbone as Backbone  # noqa: PLC0414  how a type checker is told
+from thaw.config.evaluation import Evaluate as Evaluate  # noqa: PLC0414
 from thaw.config.phases import Phase1 as Phase1  # noqa: PLC0414
 from thaw.config.phases import Phase2 as Phase2  # noqa: PLC0414
 from thaw.config.policy import Policy
@@ -137,9 +138,9 @@ class Head:
 
 @dataclass
 class Compute:
-    """The activation cache and the engine. DVC does not track them, since results are the same but for last bits.
+    """The activation cache and the engine. DVC tracks devices and deterministic: the rest changes last bits at most.
 
-    One thing hangs on it: whether ``phase2.activations=auto`` caches or streams, which the stage's record says.
+    One thing hangs on the rest: whether ``phase2.activations=auto`` caches or streams, which the stage's record says.
     """
 
     cache_dir: str  # a folder, or empty | the activation cache; empty: `.thaw/activations` in the project
@@ -155,6 +156,9 @@ class Compute:
     # GPUs that share each batch of phase 2, see docs/cluster.md#one-training-on-several-gpus; `phase2.batch_size` is
     # still the whole batch
     devices: int
+    # the same run gives the same bits; false: TensorFlow's operations may be faster, and last bits differ from run to
+    # run, see docs/how-a-run-works.md#the-same-bits
+    deterministic: bool
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")
@@ -163,43 +167,6 @@ class Compute:
         size = self.extract_batch_size
         if size != "auto" and not (type(size) is int and 1 <= size <= 4096):
             raise ValueError(f"compute.extract_batch_size: expected 1 to 4096 images or auto, received {size!r}")
-
-
-@dataclass
-class Evaluate:
-    """The held-out test: metrics with confidence intervals."""
-
-    top_k: list[int]  # 1 or more, each | an answer is right if it is among the k likeliest classes
-    confidence: float  # of the intervals
-    batch_size: int  # at once through the models
-    suspects: int  # suspected label errors shown on the data page
-    baselines: bool  # logistic regression and k nearest neighbours on the frozen embeddings, to compare with
-    # train the same network from random weights too, to compare with; that takes many times as long as phase 2, see
-    # docs/evaluation.md#from-scratch
-    scratch: bool
-    scratch_epochs: int  # of that, all of them
-    scratch_learning_rate: float  # learning rate of Adam of that, along a cosine
-    worth: float  # smallest gain of accuracy that is worth shipping phase 2; an interval below it is "did not help"
-    calibration: bool  # temperature, threshold for a precision and conformal sets, from the validation images
-    precision: float  # share of right answers that the threshold below which the model abstains shall give
-    conformal: list[float]  # 0.5 to 0.999, each | shares of prediction sets that shall hold the right class
-    unfamiliar: float  # share of validation images called unlike the training images; 0: no score for such
-    robustness: float  # corrupted images, as a share of the test images, through both models; 0: none
-
-    def __post_init__(self) -> None:
-        between(self, "suspects", 0, 1000, "images")
-        between(self, "scratch_epochs", 1, 1000, "epochs")
-        between(self, "scratch_learning_rate", 1e-8, 1)
-        between(self, "worth", 0, 0.5)
-        between(self, "precision", 0.5, 1)
-        between(self, "unfamiliar", 0, 0.5)
-        between(self, "robustness", 0, 30)
-        if any(not 0.5 <= level <= 0.999 for level in self.conformal):
-            raise ValueError(f"evaluate.conformal: expected shares from 0.5 to 0.999, received {self.conformal}")
-        between(self, "confidence", 0.5, 0.999)
-        between(self, "batch_size", 1, 4096, "images")
-        if any(k < 1 for k in self.top_k):
-            raise ValueError(f"evaluate.top_k: expected numbers from 1, received {self.top_k}")
 
 
 @dataclass

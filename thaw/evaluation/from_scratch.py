@@ -18,11 +18,9 @@ from thaw.evaluation import comparison, predictions, verdict
 from thaw.features import inputs
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
-from thaw.training import fit, validation
-from thaw.training.fit_settings import FitSettings
+from thaw.training import fit, fit_settings, progress, validation
 
 NAME = verdict.SCRATCH
-WARMUP = 0.05  # of all epochs: a network of random weights diverges at the full rate
 
 
 class Settings(Protocol):
@@ -47,7 +45,7 @@ def train(
     card: model.Card,
     settings: Settings,
     splits: Mapping[str, manifest.Images],
-    report: fit.Report,
+    report: progress.Report,
     kept: Path | None = None,
 ) -> comparison.Trained:
     """Train the network of a classifier from random weights, and test it.
@@ -69,7 +67,7 @@ def train(
     fresh = _Streaming(settings.augment, one, streaming)
     images, val = splits["train"], splits["val"]
     given = inputs.at_boundary(frozen, boundary, classifier, fresh, images, val)
-    how = fit_settings(settings)
+    how = fit_settings.from_scratch(options, settings.phase2)
     batches = inputs.batches(given, images, val, how, len(card.classes))
     seconds: list[float] = []
 
@@ -95,23 +93,4 @@ def train(
             "images_to_best": best * len(images),
         },
         history.rows,
-    )
-
-
-def fit_settings(settings: Settings) -> FitSettings:
-    """Return how it is trained: by ``evaluate``'s own options, and phase 2's of classes and precision."""
-    options, phase2 = settings.evaluate, settings.phase2
-    return FitSettings(
-        phase="evaluate",
-        epochs=options.scratch_epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.scratch_learning_rate,
-        patience=options.scratch_epochs,
-        class_weight=phase2.class_weight,
-        sampler=phase2.sampler,
-        seed=phase2.seed,
-        has_verdict=False,
-        schedule="cosine",
-        warmup=WARMUP * options.scratch_epochs,
-        precision=phase2.precision,
     )

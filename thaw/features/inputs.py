@@ -1,4 +1,4 @@
-"""What phase 1 and phase 2 are trained on: the output of the frozen layers, cached or computed as it is needed.
+"""The inputs of both phases: the output of the frozen layers, cached or computed as it is needed.
 
 Both phases train only what comes after a cut. Where the inputs at the cut come from makes no difference to them: from
 the activation cache, in which every view of an image is computed once, or streaming, with a fresh view in every epoch.
@@ -6,8 +6,7 @@ the activation cache, in which every view of an image is computed once, or strea
 
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,18 +16,16 @@ from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.config.unfreeze import Kind, UnfreezeSpec
-from thaw.features import auto_unfreeze, cache, embeddings, engines, extraction, out_of_fold, streaming
+from thaw.features import auto_unfreeze, cache, engines, extraction, streaming
 from thaw.features.extraction import Frozen
-from thaw.images import augment, manifest
+from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime import devices
-from thaw.runtime.framework import keras, tf
+from thaw.runtime.framework import keras
 from thaw.training import imbalance, mixing
 from thaw.training.fit_settings import FitSettings
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
-AT_ONCE = 64  # images that go through thawed layers when these don't train
-THAWED = 5000  # training images at most that pass thawed layers once more, for their embeddings
 SHALLOW = 0.5  # share of the computation that is less than what ``auto`` unfreezes in most tasks
 
 
@@ -52,7 +49,7 @@ class Inputs:
 
 
 def pooled(classifier: model.Classifier, settings: Settings, train: manifest.Images, val: manifest.Images) -> Inputs:
-    """Phase 1's inputs: what comes out of the whole backbone and pooling.
+    """Return phase 1's inputs: what comes out of the whole backbone and pooling.
 
     Phase 2 will want the activations at its boundary, which the images pass on their way. If it will take them from
     the cache, they are kept in passing, so that no image goes this way again.
@@ -68,14 +65,14 @@ def pooled(classifier: model.Classifier, settings: Settings, train: manifest.Ima
 
 
 def _pool(classifier: model.Classifier) -> dict[str, Any]:
-    """The tensor that the head sees."""
+    """Return the tensor that the head sees."""
     return {f"pool:{classifier.card.head.pooling}": classifier.pool(classifier.backbone.output)}
 
 
 def _at_cuts(
     classifier: model.Classifier, settings: Settings, train: manifest.Images, val: manifest.Images, own: dict[str, Any]
 ) -> dict[str, Any]:
-    """The tensors at phase 2's boundary and at those of ``compute.depths``, as far as the cache is to take them.
+    """Return the tensors at the boundaries of phase 2 and of ``compute.depths``, as far as the cache is to take them.
 
     Args:
         own: the tensor at phase 2's boundary, if that is known; before phase 1 has ended ``auto`` may be one of two.
@@ -100,33 +97,8 @@ def _at_cuts(
     return outputs
 
 
-def leave(
-    inputs: Inputs, classifier: model.Classifier, train: manifest.Images, val: manifest.Images, seed: int
-) -> None:
-    """Write what is said of each image by a head that has not learned from it, and what ``auto`` makes of that.
-
-    Args:
-        inputs: of ``pooled``.
-        classifier: its head is trained.
-        seed: of the division of the training images into parts that are left out in turn.
-    """
-    rows, count = clean(inputs.train), len(classifier.card.classes)
-    unfitted = out_of_fold.probabilities(rows, train.labels, count, seed, train.units)
-    out_of_fold.save(paths.out_of_sample("train"), unfitted, len(train), count, half=True)
-    by_head = out_of_fold.trained(clean(inputs.val), len(val), classifier.head)
-    out_of_fold.save(paths.out_of_sample("val"), by_head, len(val), count)
-    for split, source, images in (("train", inputs.train, len(train)), ("val", inputs.val, len(val))):
-        some = embeddings.chosen(images)
-        embeddings.save(paths.embeddings(paths.PHASE1, split), some, [clean(source)(some)])
-    some = auto_unfreeze.sample(train.labels, manifest.independent(train))
-    # The head learns from the same images that are neighbours, or it would win by their number.
-    features, labels = rows(some), train.labels[some]
-    said = np.concatenate(list(out_of_fold.probabilities(lambda at: features[at], labels, count, auto_unfreeze.SEED)))
-    records.write_json(paths.AUTO_DEPTH, asdict(auto_unfreeze.choose(features, said, labels, len(train))))
-
-
 def boundary(classifier: model.Classifier, unfreeze: UnfreezeSpec) -> freeze_boundaries.Boundary:
-    """The cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
+    """Return the cut that ``phase2.unfreeze`` means, also where that depends on what phase 1 has left.
 
     Who unfreezes little where ``auto`` would unfreeze most is told so.
 
@@ -151,41 +123,8 @@ def boundary(classifier: model.Classifier, unfreeze: UnfreezeSpec) -> freeze_bou
 
 
 def clean(source: manifest.Source) -> Callable[[np.ndarray], np.ndarray]:
-    """Pooled features of some images as they are, without augmentation: (b,) int64 → (b, channels) float32."""
+    """Return the source of pooled features without augmentation: (b,) int64 → (b, channels) float32."""
     return lambda indices: source(indices, np.zeros_like(indices))
-
-
-def unseen(inputs: Inputs, train: int, val: int, trained: keras.Model, folder: Path) -> None:
-    """Write what a trained model makes of validation and training images, for evaluation.
-
-    That is for each validation image the probabilities, ``paths.validation``: (val, classes) float32, rows that sum to
-    1; and of both splits ``paths.embeddings``.
-
-    Args:
-        train: the number of images.
-        val: the number of images.
-        trained: of ``model.attach``: activations → logits.
-        folder: the phase's.
-    """
-    signature = [tf.TensorSpec((None, *trained.input_shape[1:]), tf.float32)]
-    both = keras.Model(trained.input, [trained.layers[-2].output, trained.output])  # pooled features, logits
-    run = tf.function(lambda rows: both(rows, training=False), input_signature=signature)
-    kept: list[np.ndarray] = []
-
-    def logits(rows: np.ndarray) -> Any:
-        pooled, answer = run(rows)
-        kept.append(pooled.numpy().astype(np.float32))
-        return answer
-
-    chunks = out_of_fold.trained(clean(inputs.val), val, logits, AT_ONCE)
-    out_of_fold.save(paths.validation(folder), chunks, val, trained.output_shape[-1])
-    some = embeddings.chosen(val)
-    embeddings.save(paths.embeddings(folder, "val"), some, [np.concatenate(kept)[some]])
-    kept.clear()
-    some = embeddings.chosen(train, THAWED)
-    for first in range(0, len(some), AT_ONCE):
-        logits(clean(inputs.train)(some[first : first + AT_ONCE]))
-    embeddings.save(paths.embeddings(folder, "train"), some, kept)
 
 
 def at_boundary(
@@ -196,7 +135,7 @@ def at_boundary(
     train: manifest.Images,
     val: manifest.Images,
 ) -> Inputs:
-    """Phase 2's inputs, cached or streaming as ``phase2.activations`` says.
+    """Return phase 2's inputs, cached or streaming as ``phase2.activations`` says.
 
     With ``auto`` they are streaming if they don't fit the budget, or if one is too large for the cache.
 
@@ -223,7 +162,8 @@ def at_boundary(
             if settings.phase2.activations != "auto":
                 raise
             reason = "activations streaming: one is too large for the cache's fp16"
-    views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
+    # The first of them is the image as it is, cached or not.
+    views = 1 if frozen.views() == 1 else FRESH_VIEWS
     return Inputs(streaming.source(frozen, train), streaming.source(frozen, val), views, "streaming", reason)
 
 
@@ -233,7 +173,7 @@ def batches(
     """Return the batches: in training seeded, balanced and mixed as the settings say; in validation plain."""
     given = {
         "weights": imbalance.weights(train.labels, settings.class_weight, train.weights),
-        "chances": imbalance.chances(train.labels, settings.sampler),
+        "chances": imbalance.chances(train.labels, settings.sampler, train.weights),
     }
     size, alpha = settings.batch_size, settings.mixup
     return (

@@ -4,9 +4,7 @@ Files are the truth. Each stage copies to MLflow every record on disk that belon
 stage that DVC restored has its figures there too, and what a dead server missed is made good by the next stage.
 """
 
-import logging
 import math
-import os
 import re
 import sys
 import time
@@ -15,10 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from thaw import paths, records
+from thaw import paths, pipes, records
 from thaw.config import schema
-from thaw.runtime import imports
-from thaw.tracking import naming, pipeline, store, system_metrics
+from thaw.tracking import connection, dvc_lock, mirrored, naming, pipeline, system_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,19 +26,7 @@ MIRRORED = "thaw.mirrored."
 # These stages make the data, and the data is part of what identifies a run: theirs is opened when they end.
 BEFORE_DATA = ("sample", "prepare")
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH, TAG_LENGTH = 100, 1000, 6000, 5000  # limits that MLflow sets
-# Without it the pages open in the view for language models, which hides curves and parameters.
-KIND = {"mlflow.experimentKind": "custom_model_development"}
 FIRST = "/val_accuracy"  # MLflow's comparison of runs opens on the metric that was logged first
-# MLflow's own values let a stage hang for ten minutes on a dead server.
-ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 
 @dataclass
@@ -67,8 +52,8 @@ class Run:
         """
         if self.client is None:
             return
-        step = pipeline.first_step(phase) + epoch
-        rows = [row for name, value in values.items() for row in pipeline.points(phase, name, step, float(value))]
+        step = mirrored.first_step(phase) + epoch
+        rows = [row for name, value in values.items() for row in mirrored.points(phase, name, step, float(value))]
         attempt(self, lambda: _log_points(self, [row for row in rows if row[0].endswith(FIRST)]))
         attempt(self, lambda: _log_points(self, rows))
 
@@ -120,23 +105,12 @@ def _watched(run: Run) -> Iterator[None]:
     """Sample the machine's load; not in trials of a sweep, many of which may share a database."""
     finish: list[Callable[[], None]] = []
     if run.client is not None and not pipeline.of_sweep():
-        attempt(run, lambda: finish.extend(system_metrics.start(run.id, tracking_uri(run.settings))))
+        attempt(run, lambda: finish.extend(system_metrics.start(run.id, connection.tracking_uri(run.settings))))
     try:
         yield
     finally:
         if run.client is not None and finish:  # else a dead server would be waited for
             attempt(run, finish[0])
-
-
-def tracking_uri(settings: schema.Tracking) -> str:
-    """Return MLFLOW_TRACKING_URI, or else the settings', or else mlflow.db in the main repository.
-
-    A relative SQLite path is taken from there too: the folder of an isolated experiment is deleted after it.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.uri or "sqlite:///mlflow.db"
-    if not uri.startswith("sqlite:///"):
-        return uri
-    return f"sqlite:///{(paths.main_root() / uri.removeprefix('sqlite:///')).as_posix()}"
 
 
 def attempt(run: Run, action: Callable[[], None]) -> None:
@@ -148,8 +122,9 @@ def attempt(run: Run, action: Callable[[], None]) -> None:
     except Exception as error:  # also those of an artifact store's client, which nothing here can name
         run.client = None
         if not run.warned:
-            text = f"MLflow at {tracking_uri(run.settings)} failed: {type(error).__name__}: {error}".splitlines()[0]
-            text = re.sub(r"//[^/@\s]*@", "//", text)  # a password
+            uri, reason = connection.tracking_uri(run.settings), f"{type(error).__name__}: {error}"
+            text = f"MLflow at {uri} failed: {reason}".splitlines()[0]
+            text = pipes.without_secrets(re.sub(r"//[^/@\s]*@", "//", text))  # a password
             print(
                 f"WARNING: {text}\n"
                 f"WARNING: {run.stage} goes on without tracking. Its files are complete; what MLflow lacks is "
@@ -164,7 +139,7 @@ def _open(run: Run) -> "MlflowClient":
     """Connect, then continue this pipeline's run or begin it."""
     if run.client is not None:
         return run.client
-    client, experiment = connect(run.settings)
+    client, experiment = connection.connect(run.settings)
     key, since = pipeline.identity(run.params)
     found = client.search_runs(
         [experiment],
@@ -196,38 +171,6 @@ def _close_killed(client: "MlflowClient", experiment: str) -> None:
         if pipeline.ended(each.data.tags["thaw.pipeline"], each.info.start_time / 1000):
             client.set_tag(each.info.run_id, FAILURE, "its process ended without a word")
             client.set_terminated(each.info.run_id, "KILLED")
-
-
-def connect(settings: schema.Tracking) -> tuple["MlflowClient", str]:
-    """Return a client, and the id of the settings' experiment."""
-    for key, value in ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
-    with imports.without():
-        from mlflow import MlflowClient  # noqa: PLC0415  seconds, which a stage without tracking need not wait
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    uri = tracking_uri(settings)
-    with store.opened_alone(uri, lambda new: MlflowClient(new, registry_uri=new).search_experiments()):
-        client = MlflowClient(uri, registry_uri=uri)
-        return client, _experiment(client, uri, settings.experiment)
-
-
-def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
-    """Return the experiment's id; it is created if missing."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        # Without a server MLflow would put artifacts where the stage runs, which may be a copy that is deleted.
-        location = None if uri.startswith(store.REMOTE) else (paths.main_root() / "mlruns").as_uri()
-        try:
-            return str(client.create_experiment(name, artifact_location=location, tags=KIND))
-        except MlflowException:
-            experiment = client.get_experiment_by_name(name)  # another client of the server was faster
-            if experiment is None:
-                raise
-    return str(experiment.experiment_id)
 
 
 def _log_params(client: "MlflowClient", run: Run, there: Mapping[str, str]) -> None:
@@ -272,13 +215,13 @@ def _mirror(run: Run, *, finished: bool) -> None:
     """Log each valid record once: its figures, its curves, its files."""
     client = _open(run)
     tags = client.get_run(run.id).data.tags
-    for name in pipeline.valid(run.stage, run.params, finished=finished):
+    for name in dvc_lock.valid(run.stage, run.params, finished=finished):
         digest = records.sha256(paths.metrics(name))
         if tags.get(MIRRORED + name) == digest:
             continue
-        _log_points(run, [(key, 0, value) for key, value in pipeline.figures(name).items()])
-        _log_points(run, pipeline.curves(name))
-        for path, folder in pipeline.files(name):
+        _log_points(run, [(key, 0, value) for key, value in mirrored.figures(name).items()])
+        _log_points(run, mirrored.curves(name))
+        for path, folder in mirrored.files(name):
             client.log_artifact(run.id, str(path), folder)
         for key, value in naming.judged(name).items():
             client.set_tag(run.id, key, value[:TAG_LENGTH])

@@ -17,7 +17,7 @@ import numpy as np
 
 from thaw import console, paths, records
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror
+from thaw.tracking import connection, mlflow_mirror
 
 # How MLflow says that there is no model of a name, and no version with an alias.
 NONE_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -173,7 +173,7 @@ def settings() -> tuple["MlflowClient", str]:
     from thaw.config import load  # noqa: PLC0415 -- only a command asks for it
 
     tracking: schema.Tracking = load.read()[0].tracking
-    return mlflow_mirror.connect(tracking)[0], named(tracking)
+    return connection.connect(tracking)[0], named(tracking)
 
 
 def named(tracking: schema.Tracking) -> str:

@@ -1,10 +1,10 @@
-"""A sweep in MLflow: one run, above those of its trials. ``thaw.tracking.mlflow_mirror`` talks to MLflow."""
+"""A sweep in MLflow: one run, above those of its trials. ``thaw.tracking.connection`` connects to MLflow."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror, naming, pipeline
+from thaw.tracking import connection, mlflow_mirror, naming, pipeline
 
 KIND = "thaw.kind"  # the tag that tells the run of a sweep from those of its trials
 
@@ -20,7 +20,7 @@ def begin(settings: schema.Tracking, name: str, swept: str) -> str:
     run = mlflow_mirror.Run("sweep", settings, {})
 
     def open_parent() -> None:
-        client, experiment = mlflow_mirror.connect(settings)
+        client, experiment = connection.connect(settings)
         own = f"tags.`{pipeline.SWEEP}` = '{name}' AND tags.`{KIND}` = 'sweep'"
         found = client.search_runs([experiment], filter_string=own, max_results=1)
         if found:
@@ -45,7 +45,7 @@ def end(settings: schema.Tracking, parent: str, files: Iterable[Path], status: s
     """
 
     def close() -> None:
-        client, _ = mlflow_mirror.connect(settings)
+        client, _ = connection.connect(settings)
         for path in files:
             if path.is_file():
                 client.log_artifact(parent, str(path))

@@ -38,7 +38,7 @@ PLAIN = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
     "ReduceLROnPlateau": ("wait", "cooldown_counter", "best"),
     "Ending": ("end", "stopped", "losses"),
-    "_Watch": ("rate",),
+    "Watch": ("rate",),
 }
 DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)
 

@@ -1,7 +1,7 @@
 """``fit``: Keras set up, run, and what it came to. Both phases are trained by it; they differ in what they give it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,15 +17,13 @@ from thaw.training import (
     improvement,
     mixing,
     optimizer,
+    progress,
     replicas,
     schedule,
     targets,
     validation,
 )
 from thaw.training.fit_settings import FitSettings
-
-# Called after every epoch with the phase, the epoch's number, from 1, and its figures.
-Report = Callable[[str, int, Mapping[str, float]], None]
 
 # Steps between two returns to Python, which cost more than a step of a head on pooled features. On several devices it
 # is one: Keras 3.15 can't repeat a distributed step in a graph.
@@ -34,10 +32,6 @@ STEPS_AT_ONCE = 8
 # ``loss`` is the mean cross-entropy in training as in validation. Training minimises the ``objective``: with the
 # weights of images, and with penalties: that of ``head.l2`` and those that layers of a network from outside add.
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "objective", "learning_rate")
-# Keras calls the objective "loss"; what is compared is a metric.
-MONITORED = "val_cross_entropy"
-FROM_KERAS = {"cross_entropy": "loss", MONITORED: "val_loss", "loss": "objective"}
-FROM_KERAS |= {name: name for name in ("accuracy", "val_accuracy")}
 
 
 @dataclass
@@ -53,11 +47,11 @@ class History:
     checkpoint: Path | None = None  # of no use any more once all is written that comes of the training
 
     def at_best(self) -> dict[str, float]:
-        """The figures of the weights that were kept."""
+        """Return the figures of the weights that were kept."""
         return self.rows[self.best - 1] if self.best else self.start
 
     def summary(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         if not self.start:
             return "nothing to train, the model stays as it was"
         kept = (
@@ -102,7 +96,7 @@ def fit(
     train: mixing.Mixed,
     val: mixing.Mixed,
     settings: FitSettings,
-    report: Report,
+    report: progress.Report,
     description: str,
     depths: Mapping[str, int] = MappingProxyType({}),
     units: Sequence[str | int] = (),
@@ -154,8 +148,8 @@ def fit(
         model.optimizer.build(model.trainable_variables)
     before = plain.get_weights()
     policy = precision.choose(settings.precision)
-    ending = schedule.Ending(settings, len(train), rate, MONITORED)
-    watch = _Watch(ending, len(train), report, description)
+    ending = schedule.Ending(settings, len(train), rate, progress.MONITORED)
+    watch = progress.Watch(ending, len(train), report, description)
     watch.rows += state.rows
     if said := optimizer.describe(settings, by_path, model.trainable_variables):
         console.say(said)
@@ -209,7 +203,7 @@ def fit(
 
 def _callbacks(settings: FitSettings, ending: schedule.Ending) -> list[keras.callbacks.Callback]:
     """Return what stops training and chooses the weights; what has the average in the model is the last."""
-    falling = {"monitor": MONITORED, "mode": "min"}
+    falling = {"monitor": progress.MONITORED, "mode": "min"}
     callbacks = [
         keras.callbacks.EarlyStopping(**falling, patience=settings.patience, restore_best_weights=True),
         ending,
@@ -223,36 +217,3 @@ def _callbacks(settings: FitSettings, ending: schedule.Ending) -> list[keras.cal
     if settings.average_epochs:
         callbacks.append(averaging.Averaging())
     return callbacks
-
-
-class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
-    """Keeps the history, shows the bar, tells ``report``, and stops what has diverged."""
-
-    def __init__(self, ending: schedule.Ending, steps: int, report: Report, description: str):
-        super().__init__()
-        self.rows: list[dict[str, float]] = []
-        self.report, self.steps, self.ending = report, steps, ending
-        self.bar = console.bar("steps")
-        self.task = self.bar.add_task(description, total=ending.end * steps, note="")
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.start, self.done = time.monotonic(), epoch * self.steps
-        self.epochs = self.ending.end  # which may have come nearer since
-        self.bar.update(self.task, total=self.epochs * self.steps)
-        # Read here, since a plateau changes the rate after the epoch that it belongs to.
-        self.rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.bar.update(self.task, completed=self.done + batch + 1)
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        figures = {FROM_KERAS[key]: float(value) for key, value in (logs or {}).items() if key in FROM_KERAS}
-        row = {"epoch": epoch + 1, **figures, "learning_rate": self.rate}
-        if not all(abs(value) < float("inf") for value in row.values()):
-            raise ValueError(
-                f"training diverged in epoch {epoch + 1}: the loss is {row['objective']}; choose a lower learning rate"
-            )
-        self.rows.append(row)
-        note = f"epoch {epoch + 1} of {self.epochs}: accuracy {row['accuracy']:.3f}, val {row['val_accuracy']:.3f}"
-        self.bar.update(self.task, completed=(epoch + 1) * self.steps, note=note)
-        self.report(self.ending.settings.phase, epoch + 1, {**row, "seconds": time.monotonic() - self.start})

@@ -1,11 +1,13 @@
-"""The settings of a training: one type for both phases, and the one place where each phase's own become it.
+"""The settings of a training: one type for all, and the one place where the options of the configuration become it.
 
 What a phase has no option for is off, so that nothing that trains need ask which phase it is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from thaw.config import phases, schema
+
+SCRATCH_WARMUP = 0.05  # of all epochs: a network of random weights diverges at the full rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,44 +46,36 @@ class FitSettings:
 
 def phase1(phase: schema.Phase1) -> FitSettings:
     """Return phase 1's: a head's rate is cut on plateaus."""
-    return FitSettings(
-        phase="phase1",
-        epochs=phase.epochs,
-        batch_size=phase.batch_size,
-        learning_rate=phase.learning_rate,
-        patience=phase.patience,
-        plateau_factor=phase.plateau_factor,
-        plateau_patience=phase.plateau_patience,
-        class_weight=phase.class_weight,
-        sampler=phase.sampler,
-        seed=phase.seed,
-        has_verdict=False,
-    )
+    return _named(phase, phase="phase1", has_verdict=False)
 
 
 def phase2(phase: schema.Phase2, compute: schema.Compute | None = None) -> FitSettings:
     """Return phase 2's: its rate follows a schedule, and several devices may share its batches."""
+    settings = _named(phase, phase="phase2", has_verdict=True, devices=compute.devices if compute else 1)
+    # Such a schedule is best at its end, and ends by itself.
+    return replace(settings, patience=phase.epochs) if phase.schedule == phases.WSD else settings
+
+
+def from_scratch(options: schema.Evaluate, phase: schema.Phase2) -> FitSettings:
+    """Return those of training from scratch: ``evaluate``'s own options, and phase 2's of classes and precision."""
     return FitSettings(
-        phase="phase2",
-        epochs=phase.epochs,
-        batch_size=phase.batch_size,
-        learning_rate=phase.learning_rate,
-        # Such a schedule is best at its end, and ends by itself.
-        patience=phase.epochs if phase.schedule == phases.WSD else phase.patience,
+        phase="evaluate",
+        epochs=options.scratch_epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.scratch_learning_rate,
+        patience=options.scratch_epochs,
         class_weight=phase.class_weight,
         sampler=phase.sampler,
         seed=phase.seed,
-        has_verdict=True,
-        schedule=phase.schedule,
-        warmup=phase.warmup,
-        flat_epochs=phase.flat_epochs,
-        min_improvement=phase.min_improvement,
-        decay_share=phase.decay_share,
-        minutes=phase.minutes,
-        average_epochs=phase.average_epochs,
-        weight_decay=phase.weight_decay,
-        layer_decay=phase.layer_decay,
-        mixup=phase.mixup,
+        has_verdict=False,
+        schedule="cosine",
+        warmup=SCRATCH_WARMUP * options.scratch_epochs,
         precision=phase.precision,
-        devices=compute.devices if compute else 1,
     )
+
+
+def _named(group: schema.Phase1 | schema.Phase2, *, phase: str, has_verdict: bool, devices: int = 1) -> FitSettings:
+    """Return the settings with all options that have the same name in a phase's group."""
+    known = {field.name for field in fields(FitSettings)}
+    options = {field.name: getattr(group, field.name) for field in fields(group) if field.name in known}
+    return FitSettings(**options, phase=phase, has_verdict=has_verdict, devices=devices)
