@@ -1,7 +1,7 @@
 """The early trial of a network from outside the catalog: each format asked for is written before it is trained.
 
-Each format holds each family of the catalog, as ``tests/exports/test_networks.py`` has it. Of a SavedModel, of a
-builder's or of a preset's operations nothing is known before they are converted. No TensorFlow before there is one.
+Of the catalog ``tests/exports/test_networks.py`` tries one network of each family. Of a SavedModel's operations, a
+builder's or a preset's nothing is known before they are converted. No TensorFlow before there is one.
 """
 
 import hashlib
