@@ -21,10 +21,15 @@ IN_VENV = bin=$$(cd "$(VENV)/bin" && pwd) && export PATH="$$bin:$$PATH" &&
 # Stops where conf/ was edited after params.yaml was compiled from it. DVC does not see that: no stage depends on conf/.
 FRESH = python -c 'from thaw.config import load; load.run(lambda: None if load.read() else None, "params.yaml")'
 
+# The same of what tests, checks and the site need besides, which running the pipeline does not.
+TOOLS_STAMP = $(VENV)/.with-tools
+
 ifeq ($(SETUP),skip)
 READY =
+TOOLS =
 else
 READY = $(STAMP)
+TOOLS = $(TOOLS_STAMP)
 endif
 
 .DEFAULT_GOAL := help
@@ -44,29 +49,29 @@ setup: $(READY) ## make the environment, which the targets below do by themselve
 repro: .in-git $(READY) ## run the pipeline: what has changed since the last run, and what depends on it
 	@$(IN_VENV) $(FRESH) && dvc repro $(ARGS)
 
-test: $(READY) ## run the tests, all but the slow ones
+test: $(TOOLS) ## run the tests, all but the slow ones
 	@$(IN_VENV) python -m pytest --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal $(ARGS)
 
-test-slow: $(READY) ## run the slow tests: the whole pipeline, experiments and sweeps
+test-slow: $(TOOLS) ## run the slow tests: the whole pipeline, experiments and sweeps
 	@$(IN_VENV) python -m pytest -m slow $(ARGS)
 
-lint: $(READY) ## check style and types, and that params.yaml is not older than conf/
+lint: $(TOOLS) ## check style and types, and that params.yaml is not older than conf/
 	@$(IN_VENV) ruff check .
 	@$(IN_VENV) ruff format --check .
 	@$(IN_VENV) mypy
 	@$(IN_VENV) $(FRESH)
 
-format: $(READY) ## put the code in the one style, and mend what can be mended
+format: $(TOOLS) ## put the code in the one style, and mend what can be mended
 	@$(IN_VENV) ruff check --fix-only --quiet .
 	@$(IN_VENV) ruff format .
 
 params: $(READY) ## compile conf/ to params.yaml; ARGS="data=folder phase2.epochs=5" chooses and sets
 	@$(IN_VENV) python -m thaw.config $(ARGS)
 
-docs: $(READY) ## write the tables of the guides, after a field, an option, a network or a docstring of a module changed
+docs: $(TOOLS) ## write the tables of the guides, after a field, an option, a network or a docstring of a module changed
 	@$(IN_VENV) python -m docs.tables
 
-site: $(READY) ## build the guides as a site in build/site; read it by `python -m http.server -d build/site`
+site: $(TOOLS) ## build the guides as a site in build/site; read it by `python -m http.server -d build/site`
 	@$(IN_VENV) python -m docs.pages && python -m zensical build --strict $(ARGS)
 
 sweep: .in-git $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
@@ -90,11 +95,15 @@ lock: ## choose the newest versions that pyproject.toml allows, for all locks; n
 	@command -v $(UV) >/dev/null || { echo "make lock: expected the program uv, found none; install it, or UV=PATH" >&2; exit 1; }
 	$(UV) pip compile $(LOCK) --output-file requirements/cpu.txt
 	$(UV) pip compile $(LOCK) --extra gpu --output-file requirements/gpu.txt
-	$(UV) pip compile $(LOCK) $(SWEEPS) --constraint requirements/cpu.txt --output-file requirements/sweeps.txt
+	$(UV) pip compile $(LOCK) $(DEV) --constraint requirements/cpu.txt --output-file requirements/dev.txt
+	$(UV) pip compile $(LOCK) $(SWEEPS) --constraint requirements/dev.txt --output-file requirements/sweeps.txt
 
 # No index host: it is the user's choice where packages come from.
-LOCK = pyproject.toml --quiet --upgrade --extra sample --extra lite --extra hub --extra dev --extra docs --universal --python-version 3.11 \
+LOCK = pyproject.toml --quiet --upgrade --extra sample --extra lite --extra s3 --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header
+
+# What tests, checks and the site need besides, and all that the first lock has.
+DEV = --extra dev --extra docs --extra hub
 
 # What sweeps may use besides, and all that the first lock has: docs/cluster.md
 SWEEPS = --extra joblib --extra optuna --extra ray --extra slurm
@@ -129,6 +138,9 @@ os.execvp(sys.argv[2], sys.argv[2:])
 endef
 export ALONE
 
+$(TOOLS_STAMP): $(STAMP) requirements/dev.txt
+	@exec "$(VENV)/bin/python" -c "$$ALONE" "$(VENV).lock" $(MAKE) --silent SETTING_UP=alone "$(TOOLS_STAMP)"
+
 $(STAMP): requirements/$(DEVICE).txt pyproject.toml
 	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python "$(VENV)/bin/python") ""; do \
 		"$$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
@@ -153,4 +165,10 @@ $(STAMP): requirements/$(DEVICE).txt pyproject.toml
 	@"$(VENV)/bin/python" -m pip install --quiet --require-hashes --requirement requirements/$(DEVICE).txt
 	@"$(VENV)/bin/python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@echo "$(CURDIR)" > "$(STAMP)"
+
+# Without what they depend on: the lock names it all, and on a GPU TensorFlow is there already with more of it.
+$(TOOLS_STAMP): $(STAMP) requirements/dev.txt
+	@echo "Adding to $(VENV) what tests and checks need: requirements/dev.txt"
+	@"$(VENV)/bin/python" -m pip install --quiet --no-deps --require-hashes --requirement requirements/dev.txt
+	@touch "$(TOOLS_STAMP)"
 endif

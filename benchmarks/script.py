@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from benchmarks import epoch_clock
 from thaw.classifier import model
 from thaw.config import load
 from thaw.config.unfreeze import UnfreezeSpec
@@ -66,7 +67,7 @@ def main() -> None:
 
     size = params.image.size
     training, validation = dataset(train, size, shuffle=True), dataset(val, size, shuffle=False)
-    times, epochs = [], []
+    times, epochs, clock = [], [], epoch_clock.EpochClock()
     for phase in (0, 1):
         begin = time.monotonic()
         thawed = set(freeze_boundaries.split(classifier.backbone, boundary)[1].layers) if phase else set()
@@ -78,12 +79,14 @@ def main() -> None:
             metrics=["accuracy"],
             jit_compile=False,
         )
-        callbacks = [keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE[phase], restore_best_weights=True)]
+        stop = keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE[phase], restore_best_weights=True)
+        callbacks = [stop, clock]
         if not phase:
             callbacks.append(keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=2))
         history = whole.fit(training, validation_data=validation, epochs=EPOCHS[phase], verbose=0, callbacks=callbacks)
         times.append(time.monotonic() - begin)
         epochs.append(len(history.history["loss"]))
+    kept = sum(epochs[:-1]) + stop.best_epoch
     wall = time.time() - psutil.Process().create_time()  # with its imports, as the pipeline's stages are timed
     predicted = np.argmax(whole.predict(dataset(test, size, shuffle=False), verbose=0), axis=1)
     record = {
@@ -91,6 +94,8 @@ def main() -> None:
         "phase1": times[0],
         "phase2": times[1],
         "epochs": epochs,
+        "clock": clock.epochs,
+        "val_accuracy": clock.epochs[kept][1],
         "right": int((predicted == test.labels).sum()),
         "images": len(test),
     }

@@ -1,10 +1,10 @@
 """prepare: read every image once, leave out what cannot be used, split the rest."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from thaw import console, paths, records
 from thaw.config import load, schema
-from thaw.data import attributes, splits, validation
+from thaw.data import attributes, manifest_table, splits, validation
 from thaw.tracking import mlflow_mirror
 
 
@@ -29,9 +29,8 @@ def main() -> None:
         for warning in splits.warnings(found.samples, division):
             console.warn(warning)
         splits.assign(found.samples, division)
-        columns, own = [field.name for field in fields(validation.Sample)], attributes.read(data.raw)
-        rows = ({name: getattr(sample, name) for name in columns} | own.row(sample.path) for sample in found.samples)
-        records.write_csv(paths.MANIFEST, [*columns, *own.names], rows)
+        own = attributes.read(data.raw)
+        manifest_table.write(found.samples, own)
         if said := own.describe():
             console.result("prepare", said)
         records.write_json(paths.CLASSES, {"classes": found.classes})

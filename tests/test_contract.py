@@ -137,6 +137,7 @@ def test_every_stage_of_the_pipeline_is_a_module_and_the_other_way_round() -> No
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_the_parameters_that_the_pipeline_tracks_for_it(stage: str) -> None:
     read = {name for name in config_fields(stage) if not {name, f"{stage}.{name}"} & set(load.UNTRACKED)}
+    read |= {f"{group}.{name}" for group, of in load.TRACKED.items() for name in of if stage in of[name]}
     assert sorted(PIPELINE[stage].get("params", [])) == sorted(read)
 
 
@@ -284,25 +285,30 @@ esac
 
 
 @pytest.fixture
-def setting_up(tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
-    """What starts ``make setup`` in a project whose Python is a stand-in."""
+def setting_up(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """What starts ``make setup``, or another target, in a project whose Python is a stand-in."""
     for name in ("Makefile", "pyproject.toml"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     (tmp_path / "requirements").mkdir()
-    (tmp_path / "requirements" / "cpu.txt").touch()
+    for name in ("cpu.txt", "dev.txt"):
+        (tmp_path / "requirements" / name).touch()
     python = tmp_path / "python"
     python.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
     python.chmod(0o755)
     (tmp_path / "log").touch()
-    words = ["make", "DEVICE=cpu", f"PYTHON={python}", "setup"]
+    words = ["make", "DEVICE=cpu", f"PYTHON={python}"]
     # As if it were no part of a make, though this test may be.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return lambda: subprocess.Popen(words, cwd=tmp_path, env=environment, start_new_session=True, **pipes)
+
+    def start(target: str = "setup") -> subprocess.Popen[str]:
+        return subprocess.Popen([*words, target], cwd=tmp_path, env=environment, start_new_session=True, **pipes)
+
+    return start
 
 
 def test_of_two_makes_at_once_the_second_waits_and_finds_the_environment_made(
-    tmp_path: Path, setting_up: Callable[[], subprocess.Popen[str]]
+    tmp_path: Path, setting_up: Callable[..., subprocess.Popen[str]]
 ) -> None:
     both = [setting_up(), setting_up()]
     said = [process.communicate(timeout=60)[0] for process in both]
@@ -314,7 +320,7 @@ def test_of_two_makes_at_once_the_second_waits_and_finds_the_environment_made(
 
 
 def test_a_set_up_that_was_killed_is_done_again_once_it_is_gone(
-    tmp_path: Path, setting_up: Callable[[], subprocess.Popen[str]]
+    tmp_path: Path, setting_up: Callable[..., subprocess.Popen[str]]
 ) -> None:
     log, first = tmp_path / "log", setting_up()
     end = time.monotonic() + 30
@@ -333,6 +339,35 @@ def test_a_set_up_that_was_killed_is_done_again_once_it_is_gone(
     assert done == ["venv", "begins", "ends"] * 2  # never two at once
     assert setting_up().communicate(timeout=60)[0] == ".venv is ready\n"
     assert len(log.read_text().splitlines()) == 6
+
+
+def test_what_only_tests_need_is_installed_by_the_targets_that_need_it(
+    tmp_path: Path, setting_up: Callable[..., subprocess.Popen[str]]
+) -> None:
+    def lines() -> list[str]:
+        return (tmp_path / "log").read_text().splitlines()
+
+    setting_up().communicate(timeout=60)
+    assert [line.split()[0] for line in lines()] == ["venv", "begins", "ends"]
+    both = [setting_up("docs"), setting_up("docs")]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [line.split()[0] for line in lines()] == ["venv", *["begins", "ends"] * 2], said
+    (tmp_path / "requirements" / "dev.txt").touch()
+    setting_up("docs").communicate(timeout=60)
+    assert len(lines()) == 7
+    setting_up().communicate(timeout=60)
+    assert len(lines()) == 7
+
+
+def test_the_lock_that_users_install_has_neither_tools_nor_extras_that_few_need() -> None:
+    def pinned(name: str) -> set[str]:
+        return set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements" / name).read_text(), re.MULTILINE))
+
+    assert not {"pytest", "ruff", "mypy", "moto", "zensical", "keras-hub", "tensorflow-text"} & pinned("cpu.txt")
+    assert {"pytest", "ruff", "mypy", "moto", "zensical", "keras-hub"} < pinned("dev.txt")
+    assert pinned("cpu.txt") < pinned("dev.txt")
+    assert pinned("cpu.txt") < pinned("sweeps.txt")
+    assert {"setuptools", "tensorflow", "dvc", "hydra-core", "mlflow"} < pinned("cpu.txt")
 
 
 def test_make_ui_says_that_its_port_is_taken(project: Path) -> None:

@@ -75,6 +75,19 @@ def test_labels_that_a_spreadsheet_would_run_stay_what_they_are(files: list[str]
     assert [entry.label for entry in entries] == labels
 
 
+def test_a_file_that_is_drawn_again_weighs_as_often_as_it_is_there(files: list[str], tmp_path: Path) -> None:
+    drawn = [files[0], files[0], *files[1:], files[-1], files[0]]
+    labels = [*LABELS[:1] * 2, *LABELS[1:], LABELS[-1], LABELS[0]]
+    classifier = thaw.ThawClassifier(folder=tmp_path / "mine").fit(drawn, labels)
+    entries, _ = table.read(tmp_path / "mine.csv")
+    assert [(entry.path, entry.weight) for entry in entries] == [
+        (path, 3.0 if path == files[0] else 2.0 if path == files[-1] else 1.0) for path in files
+    ]
+    classifier.fit([files[0], *files], ["green", *LABELS])  # which the run refuses: one file, two labels
+    with pytest.raises(ValueError, match="expected each file once"):
+        table.read(tmp_path / "mine.csv")
+
+
 def test_cross_validation_search_and_pipelines_take_it(files: list[str], tmp_path: Path) -> None:
     classifier = thaw.ThawClassifier(image="px64")
     assert cross_val_score(classifier, files, LABELS, cv=3).tolist() == [1.0, 1.0, 1.0]

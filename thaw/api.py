@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -95,15 +95,17 @@ def load(path: str | Path, name: str = "") -> Predictor:
     Raises:
         ValueError: there is none, or it is damaged.
     """
-    inside = Path(path) / paths.EXPORTED
-    return Predictor(formats.load(inside if inside.is_dir() else Path(path), name))
+    given = paths.whole(path)
+    inside = given / paths.EXPORTED
+    return Predictor(formats.load(inside if inside.is_dir() else given, name))
 
 
 def fit(data: str | Path, /, *, folder: str | Path = "", **choices: Any) -> Run:
     """Fine-tune a pretrained network on images, as ``thaw new`` and ``thaw run`` do, and return the run.
 
     Args:
-        data: a folder with one folder of images a class, or a .csv or .parquet table.
+        data: a folder with one folder of images a class, a .csv or .parquet table, or either's address in an object
+            store, such as s3://bucket/flowers.
         folder: the project, made where there is none; one on these images is run again with what changed. Empty: a
             folder beside you, named after the images.
         choices: options and fields of the configuration by group: ``backbone="resnet50"``, ``phase2={"epochs": 5}``.
@@ -122,14 +124,14 @@ def fit(data: str | Path, /, *, folder: str | Path = "", **choices: Any) -> Run:
         >>> run.report.path.name
         'report.html'
     """
-    return run(Path(data), Path(folder or f"{Path(data).absolute().stem}{SUFFIX}").absolute(), choices)
+    return run(data, paths.whole(folder or f"{PurePosixPath(_where(data)).stem}{SUFFIX}"), choices)
 
 
-def run(data: Path, folder: Path, choices: Mapping[str, Any], *, afresh: bool = False) -> Run:
+def run(data: str | Path, folder: Path, choices: Mapping[str, Any], *, afresh: bool = False) -> Run:
     """Make a project on images where there is none, configure it, run it, and return the run.
 
     Args:
-        data: a folder or a table of images.
+        data: a folder or a table of images, or an address.
         folder: the project.
         choices: as ``fit`` takes them.
         afresh: forget what was chosen in the project before.
@@ -138,9 +140,10 @@ def run(data: Path, folder: Path, choices: Mapping[str, Any], *, afresh: bool = 
         ValueError: as ``fit`` does.
     """
     words = list(_words(choices))
+    create.check_once(str(data), words)
     if (folder / "dvc.yaml").is_file():
         _check_images(folder, data)
-        _configure(folder, [f"data.raw={data.absolute().as_posix()}", *words] if afresh else words, reset=afresh)
+        _configure(folder, [f"data.raw={_where(data)}", *words] if afresh else words, reset=afresh)
     else:
         create.make(folder, str(data), words)
     _reproduce(folder)
@@ -170,8 +173,16 @@ def _configure(folder: Path, words: list[str], *, reset: bool = False) -> None:
         configuration.configure(words, reset=reset)
 
 
-def _check_images(folder: Path, data: Path) -> None:
+def _where(data: str | Path) -> str:
+    """Return an address as it is, and a path as a whole one."""
+    return str(data) if paths.is_remote(str(data)) else paths.whole(data).as_posix()
+
+
+def _check_images(folder: Path, data: str | Path) -> None:
     """Require that a project is one on these images."""
     raw = yaml.safe_load((folder / paths.PARAMS).read_text(encoding="utf-8"))["data"]["raw"]
-    if (folder / raw).resolve() != data.resolve():
+    there, asked = str(raw), _where(data)
+    if not paths.is_remote(there):
+        there, asked = str((folder / there).resolve()), str(Path(asked).resolve())
+    if there != asked:
         raise ValueError(f"folder: expected a new one, or a project on {data}, received {folder} on those of {raw}")

@@ -3,6 +3,7 @@
 It is a façade over ``thaw.fit``: each ``fit`` makes and runs a project, by the same stages, on a table of the images.
 """
 
+import collections
 import os
 import shutil
 import tempfile
@@ -16,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from thaw import api, records
+from thaw import api, paths, records
 from thaw.data.table import NEEDED
 
 Choice: TypeAlias = "str | Mapping[str, Any] | None"
@@ -98,7 +99,8 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Make and run a project on images.
 
         Args:
-            X: (n,) or (n, 1) paths of files.
+            X: (n,) or (n, 1) paths of files. One that is there several times, as in a sample drawn with replacement,
+                counts so many times in the loss, and has one label.
             y: (n,) labels, of any type that sorts.
 
         Raises:
@@ -111,11 +113,13 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         self.classes_ = np.unique(labels)
         if len({str(label) for label in self.classes_}) < max(2, len(self.classes_)):
             raise ValueError(f"y: expected 2 classes or more, each with a name of its own, received {self.classes_}")
-        folder = Path(self.folder or _temporary(self)).absolute()
+        folder = paths.whole(self.folder or _temporary(self))
         folder.parent.mkdir(parents=True, exist_ok=True)
         table = folder.with_name(f"{folder.name}.csv")
-        rows = ({"path": path, "label": str(label)} for path, label in zip(files, labels, strict=True))
-        records.write_csv(table, NEEDED, rows, guarded=False)
+        counts = collections.Counter(zip(files, map(str, labels), strict=True))
+        heads = [*NEEDED, "weight"] if len(counts) < len(files) else NEEDED
+        rows = (dict(zip(heads, (path, label, count), strict=False)) for (path, label), count in counts.items())
+        records.write_csv(table, heads, rows, guarded=False)
         choices = {name: getattr(self, name) for name in GROUPS if getattr(self, name) is not None}
         self.run_ = api.run(table, folder, choices, afresh=True)
         return self

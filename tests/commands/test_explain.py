@@ -20,6 +20,10 @@ def test_a_field_has_its_meaning_range_default_value_and_what_runs_again() -> No
     assert found["range"] == "1 to 1000 epochs" and found["default"] == 30 and found["here"] == 2
     assert found["runs again"] == ["phase1_head", "phase2_finetune", "evaluate", "export"]
     assert explain.field("compute.cache_gb")["runs again"] == []
+    devices = explain.field("compute.devices")
+    assert devices["runs again"] == ["phase2_finetune", "evaluate", "export"] and "note" not in devices
+    bits = explain.field("compute.deterministic")
+    assert bits["runs again"] == ["phase1_head", "phase2_finetune", "evaluate", "export"] and "note" not in bits
     assert explain.field("phase2.schedule")["range"].startswith("warmup_stable_decay, ")
 
 
@@ -80,4 +84,6 @@ def test_a_rate_that_dvc_writes_otherwise_has_not_changed(tmp_path: Path, monkey
     paths.PARAMS.write_text("phase2:\n  learning_rate: 1.0e-05\n  epochs: 3\n", encoding="utf-8")
     noted = yaml.safe_load("phase2:\n  learning_rate: 1e-05\n  epochs: 2\n")
     assert stale._of_values(noted, {"phase2": "modified"}) == ["phase2.epochs 2 → 3"]
+    paths.PARAMS.write_text("compute:\n  devices: 2\n  cache_gb: 1\n", encoding="utf-8")
+    assert stale._of_values({"compute.devices": 1}, {"compute.devices": "modified"}) == ["compute.devices 1 → 2"]
     assert dvc_lock.numbered({"a": [{"b": "-3e+2"}, "e5", "12"]}) == {"a": [{"b": -300.0}, "e5", "12"]}

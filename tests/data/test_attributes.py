@@ -67,6 +67,19 @@ def test_text_is_taken_many_numbers_become_ranges_and_what_names_images_is_left_
         assert name in found.describe()
 
 
+@pytest.mark.parametrize("text", ["path;label;camera\n{};a;north\n", 'path, "label", "camera"\n{}, a, north\n'])
+def test_columns_are_found_however_they_are_separated(tmp_path: Path, text: str) -> None:
+    names = ["0.png", "1.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    first = text.format(names[0])
+    path = tmp_path / "images.csv"
+    path.write_text(
+        first + first.splitlines()[1].replace(names[0], names[1]).replace("north", "south") + "\n", encoding="utf-8"
+    )
+    assert attributes.read(str(path)).columns == ["camera"]
+
+
 def test_equal_numbers_are_in_one_range() -> None:
     assert attributes.ranges([1.0] * 50 + [2.0] * 10 + [3.5] * 40) == [(1.0, 1.0), (2.0, 3.5)]
     assert attributes.ranges([0.0] * 99 + [7.0]) == [(0.0, 0.0), (7.0, 7.0)]

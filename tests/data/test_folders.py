@@ -37,7 +37,7 @@ def test_a_folder_is_a_class(root: Path) -> None:
     found = find(root)
     assert found.classes == ["cat", "dog"]
     assert entries(found) == [("cat/good.png", "cat", ""), ("dog/good.png", "dog", "")]
-    assert (found.root, found.findings, found.ignored) == (root, [], 0)
+    assert (found.root, len(found.findings), found.ignored) == (root, 0, 0)
 
 
 def test_names_may_hold_spaces_and_any_letters(root: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_name_that_is_not_unicode_is_refused(root: Path) -> None:
 def test_hidden_files_and_what_systems_leave_behind_are_only_counted(root: Path) -> None:
     made(root, ".DS_Store", "cat/Thumbs.db", "cat/._good.png", "desktop.ini", ".git/config", "__MACOSX/cat.png")
     found = find(root)
-    assert (found.ignored, found.findings, found.classes) == (6, [], ["cat", "dog"])
+    assert (found.ignored, len(found.findings), found.classes) == (6, 0, ["cat", "dog"])
 
 
 def test_files_outside_the_class_folders_or_too_deep_are_misplaced(root: Path) -> None:

@@ -1,6 +1,7 @@
 """Images in an S3-compatible store: the server is moto's, the client is the one that users have."""
 
 import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -121,6 +122,46 @@ def test_the_same_bytes_are_kept_once_and_only_what_is_new_is_downloaded(
     assert sorted(names) == ["class_0/01.png", "class_0/new.png", "class_1/03.png"]
     assert (place / "class_0/01.png").read_bytes() == b"other bytes" and not (place / "class_1/02.png").exists()
     assert (place / "class_0/00.png").read_bytes() == (images / "class_0/00.png").read_bytes()
+
+
+def test_bytes_that_no_name_means_any_more_are_removed_and_so_is_what_a_kill_has_left(
+    store: Any, images: Path
+) -> None:
+    upload(store, images)
+    upload(store, images, "bucket/other")
+    place, other = (object_store.fetch(f"s3://bucket/{name}") for name in ("set", "other"))
+    contents = {path.name: path.read_bytes() for path in place.parent.glob("content/*/*")}
+    assert place.with_name("content").is_dir() and len(contents) == len(set(contents.values())) == 15
+    left = [place.with_name(f"{name}.{'0' * 64}.part") for name in (place.name, other.name)]
+    for part in left:
+        part.write_bytes(b"half of an ima")
+
+    store.pipe("bucket/set/class_0/01.png", b"other bytes")
+    store.rm("bucket/set/class_1/02.png")
+    object_store.fetch("s3://bucket/set")
+    assert [part.exists() for part in left] == [False, True]  # another process may be writing that of the other
+    # The other address means them still.
+    assert {path.name for path in place.parent.glob("content/*/*")} > set(contents)
+    store.rm("bucket/other", recursive=True)
+    store.pipe("bucket/other/class_0/00.png", (images / "class_0/00.png").read_bytes())
+    object_store.fetch("s3://bucket/other")
+    there = {path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    assert {path.read_bytes() for path in place.parent.glob("content/*/*")} == there
+    assert list(place.parent.glob("*.part")) == [] and b"other bytes" in there
+
+
+def test_on_a_disk_without_hard_links_each_name_has_its_own_bytes(
+    store: Any, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    upload(store, images)
+    place = object_store.fetch("s3://bucket/set")
+    assert (place / "class_2/00.png").read_bytes() == (place / "class_2/größe 1.png").read_bytes()
+    assert sum(path.is_file() for path in place.rglob("*")) == 16
+    assert list(place.parent.glob("content/*/*")) == list(place.parent.glob("*.part")) == []
 
 
 def test_what_was_interrupted_goes_on(store: Any, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from PIL import Image
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.data import near_duplicates, splits
-from thaw.data.validation import Sample
+from thaw.data import fingerprints, packed, split_memory, splits
+from thaw.data.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def sample(number: int, label: str, *, split: str = "", like: int | None = None,
         split,
         32,
         32,
-        near_duplicates.fingerprint(image),
+        fingerprints.fingerprint(image),
         group,
     )
 
@@ -57,7 +57,7 @@ def test_images_that_look_alike_and_groups_go_together(data: schema.Data) -> Non
         assert division.splits[20:30] == division.splits[:10]
         assert len(set(division.splits[30:])) == 1
         assert division.repeated() == {"clusters": 10, "images": 20, "largest": 2}
-        assert division.leaks == []
+        assert division.leaks.kinds == []
         assert division.random_leaks > 0
 
 
@@ -77,18 +77,19 @@ def test_each_class_needs_an_image_to_train_on_that_weighs_something(data: schem
 def test_units_of_several_images_are_numbered_in_the_manifest_and_others_are_not(data: schema.Data) -> None:
     found = [*samples(), sample(80, "cat", like=3), sample(81, "dog", group="p"), sample(82, "dog", group="p")]
     division = splits.divide(found, data, {})
-    splits.assign(found, division)
-    assert [one.split for one in found] == division.splits
-    assert {index: one.unit for index, one in enumerate(found) if one.unit} == {3: "1", 20: "1", 21: "2", 22: "2"}
+    kept = packed.rows(Sample, found)
+    splits.assign(kept, division)
+    assert [one.split for one in kept] == division.splits
+    assert {index: one.unit for index, one in enumerate(kept) if one.unit} == {3: "1", 20: "1", 21: "2", 22: "2"}
 
 
 def test_pictures_without_structure_are_not_one_for_that(data: schema.Data) -> None:
-    plain = near_duplicates.fingerprint(Image.new("RGB", (32, 32), "white"))
+    plain = fingerprints.fingerprint(Image.new("RGB", (32, 32), "white"))
     assert not plain.strip("0")
     found = samples()
     for one in found[:6]:
         one.fingerprint = plain
-    assert splits.divide(found, data, {}).clusters == list(range(20))
+    assert splits.divide(found, data, {}).clusters.tolist() == list(range(20))
 
 
 def test_tables_and_memory_are_in_an_order_of_their_own(data: schema.Data) -> None:
@@ -140,7 +141,7 @@ def test_likeness_can_be_left_aside_but_equal_bytes_cannot(data: schema.Data) ->
     data.near_duplicates = False
     found = [*samples(), sample(0, "cat"), sample(80, "cat", like=1)]
     division = splits.divide(found, data, {})
-    assert division.clusters == [*range(20), 0, 21]
+    assert division.clusters.tolist() == [*range(20), 0, 21]
     assert division.splits[0] == division.splits[20]
 
 
@@ -168,7 +169,7 @@ def test_each_leaked_image_is_listed_also_where_the_image_between_is_in_no_split
     found += [sample(0, "cat", group="one"), sample(60, "cat", split="test", group="one")]
     division = splits.divide(found, data, {})
     assert division.splits == [*given, "", "test"]
-    assert division.leaks == [
+    assert list(division.leaks.rows(found, division.splits)) == [
         {"split": "test", "path": "cat/60.png", "kind": "linked", "other_split": "train", "other_path": "cat/0.png"}
     ]
     figures = splits.figures(found, ["cat", "dog"], division)
@@ -244,7 +245,7 @@ def test_a_look_alike_of_a_given_test_image_is_not_trained_on(data: schema.Data)
         data.seed = seed
         division = splits.divide(found, data, {})
         assert division.splits[40:] == ["test"] * 4
-        assert division.leaks == []
+        assert division.leaks.kinds == []
         assert list(splits.warnings(found, division))
 
 
@@ -263,7 +264,7 @@ def test_data_sets_are_remembered_side_by_side(data: schema.Data) -> None:
     same_shares = place(others)
     assert place(grown, seed=1) != old
     assert (place(grown), place(others, val=0.3), place(others)) == (old, other, same_shares)
-    assert splits.remembered(data).keys() >= {each.sha256[: splits.HEX] for each in (*grown, *others)}
+    assert splits.remembered(data).keys() >= {each.sha256[: split_memory.HEX] for each in (*grown, *others)}
     # Without the memory they lie elsewhere, so that it is the memory that keeps them.
     paths.MEMORY.unlink()
     assert place(grown) != old

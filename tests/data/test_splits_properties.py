@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 
 from thaw import paths
 from thaw.config import schema
-from thaw.data import clusters, near_duplicates, placement, splits, stratified, units
-from thaw.data.validation import Sample
+from thaw.data import clusters, fingerprints, placement, split_memory, splits, stratified, units
+from thaw.data.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARES = st.tuples(st.floats(0.01, 0.5), st.floats(0.01, 0.5)).filter(lambda shares: sum(shares) <= 0.9)
@@ -95,7 +95,7 @@ def cases(draw: st.DrawFn, *, marked: bool) -> Case:
 def test_no_unit_is_torn_and_each_image_has_a_split(case: Case) -> None:
     divided = case.divide()
     assert set(divided) <= {"train", "val", "test"}
-    units = clusters.joined(len(divided), case.links, [case.contents, case.groups])
+    units = clusters.joined(len(divided), case.links, [case.contents, case.groups]).tolist()
     assert len(set(zip(units, divided, strict=True))) == len(set(units))
     for label in set(case.labels):
         assert {split for split, own in zip(divided, case.labels, strict=True) if own == label} == {
@@ -158,7 +158,7 @@ def test_images_on_their_own_are_divided_to_half_an_image(
 @cache
 def fingerprint(picture: int) -> str:
     pixels = np.random.default_rng(picture).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    return near_duplicates.fingerprint(Image.fromarray(pixels))
+    return fingerprints.fingerprint(Image.fromarray(pixels))
 
 
 @cache
@@ -199,7 +199,7 @@ def test_images_that_come_and_go_keep_their_split(
                 assert "class " in str(error) and "\n" not in str(error)
                 continue
             splits.write(found, division, data)
-            before = [known.get(sample.sha256[: splits.HEX]) for sample in found]
+            before = [known.get(sample.sha256[: split_memory.HEX]) for sample in found]
             for unit in set(division.units):
                 members = [index for index, own in enumerate(division.units) if own == unit]
                 old = {before[index] for index in members} - {None}
@@ -208,10 +208,10 @@ def test_images_that_come_and_go_keep_their_split(
                 if len(old) == 1:
                     assert now == old
             # Each leaked image is listed once: with what it turned out to belong to, by way of one that is left out.
-            assert {row["kind"] for row in division.leaks} <= {"linked"}
-            assert len(division.leaks) == sum(units.leaks(division.units, division.splits).values())
+            assert set(division.leaks.kinds) <= {"linked"}
+            assert len(division.leaks.kinds) == sum(units.leaks(division.units, division.splits).values())
             placed = zip(found, division.splits, strict=True)
-            kept |= {sample.sha256[: splits.HEX]: split for sample, split in placed if split}
+            kept |= {sample.sha256[: split_memory.HEX]: split for sample, split in placed if split}
             assert paths.MEMORY.exists()
 
 
@@ -241,4 +241,4 @@ def test_clusters_are_the_components_of_a_graph(
     matrix = coo_array((np.ones(len(edges)), tuple(np.array(edges, int).reshape(-1, 2).T)), (count, count))
     components = connected_components(matrix, directed=False)[1].tolist()
     expected = [components.index(component) for component in components]
-    assert clusters.joined(count, links, [words], among if some else None) == expected
+    assert clusters.joined(count, links, [words], among if some else None).tolist() == expected

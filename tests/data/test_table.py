@@ -67,9 +67,17 @@ def test_a_parquet_file_gives_the_same_whatever_its_types(folder: Path) -> None:
 
 def test_blanks_after_the_commas_belong_to_no_cell(folder: Path) -> None:
     entries, findings = table.read(csv(folder, 'path, label, split\na.jpg, cat, train\n"b, c.jpg", "dog, wild", \n'))
-    assert (entries, findings) == ([Entry("a.jpg", "cat", "train"), Entry("b, c.jpg", "dog, wild")], [])
+    assert list(entries) == [Entry("a.jpg", "cat", "train"), Entry("b, c.jpg", "dog, wild")] and not findings
     entries, _ = table.read(csv(folder, " path ,label\t,group \na.jpg, cat ,7\n"))
     assert entries == [Entry("a.jpg", " cat ", group="7")]  # a label is taken as it is written
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_columns_may_be_separated_as_excel_does_where_a_comma_is_part_of_numbers(folder: Path, separator: str) -> None:
+    text = '"path",label,split\na.jpg,"cat",train\nd.jpg,dog|wild,\n'.replace(",", separator).replace("|", ",")
+    assert table.read(csv(folder, text))[0] == [Entry("a.jpg", "cat", "train"), Entry("d.jpg", "dog,wild")]
+    with pytest.raises(ValueError, match="received path, label;x; add label"):
+        table.read(csv(folder, "path,label;x\na.jpg,cat\n"))
 
 
 def test_paths_of_windows_and_with_blanks_around_are_found_unless_they_are_there_as_written(folder: Path) -> None:
@@ -120,7 +128,7 @@ def test_a_file_that_is_not_there_is_a_finding_with_its_row(folder: Path) -> Non
             "row 2: expected 2 cells, received another number; put names that hold a comma",
         ),
         ("path,label\na.jpg\n", "row 2: expected 2 cells, received another number"),
-        ('path,label\n"a.jpg,cat\n', "expected comma-separated values"),
+        ('path,label\n"a.jpg,cat\n', "expected separated values"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_an_error_that_says_where(folder: Path, text: str, message: str) -> None:

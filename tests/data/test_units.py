@@ -13,7 +13,7 @@ def test_images_are_of_one_unit_by_the_number_in_the_manifest_and_alone_without(
 def test_an_image_is_leaked_if_its_unit_was_learnt_from_or_chosen_by() -> None:
     own = [0, 0, 1, 1, 2, 2, 3, 4, 4]
     divided = ["train", "test", "val", "test", "train", "val", "test", "", "test"]
-    assert units.leaked(own, divided) == [False, True, False, True, False, True, False, False, False]
+    assert units.leaked(own, divided).tolist() == [False, True, False, True, False, True, False, False, False]
     assert units.leaks(own, divided) == {"val": 1, "test": 2}
     assert units.leaks([0, 0, 1], ["train", "train", "test"]) == {"val": 0, "test": 0}
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from thaw import paths
 from thaw.config import load, schema
-from thaw.data import clusters, near_duplicates, validation, validation_cache
+from thaw.data import clusters, fingerprints, samples, text_columns, validation, validation_cache
 from thaw.images import content, decoding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,14 +75,14 @@ def test_a_file_is_described_by_its_bytes_and_its_folder(root: Path) -> None:
     data = encoded("JPEG", exif=exif)
     (root / "cat" / "turned.jpg").write_bytes(data)
     outcome = read(root)
-    assert outcome.samples[1] == validation.Sample(
+    assert outcome.samples[1] == samples.Sample(
         path="cat/turned.jpg",
         sha256=hashlib.sha256(data).hexdigest(),
         label="cat",
         split="",
         width=HEIGHT,
         height=WIDTH,
-        fingerprint=near_duplicates.fingerprint(decoding.inspect(data)[1]),
+        fingerprint=fingerprints.fingerprint(decoding.inspect(data)[1]),
     )
     assert listed(outcome) == {"cat/turned.jpg": ["rotated kept"]}
 
@@ -94,6 +94,23 @@ def test_a_tables_split_group_and_weight_reach_the_sample(root: Path) -> None:
     found = [(each.path, each.label, each.split, each.group, each.weight) for each in outcome.samples]
     assert found == [("cat/good.png", "a", "train", "anna", 2.0), ("dog/good.png", "b", "val", "", 1.0)]
     assert listed(outcome) == {"gone.png": ["missing quarantined"]}
+
+
+def test_what_looks_like_one_group_in_a_table_is_one(root: Path) -> None:
+    rows = "path,label,split,group\ncat/good.png,a,train ,jos\u00e9\ndog/good.png,b,, jose\u0301 \n"
+    (root / "images.csv").write_text(rows, encoding="utf-8")
+    first, second = read(root / "images.csv").samples
+    assert first.group == second.group == "jos\u00e9"
+    assert first.split == "train"
+
+
+def test_a_class_of_which_no_file_is_there_is_one_that_has_too_few(root: Path) -> None:
+    (root / "images.csv").write_text("path,label\ncat/good.png,a\ndog/good.png,b\ngone.png,c\n")
+    outcome = read(root / "images.csv", {"few": "quarantine"})
+    assert listed(outcome) == {"gone.png": ["missing quarantined"], "c": ["few quarantined"]}
+    data = settings(root / "images.csv", {"few": "fail"}, max_bad_share=1.0)
+    with pytest.raises(ValueError, match=r"a class of 0 usable images, .*data\.policy\.few is fail"):
+        validation.check(validation.read(data), data)
 
 
 def test_links_that_a_table_names_are_judged_like_files(root: Path) -> None:
@@ -277,7 +294,7 @@ def test_a_kind_whose_policy_is_to_fail_stops_the_stage(root: Path) -> None:
     data = settings(root, {"empty": "fail"}, max_bad_share=1.0)
     outcome = validation.read(data)
     assert len(outcome.quarantined()) == 2
-    with pytest.raises(ValueError, match=r"^cat/a\.png: an empty file; .*data\.policy\.empty is fail, and 2 such"):
+    with pytest.raises(ValueError, match=r"^cat/a\.png: an empty file; .*data\.policy\.empty is fail \(found: 2"):
         validation.check(outcome, data)
 
 
@@ -415,9 +432,10 @@ def shared(name: str) -> Path:
 
 def test_real_photographs_are_all_taken_and_their_conflicts_found() -> None:
     outcome = read(shared("trashnet"))
-    assert (len(outcome.samples), outcome.findings, len(outcome.classes)) == (2527, [], 6)
-    contents = [sample.sha256 for sample in outcome.samples]
-    assert len(clusters.conflicts(contents, [sample.label for sample in outcome.samples])) == 3
+    assert (len(outcome.samples), len(outcome.findings), len(outcome.classes)) == (2527, 0, 6)
+    contents = text_columns.numbers(outcome.samples.columns["sha256"])
+    torn = clusters.torn(contents, outcome.samples.columns["label"].codes)
+    assert len(set(contents[torn].tolist())) == 3
 
 
 def test_a_real_data_set_with_its_own_splits_is_recognised() -> None:

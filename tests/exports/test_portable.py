@@ -203,6 +203,24 @@ def test_only_the_network_is_in_int8(folder: Path) -> None:
     assert len(products) == 2, "the resize, in float32, before anything is rounded"
 
 
+def test_the_ranges_of_litert_int8_hold_each_calibration_image_in_whatever_order(tmp_path: Path) -> None:
+    """A bright image among dark ones, which a moving average would cut off, the more the later it comes."""
+    random = np.random.default_rng(2)
+    dark = [random.integers(0, 40, (32, 32, 3), dtype=np.uint8) for _ in range(12)]
+    bright = random.integers(200, 256, (32, 32, 3), dtype=np.uint8)
+    of, said = build(), []
+    for name, images in (("last", [*dark, bright]), ("first", [bright, *dark])):
+        write.write(tmp_path / name, of, ["litert_int8"], calibration=lambda images=images: iter(images))  # type: ignore[misc]
+        said.append((tmp_path / name / paths.LITERT_INT8_FILE).read_bytes())
+    assert said[0] == said[1]
+    write.write(tmp_path / "float", of, ["litert"])
+    run, exact = formats.load(tmp_path / "last").run, formats.load(tmp_path / "float").run
+    assert run is not None and exact is not None
+    for picture in (dark[0], bright):
+        (rounded,), (expected,) = run(picture[None]), exact(picture[None])
+        np.testing.assert_allclose(rounded.probabilities, expected.probabilities, atol=0.02)
+
+
 REPEAT = """\
 import runpy, sys
 from pathlib import Path
@@ -249,6 +267,8 @@ def test_the_fast_exact_format_is_asked_where_several_are_there(folder: Path, tm
     assert formats.load(tmp_path).about["format"] == "litert"
     with pytest.raises(ValueError, match=r"expected a format of keras, .* received 'tensorrt'"):
         formats.load(folder, "tensorrt")
+    with pytest.raises(ValueError, match=r"expected format onnx \(model\.onnx\), found litert, onnx_int8; ask for"):
+        formats.load(tmp_path, "onnx")
 
 
 # Nothing dangerous loads
@@ -345,6 +365,7 @@ def test_what_a_format_costs_is_measured_in_a_process_of_its_own(folder: Path, p
     assert cost.bytes == (folder / paths.LITERT_FILE).stat().st_size
     assert 0 < cost.p50 <= cost.p95 < 1000 * cost.cold_start
     assert cost.throughput > 1
+    assert 0 < cost.processor < 1000 and 0 < cost.processor_start < 60
     assert 20e6 < cost.memory < 500e6, "a runtime and a small model, and not this process with TensorFlow"
     assert latency.table({"litert": cost})["litert"]["p95"] == cost.p95
     with pytest.raises(ValueError, match="expected format saved_model to answer"):

@@ -176,10 +176,15 @@ def test_images_that_are_nearly_one_cost_the_score_and_not_the_export(
             unfamiliarity.compared("onnx", expected, received, unfamiliarity.TOLERANCE, names)
 
 
-def test_the_axes_are_in_an_onnx_file_once(folder: Path) -> None:
+def test_the_axes_are_in_each_file_once(folder: Path, classifier: model.Classifier, tmp_path: Path) -> None:
+    axes = CHANNELS * out_of_distribution.AXES
     content = onnx.load(folder / paths.ONNX_FILE)
     sizes = [int(np.prod(part.dims)) for part in content.graph.initializer]
-    assert sizes.count(CHANNELS * out_of_distribution.AXES) == 1
+    assert sizes.count(axes) == 1
+    write_all(tmp_path / "off", classifier, None, "litert", "litert_float16")
+    for file, bits in ((paths.LITERT_FILE, 32), (paths.LITERT_FLOAT16_FILE, 16)):
+        more = (folder / file).stat().st_size - (tmp_path / "off" / file).stat().st_size
+        assert 1 < more / (axes * bits // 8) < 1.3
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert_float16"])

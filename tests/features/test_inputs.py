@@ -62,7 +62,13 @@ class Settings:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     compute = schema.Compute(
-        str(tmp_path / "cache"), cache_gb=1, extractor="tensorflow", extract_batch_size=4, depths=[], devices=1
+        str(tmp_path / "cache"),
+        cache_gb=1,
+        extractor="tensorflow",
+        extract_batch_size=4,
+        depths=[],
+        devices=1,
+        deterministic=True,
     )
     return Settings(FLIPPED, compute, replace(PHASE2))
 

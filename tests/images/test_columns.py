@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from thaw import paths, records
-from thaw.data.validation import Sample
+from thaw.data.samples import Sample
 from thaw.images import columns
 
 NAMES = [

@@ -1,3 +1,4 @@
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,6 +80,19 @@ def test_the_processor_fits_pictures_as_the_reference_says(
         for path, one in zip(files, found, strict=True):
             expected = reference.fit(np.asarray(Image.open(path)), image)
             np.testing.assert_allclose(one, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_a_long_strip_is_padded_without_the_square_of_its_side(interpolation: str) -> None:
+    strip = np.random.default_rng(0).integers(0, 256, (8, 6000, 3), dtype=np.uint8)
+    image = schema.Image(32, "pad", interpolation, interpolation != "nearest")
+    tracemalloc.start()
+    found = fitting.fit(strip, image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # the square alone has 108 MB
+    square = preprocessing.framed(tf.constant(strip), image).numpy()
+    np.testing.assert_array_equal(found, fitting.fit(square, image))
 
 
 def test_no_bytes_are_a_black_picture() -> None:

@@ -21,13 +21,24 @@ def test_without_balance_nothing_is_weighed_or_drawn() -> None:
     assert imbalance.chances(LABELS, "shuffle") is None
 
 
-def test_given_weights_are_kept_and_multiplied() -> None:
+@pytest.mark.parametrize("scale", [1, 1e-6, 1e6])
+def test_given_weights_count_by_how_they_stand_to_each_other(scale: float) -> None:
     given = np.linspace(0.5, 2, 100, dtype=np.float32)
-    assert imbalance.weights(LABELS, "none", given) is given
-    balanced, both = imbalance.weights(LABELS, "balanced"), imbalance.weights(LABELS, "balanced", given)
-    assert balanced is not None
-    assert both is not None
-    np.testing.assert_allclose(both, balanced * given)
+    kept = imbalance.weights(LABELS, "none", given * np.float32(scale))
+    assert kept is not None and kept.dtype == np.float32
+    np.testing.assert_allclose(kept, given / given.mean(), rtol=1e-6)
+
+
+def test_with_given_weights_each_class_has_the_same_say_and_what_weighs_nothing_is_not_drawn() -> None:
+    given = np.linspace(0.5, 2, 100, dtype=np.float32)
+    given[:54] = 0
+    both = imbalance.weights(LABELS, "balanced", given)
+    assert both is not None and both.dtype == np.float32
+    np.testing.assert_allclose(np.bincount(LABELS, both), 100 / 3, rtol=1e-6)
+    np.testing.assert_allclose(both[60:90] / both[60], given[60:90] / given[60], rtol=1e-6)
+    chances = imbalance.chances(LABELS, "balanced", given)
+    assert chances is not None and not chances[:54].any()
+    np.testing.assert_allclose(np.bincount(LABELS, chances * given), 100 / 3, rtol=1e-6)
 
 
 def test_a_class_that_no_image_has_changes_nothing() -> None:

@@ -95,8 +95,9 @@ def field(name: str) -> dict[str, Any]:
     found = {"field": name, "meaning": known.meaning, "range": known.stated or said, "default": _at(_defaults(), name)}
     if paths.PARAMS.is_file():
         found["here"] = _at(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")), name)
-    found["runs again"] = stale.runs_again(group, template.stages())
-    if group in load.UNTRACKED:
+    tracked = name.partition(".")[2] in load.TRACKED.get(group, {})
+    found["runs again"] = stale.runs_again(name if tracked else group, template.stages())
+    if group in load.UNTRACKED and not tracked:
         found["runs again"] = []
         found["note"] = load.UNTRACKED[group]
     return found

@@ -9,7 +9,7 @@ only where something is composed.
 import hashlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,11 +25,21 @@ from thaw.pipes import run as run  # noqa: PLC0414  how a type checker is told
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
     "compute": "how the work is done: engines, batch sizes of inference, disk budget; whether that made phase 2 "
-    "stream is in its record, and phase2.activations settles it; how many devices shared a batch is there too",
+    "stream is in its record, and phase2.activations settles it; devices and deterministic alone are tracked",
     "tracking": "where runs are mirrored",
+    "environment.image": "at what size a network from outside the catalog is tried; nothing of it is written",
+    "environment.export": "in which formats a network from outside the catalog is tried; nothing of it is written",
     "phase1_head.data": "where the images lie; what they are is in the manifest, by content hash",
     "phase1_head.phase2": "which activations to keep for phase 2 while images pass; the cache is a memo",
     "phase2_finetune.data": "where the images lie; what they are is in the manifest, by content hash",
+}
+
+# Fields of such groups that change a result all the same, and the stages that DVC tracks them for.
+TRACKED = {
+    "compute": {
+        "devices": ("phase2_finetune",),
+        "deterministic": ("phase1_head", "phase2_finetune", "evaluate"),
+    }
 }
 
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
@@ -85,6 +95,18 @@ def check(values: dict[str, Any]) -> schema.Project:
     if not paths.is_remote(project.data.raw):
         _check_place(project.data.raw)
     return project
+
+
+def tracked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of params.yaml, as nested dicts, a result depends on: groups, and some fields of others.
+
+    A field that an older params.yaml lacks is left out.
+    """
+    found = {group: of for group, of in values.items() if group not in (*UNTRACKED, "compiled_from")}
+    for group, of in TRACKED.items():
+        if group in values:
+            found[group] = {name: values[group][name] for name in of if name in values[group]}
+    return found
 
 
 def _check_text(name: str, values: dict[str, Any]) -> None:

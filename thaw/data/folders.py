@@ -3,6 +3,7 @@
 Files are found here and judged by ``thaw.data.validation``.
 """
 
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ from pathlib import Path
 from thaw import console, paths
 from thaw.data import object_store, table
 from thaw.data.issues import Finding
+from thaw.data.packed import Rows
 from thaw.data.table import Entry
+from thaw.data.text_columns import Texts
 from thaw.images.content import unreadable
 from thaw.images.integrity import Unusable
 
@@ -29,14 +32,14 @@ SEPARATORS = ",;|"  # between several labels, as tables write them
 
 @dataclass
 class Found:
-    """The files that were found, in no order, and the findings about those that cannot be followed."""
+    """The files that were found, sorted by path unless a table lists them, and what cannot be followed."""
 
     root: Path  # what their paths are relative to
     classes: list[str] = field(default_factory=list)  # sorted as text, so "10" goes before "2"
-    entries: list[Entry] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    entries: Rows[Entry] = field(default_factory=lambda: Rows(Entry))
+    findings: Rows[Finding] = field(default_factory=lambda: Rows(Finding))
     ignored: int = 0  # hidden files and what systems leave behind
-    hidden: list[Path] = field(default_factory=list)  # these, relative to the root
+    hidden: list[Path] = field(default_factory=list)  # the folders among these, relative to the root
     linked: list[str] = field(default_factory=list)  # folders that are links
 
 
@@ -55,7 +58,8 @@ def find(raw: str, nested: bool) -> Found:
     root = paths.images_root(raw)
     if paths.is_listing(raw):
         entries, findings = table.read(paths.local(raw))
-        classes = sorted({entry.label for entry in entries})
+        # Also a class of which no file is there: data.policy.few says what is done about it.
+        classes = sorted(table.labels(paths.local(raw)) if findings else {entry.label for entry in entries})
         if len(classes) < 2:
             raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")
         check_labels(raw, classes)
@@ -76,8 +80,8 @@ def find(raw: str, nested: bool) -> Found:
         )
     for path in files:
         name = printable(path)
-        *above, _ = path.parts
-        if name != path.as_posix():
+        *above, _ = path.split("/")
+        if name != path:
             found.findings.append(Finding("name", name, "its name is not valid Unicode"))
         elif len(above) < depth:
             found.findings.append(Finding("misplaced", name, "lies outside the class folders"))
@@ -88,33 +92,37 @@ def find(raw: str, nested: bool) -> Found:
     return found
 
 
-def below(root: Path) -> tuple[list[Path], list[Finding]]:
+def below(root: Path) -> tuple[list[Path], Rows[Finding]]:
     """Return all files in a folder, sorted, as `prepare` sees it, and what cannot be followed there."""
     files, _, found = _walk(root)
     return sorted(root / name for name in files), found.findings
 
 
-def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
-    """Return all files, and the parts of all folders, relative to ``root``; what cannot be followed is a finding."""
-    files: list[Path] = []
+def _walk(root: Path) -> tuple[Texts, list[tuple[str, ...]], Found]:
+    """Return all files, sorted, and the parts of all folders, relative to ``root``; what cannot be followed is a
+    finding.
+    """
+    files = Texts()
     folders: list[tuple[str, ...]] = []
     found = Found(root)
 
-    def visit(folder: Path, chain: list[Path]) -> None:
-        for path in (root / folder).iterdir():
-            name, is_link = folder / path.name, path.is_symlink()
+    def visit(folder: str, chain: list[Path]) -> None:
+        for key, is_link in _sorted_names(root / folder):
+            name, is_dir = f"{folder}{key.removesuffix('/')}", key.endswith("/")
+            path = root / name
             if path.name.startswith(".") or path.name.lower() in DROPPINGS:
                 found.ignored += 1
-                found.hidden.append(name)
+                found.hidden += [Path(name)] if is_dir else []
                 continue
             try:
-                real = path.resolve(strict=True) if is_link else chain[-1] / path.name
-                if real in chain:
-                    raise Unusable("link", "a link to a folder that it lies in")
-                if path.is_dir():
-                    folders.append(name.parts)
+                if is_link or is_dir:
+                    real = path.resolve(strict=True) if is_link else chain[-1] / path.name
+                    if real in chain:
+                        raise Unusable("link", "a link to a folder that it lies in")
+                if is_dir:
+                    folders.append(Path(name).parts)
                     found.linked += [printable(name)] if is_link else []
-                    visit(name, [*chain, real])
+                    visit(f"{name}/", [*chain, real])
                 else:
                     files.append(name)
             except Unusable as refused:
@@ -123,22 +131,39 @@ def _walk(root: Path) -> tuple[list[Path], list[tuple[str, ...]], Found]:
                 kind, reason = ("link", "a broken link") if is_link else ("unreadable", unreadable(error))
                 found.findings.append(Finding(kind, printable(name), reason))
 
-    visit(Path(), [root.resolve()])
+    visit("", [root.resolve()])
     return files, folders, found
 
 
-def printable(name: Path) -> str:
+def _sorted_names(folder: Path) -> list[tuple[str, bool]]:
+    """Return what lies in a folder, of folders with a slash, and whether each is a link.
+
+    In this order of names a walk comes upon files in the order of their paths.
+    """
+    with os.scandir(folder) as there:
+        return sorted((f"{each.name}/" if _is_folder(each) else each.name, each.is_symlink()) for each in there)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def printable(name: Path | str) -> str:
     """Return the path as text that can be written as UTF-8, whatever bytes the name is made of."""
-    return name.as_posix().encode("utf-8", "replace").decode()
+    return Path(name).as_posix().encode("utf-8", "replace").decode()
 
 
-def _depth(root: Path, nested: bool, folders: list[tuple[str, ...]], files: list[Path]) -> int:
+def _depth(root: Path, nested: bool, folders: list[tuple[str, ...]], files: Sequence[str]) -> int:
     """Return how many folders an image lies in at least: 1 for <class>/, 2 for <split>/<class>/."""
     tops = {parts[0] for parts in folders}
     named = {name for name in tops if name.lower() in OTHER_SPLIT_NAMES.union(paths.SPLITS)}
     if others := sorted(tops - named):
         # A class may be called train. A folder of that name with folders of images and none of its own is a split.
-        holding = {path.parts[0] for path in files if len(path.parts) == 2 and path.suffix.lower() in ENDINGS}
+        shallow = (path for path in files if path.count("/") == 1)
+        holding = {path.partition("/")[0] for path in shallow if Path(path).suffix.lower() in ENDINGS}
         splits = (named & {parts[0] for parts in folders if len(parts) > 1}) - holding
         if {"train", "training"} & {name.lower() for name in splits} and (len(splits) > 1 or not nested):
             raise ValueError(
@@ -170,7 +195,7 @@ def _check_hidden(found: Found, depth: int, nested: bool) -> None:
             inside = [
                 each.name for each in (found.root / path).iterdir() if is_split or each.suffix.lower() in ENDINGS
             ]
-        except OSError:  # a file, or a folder that nobody can look into
+        except OSError:  # nobody can look into it
             continue
         if inside:
             raise ValueError(
@@ -242,11 +267,11 @@ def _words(label: str) -> set[str]:
     return {word for part in label.split(SEPARATORS[0]) if (word := part.strip(" []()'\""))}
 
 
-def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]], files: list[Path]) -> list[str]:
+def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]], files: Sequence[str]) -> list[str]:
     """Return the labels; where folders are nested, of those that hold files or nothing at all."""
     if nested:
         inner = {parts[:-1] for parts in folders}
-        holding = {path.parts[:-1] for path in files}
+        holding = {tuple(path.split("/")[:-1]) for path in files}
         chosen = [parts for parts in folders if len(parts) >= depth and (parts in holding or parts not in inner)]
     else:
         chosen = [parts for parts in folders if len(parts) == depth]

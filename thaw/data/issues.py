@@ -1,6 +1,8 @@
 """The kinds of bad and odd files, and what a person can do about each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from thaw.data import packed
 
 # Kind → remedy. Each kind is a field of ``thaw.config.policy``, which says what happens to such files.
 REMEDIES = {
@@ -33,10 +35,10 @@ REMEDIES = {
 class Finding:
     """A finding about a file: its kind, the reason and the action."""
 
-    kind: str  # a key of REMEDIES
-    path: str  # POSIX, relative to the folder of images; of a class its name
-    reason: str  # what was seen
-    action: str = "quarantined"  # or converted, or kept
+    kind: str = field(metadata=packed.WORD)  # a key of REMEDIES
+    path: str = field(metadata=packed.TEXT)  # POSIX, relative to the folder of images; of a class its name
+    reason: str = field(metadata=packed.WORD)  # what was seen
+    action: str = field(default="quarantined", metadata=packed.WORD)  # or converted, or kept
 
     @property
     def remedy(self) -> str:

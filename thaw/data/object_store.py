@@ -11,7 +11,6 @@ Credentials come from the environment, as the store's own client finds them. No 
 import hashlib
 import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,7 +22,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from thaw import console, paths
+from thaw import console, paths, pipes
 
 THREADS = 16  # downloads at a time: each waits for the network
 AT_ONCE = 256  # downloads between two notes of what is there
@@ -32,7 +31,7 @@ CHUNK = 1 << 20  # bytes
 PATIENCE = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
 CLIENTS = {"s3": "thaw[s3]", "s3a": "thaw[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 TAGS = ("ETag", "etag", "LastModified", "last_modified", "mtime")
-SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD|CREDENTIAL", re.IGNORECASE)  # in names of environment variables
+CONTENT = "content"  # the folder, beside those of the addresses
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -70,13 +69,17 @@ def fetch(address: str) -> Path:
         raise ValueError(f"data.raw: expected images at {above}, found nothing there; put them there or set data.raw")
     target.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"), closing(_index(target)) as index:
-        new = _missing(index, target, listed)
+        for part in target.parent.glob(f"{target.name}.*.part"):  # of a run that was killed
+            part.unlink(missing_ok=True)
+        new, has_less = _missing(index, target, listed)
         if new:
             size = sum(each.size for each in new)
             console.say(f"{above}: {len(new):,} of {len(listed):,} files are downloaded, {size / 1e6:,.1f} MB")
         for first in range(0, len(new), AT_ONCE):
             with _told(address):
                 _download(index, store, target, new[first : first + AT_ONCE])
+        if new or has_less:
+            _remove_unused(target.parent / CONTENT)
     return place
 
 
@@ -111,34 +114,53 @@ def _index(target: Path) -> sqlite3.Connection:
     return index
 
 
-def _missing(index: sqlite3.Connection, target: Path, listed: Sequence[Stored]) -> list[Stored]:
-    """Make folders, remove what the store no longer has, and return what is to be downloaded."""
+def _missing(index: sqlite3.Connection, target: Path, listed: Sequence[Stored]) -> tuple[list[Stored], bool]:
+    """Make folders and remove what the store no longer has.
+
+    Returns:
+        What is to be downloaded, and whether something was removed.
+    """
     files = [each for each in listed if not each.path.endswith("/")]
     known = {path: (size, tag) for path, size, tag in index.execute("SELECT path, size, tag FROM objects")}
     gone = known.keys() - {each.path for each in files}
     index.executemany("DELETE FROM objects WHERE path = ?", [(path,) for path in gone])
     index.commit()
-    _remove_others(target, {each.path for each in files})
+    has_less = _remove_others(target, {each.path for each in files})
     for each in listed:
         if each.path.endswith("/"):  # how consoles of stores make a folder, which may be a class without images
             (target / each.path).mkdir(parents=True, exist_ok=True)
-    return [
+    new = [
         each
         for each in files
         if known.get(each.path) != (each.size, each.tag) or _size(target / each.path) != each.size
     ]
+    return new, has_less
 
 
-def _remove_others(target: Path, files: Collection[str]) -> None:
-    """Remove what is not in the store, noted or not, and folders that are empty then: they would count as classes."""
+def _remove_others(target: Path, files: Collection[str]) -> bool:
+    """Remove what is not in the store, noted or not, and folders that are empty then: they would count as classes.
+
+    Returns whether there were such files.
+    """
+    found = False
     for folder, _, names in os.walk(target, topdown=False):
         for name in names:
             path = Path(folder, name)
             if path.relative_to(target).as_posix() not in files:
                 path.unlink()
+                found = True
         if folder != str(target):
             with suppress(OSError):  # something is in it
                 Path(folder).rmdir()
+    return found
+
+
+def _remove_unused(content: Path) -> None:
+    """Remove bytes that no name means any more, of whatever address."""
+    for path in content.glob("*/*"):
+        with suppress(FileNotFoundError):  # another process does the same
+            if path.stat().st_nlink == 1:
+                path.unlink()
 
 
 def _size(path: Path) -> int:
@@ -165,7 +187,7 @@ def _download(index: sqlite3.Connection, store: Any, target: Path, some: Sequenc
 
 def _one(store: Any, target: Path, each: Stored) -> str:
     """Download an object, link it under its name, and return the sha256 of its bytes."""
-    part = target.with_name(f"{hashlib.sha256(f'{target.name} {each.path}'.encode()).hexdigest()}.part")
+    part = target.with_name(f"{target.name}.{hashlib.sha256(each.path.encode()).hexdigest()}.part")
     try:
         sha256, md5, size = _copied(store, each, part)
         is_whole = size == each.size and (
@@ -176,11 +198,7 @@ def _one(store: Any, target: Path, each: Stored) -> str:
                 f"data.raw: expected {each.size:,} bytes of {each.key} as they were listed, received {size:,} others; "
                 "it has changed or was damaged on its way, run the same again"
             )
-        content = target.parent / "content" / sha256[:2] / sha256
-        content.parent.mkdir(parents=True, exist_ok=True)
-        if _size(content) != size:
-            part.replace(content)
-        _link(content, target / each.path, part)
+        _settle(part, target.parent / CONTENT / sha256[:2] / sha256, target / each.path)
     finally:
         part.unlink(missing_ok=True)
     return sha256
@@ -206,14 +224,25 @@ def _is_still(store: Any, each: Stored, sha256: str, part: Path) -> bool:
     return tag == each.tag and _copied(store, each, part)[0] == sha256
 
 
-def _link(content: Path, path: Path, beside: Path) -> None:
-    """Let a name mean a content; where the disk knows no hard links, by a copy, made beside and put in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _settle(part: Path, content: Path, path: Path) -> None:
+    """Let a name mean what was downloaded. The same bytes under another name are one file, on a disk with hard links.
+
+    At no moment is a content there without a name, for which another process would remove it.
+    """
+    for place in (content, path):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    beside = part.with_name(f"{part.stem}.link.part")
     beside.unlink(missing_ok=True)
     try:
+        if _size(content) != _size(part):
+            content.unlink(missing_ok=True)  # damaged
+            with suppress(FileExistsError):  # under another name it has come just now
+                os.link(part, content)
         os.link(content, beside)
-    except OSError:
-        shutil.copyfile(content, beside)
+    except FileNotFoundError:  # its last other name has just gone, and it too
+        os.link(part, beside)
+    except OSError:  # no hard links
+        beside = part
     path.unlink(missing_ok=True)  # if it is the same file, replacing it would do nothing at all
     beside.replace(path)
 
@@ -241,8 +270,4 @@ def _told(address: str) -> Iterator[None]:
 
 def _plain(error: Exception) -> str:
     """Return an error in one line, without anything that the environment keeps secret."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    secrets = {value for name, value in os.environ.items() if SECRET.search(name) and len(value) > 3}
-    for value in sorted(secrets, key=len, reverse=True):
-        text = text.replace(value, "…")
-    return text[:300]
+    return pipes.without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:300]

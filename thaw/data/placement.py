@@ -5,118 +5,179 @@ to images of several is left out, and any other is free to be drawn by ``thaw.da
 """
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from thaw.data import clusters
-from thaw.data.clusters import Links
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw.data import clusters, split_memory, text_columns
+from thaw.paths import SPLITS
 
 HELD_OUT = ("test", "val")
 LEFT_OUT = ""  # instead of a split
+# The numbers of splits, of what is left out, and of what has none yet.
+NUMBERS = {**{split: number for number, split in enumerate(SPLITS)}, LEFT_OUT: len(SPLITS)}
+NAMES = (*SPLITS, LEFT_OUT)
+FREE = -1
+HELD_OUT_NUMBERS = [NUMBERS[split] for split in HELD_OUT]
+
+Placed = NDArray[np.int8]  # of each image the number of its split, or FREE
+Sides = NDArray[np.uint8]  # sets of splits: of each one a bit
 
 
-@dataclass
-class Unit:
-    """New images that go to one split together."""
+@dataclass(frozen=True)
+class Images:
+    """What placing needs to know of images, as numbers: (n,) each, the same for equal ones, and -1 for nothing."""
 
-    place: bytes  # in the order of its classes
-    images: list[int]
-    labels: Counter[str]
+    contents: Sequence[str]  # sha256, hex, by which they are ordered
+    content: NDArray[np.int32]
+    label: NDArray[np.int32]  # an index into ``labels``
+    labels: Sequence[str]
+    links: NDArray[np.int64]  # (pairs, 2) that belong together
+    keys: Sequence[NDArray[np.int32]]  # in each, those of one number belong together
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def joined(self, among: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
+        """Return the cluster of each image by the number of its first, see ``clusters.joined``."""
+        return clusters.joined(len(self), self.links, self.keys, among)
+
+    def take(self, places: NDArray[np.int64]) -> "Images":
+        """Return some of the images, and the links between them."""
+        place = np.full(len(self), -1, np.int64)
+        place[places] = np.arange(len(places))
+        links = place[self.links]
+        return Images(
+            [self.contents[index] for index in places.tolist()],
+            self.content[places],
+            self.label[places],
+            self.labels,
+            links[(links >= 0).all(axis=1)],
+            [numbers[places] for numbers in self.keys],
+        )
+
+
+@dataclass(frozen=True)
+class Units:
+    """New images that go to one split together. Of unit u they are ``images[start[u] : start[u + 1]]``."""
+
+    images: NDArray[np.int32]
+    start: NDArray[np.int64]  # (units + 1,)
+    place: NDArray[np.uint64]  # (units,), in the order of their classes
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+
+def images(contents: Sequence[str], labels: Sequence[str], links: clusters.Links, keys: clusters.Keys) -> Images:
+    """Return images as numbers; those with the same content belong together too."""
+    content, label = text_columns.numbers(contents), text_columns.words(labels)
+    numbers = [content, *(text_columns.numbers(words) for words in keys)]
+    return Images(contents, content, label.codes, label.values, clusters.pairs(links), numbers)
+
+
+def splits(names: Iterable[str], *, none: int) -> Placed:
+    """Return the numbers of splits, (n,).
+
+    Args:
+        none: the number of an empty name.
+    """
+    numbers = NUMBERS | {LEFT_OUT: none}
+    if isinstance(names, text_columns.Words):
+        return np.array([numbers[name] for name in names.values], np.int8)[names.codes]
+    return np.fromiter((numbers[name] for name in names), np.int8)
+
+
+def names(placed: Placed) -> list[str]:
+    """Return splits by name."""
+    return [NAMES[number] for number in placed.tolist()]
+
+
+def held_out(placed: Placed) -> NDArray[np.bool_]:
+    """Return which images are in one of the splits that nothing is learnt from, (n,)."""
+    return np.isin(placed, HELD_OUT_NUMBERS)
+
+
+def before(contents: Sequence[str], known: Mapping[str, str]) -> Placed:
+    """Return the splits that contents had in earlier runs, (n,)."""
+    if isinstance(known, split_memory.Remembered):
+        return known.of(split_memory.numbers(contents), FREE)
+    if not known:
+        return np.full(len(contents), FREE, np.int8)
+    return np.fromiter((NUMBERS.get(known.get(content, "none"), FREE) for content in contents), np.int8, len(contents))
 
 
 def settled(
-    contents: Sequence[str],
-    whole: Sequence[int],
-    links: Links,
-    keys: Sequence[Sequence[str]],
-    given: Sequence[str],
-    known: Mapping[str, str],
-    parts: Sequence[str],
-) -> tuple[list[str | None], list[set[str]]]:
-    """Return each image's split before any is drawn, None where it has none; and all splits of its cluster.
+    own: Images, whole: NDArray[np.int32], given: Placed, old: Placed, parts: Sequence[str]
+) -> tuple[Placed, Sides]:
+    """Return each image's split before any is drawn; and all splits of its cluster.
 
     Their company are the images that they belong with by way of others that are somewhere already.
 
     Args:
         whole: the cluster of each image.
+        given: the split that each came with, or FREE.
+        old: the one that it had in earlier runs, or FREE.
         parts: the splits that are wanted; an old image of another one counts as new.
     """
-    held_out = {cluster for cluster, split in zip(whole, given, strict=True) if split in HELD_OUT}
-    old = [split if (split := known.get(content)) in parts else None for content in contents]
-    placed, firm = list(old), [bool(split) for split in given]
-    for index, split in enumerate(given):
-        if split in HELD_OUT:
-            placed[index] = split
-        elif split and (len(parts) == 1 or whole[index] in held_out):
-            placed[index] = old[index] or split  # a leak is no smaller where it goes from one held-out split to two
-        elif split:
-            firm[index] = False
-    company = clusters.joined(len(contents), links, keys, [split is not None for split in placed])
-    sides = _sides(company, placed)
-    for index, cluster in enumerate(company):
-        if not firm[index] and len(sides.get(cluster, ())) > 1:
-            placed[index] = None  # old images that now turn out to be one
-    sides = _sides(company, placed)
-    return placed, [sides.get(cluster, set()) for cluster in company]
+    held = held_out(given)
+    beside = np.zeros(len(own), np.bool_)
+    beside[whole[held]] = True
+    old = np.where(np.isin(old, [NUMBERS[split] for split in parts]), old, np.int8(FREE))
+    stays = (given == NUMBERS["train"]) & (beside[whole] | (len(parts) == 1))
+    # A leak is no smaller where it goes from one held-out split to two.
+    placed = np.where(held, given, np.where(stays & (old == FREE), given, old))
+    company = own.joined(placed != FREE)
+    several = _many(_sides(company, placed))[company] & ~(held | stays)
+    placed[several] = FREE  # old images that now turn out to be one
+    return placed, _sides(company, placed)[company]
 
 
-def _sides(company: Sequence[int], placed: Sequence[str | None]) -> dict[int, set[str]]:
-    sides: dict[int, set[str]] = {}
-    for cluster, split in zip(company, placed, strict=True):
-        if split is not None:
-            sides.setdefault(cluster, set()).add(split)
+def _bits(placed: Placed) -> Sides:
+    """Return the set that holds the split of each image alone."""
+    return np.where(placed == FREE, 0, 1 << np.maximum(placed, 0)).astype(np.uint8)
+
+
+def _sides(company: NDArray[np.int32], placed: Placed) -> Sides:
+    sides = np.zeros(len(company), np.uint8)
+    np.bitwise_or.at(sides, company, _bits(placed))
     return sides
 
 
-def units(
-    contents: Sequence[str],
-    labels: Sequence[str],
-    links: Links,
-    keys: Sequence[Sequence[str]],
-    placed: list[str | None],
-    sides: Sequence[set[str]],
-    barred: set[int],
-    seed: int,
-) -> list[Unit]:
+def _many(sides: Sides) -> NDArray[np.bool_]:
+    return (sides & (sides - np.uint8(1))) > 0
+
+
+def units(own: Images, placed: Placed, sides: Sides, barred: NDArray[np.bool_], seed: int) -> Units:
     """Return the units that are free to go anywhere; those that belong to images in a split are put in ``placed``."""
-    owner = clusters.joined(len(contents), links, keys, [split is None for split in placed])
-    beside = _beside(owner, links, keys, placed, sides)
-    members: dict[int, list[int]] = {}
-    for index, split in enumerate(placed):
-        if split is None:
-            members.setdefault(owner[index], []).append(index)
-    units = []
-    for number, images in members.items():
-        able = [index for index in images if index not in barred]
-        if found := beside.get(number):
-            for index in able:
-                placed[index] = min(found) if len(found) == 1 else LEFT_OUT
-        elif able:
-            place = min(hashlib.sha256(f"{seed} {contents[index]}".encode()).digest() for index in able)
-            units.append(Unit(place, able, Counter(labels[index] for index in able)))
-    return units
+    free = placed == FREE
+    owner = own.joined(free)
+    beside = _beside(owner, own, placed, sides)[owner]
+    bound = free & (beside > 0)
+    alone = np.log2(np.maximum(beside, 1)).astype(np.int8)
+    able = bound & ~barred
+    placed[able] = np.where(_many(beside), NUMBERS[LEFT_OUT], alone)[able]
+    images = np.flatnonzero(free & ~bound & ~barred).astype(np.int32)
+    images = images[np.argsort(owner[images], kind="stable")]
+    start = np.flatnonzero(np.diff(owner[images], prepend=-1))
+    digests = (hashlib.sha256(f"{seed} {own.contents[index]}".encode()).digest() for index in images.tolist())
+    # Of 256 bits the first 64: two are equal once in thirty million times a million images.
+    each = np.fromiter((int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, len(images))
+    return Units(images, np.append(start, len(images)), np.minimum.reduceat(each, start) if len(start) else each)
 
 
-def _beside(
-    owner: Sequence[int],
-    links: Links,
-    keys: Sequence[Sequence[str]],
-    placed: Sequence[str | None],
-    sides: Sequence[set[str]],
-) -> dict[int, set[str]]:
-    """Return the splits that each cluster of free images is held to by images that are in one."""
-    beside: dict[int, set[str]] = {}
-    for link in links:
-        for one, other in (link, link[::-1]):
-            if placed[one] is None and placed[other] is not None:
-                beside.setdefault(owner[one], set()).update(sides[other])
-    for words in keys:
-        held: dict[str, set[str]] = {}
-        for word, split, own in zip(words, placed, sides, strict=True):
-            if word and split is not None:
-                held.setdefault(word, set()).update(own)
-        for index, word in enumerate(words):
-            if placed[index] is None and word in held:
-                beside.setdefault(owner[index], set()).update(held[word])
+def _beside(owner: NDArray[np.int32], own: Images, placed: Placed, sides: Sides) -> Sides:
+    """Return the splits that each cluster of free images is held to by images that are in one, by its first image."""
+    beside, free = np.zeros(len(own), np.uint8), placed == FREE
+    for ones, others in (own.links.T, own.links.T[::-1]):
+        held = free[ones] & ~free[others]
+        np.bitwise_or.at(beside, owner[ones[held]], sides[others[held]])
+    for numbers in own.keys:
+        of = np.zeros(int(numbers.max(initial=-1)) + 1, np.uint8)
+        there = ~free & (numbers >= 0)
+        np.bitwise_or.at(of, numbers[there], sides[there])
+        new = free & (numbers >= 0)
+        np.bitwise_or.at(beside, owner[new], of[numbers[new]])
     return beside

@@ -13,6 +13,8 @@ The directions are always the same. So whether a pair is found depends on these 
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +27,36 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of one set and rows 
 EXACT = 50_000  # vectors of which all are compared with all: seconds
 MISSED = 1e-3  # chance to miss a pair right at the limit
 BLOCK = 2048  # vectors compared at once with as many others: memory, not results
-CAPS = 512  # of which the members are in memory at once: memory, not results
+CAPS, PASSES = 128, 32  # of which the members are in memory at once, or all in so many parts: memory, not results
 FEW = 256  # lists of pairs that are made one, each pair once: memory, not results
 WAITING = 500_000  # pairs that are handed over at once: memory, not results
 SEED = 0  # of the directions
 
 
-def pairs(vectors: Floats, limit: float, centre: Floats | None = None, spread: float | None = None) -> Iterator[Pairs]:
+class Vectors(Protocol):
+    """Vectors of length 1, (n, channels), that are made when they are asked for. An array is such too."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What is left of vectors without their common direction, at length 1."""
+
+    vectors: Vectors
+    centre: Floats
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: Any) -> Floats:
+        return _unit(self.vectors[rows] - self.centre)
+
+
+def pairs(
+    vectors: Vectors, limit: float, centre: Floats | None = None, spread: float | None = None
+) -> Iterator[Pairs]:
     """Yield the pairs of rows, the first before the second, whose product reaches ``limit``, some at a time.
 
     Args:
@@ -44,26 +69,27 @@ def pairs(vectors: Floats, limit: float, centre: Floats | None = None, spread: f
     if len(vectors) <= EXACT:
         yield from _all(vectors, limit)
     else:
-        yield from _in_caps(vectors, limit, vectors if centre is None else _unit(vectors - centre), spread or limit)
+        yield from _in_caps(vectors, limit, vectors if centre is None else _Rest(vectors, centre), spread or limit)
 
 
-def _all(vectors: Floats, limit: float) -> Iterator[Pairs]:
+def _all(vectors: Vectors, limit: float) -> Iterator[Pairs]:
     size = min(BLOCK, len(vectors))
     room = np.empty(size * size, np.float32)
     for start in range(0, len(vectors), BLOCK):
+        one = vectors[start : start + BLOCK]
         for other in range(start, len(vectors), BLOCK):
-            one, two = vectors[start : start + BLOCK], vectors[other : other + BLOCK]
+            two = vectors[other : other + BLOCK]
             products = np.matmul(one, two.T, out=room[: len(one) * len(two)].reshape(len(one), len(two)))
             if products.max() < limit:
                 continue
             rows, columns = np.divmod(np.flatnonzero(products >= limit), len(two))
             later = rows + start < columns + other
             rows, columns = rows[later] + start, columns[later] + other
-            for part in range(0, len(rows), 4 * BLOCK):
-                yield rows[part : part + 4 * BLOCK], columns[part : part + 4 * BLOCK]
+            for part in range(0, len(rows), BLOCK):
+                yield rows[part : part + BLOCK], columns[part : part + BLOCK]
 
 
-def _in_caps(vectors: Floats, limit: float, placed: Floats, product: float) -> Iterator[Pairs]:
+def _in_caps(vectors: Vectors, limit: float, placed: Vectors, product: float) -> Iterator[Pairs]:
     """Yield the pairs of which a cap holds both, each once or a few times.
 
     Args:
@@ -74,8 +100,9 @@ def _in_caps(vectors: Floats, limit: float, placed: Floats, product: float) -> I
     height = _height(caps, product)
     draws = np.random.default_rng(SEED)
     waiting: list[NDArray[np.int64]] = []
-    for first in range(0, caps, CAPS):
-        directions = draws.standard_normal((min(CAPS, caps - first), placed.shape[1])).astype(np.float32)
+    at_once = max(CAPS, caps // PASSES)
+    for first in range(0, caps, at_once):
+        directions = draws.standard_normal((min(at_once, caps - first), placed[:1].shape[1])).astype(np.float32)
         with threadpool_limits(1, "blas"):  # products so small that threads would wait for one another
             for members in _members(placed, directions, height):
                 for rows, columns in _all(vectors[members], limit):
@@ -88,26 +115,26 @@ def _in_caps(vectors: Floats, limit: float, placed: Floats, product: float) -> I
     yield from _parts(waiting, count)
 
 
-def _members(placed: Floats, directions: Floats, height: float) -> Iterator[NDArray[np.int64]]:
+def _members(placed: Vectors, directions: Floats, height: float) -> Iterator[NDArray[np.int64]]:
     """Yield the rows in each cap, ascending, where there are two at least."""
     rows, caps = [], []
     for start in range(0, len(placed), BLOCK):
         inside = np.flatnonzero(placed[start : start + BLOCK] @ directions.T >= height)
         row, cap = np.divmod(inside, len(directions))
-        rows.append(row + start)
-        caps.append(cap.astype(np.int16))
-    every, of = np.concatenate(rows), np.concatenate(caps)
-    order = np.argsort(of, kind="stable")
-    for members in np.split(every[order], np.cumsum(np.bincount(of, minlength=len(directions)))[:-1]):
+        rows.append((row + start).astype(np.uint32))
+        caps.append(cap.astype(np.uint16))
+    of = np.concatenate(caps)
+    every = np.concatenate(rows)[np.argsort(of, kind="stable")]
+    for members in np.split(every, np.cumsum(np.bincount(of, minlength=len(directions)))[:-1]):
         if len(members) > 1:
-            yield members
+            yield members.astype(np.int64)
 
 
 def _parts(keys: list[NDArray[np.int64]], count: int) -> Iterator[Pairs]:
     if keys:
         rows, columns = np.divmod(np.unique(np.concatenate(keys)), count)
-        for part in range(0, len(rows), 4 * BLOCK):
-            yield rows[part : part + 4 * BLOCK], columns[part : part + 4 * BLOCK]
+        for part in range(0, len(rows), BLOCK):
+            yield rows[part : part + BLOCK], columns[part : part + BLOCK]
 
 
 def cap_count(count: int) -> int:

@@ -1,32 +1,44 @@
-"""Split the images: keep together what belongs together, remember where each image went, report leaks.
+"""Split the images: keep together what belongs together, remember where each image went, report leaks."""
 
-The memory is a file in git, for the reason that ``thaw.data.stratified`` gives. With another seed or other shares all
-is divided anew, and so it is without the file. Each such way has its part of it, in which images of any data set stay.
-"""
-
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.data import clusters, leaks, near_duplicates, placement, stratified, units
+from thaw.data import (
+    clusters,
+    fingerprints,
+    leaks,
+    near_duplicates,
+    packed,
+    placement,
+    split_memory,
+    stratified,
+    text_columns,
+    units,
+)
+from thaw.data.packed import Rows
+from thaw.data.placement import LEFT_OUT, NUMBERS
+from thaw.data.samples import Sample
+from thaw.data.split_memory import HEX, Remembered
 
-HEX = 16  # digits of a content in the memory: 64 bits
 
+@dataclass
+class Leaks:
+    """Pairs of images in two splits that belong together, in the order of the table of them."""
 
-class Sample(Protocol):
-    """The part of an image's record that splitting needs."""
+    pairs: NDArray[np.int64]  # (pairs, 2) images, the one in the split whose name comes first before the other
+    kinds: list[str]  # of each: same bytes, alike, group or linked
 
-    path: str
-    sha256: str
-    label: str
-    split: str  # that it came with, or empty
-    fingerprint: str
-    group: str  # what it shares with images that must go with it, or empty
-    weight: float
-    unit: str  # as the manifest has it: which images are one picture or of one group, by number; empty if it is alone
+    def rows(self, samples: Sequence[Sample], splits: Sequence[str]) -> Iterator[dict[str, str]]:
+        """Yield the rows of ``paths.LEAKS``."""
+        for (one, other), kind in zip(self.pairs.tolist(), self.kinds, strict=True):
+            row = {"split": splits[one], "path": samples[one].path, "kind": kind}
+            yield row | {"other_split": splits[other], "other_path": samples[other].path}
 
 
 @dataclass
@@ -35,15 +47,16 @@ class Division:
 
     splits: list[str]  # train, val or test, or splits.LEFT_OUT
     sources: dict[str, str]  # of each split: folder or drawn
-    clusters: list[int]  # for each image the first one that is the same picture
-    units: list[int]  # for each image the first one that it must go with: the same picture, or of the same group
-    leaks: list[dict[str, str]]  # pairs in two splits; none unless given splits came that way
+    clusters: NDArray[np.int32]  # for each image the first one that is the same picture
+    units: NDArray[np.int32]  # for each image the first one that it must go with: the same picture, or of its group
+    leaks: Leaks  # none unless given splits came that way
     random_leaks: float  # held-out images that would have a copy in training if all were drawn one by one
 
     def repeated(self) -> dict[str, int]:
         """Count the pictures that are there more than once: how many, in how many images, and the most of one."""
-        sizes = [size for size in Counter(self.clusters).values() if size > 1]
-        return {"clusters": len(sizes), "images": sum(sizes), "largest": max(sizes, default=0)}
+        sizes = np.bincount(self.clusters)
+        sizes = sizes[sizes > 1]
+        return {"clusters": len(sizes), "images": int(sizes.sum()), "largest": int(sizes.max(initial=0))}
 
 
 def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str]) -> Division:
@@ -55,38 +68,45 @@ def divide(samples: Sequence[Sample], data: schema.Data, known: Mapping[str, str
     Raises:
         ValueError: a class has too few images, or none to train on.
     """
-    contents = [sample.sha256[:HEX] for sample in samples]
-    labels, groups = [sample.label for sample in samples], [sample.group for sample in samples]
-    prints = [sample.fingerprint if sample.fingerprint.strip("0") else "" for sample in samples]
-    alike = (
-        near_duplicates.alike([s.fingerprint for s in samples], data.near_threshold) if data.near_duplicates else []
-    )
-    copies = [contents, prints] if data.near_duplicates else [contents]
-    given = [sample.split for sample in samples]
+    found = packed.rows(Sample, samples)
+    contents = found.columns["sha256"].beginning(HEX // 2)
+    groups = text_columns.numbers(found.columns["group"])
+    keys = []
+    alike = np.empty((0, 2), np.int64)
+    if data.near_duplicates:
+        prints = found.columns["fingerprint"]
+        keys = [fingerprints.numbers(prints)]
+        alike = near_duplicates.alike(prints, data.near_threshold, keys[0])
+    given = found.columns["split"]
     rule: dict[str, Any] = {"val": data.val, "test": data.test, "seed": data.seed}
-    rule["known"] = {content: known[content] for content in contents if content in known}  # not other data's
-    divided, sources = stratified.complete(contents, labels, given, **rule, links=alike, keys=[*copies, groups])
-    _check_training(samples, divided)
-    whole = clusters.joined(len(samples), alike, copies)
-    joined = clusters.joined(len(samples), alike, [*copies, groups])
+    rule["known"] = split_memory.among(known, contents)  # not other data's
+    divided, sources = stratified.complete(
+        contents, found.columns["label"], given, **rule, links=alike, keys=[*keys, groups]
+    )
+    _check_training(found, divided)
+    copies = [text_columns.numbers(contents), *keys]
+    whole = clusters.joined(len(found), alike, copies)
+    joined = clusters.joined(len(found), alike, [*copies, groups])
     shares = {split: divided.count(split) / max(len(divided), 1) for split in placement.HELD_OUT}
-    pictures, grouped = leaks.pairs(divided, alike, copies), leaks.pairs(divided, keys=[groups])
-    found = _leaks(samples, divided, pictures, grouped, leaks.linked(joined, divided, [*pictures, *grouped]))
-    return Division(divided, sources, whole, joined, found, round(leaks.expected(whole, **shares), 1))
+    leaking = _leaks(found, divided, alike, copies, groups, joined)
+    return Division(divided, sources, whole, joined, leaking, round(leaks.expected(whole, **shares), 1))
 
 
-def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
+def _check_training(samples: Rows[Sample], divided: Sequence[str]) -> None:
     """Stop where a class has no training image; splits that come with the images may lack one."""
-    sizes = Counter((sample.label, split) for sample, split in zip(samples, divided, strict=True))
-    learned = {
-        sample.label for sample, split in zip(samples, divided, strict=True) if split == "train" and sample.weight > 0
-    }
-    missing = sorted({sample.label for sample in samples} - learned)
+    cells = _cells(samples, divided)
+    labels: text_columns.Words = samples.columns["label"]
+    placed = placement.splits(divided, none=NUMBERS[LEFT_OUT])
+    learned = np.zeros(len(labels.values), np.bool_)
+    learned[labels.codes[(placed == NUMBERS["train"]) & (np.array(samples.columns["weight"]) > 0)]] = True
+    there = cells.sum(axis=0) > 0
+    missing = sorted(labels.values[kind] for kind in np.flatnonzero(there & ~learned).tolist())
     if missing:
         first = missing[0]
-        where = [f"{sizes[first, split]} in {split}" for split in paths.SPLITS if sizes[first, split]]
-        where += [f"{sizes[first, placement.LEFT_OUT]} left out"] if sizes[first, placement.LEFT_OUT] else []
-        weightless = " of weight 0" if sizes[first, "train"] else ""
+        sizes = {split: int(cells[number, labels.values.index(first)]) for split, number in NUMBERS.items()}
+        where = [f"{sizes[split]} in {split}" for split in paths.SPLITS if sizes[split]]
+        where += [f"{sizes[LEFT_OUT]} left out"] if sizes[LEFT_OUT] else []
+        weightless = " of weight 0" if sizes["train"] else ""
         others = f" (and {', '.join(missing[1:4])}{'…' * (len(missing) > 4)} too)" if len(missing) > 1 else ""
         raise ValueError(
             f"class {first}{others}: expected training images of every class, received {', '.join(where)}{weightless}"
@@ -94,36 +114,50 @@ def _check_training(samples: Sequence[Sample], divided: Sequence[str]) -> None:
         )
 
 
+def _cells(samples: Rows[Sample], divided: Sequence[str]) -> NDArray[np.int64]:
+    """Return how many images are in each split, by number, and of each class: (splits and left out, classes)."""
+    labels: text_columns.Words = samples.columns["label"]
+    placed = placement.splits(divided, none=NUMBERS[LEFT_OUT])
+    shape = len(NUMBERS), len(labels.values)
+    return np.bincount(placed * np.int64(shape[1]) + labels.codes, minlength=shape[0] * shape[1]).reshape(shape)
+
+
 def _leaks(
-    samples: Sequence[Sample],
+    samples: Rows[Sample],
     divided: Sequence[str],
-    copies: clusters.Links,
-    groups: clusters.Links,
-    linked: clusters.Links,
-) -> list[dict[str, str]]:
-    rows, pictures, distant = [], set(copies), set(linked)
-    for pair in [*copies, *(pair for pair in groups if pair not in pictures), *linked]:
-        one, other = sorted(pair, key=lambda index: (divided[index], samples[index].path))
-        same = "same bytes" if samples[one].sha256 == samples[other].sha256 else "alike"
-        kind = same if pair in pictures else "linked" if pair in distant else "group"
-        row = {"split": divided[one], "path": samples[one].path, "kind": kind}
-        rows.append(row | {"other_split": divided[other], "other_path": samples[other].path})
-    return rows
+    alike: NDArray[np.int64],
+    copies: Sequence[NDArray[np.int32]],
+    groups: NDArray[np.int32],
+    joined: NDArray[np.int32],
+) -> Leaks:
+    pictures, grouped = leaks.pairs(divided, alike, copies), leaks.pairs(divided, keys=[groups])
+    linked = leaks.linked(joined, divided, np.concatenate([pictures, grouped]))
+    count = np.int64(len(samples))
+    only = ~np.isin(grouped @ [count, 1], pictures @ [count, 1])
+    every = np.concatenate([pictures, grouped[only], linked])
+    kinds = ["alike"] * len(pictures) + ["group"] * int(only.sum()) + ["linked"] * len(linked)
+    contents, names = samples.columns["sha256"], samples.columns["path"]
+    for place, pair in enumerate(every.tolist()):
+        every[place] = sorted(pair, key=lambda index: (divided[index], names[index]))
+        same = contents[pair[0]] == contents[pair[1]]
+        kinds[place] = "same bytes" if kinds[place] == "alike" and same else kinds[place]
+    return Leaks(every, kinds)
 
 
 def warnings(samples: Sequence[Sample], division: Division) -> Iterator[str]:
     """Yield what a person should know of the division before a result is trusted, a line each."""
     if found := units.warning(units.leaks(division.units, division.splits), division.splits):
         yield f"{found}; take one of each pair out of the data, or give both the same split, or figures are too good"
-    placed = list(zip(samples, division.splits, strict=True))
+    given = packed.rows(Sample, samples).columns["split"]
     for split in placement.HELD_OUT:
-        joined = sum(not sample.split and place == split for sample, place in placed)
-        if joined and division.sources[split] == "folder":
+        if division.sources[split] == "drawn":
+            continue
+        if joined := sum(not came and place == split for came, place in zip(given, division.splits, strict=True)):
             yield (
                 f"{joined:,} images without a split went to {split}, since they are one picture or of one group with "
                 f"images that were given to {split}; give them a split of their own if that is wrong"
             )
-    if left_out := division.splits.count(placement.LEFT_OUT):
+    if left_out := division.splits.count(LEFT_OUT):
         yield (
             f"{left_out:,} images are in no split, since they belong to images of several splits or have two labels; "
             f"their split in {paths.MANIFEST} is empty"
@@ -132,99 +166,76 @@ def warnings(samples: Sequence[Sample], division: Division) -> Iterator[str]:
 
 def figures(samples: Sequence[Sample], classes: Sequence[str], division: Division) -> dict[str, Any]:
     """Return what ``prepare`` records of the division."""
-    labels, contents = [sample.label for sample in samples], [sample.sha256 for sample in samples]
-    sizes, cells = Counter(division.splits), Counter(zip(labels, division.splits, strict=True))
-    kinds = Counter(row["kind"] for row in division.leaks)
+    found = packed.rows(Sample, samples)
+    labels: text_columns.Words = found.columns["label"]
+    contents, cells = text_columns.numbers(found.columns["sha256"]), _cells(found, division.splits)
+    torn = contents[clusters.torn(contents, labels.codes)]
+    kinds, place = division.leaks.kinds, {name: number for number, name in enumerate(labels.values)}
+    sizes = {split: division.splits.count(split) for split in NUMBERS}
     return {
-        "images": len(samples),
+        "images": len(found),
         "classes": len(classes),
-        "duplicates": len(contents) - len(set(contents)),
-        "label_conflicts": len(clusters.conflicts(contents, labels)),
+        "duplicates": len(found) - len(np.unique(contents)),
+        "label_conflicts": len(np.unique(torn)),
         "near_duplicates": division.repeated(),
-        "left_out_of_splits": sizes[placement.LEFT_OUT],
-        "leaks": leaks.contents(contents, division.splits),
-        "near_leaks": kinds["same bytes"] + kinds["alike"],
-        "group_leaks": kinds["group"],
-        "linked_leaks": kinds["linked"],
+        "left_out_of_splits": sizes[LEFT_OUT],
+        "leaks": leaks.contents(found.columns["sha256"], division.splits),
+        "near_leaks": kinds.count("same bytes") + kinds.count("alike"),
+        "group_leaks": kinds.count("group"),
+        "linked_leaks": kinds.count("linked"),
         "leaked_images": units.leaks(division.units, division.splits),
         "random_split_leaks": division.random_leaks,
         "splits": {name: {"images": sizes[name], "source": division.sources[name]} for name in paths.SPLITS},
         # A list, which DVC leaves out of its tables: a column for each class would bury the rest.
-        "per_class": [{"class": name} | {split: cells[name, split] for split in paths.SPLITS} for name in classes],
+        "per_class": [
+            {"class": name}
+            | {split: int(cells[NUMBERS[split], place[name]]) if name in place else 0 for split in paths.SPLITS}
+            for name in classes
+        ],
     }
 
 
-def assign(samples: Sequence[Sample], division: Division) -> None:
+def assign(samples: Rows[Sample], division: Division) -> None:
     """Set each image's split and the number of its unit, to be written to the manifest."""
-    sizes = Counter(division.units)
-    numbers = {unit: str(number) for number, unit in enumerate((u for u in sizes if sizes[u] > 1), start=1)}
-    for sample, split, unit in zip(samples, division.splits, division.units, strict=True):
-        sample.split, sample.unit = split, numbers.get(unit, "")
+    numbers = _numbered(division.units)
+    samples.put("split", text_columns.Words(division.splits))
+    samples.put("unit", text_columns.Numbers(numbers))
+
+
+def _numbered(clusters: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Return for each image the number of its cluster, from 1 on in the order of their first images; 0 if alone."""
+    several = np.bincount(clusters, minlength=len(clusters)) > 1
+    return np.where(several, np.cumsum(several), 0).astype(np.int32)[clusters]
 
 
 def write(samples: Sequence[Sample], division: Division, data: schema.Data) -> None:
     """Write the clusters and the leaks as tables, and the memory of what was drawn."""
-    sizes = Counter(division.clusters)
-    numbers = {cluster: number for number, cluster in enumerate((c for c in sizes if sizes[c] > 1), start=1)}
-    members = [index for index, cluster in enumerate(division.clusters) if cluster in numbers]
-    members.sort(key=division.clusters.__getitem__)
+    found = packed.rows(Sample, samples)
+    numbers = _numbered(division.clusters)
+    members = np.flatnonzero(numbers)
+    members = members[np.argsort(numbers[members], kind="stable")]
+    kept = {name: found.columns[name] for name in ("path", "label", "sha256")}
     rows = (
-        {
-            "cluster": numbers[division.clusters[index]],
-            "path": samples[index].path,
-            "label": samples[index].label,
-            "split": division.splits[index],
-            "sha256": samples[index].sha256,
-        }
-        for index in members
+        {"cluster": numbers[index], "split": division.splits[index]} | {name: of[index] for name, of in kept.items()}
+        for index in members.tolist()
     )
     records.write_csv(paths.COPIES, ["cluster", "path", "label", "split", "sha256"], rows)
-    records.write_csv(paths.LEAKS, ["split", "path", "kind", "other_split", "other_path"], division.leaks)
-    _remember(samples, division, data)
+    columns = ["split", "path", "kind", "other_split", "other_path"]
+    records.write_csv(paths.LEAKS, columns, division.leaks.rows(found, division.splits))
+    _remember(found, division, data)
 
 
-def _remember(samples: Sequence[Sample], division: Division, data: schema.Data) -> None:
+def remembered(data: schema.Data) -> Remembered:
+    """Return the split of each image in earlier runs; empty if the settings were others."""
+    return split_memory.read(data)
+
+
+def _remember(samples: Rows[Sample], division: Division, data: schema.Data) -> None:
     """Add to the memory where images were drawn. What is absent or left out this time keeps its place in it."""
-    places = remembered(data)
-    drawn = {}
-    for sample, split in zip(samples, division.splits, strict=True):
-        content = sample.sha256[:HEX]
-        if split in placement.HELD_OUT and division.sources[split] == "folder":
-            places.pop(content, None)  # held out by the person who gave it, who may take that back
-        elif split != placement.LEFT_OUT:
-            drawn[content] = split
-    images: dict[str, list[str]] = {split: [] for split in paths.SPLITS}
-    for content, split in sorted((places | drawn).items()):
-        images[split].append(content)
-    written: dict[str, Any] = {"drawn_with": _drawn_with(data), "images": images}
-    others = [memory for memory in _memories() if memory["drawn_with"] != _drawn_with(data)]
-    records.write_json(paths.MEMORY, written | ({"others": others} if others else {}))
-
-
-def remembered(data: schema.Data) -> dict[str, str]:
-    """Return the split of each image in earlier runs, by the beginning of its sha256; empty if the settings were
-    others.
-
-    Raises:
-        ValueError: the file was damaged.
-    """
-    try:
-        found = [each["images"] for each in _memories() if each["drawn_with"] == _drawn_with(data)]
-        return {content: split for images in found for split, contents in images.items() for content in contents}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{paths.MEMORY}: expected the splits of images as prepare wrote them, received other things ({error}); "
-            "take it from git, or delete it to divide all images anew"
-        ) from error
-
-
-def _memories() -> list[dict[str, Any]]:
-    """Return all that is remembered, what was used last before the others: one for each way to divide."""
-    if not paths.MEMORY.exists():
-        return []
-    record = records.read_json(paths.MEMORY)
-    return [{key: record[key] for key in ("drawn_with", "images")}, *record.get("others", [])]
-
-
-def _drawn_with(data: schema.Data) -> dict[str, float]:
-    return {"seed": data.seed, "val": data.val, "test": data.test}
+    contents, before = split_memory.numbers(samples.columns["sha256"]), split_memory.read(data)
+    placed = placement.splits(division.splits, none=NUMBERS[LEFT_OUT])
+    # Held out by the person who gave it, who may take that back.
+    own = np.isin(placed, [NUMBERS[s] for s in placement.HELD_OUT if division.sources[s] == "folder"])
+    kept, drawn = ~np.isin(before.contents, contents[own]), ~own & (placed != NUMBERS[LEFT_OUT])
+    every = np.concatenate([before.contents[kept], contents[drawn]])
+    split_memory.write(split_memory.made(every, np.concatenate([before.splits[kept], placed[drawn]])), data)

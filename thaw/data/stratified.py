@@ -20,12 +20,16 @@ are exact as long as enough new units come.
 Only links between old images that were not known before (another threshold, new groups) can move an old image.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from thaw.data import clusters, placement
-from thaw.data.clusters import Links
-from thaw.data.placement import HELD_OUT, LEFT_OUT, Unit
+from thaw.data.placement import FREE, HELD_OUT, LEFT_OUT, NAMES, NUMBERS, Images, Placed, Units
+
+TRAIN = NUMBERS["train"]
 
 
 def draw(
@@ -35,8 +39,8 @@ def draw(
     val: float,
     test: float,
     seed: int,
-    links: Links = (),
-    keys: Sequence[Sequence[str]] = (),
+    links: clusters.Links = (),
+    keys: clusters.Keys = (),
     given: Sequence[str] = (),
     known: Mapping[str, str] | None = None,
 ) -> list[str]:
@@ -50,6 +54,7 @@ def draw(
         seed: another one, another split.
         links: pairs of images that belong together for another reason.
         keys: lists with a word for each image; those with the same word belong together, an empty one says nothing.
+            Numbers may stand for words, and such as are below 0 for an empty one.
         given: "val" or "test" for images that stay there; "train" for those that none of these takes along; else "".
         known: the split of contents that were divided before.
 
@@ -59,74 +64,104 @@ def draw(
     Raises:
         ValueError: a class has too few units to have one in every split that is drawn.
     """
+    own = placement.images(contents, labels, links, keys)
+    came = placement.splits(given, none=FREE) if len(given) else np.full(len(own), FREE, np.int8)
+    old = placement.before(contents, known or {})
+    return placement.names(_drawn(own, came, old, val=val, test=test, seed=seed, again=bool(known)))
+
+
+def _drawn(own: Images, given: Placed, old: Placed, *, val: float, test: float, seed: int, again: bool) -> Placed:
     shares = {split: share for split, share in (("test", test), ("val", val)) if share > 0}
-    given = given or [""] * len(contents)
-    keys = [contents, *keys]
-    whole = clusters.joined(len(contents), links, keys)
-    placed, sides = placement.settled(contents, whole, links, keys, given, known or {}, ("train", *shares))
-    torn = clusters.conflicts(contents, labels)
-    held_out = {cluster for cluster, split in zip(whole, placed, strict=True) if split in HELD_OUT}
-    for_training = {whole[index] for index, content in enumerate(contents) if content in torn} - held_out
-    barred = set()  # they hold their cluster together, and go nowhere
-    for index, (content, cluster) in enumerate(zip(contents, whole, strict=True)):
-        if cluster in for_training:
-            placed[index] = "train"
-        elif content in torn and placed[index] != "train" and not given[index]:
-            barred.add(index)
-    units = placement.units(contents, labels, links, keys, placed, sides, barred, seed)
-    divided = [LEFT_OUT if index in barred else split for index, split in enumerate(placed)]
-    _fill(units, labels, whole, divided, shares, for_training, again=bool(known))
-    return [split or LEFT_OUT for split in divided]
+    whole = own.joined()
+    placed, sides = placement.settled(own, whole, given, old, ("train", *shares))
+    torn = clusters.torn(own.content, own.label)
+    tested = np.zeros(len(own), np.bool_)
+    tested[whole[placement.held_out(placed)]] = True
+    learned = np.zeros(len(own), np.bool_)
+    learned[whole[torn]] = True
+    for_training = learned[whole] & ~tested[whole]
+    placed[for_training] = TRAIN
+    # They hold their cluster together, and go nowhere.
+    barred = torn & ~for_training & (placed != TRAIN) & (given == FREE)
+    units = placement.units(own, placed, sides, barred, seed)
+    placed[barred] = NUMBERS[LEFT_OUT]
+    _fill(_Filling(own, whole, placed, for_training, shares, again), units)
+    placed[placed == FREE] = NUMBERS[LEFT_OUT]
+    return placed
 
 
-def _fill(
-    units: Sequence[Unit],
-    labels: Sequence[str],
-    whole: Sequence[int],
-    divided: list[str | None],
-    shares: Mapping[str, float],
-    for_training: set[int],
-    *,
-    again: bool,
-) -> None:
-    """Put each unit where its classes' shares have room, and one of each class into each split, in ``divided``."""
-    drawn = {index for index, split in enumerate(divided) if split in (None, "train", *shares)}
-    tally = Counter((labels[index], divided[index]) for index in drawn)
-    totals = Counter(labels[index] for index in drawn)
-    by_label: dict[str, list[Unit]] = {label: [] for label in totals}
-    for unit in units:
-        for label in unit.labels:
-            by_label[label].append(unit)
-    clean = Counter((labels[index], divided[index]) for index in drawn if whole[index] not in for_training)
+@dataclass(frozen=True)
+class _Filling:
+    """What is filled: ``placed``, by which each image has a split in the end."""
 
-    def put(unit: Unit, split: str) -> None:
-        for index in unit.images:
-            divided[index] = split
-        tally.update({(label, split): count for label, count in unit.labels.items()})
-        clean.update({(label, split): count for label, count in unit.labels.items()})
+    own: Images
+    whole: NDArray[np.int32]
+    placed: Placed
+    for_training: NDArray[np.bool_]
+    shares: Mapping[str, float]
+    again: bool  # whether images were divided before
 
-    for label in sorted(by_label):
-        free = sorted((u for u in by_label[label] if divided[u.images[0]] is None), key=lambda unit: unit.place)
-        lacking = [split for split in ("train", *shares) if not clean[label, split]]
+    def count(self, some: NDArray[np.bool_]) -> list[list[int]]:
+        """Return how many of some images are in each split, by number and class."""
+        there = some & (self.placed >= 0)
+        cells = self.placed[there] * np.int64(len(self.own.labels)) + self.own.label[there]
+        return np.bincount(cells, minlength=len(NAMES) * len(self.own.labels)).reshape(len(NAMES), -1).tolist()
+
+
+def _fill(to: _Filling, units: Units) -> None:
+    """Put each unit where its classes' shares have room, and one of each class into each split."""
+    own, placed, shares = to.own, to.placed, to.shares
+    parts = ("train", *shares)
+    drawn = np.isin(placed, [FREE, *(NUMBERS[split] for split in parts)])
+    totals = np.bincount(own.label[drawn], minlength=len(own.labels)).tolist()
+    tally, clean = to.count(drawn), to.count(drawn & ~to.for_training)
+    # The classes of each unit, and how many of its images are of each.
+    unit_of = np.repeat(np.arange(len(units)), np.diff(units.start))
+    cells, counts = np.unique(unit_of * len(own.labels) + own.label[units.images], return_counts=True)
+    of, kinds, sizes = (
+        each.astype(np.int32) for each in (cells // max(len(own.labels), 1), cells % max(len(own.labels), 1), counts)
+    )
+    del unit_of, cells, counts  # eight bytes an image each
+    ends = np.searchsorted(of, np.arange(len(units) + 1)).astype(np.int32)
+    order = np.lexsort((units.place[of], kinds))  # by class, and in each by place
+    bounds = np.searchsorted(kinds[order], np.arange(len(own.labels) + 1))
+
+    def put(unit: int, split: str) -> None:
+        number = NUMBERS[split]
+        placed[units.images[units.start[unit] : units.start[unit + 1]]] = number
+        for cell in range(ends[unit], ends[unit + 1]):
+            tally[number][kinds[cell]] += int(sizes[cell])
+            clean[number][kinds[cell]] += int(sizes[cell])
+
+    def fits(unit: int, split: str) -> bool:
+        cells = range(ends[unit], ends[unit + 1])
+        own = ((kinds[cell], int(sizes[cell])) for cell in cells)
+        return all(tally[NUMBERS[split]][kind] + n <= shares[split] * totals[kind] + 0.5 for kind, n in own)
+
+    for label in sorted((kind for kind, total in enumerate(totals) if total), key=own.labels.__getitem__):
+        free = of[order[bounds[label] : bounds[label + 1]]]
+        free = free[placed[units.images[units.start[free]]] == FREE]
+        lacking = [split for split in parts if not clean[NUMBERS[split]][label]]
         if shares and len(free) < len(lacking):
-            own = [index for index in sorted(drawn) if labels[index] == label]
-            raise ValueError(_too_few(label, own, whole, divided, lacking, for_training, again=again))
+            raise ValueError(_too_few(to, label, lacking))
         for split, share in shares.items():
             waiting = sum(other != split for other in lacking)
-            taken: set[int] = set()
-            for number, unit in list(enumerate(free))[:: -1 if split == "val" else 1]:
+            left = np.ones(len(free), np.bool_)
+            count, most = len(free), share * totals[label] + 0.5
+            for number in range(len(free))[:: -1 if split == "val" else 1]:
                 # One with many images may be passed over; smaller ones fill the share up to half an image.
-                fits = all(tally[own, split] + n <= share * totals[own] + 0.5 for own, n in unit.labels.items())
-                if fits and len(free) - len(taken) > waiting:
+                if tally[NUMBERS[split]][label] + 1 > most or count <= waiting:
+                    break
+                if fits(unit := int(free[number]), split):
                     put(unit, split)
-                    taken.add(number)
-            if not clean[label, split]:
-                number = min(range(len(free)), key=lambda index: len(free[index].images))
-                put(free[number], split)
-                taken.add(number)
-            free = [unit for number, unit in enumerate(free) if number not in taken]
+                    left[number], count = False, count - 1
+            if not clean[NUMBERS[split]][label]:
+                number = int(np.argmin(units.start[free + 1] - units.start[free]))
+                put(int(free[number]), split)
+                left[number] = False
+            free = free[left]
             lacking = [other for other in lacking if other != split]
-        for unit in free:
+        for unit in free.tolist():
             put(unit, "train")
 
 
@@ -138,8 +173,8 @@ def complete(
     val: float,
     test: float,
     seed: int,
-    links: Links = (),
-    keys: Sequence[Sequence[str]] = (),
+    links: clusters.Links = (),
+    keys: clusters.Keys = (),
     known: Mapping[str, str] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Keep the splits that came with the images and draw the missing ones from the others.
@@ -160,66 +195,52 @@ def complete(
         ValueError: as for ``draw``.
     """
     sources = {split: "folder" if split in given else "drawn" for split in ("train", *HELD_OUT)}
-    drawn = [split for split in HELD_OUT if sources[split] == "drawn"]
-    val, test = (share if split in drawn else 0.0 for split, share in (("val", val), ("test", test)))
+    missing = [split for split in HELD_OUT if sources[split] == "drawn"]
+    val, test = (share if split in missing else 0.0 for split, share in (("val", val), ("test", test)))
+    own = placement.images(contents, labels, links, keys)
+    came, old = placement.splits(given, none=FREE), placement.before(contents, known or {})
     try:
-        divided = draw(
-            contents, labels, val=val, test=test, seed=seed, links=links, keys=keys, given=given, known=known
-        )
+        divided = _drawn(own, came, old, val=val, test=test, seed=seed, again=bool(known))
     except ValueError:
-        if len(drawn) != 1:
+        if len(missing) != 1:
             raise
-        divided, rest = _beside_held_out(given, clusters.joined(len(contents), links, [contents, *keys]))
-        place = {index: number for number, index in enumerate(rest)}
-        anew = draw(
-            [contents[index] for index in rest],
-            [labels[index] for index in rest],
-            val=val,
-            test=test,
-            seed=seed,
-            links=[(place[one], place[other]) for one, other in links if one in place and other in place],
-            keys=[[words[index] for index in rest] for words in keys],
-            given=[given[index] for index in rest],
-            known=known,
-        )
-        for index, split in zip(rest, anew, strict=True):
-            divided[index] = split
-    return divided, sources
+        divided, rest = _beside_held_out(came, own.joined())
+        some = own.take(rest)
+        divided[rest] = _drawn(some, came[rest], old[rest], val=val, test=test, seed=seed, again=bool(known))
+    return placement.names(divided), sources
 
 
-def _beside_held_out(given: Sequence[str], whole: Sequence[int]) -> tuple[list[str], list[int]]:
+def _beside_held_out(given: Placed, whole: NDArray[np.int32]) -> tuple[Placed, NDArray[np.int64]]:
     """Return the split of each image where only held-out ones take others along, and which images are not held out."""
-    sides = {cluster: split for cluster, split in zip(whole, given, strict=True) if split in HELD_OUT}
-    divided = [split or sides.get(cluster, "") for cluster, split in zip(whole, given, strict=True)]
-    return divided, [index for index, split in enumerate(divided) if split not in HELD_OUT]
+    held = placement.held_out(given)
+    sides = np.full(len(whole), FREE, np.int8)
+    sides[whole[held]] = given[held]
+    divided = np.where(given == FREE, sides[whole], given)
+    return divided, np.flatnonzero(~placement.held_out(divided))
 
 
-def _too_few(
-    label: str,
-    own: Sequence[int],
-    whole: Sequence[int],
-    divided: Sequence[str | None],
-    lacking: Sequence[str],
-    for_training: set[int],
-    *,
-    again: bool,
-) -> str:
+def _too_few(to: _Filling, label: int, lacking: Sequence[str]) -> str:
     """Return the error message for a class that has too few images for the splits that are ``lacking`` one."""
-    clean = [index for index in own if whole[index] not in for_training]
-    bound = Counter(split for index in clean if (split := divided[index]))
-    free = [index for index in clean if divided[index] is None]
-    distinct, shared = len({whole[index] for index in free}), len({whole[index] for index in own} & for_training)
+    own = to.own.label == label
+    own &= np.isin(to.placed, [FREE, *(NUMBERS[split] for split in ("train", *to.shares))])
+    clean = own & ~to.for_training
+    bound = {split: int((clean & (to.placed == NUMBERS[split])).sum()) for split in sorted(NUMBERS) if split}
+    bound = {split: count for split, count in bound.items() if count}
+    free = clean & (to.placed == FREE)
+    distinct, images = len(np.unique(to.whole[free])), int(free.sum())
+    shared = len(np.unique(to.whole[own & to.for_training]))
     expected = "one for each split" if not bound else f"free to go to {' and '.join(lacking)}"
-    alike = f" ({len(free)} images, of which those that are alike or of one group count once)"
-    received = f"{distinct}{alike if len(free) > distinct else ''}"
+    alike = f" ({images} images, of which those that are alike or of one group count once)"
+    received = f"{distinct}{alike if images > distinct else ''}"
     received += f" and {shared} that other classes have too" if shared else ""
     if bound:
-        kept = " and ".join(f"{count} in {split}" for split, count in sorted(bound.items()))
-        received += f" beside {kept}, where {'data/splits.json has' if again else 'given images keep'} them"
-    held = {whole[index] for index, split in enumerate(divided) if split in HELD_OUT}
-    leaking = sum(divided[index] == "train" and whole[index] in held for index in clean)
+        kept = " and ".join(f"{count} in {split}" for split, count in bound.items())
+        received += f" beside {kept}, where {'data/splits.json has' if to.again else 'given images keep'} them"
+    held = np.zeros(len(own), np.bool_)
+    held[to.whole[placement.held_out(to.placed)]] = True
+    leaking = int((clean & (to.placed == TRAIN) & held[to.whole]).sum())
     received += f", {leaking} in train being one picture or of one group with held-out images" if leaking else ""
     others = f", give {' and '.join(lacking)} images of its own" if leaking else ""
-    others += ", or divide anew without data/splits.json" if again else ""
-    told = f"class {label}: expected at least {len(lacking)} distinct images, {expected}, received {received}"
-    return f"{told}; add images or remove the class{others}"
+    others += ", or divide anew without data/splits.json" if to.again else ""
+    told = f"class {to.own.labels[label]}: expected at least {len(lacking)} distinct images, {expected}, received "
+    return f"{told}{received}; add images or remove the class{others}"

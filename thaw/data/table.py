@@ -15,55 +15,68 @@ Other columns are the user's own: ``thaw.data.attributes``.
 import csv
 import math
 import os.path
+import unicodedata
+from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import numpy as np
+
+from thaw.data import packed, text_columns
 from thaw.data.issues import Finding
+from thaw.data.packed import Rows
 from thaw.paths import SPLITS
 
 NEEDED = ("path", "label")
 OPTIONAL = ("split", "group", "weight")
+# Of a .csv file's columns. Excel writes semicolons where a comma is part of numbers.
+SEPARATORS = (",", ";", "\t")
 
 
 @dataclass(slots=True)
 class Entry:
     """A file that is meant to be an image."""
 
-    path: str  # POSIX, relative to the folder of images
-    label: str
-    split: str = ""  # train, val or test if that is settled; empty if it is to be drawn
-    group: str = ""  # what must stay in one split; empty for none
-    weight: float = 1.0
+    path: str = field(metadata=packed.TEXT)  # POSIX, relative to the folder of images
+    label: str = field(metadata=packed.WORD)
+    # train, val or test if that is settled; empty if it is to be drawn
+    split: str = field(default="", metadata=packed.WORD)
+    group: str = field(default="", metadata=packed.WORD)  # what must stay in one split; empty for none
+    weight: float = field(default=1.0, metadata=packed.FLOAT)
 
 
-def read(path: Path) -> tuple[list[Entry], list[Finding]]:
+def read(path: Path) -> tuple[Rows[Entry], Rows[Finding]]:
     """Read the rows of a table, and find the files that it names and that are not there.
 
     Args:
-        path: a ``.csv`` (UTF-8, commas, a line of heads) or ``.parquet`` file.
+        path: a ``.csv`` (UTF-8, a line of heads, columns separated by one of ``SEPARATORS``) or ``.parquet`` file.
 
     Raises:
         ValueError: the table cannot be read, or a row makes no sense; with the row's number.
     """
     if not path.is_file():
         raise ValueError(f"{path}: expected a table of images, received no such file; set data.raw")
-    entries: list[Entry] = []
-    findings: list[Finding] = []
-    first: dict[str, int] = {}  # path → its row
-    for row, values in rows(path, OPTIONAL):
-        try:
-            entry = _entry(values | {"path": _as_it_is_there(path.parent, values["path"])})
-            before = first.setdefault(os.path.normpath(entry.path), row)
-            if before != row:
-                raise ValueError(f"path: expected each file once, received {entry.path} as in row {before}")
-        except ValueError as error:
-            raise ValueError(f"{path}, row {row}: {error}") from None
-        if os.path.lexists(path.parent / entry.path):
-            entries.append(entry)
-        else:
-            findings.append(Finding("missing", entry.path, f"named in row {row}, and not there"))
+    entries, findings = Rows(Entry), Rows(Finding)
+    places = text_columns.Texts()
+    lines = array("q")  # the row of each place
+    try:
+        for row, values in rows(path, OPTIONAL):
+            try:
+                entry = _entry(values | {"path": _as_it_is_there(path.parent, values["path"])})
+            except ValueError as error:
+                raise ValueError(f"{path}, row {row}: {error}") from None
+            places.append(os.path.normpath(entry.path))
+            lines.append(row)
+            if os.path.lexists(path.parent / entry.path):
+                entries.append(entry)
+            else:
+                findings.append(Finding("missing", entry.path, f"named in row {row}, and not there"))
+    except ValueError:
+        _check_once(path, places, lines)  # which row comes first is said
+        raise
+    _check_once(path, places, lines)
     if not entries:
         what = "no rows"
         if findings:
@@ -71,6 +84,28 @@ def read(path: Path) -> tuple[list[Entry], list[Finding]]:
             what = f"{len(findings)} rows, the files of which are not there (the first was looked for at {where})"
         raise ValueError(f"{path}: expected images, received {what}; paths are relative to the table's folder")
     return entries, findings
+
+
+def _check_once(path: Path, places: Sequence[str], lines: Sequence[int]) -> None:
+    """Require that no two rows name the same file.
+
+    Args:
+        path: of the table.
+        places: where the file of each row is.
+        lines: the number of each row.
+    """
+    hashes = np.fromiter((hash(place) for place in places), np.int64, len(places))
+    order = np.argsort(hashes, kind="stable")
+    equal = np.flatnonzero(np.diff(hashes[order]) == 0)
+    # Those that may be the same are few, and are compared as they are.
+    first: dict[str, int] = {}
+    for index in np.unique(np.concatenate([order[equal], order[equal + 1]])).tolist():
+        before = first.setdefault(places[index], index)
+        if before != index:
+            raise ValueError(
+                f"{path}, row {lines[index]}: path: expected each file once, received {places[index]} as in row "
+                f"{lines[before]}"
+            )
 
 
 def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -88,10 +123,15 @@ def heads(path: Path) -> list[str]:
     """Return the names of the columns of a table that ``read`` has taken."""
     if _is_csv(path):
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return [head.strip() for head in next(csv.reader(file), [])]
+            return _reader(file)[1]
     import pyarrow.parquet  # noqa: PLC0415
 
     return list(pyarrow.parquet.ParquetFile(path).schema_arrow.names)
+
+
+def labels(path: Path) -> set[str]:
+    """Return the labels of all rows of a table that ``read`` has taken, also of files that are not there."""
+    return {values["label"] for _, values in rows(path, ())}
 
 
 def place(path: Path, name: str) -> str:
@@ -112,7 +152,7 @@ def _as_it_is_there(root: Path, name: str) -> str:
 
 
 def _entry(values: dict[str, str]) -> Entry:
-    label, split, weight = values["label"], values.get("split", ""), values.get("weight", "")
+    label, split, weight = values["label"], values.get("split", "").strip(), values.get("weight", "")
     if not values["path"] or not label:
         missing = "label" if values["path"] else "path"
         raise ValueError(f"{missing}: expected one in every row, received an empty cell; fill it or remove the row")
@@ -124,31 +164,53 @@ def _entry(values: dict[str, str]) -> Entry:
         number = math.nan
     if not 0 <= number < math.inf:
         raise ValueError(f"weight: expected a number from 0, received {weight!r}; leave it empty for 1")
-    return Entry(Path(values["path"]).as_posix(), label, split, values.get("group", ""), number)
+    return Entry(Path(values["path"]).as_posix(), label, split, _group(values), number)
+
+
+def _group(values: dict[str, str]) -> str:
+    """Return the group, the same of all that look the same: otherwise a blank would tear it."""
+    return unicodedata.normalize("NFC", values.get("group", "").strip())
 
 
 def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows as text, with the number of their line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            heads = next(csv.reader(file, strict=True), [])
-            # A blank after each comma belongs to the comma, in the rows as in the heads; quotes may follow it.
-            spaced = any(head.startswith(" ") for head in heads[1:])
-            file.seek(0)
-            rows = csv.DictReader(file, strict=True, skipinitialspace=spaced)
-            rows.fieldnames = [head.strip() for head in rows.fieldnames or []]
-            _check_columns(path, rows.fieldnames)
+            rows, names = _reader(file)
+            _check_columns(path, names)
             for values in rows:
                 if None in values or None in values.values():
                     raise ValueError(
-                        f"{path}, row {rows.line_num}: expected {len(rows.fieldnames or [])} cells, received another "
+                        f"{path}, row {rows.line_num}: expected {len(names)} cells, received another "
                         "number; put names that hold a comma in double quotes"
                     )
                 yield rows.line_num, values
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected UTF-8, received another encoding; save it as UTF-8") from None
     except csv.Error as error:
-        raise ValueError(f"{path}: expected comma-separated values, received {error}; correct the quotes") from None
+        raise ValueError(f"{path}: expected separated values, received {error}; correct the quotes") from None
+
+
+def _reader(file: TextIO) -> tuple["csv.DictReader[str]", list[str]]:
+    """Return what reads the rows of an open file, and the names of its columns."""
+    separator = _separator(file.readline())
+    file.seek(0)
+    heads = next(csv.reader(file, strict=True, delimiter=separator), [])
+    # A blank after each comma belongs to the comma, in the rows as in the heads; quotes may follow it.
+    spaced = any(head.startswith(" ") for head in heads[1:])
+    file.seek(0)
+    rows = csv.DictReader(file, strict=True, skipinitialspace=spaced, delimiter=separator)
+    names = [head.strip() for head in rows.fieldnames or []]
+    rows.fieldnames = names
+    return rows, names
+
+
+def _separator(line: str) -> str:
+    """Return what separates the columns that must be there in a table's first line: a comma, if none does."""
+    for each in SEPARATORS:
+        if set(NEEDED) <= {head.strip().strip('"') for head in line.split(each)}:
+            return each
+    return SEPARATORS[0]
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

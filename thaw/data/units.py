@@ -5,11 +5,13 @@ What is counted by image and means independent images (intervals, tests, leaks) 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thaw import paths
+from thaw.data import placement
 
 LEARNT_FROM = {"val": ("train",), "test": ("train", "val")}  # what a held-out image must have nothing in common with
 
@@ -20,7 +22,7 @@ def read(manifest: Sequence[Mapping[str, str]]) -> NDArray[np.int64]:
     Args:
         manifest: rows with ``unit``, which ``prepare`` leaves empty for an image that is alone.
     """
-    from thaw.images import columns  # noqa: PLC0415 -- pyarrow takes half a second, and prepare does not need it
+    from thaw.images import columns  # noqa: PLC0415 -- pyarrow takes half a second, which `thaw check` need not wait for
 
     codes, words = columns.of(manifest).codes("unit")
     found = np.arange(len(manifest), dtype=np.int64)
@@ -31,24 +33,29 @@ def read(manifest: Sequence[Mapping[str, str]]) -> NDArray[np.int64]:
     return found
 
 
-def leaked(units: Sequence[int], divided: Sequence[str]) -> list[bool]:
+def leaked(units: Sequence[int] | NDArray[np.integer[Any]], divided: Sequence[str]) -> NDArray[np.bool_]:
     """Return for each image whether it is held out and its unit has an image that was trained on or selected by.
 
     Args:
         units: of each image.
         divided: its split.
+
+    Returns:
+        (images,)
     """
-    members = {split: {u for u, own in zip(units, divided, strict=True) if own == split} for split in ("train", "val")}
-    return [
-        any(unit in members[other] for other in LEARNT_FROM.get(split, ()))
-        for unit, split in zip(units, divided, strict=True)
-    ]
+    own, placed = np.asarray(units), placement.splits(divided, none=placement.NUMBERS[placement.LEFT_OUT])
+    found = np.zeros(len(own), np.bool_)
+    for split, sources in LEARNT_FROM.items():
+        learnt = np.isin(placed, [placement.NUMBERS[source] for source in sources])
+        held = placed == placement.NUMBERS[split]
+        found[held] = np.isin(own[held], own[learnt])
+    return found
 
 
-def leaks(units: Sequence[int], divided: Sequence[str]) -> dict[str, int]:
+def leaks(units: Sequence[int] | NDArray[np.integer[Any]], divided: Sequence[str]) -> dict[str, int]:
     """Return how many images of "val" and "test" are leaked."""
-    held = [split for split, own in zip(divided, leaked(units, divided), strict=True) if own]
-    return {split: held.count(split) for split in LEARNT_FROM}
+    placed = placement.splits(divided, none=placement.NUMBERS[placement.LEFT_OUT])[leaked(units, divided)]
+    return {split: int((placed == placement.NUMBERS[split]).sum()) for split in LEARNT_FROM}
 
 
 def warning(found: Mapping[str, int], divided: Sequence[str]) -> str:

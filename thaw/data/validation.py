@@ -6,24 +6,28 @@ decoded by training (``thaw.images.decoding``), so that no run stops at a bad fi
 """
 
 import hashlib
+import heapq
 import shutil
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL
 from PIL import Image, features
 
 from thaw import console, paths, records
 from thaw.config import policy, schema
-from thaw.data import file_hashes, folders, issues, near_duplicates, validation_cache
+from thaw.data import file_hashes, fingerprints, folders, issues, validation_cache
 from thaw.data.issues import Finding
+from thaw.data.packed import Rows
+from thaw.data.samples import Sample
 from thaw.data.table import Entry
 from thaw.images import bit_depth, content, decoding, header
 from thaw.images.integrity import Unusable
@@ -39,37 +43,19 @@ Verdict = tuple["Sample | None", list[Finding]]
 Track = Callable[[Iterable[Verdict], str, int], Iterator[Verdict]]
 
 
-@dataclass(slots=True)
-class Sample:
-    """A usable image."""
-
-    path: str  # POSIX, relative to the folder of images
-    sha256: str  # of the file's bytes, hex
-    label: str  # name of the class
-    split: str  # train, val or test as the folders or the table say; empty if it is to be drawn
-    width: int  # pixels, upright
-    height: int  # pixels, upright
-    fingerprint: str  # what images that look alike have in common, see ``thaw.data.near_duplicates``
-    group: str = ""  # what must stay in one split; empty for none
-    weight: float = 1.0
-    converted: str = ""  # sha256 of the PNG that is read in its place, ``paths.converted``; empty if there is none
-    unit: str = (
-        ""  # number of the set of images that must stay together, see ``thaw.data.splits``; empty if it is alone
-    )
-
-
 @dataclass
 class Outcome:
     """The outcome of validation; lists are sorted by path."""
 
     classes: list[str]  # sorted as text, so "10" goes before "2"
-    samples: list[Sample] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
+    samples: Rows[Sample] = field(default_factory=lambda: Rows(Sample))
+    findings: Rows[Finding] = field(default_factory=lambda: Rows(Finding))
     ignored: int = 0  # hidden files and what systems leave behind
 
     def quarantined(self) -> list[Finding]:
         """Return the findings for which files were left out; a file may have several."""
-        return [finding for finding in self.findings if finding.action == "quarantined"]
+        left_out = self.findings.columns["action"].are("quarantined")
+        return [self.findings[place] for place in np.flatnonzero(left_out).tolist()]
 
     def bad(self) -> set[str]:
         """Return the files that were left out for what they are; a class that is left out is not made of bad files."""
@@ -87,31 +73,36 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
         ValueError: the folder or table is missing, or is not laid out as ``thaw.data.folders`` expects.
     """
     found = folders.find(data.raw, data.nested)
-    entries = sorted(found.entries, key=lambda entry: entry.path)
+    entries = found.entries.sorted_by("path")
     shutil.rmtree(paths.CONVERTED, ignore_errors=True)
     Image.init()  # Pillow's plugins are loaded once, before threads would each try
-    known = validation_cache.Memo(
-        paths.main_root() / ".thaw" / "triage" / "judgements.sqlite", version(_stretch(data))
-    )
+    scratch = paths.main_root() / ".thaw" / "triage"
+    known = validation_cache.Memo(scratch / "judgements.sqlite", version(_stretch(data)))
     with known, file_hashes.memo() as kept, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
         for share in (file_hashes.share(len(entries)), 1.0):
             hashes = file_hashes.FileHashes(kept, share)
-            outcome = Outcome(found.classes, findings=list(found.findings), ignored=found.ignored)
+            samples = Rows(Sample, folder=scratch if scratch.is_dir() else None)
+            outcome = Outcome(found.classes, samples, ignored=found.ignored)
             verdicts = _parallel(partial(_judge, found.root, data=data, known=known, hashes=hashes), entries)
             for sample, odd in track(verdicts, "images", len(entries)):
-                outcome.samples += [sample] if sample else []
-                outcome.findings += odd
+                outcome.samples.extend([sample] if sample else [])
+                outcome.findings.extend(sorted(odd, key=lambda finding: finding.kind))
             if share == 1 or not hashes.wrong:
                 break
             console.warn(
                 f"{hashes.wrong[0]}: expected the bytes that it had, since its size and times are as they were, "
                 "received others; all files are read again. Is the disk damaged?"
             )
-    _leave_out_small_classes(outcome, data)
+    others = sorted([*found.findings, *_leave_out_small_classes(outcome, found.findings, data)], key=_order)
+    if others:
+        outcome.findings = Rows(Finding, heapq.merge(others, outcome.findings, key=_order))
     _tell_of_unused_bits(outcome, data)
-    outcome.findings.sort(key=lambda finding: (finding.path, finding.kind))
     return outcome
+
+
+def _order(finding: Finding) -> tuple[str, str]:
+    return finding.path, finding.kind
 
 
 def rows(outcome: Outcome) -> Iterator[dict[str, str]]:
@@ -143,8 +134,8 @@ def check(outcome: Outcome, data: schema.Data) -> None:
         kind, same = fatal[0].kind, [each for each in fatal if each.kind == fatal[0].kind]
         others = sorted({each.kind for each in fatal} - {kind})
         raise ValueError(
-            f"{same[0].path}: {same[0].reason}; {same[0].remedy}; data.policy.{kind} is fail, and {len(same):,} such "
-            f"were found{', beside ' + ', '.join(others) if others else ''}: {paths.QUARANTINE} lists them"
+            f"{same[0].path}: {same[0].reason}; {same[0].remedy}; data.policy.{kind} is fail (found: "
+            f"{len(same):,}{', beside ' + ', '.join(others) if others else ''}): {paths.QUARANTINE} lists them"
         )
     if len(outcome.classes) < 2:
         raise ValueError(
@@ -165,7 +156,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "refused": len(outcome.bad()),
         "ignored": outcome.ignored,
         "kinds": {kind: counts[kind] for kind in issues.REMEDIES},
-        "converted": sum(bool(sample.converted) for sample in outcome.samples),
+        "converted": sum(map(bool, outcome.samples.columns["converted"])),
         "quarantine": [_row(each) for each in outcome.quarantined()],
         "kept": [_row(each) for each in kept],
     }
@@ -180,7 +171,7 @@ def version(stretch: bool) -> str:
     return total.hexdigest()[:16]
 
 
-def _parallel(work: Callable[[Entry], Verdict], entries: list[Entry]) -> Iterator[Verdict]:
+def _parallel(work: Callable[[Entry], Verdict], entries: Sequence[Entry]) -> Iterator[Verdict]:
     """Yield the results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
     workers = min(threads.used(), MOST_WORKERS)
     pool = ThreadPoolExecutor(workers)  # Pillow's decoders leave Python to other threads
@@ -248,7 +239,7 @@ def _look(
     if record is None:
         try:
             picture, pixels = _inspect(held, data)
-            record = vars(picture) | {"fingerprint": near_duplicates.fingerprint(pixels)}
+            record = vars(picture) | {"fingerprint": fingerprints.fingerprint(pixels)}
         except Unusable as refused:
             if refused.kind == "too_large":  # which the settings decide, not the content
                 raise
@@ -272,7 +263,7 @@ def _stretch(data: schema.Data) -> bool:
 def _tell_of_unused_bits(outcome: Outcome, data: schema.Data) -> None:
     used = Counter(each.reason for each in outcome.findings if each.kind == "unused_bits")
     if used:
-        deep = sum(each.kind == "deep" for each in outcome.findings)
+        deep = outcome.findings.columns["kind"].count("deep")
         console.warn(bit_depth.told(used, deep, data.policy.unused_bits))
 
 
@@ -283,16 +274,27 @@ def _convert(pixels: Image.Image, sha256: str) -> str:
     return hashlib.sha256(made).hexdigest()
 
 
-def _leave_out_small_classes(outcome: Outcome, data: schema.Data) -> None:
-    """Leave out the classes that have too few images; where that is to fail, ``check`` does it after the list."""
-    counts = Counter(sample.label for sample in outcome.samples)
-    few = [label for label in outcome.classes if counts[label] < data.min_per_class]
+def _leave_out_small_classes(outcome: Outcome, found: Sequence[Finding], data: schema.Data) -> list[Finding]:
+    """Leave out the classes that have too few images, and return what is said of them; where that is to fail,
+    ``check`` does it after the list.
+
+    Args:
+        found: what was found before any file was read.
+    """
+    labels = outcome.samples.columns["label"]
+    counts = dict(zip(labels.values, np.bincount(labels.codes, minlength=len(labels.values)).tolist(), strict=True))
+    few = [label for label in outcome.classes if counts.get(label, 0) < data.min_per_class]
+    if not few:
+        return []
     # Of the class's folder, in a split or not.
-    closed = {each.path: each.reason for each in outcome.findings if each.kind in ("link", "unreadable")}
+    closed = {each.path: each.reason for each in (*found, *outcome.findings) if each.kind in ("link", "unreadable")}
     closed |= {path.partition("/")[2]: reason for path, reason in closed.items()}
+    said = []
     for label in few:
-        reason = f"a class of {counts[label]} usable images, data.min_per_class is {data.min_per_class}"
+        reason = f"a class of {counts.get(label, 0)} usable images, data.min_per_class is {data.min_per_class}"
         reason += f" ({closed[label]})" if label in closed else ""
-        outcome.findings.append(Finding("few", label, reason))
+        said.append(Finding("few", label, reason))
     outcome.classes = [label for label in outcome.classes if label not in few]
-    outcome.samples = [sample for sample in outcome.samples if sample.label not in few]
+    numbers = [code for code, label in enumerate(labels.values) if label in few]
+    outcome.samples = outcome.samples.take(np.flatnonzero(~np.isin(labels.codes, numbers)).tolist())
+    return said

@@ -27,6 +27,9 @@ AXES = 256  # directions in which the covariance is kept; in all others it is on
 AT_ONCE = 4096  # images
 TEST = "test"  # the name of the scores of test images among a phase's arrays
 SMALLEST = float(np.finfo(np.float32).tiny)
+# Variance of a unit vector that was rounded to float16, as embeddings are: 11 bits, evenly spread over a step. With a
+# single training image a class nothing else differs, and no direction is known better than that.
+ROUNDED = 2.0**-22 / 12
 
 
 def fit(embeddings: Floats, labels: Integers) -> Parameters:
@@ -48,7 +51,7 @@ def fit(embeddings: Floats, labels: Integers) -> Parameters:
     covariance = within.T @ within / len(within)
     by, average = shrinkage(within, covariance), float(np.trace(covariance)) / len(covariance)
     values, vectors = np.linalg.eigh(covariance)
-    spread = np.maximum((1 - by) * np.maximum(values[::-1], 0) + by * average, SMALLEST)  # largest first
+    spread = np.maximum((1 - by) * np.maximum(values[::-1], 0) + by * average, ROUNDED / len(values))  # largest first
     kept = min(AXES, len(spread))
     found = {
         "means": means,

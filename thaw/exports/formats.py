@@ -97,6 +97,11 @@ def load(path: Path, name: str = "") -> Exported:
         for each in (path / form.about.file, path):
             if form.is_one(each):
                 return _whole(form.load, each)
+    if name and (there := present(path)):
+        raise ValueError(
+            f"{path}: expected format {name} ({FORMATS[name].about.file}), found {', '.join(there)}; ask for one of "
+            "these with --format, or add it to export.formats and run `dvc repro export`"
+        )
     files = (form.about.file for form in forms)
     names = " or ".join(file if Path(file).suffix else f"{file}/" for file in files)
     raise ValueError(

@@ -101,9 +101,12 @@ def scores(embeddings: "tf.Tensor", fitted: Unfamiliarity) -> "tf.Tensor":
 def _placed(centred: Any, axes: Any, scale: Any, library: Any) -> Any:
     """Return where embeddings lie along the axes and beside them, in units of the spread: (n, kept + channels)."""
     # The embeddings are transposed and not the axes, which would be in the file twice.
-    along = library.transpose(library.matmul(axes, library.transpose(centred)))
-    beside = centred - library.matmul(along, axes)
-    return library.concat([along, beside], 1) * scale
+    across = library.matmul(axes, library.transpose(centred))  # (kept, n)
+    along = library.transpose(across)
+    if centred.shape[0] == 1 and library is not np:
+        # As LiteRT asks: it holds the right side of a product transposed, which would be the axes a second time.
+        return library.concat([along, centred - library.reduce_sum(across * axes, 0, keepdims=True)], 1) * scale
+    return library.concat([along, centred - library.matmul(along, axes)], 1) * scale
 
 
 def _weights(parameters: out_of_distribution.Parameters) -> list[NDArray[np.float32]]:

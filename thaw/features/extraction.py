@@ -124,6 +124,8 @@ def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
         "image": asdict(frozen.image),
         "engine": engines.planned(frozen.compute.extractor),
         "gpu": engines.on_gpu(),
+        # Only there have the frozen layers other last bits.
+        "deterministic": frozen.compute.deterministic or not engines.on_gpu(),
         "kernels": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
         "versions": [version(package) for package in ("tensorflow", "keras", "onnxruntime", "tf2onnx")],
         "code": code_version.of(*CODE),

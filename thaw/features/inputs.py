@@ -18,7 +18,7 @@ from thaw.config import schema
 from thaw.config.unfreeze import Kind, UnfreezeSpec
 from thaw.features import auto_unfreeze, cache, engines, extraction, streaming
 from thaw.features.extraction import Frozen
-from thaw.images import augment, manifest
+from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime import devices
 from thaw.runtime.framework import keras
@@ -162,7 +162,8 @@ def at_boundary(
             if settings.phase2.activations != "auto":
                 raise
             reason = "activations streaming: one is too large for the cache's fp16"
-    views = 1 if augment.clean(frozen.augment) else FRESH_VIEWS
+    # The first of them is the image as it is, cached or not.
+    views = 1 if frozen.views() == 1 else FRESH_VIEWS
     return Inputs(streaming.source(frozen, train), streaming.source(frozen, val), views, "streaming", reason)
 
 
@@ -172,7 +173,7 @@ def batches(
     """Return the batches: in training seeded, balanced and mixed as the settings say; in validation plain."""
     given = {
         "weights": imbalance.weights(train.labels, settings.class_weight, train.weights),
-        "chances": imbalance.chances(train.labels, settings.sampler),
+        "chances": imbalance.chances(train.labels, settings.sampler, train.weights),
     }
     size, alpha = settings.batch_size, settings.mixup
     return (

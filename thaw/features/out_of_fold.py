@@ -41,7 +41,7 @@ def probabilities(
         are equal: of a class that a model has not seen it can say nothing.
     """
     count = len(labels)
-    fold = _folds(labels, units, seed)
+    fold, rows = _folds(labels, units, seed), _centred(rows, count)
     models, unseen = _models(rows, labels, classes, fold), _all_left_out(labels, fold)
     losses = np.zeros(len(SHARPNESS))
     for chunk in _chunks(count):
@@ -54,6 +54,12 @@ def probabilities(
         found = softmax(_scores(rows(chunk), fold[chunk], models) * sharpest).astype(np.float32)
         found[unseen[chunk]] = 1 / classes
         yield found
+
+
+def _centred(rows: Rows, count: int) -> Rows:
+    """Return features less about their mean: a channel that is large and hardly varies would be lost in its sums."""
+    centre = rows(next(_chunks(count))).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return lambda some: rows(some) - centre
 
 
 def _scores(

@@ -1,7 +1,8 @@
 """The manifest as columns of Arrow: a hundred bytes an image, where a dictionary a row takes a kilobyte.
 
-Columns of few values are kept as numbers of these. The fingerprints, half of the file, are left out: nobody reads them
-but ``prepare``, which has them at hand.
+Columns of few values are kept as numbers of these. They are read from the Parquet file that ``prepare`` writes with
+the CSV file (``thaw.data.manifest_table``). Where the CSV file is another, edited by a person or written before there
+was such a file, it is the CSV file that is read. The fingerprints, half of it, are left out.
 """
 
 import csv
@@ -17,10 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
+from pyarrow import parquet as pq
 
 from thaw import paths, records
 
 LEFT_OUT = ("fingerprint",)
+OF = "sha256 of manifest.csv"  # what the Parquet file says of the CSV file that it was written with
 PLAIN = ("path", "sha256")  # of which hardly two images have the same value
 AT_ONCE = 4096  # rows that are made Python's at once
 BLOCK = 16 << 20  # bytes that are parsed at once
@@ -153,14 +156,32 @@ class ByPath(Mapping[str, str]):
 
 
 def read() -> Manifest:
-    """Return the manifest of the project in the current folder. It is read once while it stays the same."""
+    """Return the manifest of the project in the current folder. It is read once while it stays the same.
+
+    Raises:
+        ValueError: it is none.
+    """
     return _read(paths.MANIFEST.resolve(), records.sha256(paths.MANIFEST))
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, _sha256: str) -> Manifest:
+def _read(path: Path, sha256: str) -> Manifest:
+    by_column = path.with_name(paths.MANIFEST_COLUMNS.name)
+    if by_column.is_file():
+        try:
+            with pq.ParquetFile(by_column, memory_map=True, page_checksum_verification=True) as file:
+                if (file.schema_arrow.metadata or {}).get(OF.encode()) == sha256.encode():
+                    return Manifest(_made(file.read()))
+        except (pa.ArrowException, OSError) as error:
+            told = f"{paths.MANIFEST_COLUMNS}: expected the manifest by column, received {error}"
+            raise ValueError(f"{' '.join(told.split())}; run `dvc repro`") from None
     with path.open("rb") as file:
         return parsed(file)
+
+
+def kind(name: str) -> pa.DataType:
+    """Return how a column of text is kept."""
+    return pa.large_string() if name in PLAIN else pa.dictionary(pa.int32(), pa.string())
 
 
 def parsed(file: BinaryIO) -> Manifest:
@@ -173,9 +194,8 @@ def parsed(file: BinaryIO) -> Manifest:
     kept = [name for name in next(csv.reader(text), []) if name not in LEFT_OUT]
     text.detach()
     file.seek(0)
-    few = pa.dictionary(pa.int32(), pa.string())
     options = arrow_csv.ConvertOptions(
-        column_types={name: pa.large_string() if name in PLAIN else few for name in kept},
+        column_types={name: kind(name) for name in kept},
         include_columns=kept,
         strings_can_be_null=False,
     )
@@ -184,7 +204,28 @@ def parsed(file: BinaryIO) -> Manifest:
         table = arrow_csv.read_csv(file, arrow_csv.ReadOptions(block_size=BLOCK), lines, options)
     except (pa.ArrowInvalid, KeyError) as error:
         raise ValueError(f"{paths.MANIFEST}: expected the manifest, received {error}; run `dvc repro`") from None
-    return Manifest(pa.table({name: _plain(table.column(name)) for name in kept}).combine_chunks())
+    return Manifest(_made(pa.table({name: _plain(table.column(name)) for name in kept})))
+
+
+def _made(table: pa.Table) -> pa.Table:
+    """Return a table whose columns are text, each in one piece."""
+    return pa.table({name: _words(table.column(name)) for name in table.column_names}).combine_chunks()
+
+
+def _words(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of text or of numbers of text in one count; of numbers in Python's words for them."""
+    if pa.types.is_large_string(column.type):
+        return column
+    if pa.types.is_dictionary(column.type):
+        return column.unify_dictionaries()
+    whole = column.dictionary_encode().unify_dictionaries()
+    texts = [
+        pa.DictionaryArray.from_arrays(
+            chunk.indices, pa.array(list(map(str, chunk.dictionary.to_pylist())), pa.string())
+        )
+        for chunk in whole.chunks
+    ]
+    return pa.chunked_array(texts, kind("width"))
 
 
 def strings(texts: Sequence[str]) -> Strings:

@@ -39,14 +39,17 @@ def picture(image: schema.Image) -> Callable[[tf.Tensor, tf.Tensor], Fields]:
 
     def decoded(encoded: tf.Tensor, turned: tf.Tensor) -> Any:
         pixels = preprocessing.decode(encoded, image, turned)
-        framed = preprocessing.framed(pixels, image)
-        sides = tf.shape(framed)[:2]
-        fits = tf.reduce_all(sides <= LARGEST * image.size)
+        if image.fit == "crop":
+            pixels = preprocessing.framed(pixels, image)
         return tf.cond(
-            fits,
-            lambda: (framed, sides, nothing),
-            lambda: (black, tf.zeros(2, tf.int32), tf.numpy_function(one, [framed], tf.float32)),
+            tf.reduce_all(tf.shape(pixels)[:2] <= LARGEST * image.size),
+            lambda: framed(pixels),
+            lambda: (black, tf.zeros(2, tf.int32), tf.numpy_function(one, [pixels], tf.float32)),
         )
+
+    def framed(pixels: tf.Tensor) -> Fields:
+        whole = preprocessing.framed(pixels, image)
+        return whole, tf.shape(whole)[:2], nothing
 
     def either(encoded: tf.Tensor, turned: tf.Tensor) -> Fields:
         pixels, sides, fitted = tf.cond(
@@ -61,15 +64,18 @@ def fit(pixels: np.ndarray, image: schema.Image) -> np.ndarray:
     """Fit a picture on the processor, the products without Python's lock.
 
     Args:
-        pixels: (height, width, 3) uint8, cropped or padded.
+        pixels: (height, width, 3) uint8, cropped. The border of a picture that is padded may be missing: it would take
+            the square of its longer side.
 
     Returns:
         (size, size, 3) float32 in [0, 255].
     """
     height, width = pixels.shape[:2]
+    spare = abs(height - width) // 2 if image.fit == "pad" else 0
+    above, beside = (spare, 0) if height < width else (0, spare)
     how = image.size, image.interpolation, image.antialias
-    lines = _taps(height, *how) @ pixels.reshape(height, -1).astype(np.float32)
-    fitted = _turned(_taps(width, *how) @ _turned(lines)).reshape(image.size, image.size, 3)
+    lines = _taps(height, above, *how) @ pixels.reshape(height, -1).astype(np.float32)
+    fitted = _turned(_taps(width, beside, *how) @ _turned(lines)).reshape(image.size, image.size, 3)
     return np.clip(fitted, 0, 255, out=fitted)  # a bicubic filter overshoots at edges
 
 
@@ -80,10 +86,14 @@ def _turned(lines: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1024)
-def _taps(side: int, size: int, interpolation: str, antialias: bool) -> sparse.csr_array:
-    """Return what each new pixel takes of the old ones along an axis: (size, side) float32, mostly zeros."""
-    weights = reference.weights(side, schema.Image(size, "squash", interpolation, antialias))
-    return sparse.csr_array(weights.astype(np.float32))
+def _taps(side: int, border: int, size: int, interpolation: str, antialias: bool) -> sparse.csr_array:
+    """Return what each new pixel takes of the old ones along an axis: (size, side) float32, mostly zeros.
+
+    Args:
+        border: black pixels on either side, which add nothing.
+    """
+    weights = reference.weights(side + 2 * border, schema.Image(size, "squash", interpolation, antialias))
+    return sparse.csr_array(weights[:, border : border + side].astype(np.float32))
 
 
 def batch(fields: tuple[np.ndarray, ...], image: schema.Image, pool: Executor) -> np.ndarray:

@@ -61,7 +61,8 @@ def weights(side: int, image: schema.Image) -> np.ndarray:
     centres = (np.arange(image.size) + 0.5) * scale  # in old pixels
     if image.interpolation == "nearest":
         taken: np.ndarray = np.floor(centres).astype(int).clip(0, side - 1)
-        nearest: np.ndarray = np.eye(side)[taken]
+        nearest = np.zeros((image.size, side))
+        nearest[np.arange(image.size), taken] = 1.0
         return nearest
     stretch = max(scale, 1.0) if image.antialias else 1.0  # how far the filter reaches, to pass no detail that is lost
     distances = np.abs(np.arange(side) + 0.5 - centres[:, None]) / stretch

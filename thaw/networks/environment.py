@@ -12,8 +12,18 @@ from pathlib import Path
 from thaw import records
 from thaw.config import schema
 
-# Those whose numbers go into a model, into what it says, or into the activations it learns from.
-PACKAGES = ("keras", "numpy", "onnxruntime", "tensorflow", "tf2onnx")
+# Those whose numbers go into a model, into what it says, into the activations it learns from, or into the report.
+PACKAGES = (
+    "cleanlab",
+    "keras",
+    "numpy",
+    "onnxruntime",
+    "pillow",
+    "scikit-learn",
+    "scipy",
+    "tensorflow",
+    "tf2onnx",
+)
 
 
 def describe(backbone: schema.Backbone) -> dict[str, dict[str, str]]:

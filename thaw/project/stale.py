@@ -44,7 +44,12 @@ def reasons() -> dict[str, list[str]]:
 
 
 def runs_again(group: str, stages: dict[str, Any]) -> list[str]:
-    """Return the stages of a dvc.yaml that a change of a group of params.yaml makes stale, directly or by others."""
+    """Return the stages of a dvc.yaml that a change of a group of params.yaml makes stale, directly or by others.
+
+    Args:
+        group: or a field that is tracked alone, as GROUP.FIELD.
+        stages: of the dvc.yaml.
+    """
     found: list[str] = []
     makers: dict[str, str] = {}
     for name, stage in stages.items():
@@ -74,6 +79,13 @@ def _of_dvc(said: list[Any], locked: dict[str, Any]) -> list[str]:
     return found
 
 
+def _at(values: dict[str, Any], name: str) -> Any:
+    """Return a group, or a field of one."""
+    for each in name.split("."):
+        values = values.get(each, {})
+    return values
+
+
 def _of_values(before: dict[str, Any], state: Any) -> list[str]:
     """Return which values of params.yaml are others than those that a stage ran with."""
     now = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
@@ -82,9 +94,8 @@ def _of_values(before: dict[str, Any], state: Any) -> list[str]:
         return ["never run"]
     found = []
     for group in groups:
-        old, new = (
-            dict(pipeline.leaves({group: dvc_lock.numbered(tree.get(group, {}))}, ".")) for tree in (before, now)
-        )
+        trees = ({group: dvc_lock.numbered(tree)} for tree in (before.get(group, {}), _at(now, group)))
+        old, new = (dict(pipeline.leaves(tree, ".")) for tree in trees)
         found += [f"{key} {old.get(key)} → {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
     return found
 

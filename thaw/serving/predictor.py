@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from thaw.exports import exported
-from thaw.images import content, decoding
+from thaw.images import cmyk, content, decoding
 from thaw.images.integrity import Unusable
+
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # of Pillow, which a PNG holds as they are
 
 Picture: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray"
 
@@ -94,5 +96,21 @@ def _file(image: "bytes | Image.Image | np.ndarray") -> bytes:
     if not isinstance(image, Image.Image):
         raise ValueError(f"expected a path, bytes, a PIL image or an array, received {type(image).__name__}")
     held = io.BytesIO()
-    image.save(held, "PNG", compress_level=1)
+    _storable(image).save(held, "PNG", compress_level=1)
     return held.getvalue()
+
+
+def _storable(image: Image.Image) -> Image.Image:
+    """Return an opened image upright, as its file is read, in a mode that a PNG can hold."""
+    if image.mode == "CMYK" and image.format in cmyk.JPEGS:
+        upright = ImageOps.exif_transpose(image)
+        upright.info.update(image.info)  # where it says whose CMYK it is
+        return cmyk.rgb(upright)
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "F":
+        raise ValueError("expected 8 or 16 bits a channel, received an image of mode F, which has no range; scale it")
+    if upright.mode in PNG_MODES or upright.mode.startswith("I;16"):
+        return upright
+    if upright.mode == "I":
+        return upright.convert("I;16")
+    return upright.convert("RGBA" if upright.mode.endswith(("a", "A")) else "RGB")

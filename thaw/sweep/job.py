@@ -176,9 +176,7 @@ def _changed(this: Job) -> str:
 def _composed(this: Job, found: experiments.Finished) -> bool:
     """Return whether an experiment has the configuration of its trial: DVC composes conf/ anew when it starts."""
     (text,) = experiments.files(found.name, [paths.PARAMS.as_posix()], found.commit)
-    ran = yaml.safe_load(text) if text else {}
-    settled = [group for group in this.values if group not in (*load.UNTRACKED, "compiled_from")]
-    return all(ran.get(group) == this.values[group] for group in settled)
+    return load.tracked(yaml.safe_load(text) if text else {}) == load.tracked(this.values)
 
 
 def _trial(this: Job) -> str:

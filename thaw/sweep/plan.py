@@ -138,8 +138,8 @@ def failure(folder: Path, each: Trial) -> str:
 
 def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
     """Return one trial for each upstream that several of the wanted ones share and no earlier sweep has left."""
-    groups = {group for stage in experiments.SHARED for group in trial.stages()[stage]["params"]}
-    if groups & {key.split(".")[0].strip("+~") for key in plan.ranges}:
+    keys = {key.strip("+~") for key in plan.ranges}
+    if trial.before_phase2() & {*keys, *(key.partition(".")[0] for key in keys)}:
         return []  # each trial will have its own
     found: dict[str, list[Trial]] = {}
     for each in wanted:

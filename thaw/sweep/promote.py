@@ -21,8 +21,8 @@ from thaw.sweep import experiments, ranking, results
 from thaw.sweep.results import TrialResult
 
 EXPERIMENTS = paths.CONF / "experiment"
-# Groups that no phase depends on: they are written where they differ from what conf/ chooses.
-LATER = ("evaluate", "export")
+# What no phase depends on, or hardly any: it is written where it differs from what conf/ chooses.
+LATER = ("compute", "evaluate", "export")
 # What an experiment depends on or leaves in git besides its own file.
 KEPT = (paths.MEMORY, paths.CHOSEN, paths.PARAMS, paths.DVC_LOCK, paths.METRICS)
 
@@ -170,10 +170,10 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
 
 
 def _tracked(params: str) -> dict[str, Any]:
-    """Return the groups of the text of a params.yaml that a result depends on."""
+    """Return what of the text of a params.yaml a result depends on."""
     values: dict[str, Any] = yaml.safe_load(params)
-    project = vars(load.check(values))
-    return {key: values[key] for key in project if key not in (*load.UNTRACKED, "compiled_from")}
+    project, found = vars(load.check(values)), load.tracked(values)
+    return {key: found[key] for key in project if key in found}
 
 
 def _comment(name: str, sweep: str, record: TrialResult) -> str:

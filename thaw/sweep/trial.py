@@ -42,8 +42,7 @@ def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str) 
     """
     readable = re.sub(r"[^\w.=,+-]+", "_", ",".join(overrides))
     readable = re.sub(r"\.{2,}", ".", readable).lstrip("+-.")[:NAME_LENGTH]
-    kept = {key: value for key, value in values.items() if key not in load.UNTRACKED and key != "compiled_from"}
-    return f"{readable}-{digest(kept, state)}"
+    return f"{readable}-{digest(load.tracked(values), state)}"
 
 
 def digest(values: Mapping[str, Any], state: str) -> str:
@@ -103,7 +102,7 @@ def _images(raw: Path) -> list[Path]:
         return []  # which a stage makes
     if raw.is_dir():
         return folders.below(raw)[0]
-    named: list[Entry] = []
+    named: Sequence[Entry] = []
     with suppress(ValueError):  # which is said where images are looked for
         named = table.read(raw)[0]
     return [raw, *sorted(raw.parent / entry.path for entry in named)]
@@ -131,8 +130,13 @@ def stages() -> dict[str, Any]:
 
 def upstream(values: Mapping[str, Any], state: str) -> str:
     """Return the digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
-    groups = {group for stage in experiments.SHARED for group in stages()[stage]["params"]}
-    return digest({group: values[group] for group in groups}, state)
+    pairs = [name.partition(".")[::2] for name in before_phase2()]
+    return digest({f"{group}.{name}": values[group][name] if name else values[group] for group, name in pairs}, state)
+
+
+def before_phase2() -> set[str]:
+    """Return the groups, and fields as GROUP.FIELD, that DVC tracks for the stages before phase 2."""
+    return {name for stage in experiments.SHARED for name in stages()[stage]["params"]}
 
 
 def ran(log: Path) -> bool:
