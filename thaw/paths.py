@@ -132,6 +132,11 @@ def confusion_picture(phase: str) -> Path:
     return EVALUATION / f"confusion_{phase}.png"
 
 
+def whole(path: str | Path) -> Path:
+    """Return a path from the root on, with ``~`` at its start expanded; links in it stay."""
+    return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 -- Path follows links, and may raise
+
+
 def is_remote(raw: str) -> bool:
     """Return whether ``data.raw`` is an address in an object store, such as ``s3://bucket/prefix``."""
     return "://" in raw
