@@ -132,6 +132,23 @@ def test_fit_makes_a_project_and_runs_it_again_with_what_is_chosen_later(
         thaw.fit("others", folder=run.folder)
 
 
+def test_home_is_expanded_the_first_time_and_the_second(
+    tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline_run, "reproduce", lambda folder, **_: None)
+    runs = [thaw.fit("~/data/raw", folder="~/mine") for _ in range(2)]
+    assert [run.folder for run in runs] == [tmp_path / "mine"] * 2
+    params = yaml.safe_load((tmp_path / "mine" / paths.PARAMS).read_text(encoding="utf-8"))
+    assert params["data"]["raw"] == tiny_images.as_posix()
+    tiny.write(tmp_path / "mine" / paths.EXPORTED / paths.ONNX_FILE)
+    assert thaw.load("~/mine").labels == tiny.CLASSES
+    with pytest.raises(ValueError, match=r"found nothing at .*~nobody-of-that-name"):
+        thaw.fit("~nobody-of-that-name/flowers")
+
+
 def test_a_run_has_figures_and_a_report_for_notebooks(tmp_path: Path, project: Path) -> None:
     figures = {"accuracy": 0.5, "accuracy_low": 0.25, "accuracy_high": 0.75, "images": 8}
     records.write_json(tmp_path / paths.metrics("evaluate"), {"phase1": figures, "phase2": figures})

@@ -95,8 +95,9 @@ def load(path: str | Path, name: str = "") -> Predictor:
     Raises:
         ValueError: there is none, or it is damaged.
     """
-    inside = Path(path) / paths.EXPORTED
-    return Predictor(formats.load(inside if inside.is_dir() else Path(path), name))
+    given = paths.whole(path)
+    inside = given / paths.EXPORTED
+    return Predictor(formats.load(inside if inside.is_dir() else given, name))
 
 
 def fit(data: str | Path, /, *, folder: str | Path = "", **choices: Any) -> Run:
@@ -123,7 +124,7 @@ def fit(data: str | Path, /, *, folder: str | Path = "", **choices: Any) -> Run:
         >>> run.report.path.name
         'report.html'
     """
-    return run(data, Path(folder or f"{PurePosixPath(_where(data)).stem}{SUFFIX}").absolute(), choices)
+    return run(data, paths.whole(folder or f"{PurePosixPath(_where(data)).stem}{SUFFIX}"), choices)
 
 
 def run(data: str | Path, folder: Path, choices: Mapping[str, Any], *, afresh: bool = False) -> Run:
@@ -139,6 +140,7 @@ def run(data: str | Path, folder: Path, choices: Mapping[str, Any], *, afresh: b
         ValueError: as ``fit`` does.
     """
     words = list(_words(choices))
+    create.check_once(str(data), words)
     if (folder / "dvc.yaml").is_file():
         _check_images(folder, data)
         _configure(folder, [f"data.raw={_where(data)}", *words] if afresh else words, reset=afresh)
@@ -173,7 +175,7 @@ def _configure(folder: Path, words: list[str], *, reset: bool = False) -> None:
 
 def _where(data: str | Path) -> str:
     """Return an address as it is, and a path as a whole one."""
-    return str(data) if paths.is_remote(str(data)) else Path(data).absolute().as_posix()
+    return str(data) if paths.is_remote(str(data)) else paths.whole(data).as_posix()
 
 
 def _check_images(folder: Path, data: str | Path) -> None:

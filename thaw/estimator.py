@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from thaw import api, records
+from thaw import api, paths, records
 from thaw.data.table import NEEDED
 
 Choice: TypeAlias = "str | Mapping[str, Any] | None"
@@ -113,7 +113,7 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         self.classes_ = np.unique(labels)
         if len({str(label) for label in self.classes_}) < max(2, len(self.classes_)):
             raise ValueError(f"y: expected 2 classes or more, each with a name of its own, received {self.classes_}")
-        folder = Path(self.folder or _temporary(self)).absolute()
+        folder = paths.whole(self.folder or _temporary(self))
         folder.parent.mkdir(parents=True, exist_ok=True)
         table = folder.with_name(f"{folder.name}.csv")
         counts = collections.Counter(zip(files, map(str, labels), strict=True))

@@ -58,6 +58,7 @@ SWEEPS = Path(".thaw/sweeps")
 REFUSED = Path(".thaw/refused_export")  # the last export that its proof has refused, to look at
 CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended, and what other stages have done
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
+REHEARSED = Path(".thaw/rehearsed")  # networks from outside the catalog that all formats asked for can hold
 UNREGISTERED = Path(".thaw/unregistered.json")  # what MLflow's registry lacks of the last export
 RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common
@@ -129,6 +130,11 @@ def probabilities(phase: str) -> Path:
 def confusion_picture(phase: str) -> Path:
     """Return the picture of actual against predicted classes of the test images."""
     return EVALUATION / f"confusion_{phase}.png"
+
+
+def whole(path: str | Path) -> Path:
+    """Return a path from the root on, with ``~`` at its start expanded; links in it stay."""
+    return Path(os.path.abspath(os.path.expanduser(path)))  # noqa: PTH100, PTH111 -- Path follows links, and may raise
 
 
 def is_remote(raw: str) -> bool:

@@ -37,6 +37,17 @@ def test_where_prepare_would_stop_it_says_why(
     assert check.look("data/raw", ["data.max_bad_share=1", "data.policy.few=quarantine"])[1] == ""
 
 
+@pytest.mark.parametrize("words", [[], ["data.policy.truncated=fail"], ["data.min_per_class=13"]])
+def test_no_list_is_named_that_is_not_written(
+    words: list[str], tiny_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in sorted((tiny_images / "class_0").iterdir())[: 1 if words else 12]:
+        path.write_bytes(path.read_bytes()[:500])
+    stops = check.look("data/raw", words)[1]
+    assert stops and paths.QUARANTINE.name not in stops and "lists" not in stops
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a folder of images, or a table of them, found nothing at"):
         check.look(str(tmp_path / "nowhere"), [])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from thaw.commands import cli, completion
+from thaw.sweep import multirun
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
@@ -66,6 +67,15 @@ def test_pages_of_runs_need_runs_and_nothing_is_made_where_there_are_none(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert call(monkeypatch, "ui").startswith(f"thaw ui: expected runs in {tmp_path / 'mlflow.db'}, found none; ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["-m", "--multirun"])
+def test_a_sweep_takes_hydras_word_for_one(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[str]] = []
+    monkeypatch.setattr(multirun, "main", lambda: told.append(sys.argv[1:]))
+    monkeypatch.setattr(sys, "argv", ["thaw", "sweep", word, "phase2.epochs=1,2", "--retry-failed", "head=linear"])
+    cli.main()
+    assert told == [["phase2.epochs=1,2", "head=linear", multirun.RETRY]]
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)

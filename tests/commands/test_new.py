@@ -1,6 +1,7 @@
 """`thaw new` on the command line."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 from thaw.commands import cli
+from thaw.project import create
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
@@ -29,6 +31,21 @@ def test_choices_may_stand_after_options(
     with pytest.raises(SystemExit) as ended:
         call(monkeypatch, "new", "mine", "--data", str(images))
     assert str(ended.value.code).startswith(f"thaw new: {tmp_path / 'mine'}: expected a new or an empty folder")
+
+
+@pytest.mark.parametrize("folder", ["./-p3", "a 'name' $HOME", "-", "plain"])
+def test_what_comes_next_can_be_given_to_a_shell(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = tmp_path / folder
+    made.mkdir()
+    monkeypatch.setattr(create, "make", lambda *_, **__: create.Made(made, "data/raw", "new", True, []))
+    call(monkeypatch, "new", "--", folder)
+    said = capsys.readouterr().out.splitlines()[-1]
+    words = said.removeprefix("next: ").removesuffix(" && thaw run")
+    done = subprocess.run(["bash", "-c", f"{words} && pwd"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{made}\n"
 
 
 def test_an_option_that_is_not_there_is_no_choice(

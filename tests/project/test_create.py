@@ -59,6 +59,7 @@ def test_without_images_they_are_expected_in_the_project(tmp_path: Path) -> None
     made = create.make(tmp_path / "mine")
     assert made.raw == "data/raw" and (made.folder / made.raw).is_dir()
     assert made.choices == []
+    assert create.make(tmp_path / "theirs", words=["data.raw=/some/where"]).raw == "/some/where"
 
 
 def test_in_a_repository_that_was_there_nothing_is_committed(tmp_path: Path, tiny_images: Path) -> None:
@@ -108,6 +109,8 @@ def lay_out(tmp_path: Path) -> None:
         ("mine", "images", ["backbone=resnet5"], False, "backbone=resnet5: no such option; did you mean resnet50 or "),
         ("mine", "images", ["+experiment=nosuch"], False, "experiment=nosuch: no such option; known: article"),
         ("mine", "images", ["phase2.lr=1e-4"], False, "phase2.lr: no such key; did you mean phase2.learning_rate?"),
+        ("mine", "images", ["data.raw=nix"], False, "images and data.raw=nix; leave one of them out"),
+        ("mine", "images", ["data.raw=nix"], True, "data.raw: expected the images once, received "),
         ("mine", "images", ["phase2.epochs=0"], False, "phase2.epochs: expected 1 to 1000 epochs, received 0"),
     ],
 )

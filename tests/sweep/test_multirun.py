@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ import yaml
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from tests.conftest import ROOT
 from thaw import paths, records, timings
 from thaw.config import load, schema
 from thaw.sweep import experiments, multirun, plan, results, supervisor
@@ -489,7 +491,16 @@ def test_a_preset_whose_extra_is_missing_says_what_to_install(project: Path, pre
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     if package:
-        wanted = f"thaw.sweep: expected the package {package}, found none; install it with `{multirun.INSTALL}`\n"
-        assert done.stderr == wanted
+        remedy = "install it with `pip install 'thaw[joblib]'`"
+        assert done.stderr == f"thaw.sweep: expected the package {package}, found none; {remedy}\n"
+        Path("requirements").mkdir()
+        multirun.LOCK.touch()
+        assert multirun.install(package) == multirun.INSTALL
     else:
         assert "nonesuch" in done.stderr
+
+
+def test_each_extra_that_is_named_is_one_of_the_package() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for package in multirun.EXTRAS.values():
+        assert any(each.startswith(package) for each in extras[multirun.EXTRA[package]])

@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import json
-import os
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 from thaw import console, paths, pipes
 
 SHOWN = 3  # findings of a kind that are named
+# Where `prepare` says that it has written a list, which is not written here.
+LISTED = re.compile(rf"[;:] {re.escape(paths.QUARANTINE.as_posix())} lists [^;]*")
 EXAMPLES = """\
 examples:
   thaw check ~/pictures/flowers
@@ -62,7 +64,7 @@ def look(raw: str, words: list[str]) -> tuple[dict[str, Any], str]:
     from thaw.data import splits, validation  # noqa: PLC0415
     from thaw.project import template  # noqa: PLC0415
 
-    whole = raw if paths.is_remote(raw) else os.path.abspath(Path(raw).expanduser())  # noqa: PTH100 -- keeps links
+    whole = raw if paths.is_remote(raw) else str(paths.whole(raw))
     if not paths.is_remote(raw) and not Path(whole).exists():
         raise ValueError(f"expected a folder of images, or a table of them, found nothing at {whole}")
     at_home = paths.CONF.is_dir()
@@ -76,7 +78,7 @@ def look(raw: str, words: list[str]) -> tuple[dict[str, Any], str]:
             validation.check(found, data)
             division = splits.divide(found.samples, data, {})
         except ValueError as error:
-            return figures, str(error).replace(f"; {paths.QUARANTINE} lists them, with what to do about each", "")
+            return figures, LISTED.sub("", str(error))
         figures |= splits.figures(found.samples, found.classes, division) | {"classes": figures["classes"]}
         figures["warnings"] = list(splits.warnings(found.samples, division))
     return figures, ""

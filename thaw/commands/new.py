@@ -58,7 +58,12 @@ def run(options: argparse.Namespace) -> None:
         print("git knows no user.name and user.email, so nothing is committed; experiments need that")
     if not options.data:
         print(f"put your images into {options.dir / made.raw}, a folder for each class")
-    print(f"next: cd {shlex.quote(str(options.dir))} && thaw run")
+    print(f"next: cd {_word(options.dir)} && thaw run")
+
+
+def _word(folder: Path) -> str:
+    """Return a path as a shell takes it for one: Path leaves out the ./ that keeps - from being an option."""
+    return shlex.quote(f"./{folder}" if str(folder).startswith("-") else str(folder))
 
 
 def _with(choices: list[str]) -> str:

@@ -23,6 +23,7 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("choices", nargs="*", default=[], metavar="GROUP.FIELD=VALUE,VALUE", help="what to try")
+    command.add_argument("-m", "--multirun", action="store_true", help="understood, as Hydra does; it is always meant")
     command.add_argument("--retry-failed", action="store_true", help="run trials again that have failed before")
     command.set_defaults(run=run)
 

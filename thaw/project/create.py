@@ -1,7 +1,6 @@
 """Make a project: a folder with the pipeline, a configuration of its own, git and DVC."""
 
 import contextlib
-import os
 import shlex
 import shutil
 import subprocess
@@ -11,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+import yaml
 
 from thaw import paths
 from thaw.config import chosen, load
@@ -45,9 +46,10 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
         ValueError: the folder is taken, lies in another project, or is ignored by git; there are no such images; a
             choice is wrong; git is missing. One line, and nothing was written.
     """
-    folder = Path(os.path.abspath(folder))  # noqa: PTH100 -- resolve() would follow links
+    folder = paths.whole(folder)
     if shutil.which("git") is None:
         raise ValueError("expected the program git, which experiments need, found none; install it")
+    check_once(data, words)
     within = _check_place(folder)
     is_remote = paths.is_remote(data)
     if is_remote and keep:
@@ -76,7 +78,19 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
     except BaseException:
         _take_back(folder, there=there, within=within is not None)
         raise
-    return Made(folder, raw[0].partition("=")[2] if raw else RAW, "yours" if within else "new", committed, choices)
+    settled = yaml.safe_load((folder / paths.PARAMS).read_text(encoding="utf-8"))["data"]["raw"]
+    return Made(folder, settled, "yours" if within else "new", committed, choices)
+
+
+def check_once(data: str, words: Sequence[str]) -> None:
+    """Require that the images are not named among the choices too.
+
+    Raises:
+        ValueError: they are.
+    """
+    again = [word for word in words if chosen.key(word) == "data.raw"]
+    if data and again:
+        raise ValueError(f"data.raw: expected the images once, received {data} and {again[0]}; leave one of them out")
 
 
 def write(folder: Path, name: str, choices: Sequence[str]) -> None:
@@ -120,7 +134,7 @@ def _check_place(folder: Path) -> Path | None:
 
 def _check_data(data: str, folder: Path, *, keep: bool) -> Path:
     """Return the whole path of the images."""
-    path = Path(os.path.abspath(Path(data).expanduser()))  # noqa: PTH100 -- as above
+    path = paths.whole(data)
     if not path.exists():
         raise ValueError(f"--data: expected a folder of images, or a table of them, found nothing at {path}")
     if path.is_file() and path.suffix.lower() not in TABLES:

@@ -42,7 +42,15 @@ EXTRAS = {
     "hydra/sweeper/optuna": "hydra-optuna-sweeper",
     "hydra/sweeper/sampler": "hydra-optuna-sweeper",
 }
-INSTALL = "pip install --no-deps --require-hashes -r requirements/sweeps.txt"
+# The extra of this package that brings each.
+EXTRA = {
+    "hydra-joblib-launcher": "joblib",
+    "hydra-ray-launcher": "ray",
+    "hydra-submitit-launcher": "slurm",
+    "hydra-optuna-sweeper": "optuna",
+}
+LOCK = Path("requirements/sweeps.txt")
+INSTALL = f"pip install --no-deps --require-hashes -r {LOCK.as_posix()}"  # in a clone; other projects have no lock
 
 
 class Trials(Callback):
@@ -201,6 +209,11 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def install(package: str) -> str:
+    """Return the command that installs one of ``EXTRAS`` here."""
+    return INSTALL if LOCK.is_file() else f"pip install 'thaw[{EXTRA[package]}]'"
+
+
 def main() -> None:
     """Hand over to Hydra, and turn what it raises into one line."""
     if not paths.CONF.is_dir():
@@ -221,7 +234,8 @@ def main() -> None:
     except Exception as error:
         lacking = [package for preset, package in EXTRAS.items() if f"'{preset}" in str(error)]
         if lacking:
-            sys.exit(f"thaw.sweep: expected the package {lacking[0]}, found none; install it with `{INSTALL}`")
+            remedy = install(lacking[0])
+            sys.exit(f"thaw.sweep: expected the package {lacking[0]}, found none; install it with `{remedy}`")
         _give_up(error)
     except KeyboardInterrupt:
         _close("KILLED")

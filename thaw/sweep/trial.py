@@ -33,7 +33,7 @@ LASTING = 10.0  # seconds after which a change of what a trial is made of is one
 
 
 def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str) -> str:
-    """A name for people and for git: the same for the same trial, another for another.
+    """Return a name for people and for git: the same for the same trial, another for another.
 
     Args:
         overrides: in Hydra's grammar; the readable part.
@@ -129,7 +129,7 @@ def stages() -> dict[str, Any]:
 
 
 def upstream(values: Mapping[str, Any], state: str) -> str:
-    """The digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
+    """Return the digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
     pairs = [name.partition(".")[::2] for name in before_phase2()]
     return digest({f"{group}.{name}": values[group][name] if name else values[group] for group, name in pairs}, state)
 
