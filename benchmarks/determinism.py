@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.determinism --data DIR``. Each condition is a process of its own that runs both trainings from
 the same prepared images: again, with a warm cache, with other numbers of threads, without oneDNN, in mixed precision,
-and with TensorFlow's operations as fast as they come instead of repeatable ones. Of each, the files are compared with
-those of the first run: weights, probabilities of the validation images, figures.
+and without ``compute.deterministic``. Of each, the files are compared with those of the first run: weights,
+probabilities of the validation images, figures. The last one is compared with the one before it.
 """
 
 import argparse
@@ -30,10 +30,6 @@ from thaw.runtime import threads
 SMALL = ("image=px64", "augment.views=2", "phase1.epochs=5", "phase2.epochs=5", "phase2.unfreeze=top")
 MADE = (paths.PHASE1, paths.PHASE2, paths.METRICS)
 CODE = """
-import sys
-from thaw.runtime import seeds
-if sys.argv[1:]:
-    seeds.tf.config.experimental.enable_op_determinism = lambda: None
 from stages import phase1_head, phase2_finetune
 phase1_head.main()
 phase2_finetune.main()
@@ -48,7 +44,6 @@ class Condition:
     environment: Mapping[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     warm: bool = False  # the activation cache of the first run
-    repeatable: bool = True
 
 
 CONDITIONS = (
@@ -58,8 +53,8 @@ CONDITIONS = (
     *(Condition(f"threads: {count}", {threads.VARIABLE: str(count)}) for count in (1, 2, 4)),
     Condition("without oneDNN", {"TF_ENABLE_ONEDNN_OPTS": "0"}),
     Condition("phase2.precision=mixed", overrides=("phase2.precision=mixed",)),
-    Condition("operations not repeatable", repeatable=False),
-    Condition("the same again", repeatable=False),
+    Condition("compute.deterministic=false", overrides=("compute.deterministic=false",)),
+    Condition("the same again", overrides=("compute.deterministic=false",)),
 )
 
 
@@ -72,7 +67,7 @@ def trained(prepared: Path, folder: Path, overrides: list[str], each: Condition,
     os.chdir(folder)
     try:
         project.configure([*overrides, *each.overrides, "compute.cache_dir=''"])
-        words = [sys.executable, "-c", CODE, *([] if each.repeatable else ["fast"])]
+        words = [sys.executable, "-c", CODE]
         began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(words, env=os.environ | dict(each.environment), check=True, stdout=subprocess.DEVNULL)
         now = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -91,6 +91,8 @@ def timed(folder: Path, row: dict[str, Any], files: Sequence[str]) -> dict[str, 
         "p50 ms": cost.p50,
         "p95 ms": cost.p95,
         "images/s": cost.throughput,
+        "processor ms": cost.processor,
+        "processor start s": cost.processor_start,
         "memory MB": cost.memory / 1e6,
     }
 

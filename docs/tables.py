@@ -57,7 +57,7 @@ def value(given: Any) -> str:
 
 def linked(text: str) -> str:
     """Return a text of the code for the guides: paths such as docs/data.md become links."""
-    return re.sub(r"docs/(\w+\.md)((?:#[\w-]+)?)", r"[\1](\1\2)", text)
+    return re.sub(r"docs/([\w-]+\.md)((?:#[\w-]+)?)", r"[\1](\1\2)", text)
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

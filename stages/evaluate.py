@@ -33,7 +33,7 @@ def main() -> None:
     settings, params = load.groups(Config)
     done = unfinished.results(STAGE)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept:
-        seeds.fix(0)
+        seeds.fix(0, deterministic=settings.compute.deterministic)
         rows, classes = columns.read(), manifest.classes()
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
         classifiers = predictions.classifiers()

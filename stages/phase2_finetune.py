@@ -29,7 +29,7 @@ def main() -> None:
     """Cut phase 1's classifier at the boundary, train what lies behind it, prove that the rest is untouched."""
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
-        seeds.fix(settings.phase2.seed)
+        seeds.fix(settings.phase2.seed, deterministic=settings.compute.deterministic)
         classifier = frozen_weights.load_untrained(paths.PHASE1)
         train, val = manifest.read(settings.data.raw, "train", "val")
         boundary = inputs.boundary(classifier, settings.phase2.unfreeze_spec)

@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
@@ -85,11 +87,26 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    _isolate(monkeypatch)
+
+
+def _isolate(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reaches a real MLflow server, takes itself for a stage under DVC, or reads a person's git settings."""
     for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+
+
+@contextmanager
+def copied(fresh_project: Path, folder: Path) -> Iterator[Path]:
+    """Work in a copy of the project with images, for a fixture of several tests: what a ``project`` is for one."""
+    shutil.copytree(fresh_project, folder, symlinks=True, dirs_exist_ok=True)
+    make_images(folder / "data" / "raw")
+    with pytest.MonkeyPatch.context() as here:
+        _isolate(here)
+        here.chdir(folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +153,14 @@ def project(fresh_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def tiny_images(tmp_path: Path) -> Path:
     """data/raw of the ``project``: 3 classes of 12 images."""
     return make_images(tmp_path / "data" / "raw")
+
+
+def set_params(**groups: dict[str, Any]) -> None:
+    """Set fields of params.yaml, by group, without composing it anew."""
+    values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
+    for group, changes in groups.items():
+        values[group].update(changes)
+    paths.PARAMS.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def make_images(root: Path, classes: int = 3, per_class: int = 12, size: int = 40) -> Path:

@@ -73,3 +73,13 @@ def test_a_mistake_that_quotes_a_name_shows_it_as_text() -> None:
     code = f"from thaw.config import load as config\n{mistake}\nconfig.run(main, 'test')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (1, rb"test: a\x1b[2J b: wrong" + b"\n")
+
+
+def test_a_connection_string_is_in_no_message_and_no_secret_part_of_it_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, signature = "bm90LXRvLWJlLXNlZW4=", "sv=2024&sig=not%2Fseen"
+    text = f"DefaultEndpointsProtocol=https;AccountName=name;AccountKey={key};SharedAccessSignature={signature}"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pass word")
+    for said in (text, f"the key {key} is no key", f"GET /images?{signature}", "pass word"):
+        told = pipes.without_secrets(f"name: {said} is wrong")
+        assert not any(part in told for part in (key, signature, "pass word")) and told.startswith("name: ")

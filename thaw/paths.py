@@ -58,6 +58,7 @@ SWEEPS = Path(".thaw/sweeps")
 REFUSED = Path(".thaw/refused_export")  # the last export that its proof has refused, to look at
 CHECKPOINTS = Path(".thaw/checkpoints")  # of trainings that have not ended, and what other stages have done
 LOCKS = Path(".thaw/locks")  # of what one process computes at a time
+REHEARSED = Path(".thaw/rehearsed")  # networks from outside the catalog that all formats asked for can hold
 UNREGISTERED = Path(".thaw/unregistered.json")  # what MLflow's registry lacks of the last export
 RUNTIMES = Path(".thaw/runtimes")  # what `thaw demo` puts into its page
 UPSTREAMS = Path(".thaw/upstreams")  # what sweeps have computed for their trials in common

@@ -16,6 +16,9 @@ GRACE = 30  # seconds in which a process that is to end puts things in order
 # What a line cannot hold as it is: ends of lines, signs of control that a terminal would obey, and the backslash.
 CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
+# In names of environment variables, and in the parts of a text such as Azure's connection strings.
+SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION|SIGNATURE", re.IGNORECASE)
+
 
 def on_one_line(text: str) -> str:
     """Escape tabs, ends of lines, other control characters and backslashes as Python writes them: \\t, \\n, \\x1b,
@@ -27,6 +30,17 @@ def on_one_line(text: str) -> str:
 def shown(text: str) -> str:
     """Return text for people without what a name could do to a terminal; backslashes and ends of lines stay."""
     return "".join(sign if sign in "\\\n" else on_one_line(sign) for sign in text)
+
+
+def without_secrets(text: str) -> str:
+    """Return what the client of a server has said, with … for each value that the environment keeps secret."""
+    named = [(name, value) for name, value in os.environ.items() if SECRET.search(name)]
+    # A connection string is name=value;name=value, and a client may tell one of them alone.
+    parts = [part.partition("=")[::2] for _, value in named for part in value.split(";")]
+    secrets = {value for name, value in [*named, *parts] if SECRET.search(name) and len(value) > 3}
+    for value in sorted(secrets, key=len, reverse=True):
+        text = text.replace(value, "…")
+    return text
 
 
 def in_any_encoding() -> None:

@@ -24,6 +24,8 @@ def test_a_field_has_its_meaning_range_default_value_and_what_runs_again() -> No
     assert explain.field("compute.cache_gb")["runs again"] == []
     devices = explain.field("compute.devices")
     assert devices["runs again"] == ["phase2_finetune", "evaluate", "export"] and "note" not in devices
+    bits = explain.field("compute.deterministic")
+    assert bits["runs again"] == ["phase1_head", "phase2_finetune", "evaluate", "export"] and "note" not in bits
     assert explain.field("phase2.schedule")["range"].startswith("warmup_stable_decay, ")
 
 

@@ -74,7 +74,9 @@ def test_columns_are_found_however_they_are_separated(tmp_path: Path, text: str)
         (tmp_path / name).write_bytes(b"x")
     first = text.format(names[0])
     path = tmp_path / "images.csv"
-    path.write_text(first + first.splitlines()[1].replace(*names).replace("north", "south") + "\n", encoding="utf-8")
+    path.write_text(
+        first + first.splitlines()[1].replace(names[0], names[1]).replace("north", "south") + "\n", encoding="utf-8"
+    )
     assert attributes.read(str(path)).columns == ["camera"]
 
 

@@ -106,7 +106,11 @@ def test_what_looks_like_one_group_in_a_table_is_one(root: Path) -> None:
 
 def test_a_class_of_which_no_file_is_there_is_one_that_has_too_few(root: Path) -> None:
     (root / "images.csv").write_text("path,label\ncat/good.png,a\ndog/good.png,b\ngone.png,c\n")
-    assert read(root / "images.csv").classes == ["a", "b", "c"]
+    outcome = read(root / "images.csv", {"few": "quarantine"})
+    assert listed(outcome) == {"gone.png": ["missing quarantined"], "c": ["few quarantined"]}
+    data = settings(root / "images.csv", {"few": "fail"}, max_bad_share=1.0)
+    with pytest.raises(ValueError, match=r"a class of 0 usable images, .*data\.policy\.few is fail"):
+        validation.check(validation.read(data), data)
 
 
 def test_links_that_a_table_names_are_judged_like_files(root: Path) -> None:
@@ -290,7 +294,7 @@ def test_a_kind_whose_policy_is_to_fail_stops_the_stage(root: Path) -> None:
     data = settings(root, {"empty": "fail"}, max_bad_share=1.0)
     outcome = validation.read(data)
     assert len(outcome.quarantined()) == 2
-    with pytest.raises(ValueError, match=r"^cat/a\.png: an empty file; .*data\.policy\.empty is fail, and 2 such"):
+    with pytest.raises(ValueError, match=r"^cat/a\.png: an empty file; .*data\.policy\.empty is fail \(found: 2"):
         validation.check(outcome, data)
 
 

@@ -365,6 +365,7 @@ def test_what_a_format_costs_is_measured_in_a_process_of_its_own(folder: Path, p
     assert cost.bytes == (folder / paths.LITERT_FILE).stat().st_size
     assert 0 < cost.p50 <= cost.p95 < 1000 * cost.cold_start
     assert cost.throughput > 1
+    assert 0 < cost.processor < 1000 and 0 < cost.processor_start < 60
     assert 20e6 < cost.memory < 500e6, "a runtime and a small model, and not this process with TensorFlow"
     assert latency.table({"litert": cost})["litert"]["p95"] == cost.p95
     with pytest.raises(ValueError, match="expected format saved_model to answer"):

@@ -1,5 +1,7 @@
+import errno
 import io
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import small_network
 from thaw import paths as project_paths
 from thaw import records
 from thaw.classifier import model
@@ -27,17 +30,17 @@ RANDOM = np.random.default_rng(0)
 PICTURES = [RANDOM.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((50, 30), (20, 61), (32, 32), (9, 17))]
 
 
-def build(name: str = "mobilenet_v2", image: schema.Image = SQUARE) -> model.Classifier:
+def build(backbone: schema.Backbone = small_network.BACKBONE, image: schema.Image = SQUARE) -> model.Classifier:
     """A classifier whose weights are random, and the same each time."""
     keras.utils.set_random_seed(0)
     head = schema.Head("avg", [16], [0.5], 0.0)
-    card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, head, CLASSES)
+    card = model.Card(backbone, "", image, head, CLASSES)
     return model.build(card, weights="random")
 
 
 @pytest.fixture(scope="module")
 def classifier() -> model.Classifier:
-    return build("efficientnet_lite0")
+    return build(schema.Backbone("efficientnet_lite0", "random", "", "", ""))
 
 
 @pytest.fixture(scope="module")
@@ -261,3 +264,60 @@ def test_without_calibration_the_probabilities_stay_as_they_are(
         project_paths.CALIBRATION, {"phase": "phase2", "temperature": 3.0, "phase2": {"temperature": 2.0}}
     )
     assert [provenance.temperature(phase) for phase in ("phase1", "phase2")] == [3, 2]
+
+
+class _Killed(BaseException):
+    """What no handler of errors sees."""
+
+
+@pytest.mark.parametrize("step", ["copytree", "rename 1", "rename 2", "rmtree"])
+def test_a_kill_while_an_export_is_put_in_place_loses_neither_the_old_one_nor_the_new_one(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exported, kept = project_paths.EXPORTED, tmp_path / "kept"
+    for folder, content in ((exported, "old"), (kept, "new")):
+        for name in ("a", "b"):
+            records.write_text(folder / name, content)
+
+    def whole() -> set[str]:
+        found = [{path.name: path.read_text() for path in folder.iterdir()} for folder in exported.parent.iterdir()]
+        return {texts["a"] for texts in found if texts.keys() == {"a", "b"} and texts["a"] == texts["b"]}
+
+    def killed_at(function: Callable[..., object], number: int) -> Callable[..., object]:
+        def called(*words: object, **named: object) -> object:
+            calls.append(step)
+            if len(calls) < number:
+                return function(*words, **named)
+            if step == "copytree":
+                records.write_text(Path(str(words[1])) / "a", "half")
+            raise _Killed
+
+        return called
+
+    calls: list[str] = []
+    with monkeypatch.context() as here:
+        if step.startswith("rename"):
+            here.setattr(Path, "rename", killed_at(Path.rename, int(step[-1])))
+        else:
+            here.setattr(shutil, step, killed_at(getattr(shutil, step), 3 if step == "rmtree" else 1))
+        with pytest.raises(_Killed):
+            write.put_in_place(kept)
+    assert whole() >= ({"new"} if step == "rmtree" else {"old"}), step
+    write.put_in_place(kept)
+    assert whole() == {"new"} and [path.name for path in exported.parent.iterdir()] == [exported.name]
+
+
+def test_an_export_that_finds_no_room_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, content in ((project_paths.EXPORTED, "old"), (tmp_path / "kept", "new")):
+        records.write_text(folder / "a", content)
+
+    def full(_: Path, folder: Path) -> None:
+        records.write_text(folder / "a", "half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(OSError, match=r"models/export: expected room to write it, received a full disk"):
+        write.put_in_place(tmp_path / "kept")
+    assert {path.name: (path / "a").read_text() for path in Path("models").iterdir()} == {"export": "old"}

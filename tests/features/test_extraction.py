@@ -58,7 +58,13 @@ NETWORK = network()
 def frozen(folder: Path, cuts: str = "pool middle", settings: schema.Augment = LIGHT) -> extraction.Frozen:
     outputs = dict(zip(("pool", "middle"), NETWORK.outputs, strict=True))
     compute = schema.Compute(
-        str(folder / "cache"), cache_gb=1, extractor="tensorflow", extract_batch_size=4, depths=[], devices=1
+        str(folder / "cache"),
+        cache_gb=1,
+        extractor="tensorflow",
+        extract_batch_size=4,
+        depths=[],
+        devices=1,
+        deterministic=True,
     )
     model = keras.Model(NETWORK.input, [outputs[cut] for cut in cuts.split()])
     return extraction.Frozen(model, cuts.split(), "sha256 of weights", SIZE, settings, compute)

@@ -42,7 +42,15 @@ def frozen(folder: Path, size: int = 4) -> extraction.Frozen:
     pixels = keras.Input((32, 32, 3))
     middle = keras.layers.Conv2D(6, 5, strides=4, activation="relu")(keras.layers.Rescaling(1 / 255)(pixels))
     outputs = [keras.layers.GlobalAveragePooling2D()(middle), middle]
-    compute = schema.Compute(str(folder / "cache"), 1, extractor="auto", extract_batch_size=size, depths=[], devices=1)
+    compute = schema.Compute(
+        str(folder / "cache"),
+        1,
+        extractor="auto",
+        extract_batch_size=size,
+        depths=[],
+        devices=1,
+        deterministic=True,
+    )
     return extraction.Frozen(keras.Model(pixels, outputs), ["pool", "middle"], "", SIZE, LIGHT, compute)
 
 

@@ -1,6 +1,5 @@
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import small_network
 from thaw import paths, records
 from thaw.catalog import backbones, pixel_contracts
 from thaw.classifier import model
@@ -25,7 +25,7 @@ SIZE = schema.Image(32, "squash", "bilinear", antialias=True)
 CLEAN = schema.Augment(1, False, False, False, 0, 0, 0, 0, 0, 0)
 FLIPPED = replace(CLEAN, views=3, horizontal_flip=True, brightness=0.2)
 PHASE2 = schema.Phase2(
-    unfreeze="40",
+    unfreeze="10",
     batch_norm="inference",
     minutes=0,
     epochs=3,
@@ -62,7 +62,13 @@ class Settings:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     compute = schema.Compute(
-        str(tmp_path / "cache"), cache_gb=1, extractor="tensorflow", extract_batch_size=4, depths=[], devices=1
+        str(tmp_path / "cache"),
+        cache_gb=1,
+        extractor="tensorflow",
+        extract_batch_size=4,
+        depths=[],
+        devices=1,
+        deterministic=True,
     )
     return Settings(FLIPPED, compute, replace(PHASE2))
 
@@ -88,29 +94,19 @@ def some_images(folder: Path, count: int) -> manifest.Images:
     return manifest.Images([str(path) for path in paths], [path.name for path in paths], hashes, labels)
 
 
-def blocks(size: int) -> keras.Model:
-    """A network from outside, in three blocks."""
-    pixels = values = keras.Input((size, size, 3))
-    for block in range(3):
-        values = keras.layers.Conv2D(8, 3, strides=2, activation="relu", name=f"block_{block}")(values)
-    return keras.Model(pixels, values)
-
-
-def built(name: str = "efficientnet_lite0") -> model.Classifier:
+def built(name: str = "custom") -> model.Classifier:
     """The same one each time."""
     seeds.fix(0)
     head = schema.Head(pooling="avg", units=[16], dropout=[0.3], l2=0)
-    outside = name == "custom"
-    if outside:
-        sys.modules["our_blocks"] = sys.modules[blocks.__module__]
-    words = ("our_blocks:blocks", "-1..1", "") if outside else ("", "", "")
-    described = schema.Backbone(name, "random", *words)
-    size = SIZE if outside else replace(SIZE, size=backbones.ROWS[name].smallest)
+    described, size = small_network.BACKBONE, SIZE
+    if name != "custom":
+        described = schema.Backbone(name, "random", "", "", "")
+        size = replace(SIZE, size=backbones.ROWS[name].smallest)
     card = model.Card(described, "0" * 64, size, head, ["a", "b", "c"])
     return model.build(card, weights="random")
 
 
-@pytest.mark.parametrize("unfreeze", ["none", "40", "50%", "all"])
+@pytest.mark.parametrize("unfreeze", ["none", "10", "50%", "all"])
 def test_both_phases_take_the_same_engine_for_a_network_that_only_the_whole_of_is_too_large(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, unfreeze: str, request: pytest.FixtureRequest
 ) -> None:
@@ -148,7 +144,7 @@ def rows(folder: str) -> int:
 def test_activations_stay_warm_whatever_is_done_to_other_networks_rows(
     settings: Settings, val: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classifier = built()
+    classifier = built("efficientnet_lite0")
     _, part, _ = parts(classifier, "90%")
     own, sets = backbones.LITES["efficientnet_lite0"], [(val, 1)]
 
@@ -212,7 +208,7 @@ def test_the_budget_counts_every_view_of_training_and_one_of_validation(settings
 def test_phase_ones_inputs_are_pooled_features(
     settings: Settings, train: manifest.Images, val: manifest.Images
 ) -> None:
-    classifier = built()
+    classifier = built("efficientnet_lite0")
     found = inputs.pooled(classifier, settings, train, val)
     assert found.views == 3
     for source, split in ((found.train, train), (found.val, val)):
@@ -261,7 +257,7 @@ def test_head_and_neighbours_learn_from_the_same_images(
     classifier = built()
     train = replace(train, units=["1", "1", "2", "2", "2", *[""] * 5])  # of a group one, as of copies
     phase_outputs.phase1(inputs.pooled(classifier, settings, train, val), classifier, train, val, seed=0)
-    assert asked == [(7, 1280), (7, 3), (7,), ()]
+    assert asked == [(7, small_network.CHANNELS), (7, 3), (7,), ()]
 
 
 @pytest.mark.parametrize("share", [auto_unfreeze.LITTLE, auto_unfreeze.MOST])
@@ -301,7 +297,7 @@ def test_once_auto_has_chosen_the_other_is_not_kept(
     settings: Settings, train: manifest.Images, val: manifest.Images, left: Callable[[str], None]
 ) -> None:
     classifier = built()
-    settings.phase2.unfreeze, settings.compute.depths = "auto", ["auto", "40"]
+    settings.phase2.unfreeze, settings.compute.depths = "auto", ["auto", "10"]
     left(auto_unfreeze.MOST)
     cut = inputs.boundary(classifier, UnfreezeSpec.parse("auto"))
     inputs.at_boundary(model.thaw(classifier, cut)[0], cut, classifier, settings, train, val)
@@ -311,7 +307,7 @@ def test_once_auto_has_chosen_the_other_is_not_kept(
 @pytest.fixture(scope="module")
 def whole() -> model.Classifier:
     """A classifier that is only looked at."""
-    return built()
+    return built("efficientnet_lite0")
 
 
 @pytest.mark.usefixtures("left")
@@ -372,9 +368,9 @@ def test_after_phase_one_nothing_passes_the_frozen_layers_again(
 def test_images_that_pass_leave_the_activations_at_every_depth_of_a_sweep(
     settings: Settings, train: manifest.Images, val: manifest.Images, monkeypatch: pytest.MonkeyPatch, phase: int
 ) -> None:
-    settings.compute.depths = ["20", "40", "block_6a", "nonsense", "none", "all"]
+    settings.compute.depths = ["5", "10", "block_1", "nonsense", "none", "all"]
     classifier = built()
-    own, frozen, _ = parts(classifier, "40")
+    own, frozen, _ = parts(classifier, "10")
     given = (own, classifier, settings, train, val)
     if phase == 1:
         inputs.pooled(classifier, settings, train, val)
@@ -383,7 +379,7 @@ def test_images_that_pass_leave_the_activations_at_every_depth_of_a_sweep(
     # Three views of each cut, and in phase 1 of the pooled features.
     assert rows(settings.compute.cache_dir) == 3 * (3 + (phase == 1))
     monkeypatch.setattr(engines, "engine", refuse)
-    for unfreeze in ("20", "40", "block_6a"):
+    for unfreeze in ("5", "10", "block_1"):
         settings.phase2.unfreeze = unfreeze
         cut, frozen, _ = parts(classifier, unfreeze)
         found = inputs.at_boundary(frozen, cut, *given[1:])
@@ -395,9 +391,9 @@ def test_depths_beyond_the_budget_are_left_out_and_the_trials_own_comes_first(
     settings: Settings, train: manifest.Images, val: manifest.Images
 ) -> None:
     classifier = built()
-    _, frozen, _ = parts(classifier, "20")
+    _, frozen, _ = parts(classifier, "5")
     row = extraction.Frozen(frozen, ["own"], "", SIZE, FLIPPED, settings.compute)
-    settings.phase2.unfreeze, settings.compute.depths = "20", ["40", "110"]
+    settings.phase2.unfreeze, settings.compute.depths = "5", ["10", "20"]
     settings.compute.cache_gb = 1.01 * row.cache_bytes(len(train), len(val)) / 1e9
     inputs.pooled(classifier, settings, train, val)
     assert rows(settings.compute.cache_dir) == 3 + 3
@@ -406,8 +402,8 @@ def test_depths_beyond_the_budget_are_left_out_and_the_trials_own_comes_first(
 def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
     settings: Settings, train: manifest.Images, val: manifest.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inputs, "THAWED", 4)
-    classifier = built("custom")
+    monkeypatch.setattr(phase_outputs, "THAWED", 4)
+    classifier = built()
     cut, frozen, thawed = parts(classifier, "1blocks")
     found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)
     phase_outputs.phase2(found, len(train), len(val), thawed, tmp_path)
@@ -425,7 +421,7 @@ def test_phase_one_keeps_only_what_phase_two_will_take(
     settings: Settings, train: manifest.Images, val: manifest.Images, unfreeze: str, wanted: str, entries: int
 ) -> None:
     settings.phase2.unfreeze, settings.phase2.activations = unfreeze, wanted
-    inputs.pooled(built("custom"), settings, train, val)
+    inputs.pooled(built(), settings, train, val)
     assert rows(settings.compute.cache_dir) == entries
 
 
@@ -446,7 +442,7 @@ def test_what_fp16_cannot_hold_ends_no_phase_one_and_streams_in_phase_two(
     settings: Settings, train: manifest.Images, val: manifest.Images, unfreeze: str
 ) -> None:
     settings.phase2.unfreeze, settings.compute.depths = unfreeze, ["2blocks"]
-    classifier = built("custom")
+    classifier = built()
     inputs.pooled(classifier, settings, train, val)
     assert rows(settings.compute.cache_dir) == 3
     cut, frozen, _ = parts(classifier, "1blocks")
@@ -472,7 +468,7 @@ def test_cached_or_streaming_the_training_is_the_same(
     losses, travelled = [], []
     for wanted in ("cached", "streaming"):
         settings.phase2.activations = wanted
-        classifier = built("custom")
+        classifier = built()
         cut, frozen, thawed = parts(classifier, "1blocks")
         found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)
         assert found.views == 1
@@ -512,7 +508,7 @@ def test_storing_in_fp16_moves_the_answers_by_little(
     settings: Settings, train: manifest.Images, val: manifest.Images
 ) -> None:
     settings.augment = CLEAN
-    classifier = built()
+    classifier = built("efficientnet_lite0")
     cut, frozen, thawed = parts(classifier, "40")
     settings.phase2.activations = "cached"
     found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)

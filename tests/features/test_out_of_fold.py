@@ -49,6 +49,17 @@ def test_it_is_the_ridge_regression_of_scikit_learn(monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(scores[fold == number], model.predict(scaled[fold == number]), atol=1e-4)
 
 
+def test_a_channel_that_is_large_and_constant_changes_nothing() -> None:
+    chance = np.random.default_rng(0)
+    labels = chance.integers(0, 3, 4000)
+    features = chance.normal(size=(4000, 32)).astype(np.float32)
+    features[:, 0] += labels * 2
+    features[:, 1] = 0
+    expected = probabilities(features, labels)
+    features[:, 1] = 300
+    np.testing.assert_allclose(probabilities(features, labels), expected, atol=1e-4)
+
+
 def test_what_is_said_of_an_image_does_not_come_from_its_own_label() -> None:
     features, labels = blobs(60)
     changed = labels.copy()

@@ -34,7 +34,13 @@ def frozen(tmp_path: Path) -> extraction.Frozen:
     pixels = keras.Input((32, 32, 3))
     output = keras.layers.Conv2D(6, 5, strides=4)(keras.layers.Rescaling(1 / 255)(pixels))
     compute = schema.Compute(
-        str(tmp_path / "cache"), 1, extractor="tensorflow", extract_batch_size=4, depths=[], devices=1
+        str(tmp_path / "cache"),
+        1,
+        extractor="tensorflow",
+        extract_batch_size=4,
+        depths=[],
+        devices=1,
+        deterministic=True,
     )
     return extraction.Frozen(keras.Model(pixels, output), ["middle"], "", SIZE, FLIPPED, compute)
 

@@ -3,7 +3,7 @@ import random
 
 import numpy as np
 
-from thaw.runtime import seeds
+from thaw.runtime import devices, seeds
 from thaw.runtime.framework import keras, tf
 
 
@@ -36,3 +36,14 @@ def test_operations_give_the_same_bits_each_time() -> None:
     first = tf.math.unsorted_segment_sum(values, places, 3).numpy()
     for _ in range(5):
         np.testing.assert_array_equal(tf.math.unsorted_segment_sum(values, places, 3), first)
+
+
+def test_whether_operations_are_repeatable_goes_by_the_setting_and_the_seed_holds_either_way() -> None:
+    drawn = []
+    for deterministic in (False, True, False):
+        seeds.fix(7, deterministic=deterministic)
+        assert devices.record()["deterministic"] is deterministic
+        drawn.append(_drawn())
+    assert drawn[0] == drawn[1] == drawn[2]
+    seeds.fix(7)
+    assert devices.record()["deterministic"] is True

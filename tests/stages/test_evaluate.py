@@ -2,12 +2,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
 
 from stages import evaluate, prepare
+from tests import small_network
+from tests.conftest import ROOT, copied
 from thaw import paths as project_paths
 from thaw import records
 from thaw.classifier import model
@@ -18,50 +19,49 @@ from thaw.runtime.framework import keras, tf
 from thaw.tracking import unfinished
 
 CLASSES = ["class_0", "class_1", "class_2"]
-OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
+OPTIONS = ("data=folder", "image=px64", "image.size=32", *small_network.OVERRIDES, "tracking.enabled=false")
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 BATCH = 4
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What both phases leave: two classifiers that differ in their heads, and their histories."""
-    folder = tmp_path_factory.mktemp("trained")
+def trained(fresh_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after both phases: two classifiers that differ in their weights, and what else they leave."""
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [], [], 0.0)
-    card = model.Card(schema.Backbone("efficientnet_lite0", "random", "", "", ""), "", image, linear, CLASSES)
-    for seed, (stage, where) in enumerate(
-        {"phase1_head": project_paths.PHASE1, "phase2_finetune": project_paths.PHASE2}.items()
-    ):
-        keras.utils.set_random_seed(seed)
-        model.save(folder / where, model.build(card, weights="random"))
-        rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
-        records.write_csv(folder / project_paths.history(stage), COLUMNS, rows)
-    for stage in ("phase1_head", "phase2_finetune"):
-        records.write_json(folder / project_paths.metrics(stage), {"layers": 1, "epochs": 2, "best_epoch": 2})
-    classifier = model.build(card, weights="random")
-    records.write_csv(folder / project_paths.BLOCKS, model.BLOCKS, model.blocks(classifier, classifier.head))
+    card = model.Card(small_network.BACKBONE, "", image, linear, CLASSES)
+    phases = zip(("phase1_head", "phase2_finetune"), project_paths.PHASES.values(), strict=True)
+    with copied(fresh_project, tmp_path_factory.mktemp("trained")) as folder:
+        text = load.compose([*OPTIONS, f"evaluate.batch_size={BATCH}", "evaluate.robustness=3"])
+        project_paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+        prepare.main()
+        for seed, (stage, where) in enumerate(phases):
+            keras.utils.set_random_seed(seed)
+            classifier = model.build(card, weights="random")
+            model.save(where, classifier)
+            rows = [dict.fromkeys(COLUMNS, 1 / epoch) | {"epoch": epoch} for epoch in (1, 2)]
+            records.write_csv(project_paths.history(stage), COLUMNS, rows)
+            records.write_json(project_paths.metrics(stage), {"layers": 1, "epochs": 2, "best_epoch": 2})
+        records.write_csv(project_paths.BLOCKS, model.BLOCKS, model.blocks(classifier, classifier.head))
+        for split in ("train", "val"):
+            labels = manifest.read("data/raw", split)[0].labels
+            labels[:1] = 2  # the first image, of class 0, is said to be of class 2
+            said = np.eye(3, dtype=np.float32)[labels] * 0.85 + 0.05
+            np.save(project_paths.out_of_sample(split), said)
+            shape = (len(labels), small_network.CHANNELS)
+            for where in project_paths.PHASES.values():
+                embeddings = np.random.default_rng(0).normal(size=shape).astype(np.float16)
+                records.write_arrays(
+                    project_paths.embeddings(where, split), rows=embeddings, images=np.arange(len(labels))
+                )
+        np.save(project_paths.validation(project_paths.PHASE2), said)
     return folder
 
 
 @pytest.fixture
-def ready(project: Path, tiny_images: Path, trained: Path) -> Path:
+def ready(project: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project when it is the turn of evaluate."""
-    assert tiny_images.is_dir()
-    text = load.compose([*OPTIONS, f"evaluate.batch_size={BATCH}", "evaluate.robustness=3"])
-    project_paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
-    prepare.main()
-    shutil.copytree(trained, project, dirs_exist_ok=True)
-    for split in ("train", "val"):
-        labels = manifest.read("data/raw", split)[0].labels
-        labels[:1] = 2  # the first image, of class 0, is said to be of class 2
-        rows = np.eye(3, dtype=np.float32)[labels] * 0.85 + 0.05
-        np.save(project_paths.out_of_sample(split), rows)
-        for folder in project_paths.PHASES.values():
-            embeddings = np.random.default_rng(0).normal(size=(len(labels), 1280)).astype(np.float16)
-            records.write_arrays(
-                project_paths.embeddings(folder, split), rows=embeddings, images=np.arange(len(labels))
-            )
-    np.save(project_paths.validation(project_paths.PHASE2), rows)
+    shutil.copytree(trained, project, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # where a process of its own finds the network's builder
     return project
 
 
@@ -75,17 +75,9 @@ def made(project: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("ready")
 def test_every_test_image_is_answered_once_in_the_manifests_order() -> None:
-    opened, reading = list[str](), columns.parsed
-
-    def parsed(file: BinaryIO) -> columns.Manifest:
-        opened.append(file.name)
-        return reading(file)
-
-    with pytest.MonkeyPatch.context() as here:
-        here.setattr(columns, "parsed", parsed)
-        columns._read.cache_clear()
-        evaluate.main()
-    assert opened == [str(project_paths.MANIFEST.resolve())]
+    columns._read.cache_clear()
+    evaluate.main()
+    assert columns._read.cache_info().misses == 1, "the manifest is read once"
     test = [row for row in records.read_csv(project_paths.MANIFEST) if row["split"] == "test"]
     assert len(test) % BATCH, "a batch size that divides the images could not show a lost remainder"
     load = preprocessing.load(model.load(project_paths.PHASE1).card.image)

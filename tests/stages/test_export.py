@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from stages import export, prepare
+from tests import small_network
+from tests.conftest import ROOT, copied
 from thaw import paths, records
 from thaw.classifier import model
 from thaw.config import load, schema
@@ -24,34 +26,35 @@ from thaw.runtime.framework import keras
 from thaw.tracking import registry
 
 CLASSES = ["class_0", "class_1", "class_2"]
-OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "tracking.enabled=false")
+OPTIONS = ("data=folder", "image=px64", "image.size=32", *small_network.OVERRIDES, "tracking.enabled=false")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What both phases leave: two classifiers of other weights."""
-    folder = tmp_path_factory.mktemp("trained")
+def ready(fresh_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project when it is the turn of export: two classifiers of other weights, evaluated."""
     image, linear = schema.Image(32, "squash", "bilinear", antialias=True), schema.Head("avg", [8], [0.5], 0.0)
-    card = model.Card(schema.Backbone("mobilenet_v2", "random", "", "", ""), "", image, linear, CLASSES)
+    card = model.Card(small_network.BACKBONE, "", image, linear, CLASSES)
     keras.utils.set_random_seed(0)
-    for phase in paths.PHASES.values():
-        model.save(folder / phase, model.build(card, weights="random"))
+    with copied(fresh_project, tmp_path_factory.mktemp("evaluated")) as folder:
+        configure("export.formats=[onnx]")
+        prepare.main()
+        (test,) = manifest.read("data/raw", "test")
+        classifiers = [model.build(card, weights="random") for _ in paths.PHASES]
+        found = evaluate.probabilities(classifiers, test, batch_size=4)
+        paths.EVALUATION.mkdir(parents=True)
+        for phase, classifier, rows in zip(paths.PHASES, classifiers, found, strict=True):
+            model.save(paths.PHASES[phase], classifier)
+            np.save(paths.probabilities(phase), rows, allow_pickle=False)
+        records.write_json(paths.VERDICT, {"ship": "phase2"})
     return folder
 
 
 @pytest.fixture
-def evaluated(project: Path, tiny_images: Path, trained: Path) -> manifest.Images:
-    """The images that were evaluated, in the project when it is the turn of export."""
-    configure("export.formats=[keras,saved_model]")
-    prepare.main()
-    shutil.copytree(trained, project, dirs_exist_ok=True)
-    (test,) = manifest.read(str(tiny_images.relative_to(project)), "test")
-    paths.EVALUATION.mkdir(parents=True)
-    found = evaluate.probabilities([model.load(folder) for folder in paths.PHASES.values()], test, batch_size=4)
-    for phase, rows in zip(paths.PHASES, found, strict=True):
-        np.save(paths.probabilities(phase), rows, allow_pickle=False)
-    records.write_json(paths.VERDICT, {"ship": "phase2"})
-    return test
+def evaluated(project: Path, ready: Path, monkeypatch: pytest.MonkeyPatch) -> manifest.Images:
+    """The images that were evaluated, in the project when it is the turn of export: one ONNX file is wanted."""
+    shutil.copytree(ready, project, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # where a process of its own finds the network's builder
+    return manifest.read("data/raw", "test")[0]
 
 
 def configure(*more: str) -> None:
@@ -61,6 +64,7 @@ def configure(*more: str) -> None:
 def test_all_formats_are_written_and_proven_equal_to_what_was_evaluated(
     evaluated: manifest.Images, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    configure("export.formats=[keras,saved_model]")
     export.main()
     assert capsys.readouterr().out.splitlines()[-1].startswith("export: keras, saved_model, saved_model_images ")
     figures = records.read_json(paths.metrics("export"))
@@ -161,7 +165,7 @@ def test_what_was_killed_outright_again_and_again_ends_with_the_same_bytes() -> 
 @pytest.mark.usefixtures("evaluated")
 @pytest.mark.parametrize(("wanted", "ship"), [("verdict", "phase1"), ("phase1", "phase2"), ("phase2", "phase1")])
 def test_the_phase_that_is_asked_for_is_exported_or_the_one_that_the_verdict_ships(wanted: str, ship: str) -> None:
-    configure("export.formats=[keras]", f"export.model={wanted}")
+    configure("export.formats=[onnx]", f"export.model={wanted}")
     records.write_json(paths.VERDICT, {"ship": ship})
     export.main()
     phase = ship if wanted == "verdict" else wanted
@@ -182,16 +186,15 @@ def test_tensorflow_does_not_greet() -> None:
 
 @pytest.mark.usefixtures("evaluated")
 def test_what_is_not_what_was_evaluated_is_not_exported() -> None:
-    configure("export.formats=[keras]")
     rows = np.load(paths.probabilities("phase2"))
     rows[-1, :2] += np.array([0.01, -0.01], np.float32)
     np.save(paths.probabilities("phase2"), rows)
-    with pytest.raises(ValueError, match=r"the exported model \(keras\) differs from the evaluated one by 1\.0e-02"):
+    with pytest.raises(ValueError, match=r"the exported model \(onnx\) differs from the evaluated one by 1\.0e-02"):
         export.main()
     assert not paths.metrics("export").exists()
     # What is refused can be looked at, and nobody takes it for an export.
-    assert not paths.EXPORTED.exists() and (paths.REFUSED / paths.KERAS_FILE).is_file()
-    configure("export.formats=[keras]", "export.tolerance=0.02")
+    assert not paths.EXPORTED.exists() and (paths.REFUSED / paths.ONNX_FILE).is_file()
+    configure("export.formats=[onnx]", "export.tolerance=0.02")
     export.main()
     assert records.read_json(paths.metrics("export"))["largest_difference"] == pytest.approx(0.01, abs=1e-4)
     assert not (paths.EXPORTED / paths.SAVED_MODEL).exists()
@@ -206,12 +209,12 @@ def test_other_images_than_were_evaluated_are_not_blamed_on_the_model(evaluated:
 
 @pytest.mark.usefixtures("evaluated")
 def test_the_model_carries_the_limit_and_the_policy_by_which_training_read_files() -> None:
-    configure("export.formats=[keras]", "data.max_pixels=200000000", "data.policy.unused_bits=keep")
+    configure("export.formats=[onnx]", "data.max_pixels=200000000", "data.policy.unused_bits=keep")
     export.main()
     assert formats.load(paths.EXPORTED).reading == decoding.Reading(max_pixels=200_000_000, stretch=False)
     # The gate reads by the model's limit, too: by one that is below the images' 1600 pixels it finds none to compare.
-    configure("export.formats=[keras]", "data.max_pixels=1599")
-    with pytest.raises(ValueError, match=r"the exported model \(keras\) differs"):
+    configure("export.formats=[onnx]", "data.max_pixels=1599")
+    with pytest.raises(ValueError, match=r"the exported model \(onnx\) differs"):
         export.main()
 
 

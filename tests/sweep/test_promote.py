@@ -53,6 +53,7 @@ def test_the_experiment_composes_to_what_the_trial_was_and_says_what_to_expect(f
     expected = yaml.safe_load(load.compose(record.overrides))
     for group in ("data", "image", "augment", "backbone", "head", "phase1", "phase2", "evaluate", "export"):
         assert composed[group] == expected[group]
+    assert composed["compute"]["deterministic"] is True and "cache_dir" not in text
     # What cannot change a result is left to the one who runs it: the trial did without tracking.
     assert composed["tracking"]["enabled"] and not expected["tracking"]["enabled"]
     # A default that changes later changes nothing of it.

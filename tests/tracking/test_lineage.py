@@ -18,7 +18,8 @@ def test_it_names_all_that_a_stage_hangs_on(project: Path) -> None:
     found = lineage.inputs("phase1_head")
     declared = yaml.safe_load(lineage.PIPELINE.read_text(encoding="utf-8"))["stages"]["phase1_head"]
     assert set(found["code"]) == {name for name in declared["deps"] if name.startswith(("thaw/", "stages/"))}
-    assert set(found["parameters"]) == {*declared["params"], "compute"}
+    assert set(found["parameters"]) == {*(name.partition(".")[0] for name in declared["params"]), "compute"}
+    assert found["parameters"]["compute"]["deterministic"] is True
     assert set(found["data"]) == {"data/prepared"}
     assert {"tensorflow", "keras", "numpy", "pillow", "python"} <= set(found["packages"])
     with pytest.raises(ValueError, match=r"expected one of the stages sample, prepare, .*, received 'train'"):

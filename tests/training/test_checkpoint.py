@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.training import short
 from thaw import paths
 from thaw.config import phases
 from thaw.runtime import devices, seeds
@@ -23,17 +24,7 @@ RANDOM = np.random.default_rng(0)
 VIEWS, COUNT = 3, 100
 LABELS = np.arange(COUNT) % 3
 POINTS = (np.eye(3)[LABELS] + RANDOM.normal(size=(VIEWS, COUNT, 3))).astype(np.float32)
-SHARED = FitSettings(
-    phase="phase1",
-    epochs=6,
-    batch_size=4,
-    learning_rate=0.05,
-    patience=5,
-    class_weight="none",
-    sampler="shuffle",
-    seed=0,
-    has_verdict=False,
-)
+SHARED = replace(short.SETTINGS, phase="phase1", epochs=6, batch_size=4, has_verdict=False)
 CASES = {
     "phase 1": replace(SHARED, plateau_patience=1, plateau_factor=0.5, sampler="balanced"),
     "phase 2": replace(
@@ -113,21 +104,6 @@ def interrupted_after(epoch: int) -> Callable[..., None]:
     return report
 
 
-class Break(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
-    """Ctrl-C behind a step."""
-
-    def __init__(self, epoch: int, step: int):
-        super().__init__()
-        self.at, self.epoch = (epoch, step), 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if (self.epoch, batch + 1) >= self.at:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[str, tuple[list[bytes], fit.History]]:
     """What each case comes to."""
@@ -178,7 +154,7 @@ def test_within_an_epoch_the_order_dropout_and_the_figures_go_on(
     file = tmp_path / "a.npz"
     for epoch, step in ((0, 16), (1, 16), (1, 24)):
         with pytest.raises(KeyboardInterrupt):
-            train(CASES["phase 2"], file, lambda *_: None, Break(epoch, step))
+            train(CASES["phase 2"], file, lambda *_: None, short.Break(epoch, step))
         kept = checkpoint.read(file)  # the break came before the checkpoint of its own step
         assert (kept.epoch, kept.step) == (epoch, step - 8)
     weights, history = undisturbed["phase 2"]
@@ -196,7 +172,7 @@ def test_what_a_card_is_fed_goes_on_within_an_epoch_too(
     weights, history = train(settings, None)
     monkeypatch.setattr(checkpoint, "MINUTE", 0)
     with pytest.raises(KeyboardInterrupt):
-        train(settings, tmp_path / "a.npz", lambda *_: None, Break(1, 16))
+        train(settings, tmp_path / "a.npz", lambda *_: None, short.Break(1, 16))
     again, came = train(settings, tmp_path / "a.npz")
     assert again == weights and came.rows == history.rows
 

@@ -5,24 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training import short
 from thaw.features import cache
 from thaw.runtime import devices, seeds
 from thaw.runtime.framework import keras
 from thaw.training import feed, fit, mixing
-from thaw.training.fit_settings import FitSettings
 
 SHAPE, TRAIN, VAL, VIEWS = (4, 4, 3), 50, 20, 2
-SETTINGS = FitSettings(
-    phase="phase2",
-    epochs=3,
-    batch_size=8,
-    learning_rate=0.01,
-    patience=1000,
-    class_weight="none",
-    sampler="shuffle",
-    seed=0,
-    has_verdict=True,
-)
+SETTINGS = replace(short.SETTINGS, epochs=3, learning_rate=0.01, patience=1000)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class Range:
         return scaled
 
     def swapped(self) -> "Range":
-        """The same with red and blue exchanged."""
+        """Return the same with red and blue exchanged."""
         return Range(self.matrix[:, ::-1], self.offset)
 
     def back(self, values: Any) -> np.ndarray:

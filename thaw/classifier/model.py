@@ -144,7 +144,7 @@ def fingerprint(backbone: keras.Model) -> dict[str, str]:
 
 
 def blocks(classifier: Classifier, trained: keras.Model, *, moved: bool = True) -> list[dict[str, Any]]:
-    """A row for each block of the backbone: its layers and parameters, and how many of them were trained.
+    """Return a row for each block of the backbone: its layers and parameters, and how many of them were trained.
 
     Args:
         trained: its trainable variables were.

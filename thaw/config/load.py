@@ -25,15 +25,22 @@ from thaw.pipes import run as run  # noqa: PLC0414  how a type checker is told
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
     "compute": "how the work is done: engines, batch sizes of inference, disk budget; whether that made phase 2 "
-    "stream is in its record, and phase2.activations settles it; compute.devices alone is tracked, for phase 2",
+    "stream is in its record, and phase2.activations settles it; devices and deterministic alone are tracked",
     "tracking": "where runs are mirrored",
+    "environment.image": "at what size a network from outside the catalog is tried; nothing of it is written",
+    "environment.export": "in which formats a network from outside the catalog is tried; nothing of it is written",
     "phase1_head.data": "where the images lie; what they are is in the manifest, by content hash",
     "phase1_head.phase2": "which activations to keep for phase 2 while images pass; the cache is a memo",
     "phase2_finetune.data": "where the images lie; what they are is in the manifest, by content hash",
 }
 
 # Fields of such groups that change a result all the same, and the stages that DVC tracks them for.
-TRACKED = {"compute": {"devices": ("phase2_finetune",)}}
+TRACKED = {
+    "compute": {
+        "devices": ("phase2_finetune",),
+        "deterministic": ("phase1_head", "phase2_finetune", "evaluate"),
+    }
+}
 
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
 ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
@@ -91,10 +98,15 @@ def check(values: dict[str, Any]) -> schema.Project:
 
 
 def tracked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of params.yaml, as nested dicts, a result depends on: groups, and some fields of others."""
+    """Return what of params.yaml, as nested dicts, a result depends on: groups, and some fields of others.
+
+    A field that an older params.yaml lacks is left out.
+    """
     found = {group: of for group, of in values.items() if group not in (*UNTRACKED, "compiled_from")}
-    own = {group: {name: values[group][name] for name in of} for group, of in TRACKED.items() if group in values}
-    return found | own
+    for group, of in TRACKED.items():
+        if group in values:
+            found[group] = {name: values[group][name] for name in of if name in values[group]}
+    return found
 
 
 def _check_text(name: str, values: dict[str, Any]) -> None:

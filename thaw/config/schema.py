@@ -138,9 +138,9 @@ class Head:
 
 @dataclass
 class Compute:
-    """The activation cache and the engine. DVC does not track them, since results are the same but for last bits.
+    """The activation cache and the engine. DVC tracks devices and deterministic: the rest changes last bits at most.
 
-    One thing hangs on it: whether ``phase2.activations=auto`` caches or streams, which the stage's record says.
+    One thing hangs on the rest: whether ``phase2.activations=auto`` caches or streams, which the stage's record says.
     """
 
     cache_dir: str  # a folder, or empty | the activation cache; empty: `.thaw/activations` in the project
@@ -156,6 +156,9 @@ class Compute:
     # GPUs that share each batch of phase 2, see docs/cluster.md#one-training-on-several-gpus; `phase2.batch_size` is
     # still the whole batch
     devices: int
+    # the same run gives the same bits; false: TensorFlow's operations may be faster, and last bits differ from run to
+    # run, see docs/how-a-run-works.md#the-same-bits
+    deterministic: bool
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")

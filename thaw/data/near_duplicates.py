@@ -58,7 +58,8 @@ def alike(texts: Sequence[str], threshold: float, same: NDArray[np.int32] | None
     images = np.argsort(same, kind="stable")[int((same < 0).sum()) :].astype(np.int32)
     start = np.flatnonzero(np.diff(same[images], prepend=-1))
     order = np.argsort(images[start])  # by the first image that has it
-    prints = _Prints(column, images, start[order], np.append(start, len(images))[order + 1])
+    stop = np.append(start, len(images))[order + 1].astype(np.int32)
+    prints = _Prints(column, images, start[order].astype(np.int32), stop)
     found = _Found(len(column))
     for number in np.flatnonzero(prints.stop - prints.start > 1).tolist():
         found.add_all(prints.images_of(number), prints.images_of(number))
@@ -77,8 +78,8 @@ class _Prints:
 
     column: text_columns.Hexes  # of each image
     images: NDArray[np.int32]  # those of one fingerprint one after the other
-    start: NDArray[np.int64]  # of each fingerprint the place of its first image in ``images``
-    stop: NDArray[np.int64]  # and of the one behind its last
+    start: NDArray[np.int32]  # of each fingerprint the place of its first image in ``images``
+    stop: NDArray[np.int32]  # and of the one behind its last
 
     def __len__(self) -> int:
         return len(self.start)
@@ -204,8 +205,8 @@ def _left_over(prints: _Prints, waiting: Sequence[Pairs], threshold: float) -> I
         some = unique[start : start + BLOCK]
         own = slice(*np.searchsorted(columns, [some[0], some[-1] + 1]))
         levels, places = prints.levels(some), np.searchsorted(some, columns[own])
-        for first in range(0, len(places), 4 * BLOCK):
-            part = slice(first, first + 4 * BLOCK)
+        for first in range(0, len(places), BLOCK):
+            part = slice(first, first + BLOCK)
             one = prints.levels(rows[own][part])
             for cut in CUTS:
                 left = _without(levels, cut)

@@ -22,7 +22,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
-from thaw import console, paths
+from thaw import console, paths, pipes
 
 THREADS = 16  # downloads at a time: each waits for the network
 AT_ONCE = 256  # downloads between two notes of what is there
@@ -31,8 +31,6 @@ CHUNK = 1 << 20  # bytes
 PATIENCE = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
 CLIENTS = {"s3": "thaw[s3]", "s3a": "thaw[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 TAGS = ("ETag", "etag", "LastModified", "last_modified", "mtime")
-# In names of environment variables, and in the parts of a text such as Azure's connection strings.
-SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION|SIGNATURE", re.IGNORECASE)
 CONTENT = "content"  # the folder, beside those of the addresses
 MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -272,11 +270,4 @@ def _told(address: str) -> Iterator[None]:
 
 def _plain(error: Exception) -> str:
     """Return an error in one line, without anything that the environment keeps secret."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    named = [(name, value) for name, value in os.environ.items() if SECRET.search(name)]
-    # A connection string is name=value;name=value, and a client may tell one of them alone.
-    parts = [part.partition("=")[::2] for _, value in named for part in value.split(";")]
-    secrets = {value for name, value in [*named, *parts] if SECRET.search(name) and len(value) > 3}
-    for value in sorted(secrets, key=len, reverse=True):
-        text = text.replace(value, "…")
-    return text[:300]
+    return pipes.without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:300]

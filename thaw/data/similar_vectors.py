@@ -85,8 +85,8 @@ def _all(vectors: Vectors, limit: float) -> Iterator[Pairs]:
             rows, columns = np.divmod(np.flatnonzero(products >= limit), len(two))
             later = rows + start < columns + other
             rows, columns = rows[later] + start, columns[later] + other
-            for part in range(0, len(rows), 4 * BLOCK):
-                yield rows[part : part + 4 * BLOCK], columns[part : part + 4 * BLOCK]
+            for part in range(0, len(rows), BLOCK):
+                yield rows[part : part + BLOCK], columns[part : part + BLOCK]
 
 
 def _in_caps(vectors: Vectors, limit: float, placed: Vectors, product: float) -> Iterator[Pairs]:
@@ -133,8 +133,8 @@ def _members(placed: Vectors, directions: Floats, height: float) -> Iterator[NDA
 def _parts(keys: list[NDArray[np.int64]], count: int) -> Iterator[Pairs]:
     if keys:
         rows, columns = np.divmod(np.unique(np.concatenate(keys)), count)
-        for part in range(0, len(rows), 4 * BLOCK):
-            yield rows[part : part + 4 * BLOCK], columns[part : part + 4 * BLOCK]
+        for part in range(0, len(rows), BLOCK):
+            yield rows[part : part + BLOCK], columns[part : part + BLOCK]
 
 
 def cap_count(count: int) -> int:

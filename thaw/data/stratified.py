@@ -117,9 +117,12 @@ def _fill(to: _Filling, units: Units) -> None:
     tally, clean = to.count(drawn), to.count(drawn & ~to.for_training)
     # The classes of each unit, and how many of its images are of each.
     unit_of = np.repeat(np.arange(len(units)), np.diff(units.start))
-    cells, sizes = np.unique(unit_of * len(own.labels) + own.label[units.images], return_counts=True)
-    of, kinds = np.divmod(cells, max(len(own.labels), 1))
-    ends = np.searchsorted(of, np.arange(len(units) + 1))
+    cells, counts = np.unique(unit_of * len(own.labels) + own.label[units.images], return_counts=True)
+    of, kinds, sizes = (
+        each.astype(np.int32) for each in (cells // max(len(own.labels), 1), cells % max(len(own.labels), 1), counts)
+    )
+    del unit_of, cells, counts  # eight bytes an image each
+    ends = np.searchsorted(of, np.arange(len(units) + 1)).astype(np.int32)
     order = np.lexsort((units.place[of], kinds))  # by class, and in each by place
     bounds = np.searchsorted(kinds[order], np.arange(len(own.labels) + 1))
 

@@ -59,7 +59,7 @@ def read(path: Path) -> tuple[Rows[Entry], Rows[Finding]]:
     if not path.is_file():
         raise ValueError(f"{path}: expected a table of images, received no such file; set data.raw")
     entries, findings = Rows(Entry), Rows(Finding)
-    places, row = text_columns.Texts(), 0
+    places = text_columns.Texts()
     lines = array("q")  # the row of each place
     try:
         for row, values in rows(path, OPTIONAL):

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 AT_ONCE = 1024  # values that are read at once: memory, not results
 IN_MEMORY = 1 << 18  # bytes of a column on disk that wait to be written
+MOST = 2**32 - 1  # bytes of text in a column whose places take 4 bytes
+WIDER = {2**7: "h", 2**15: "i"}  # how numbers of values are kept from so many values on
 
 Bytes = NDArray[np.uint8]
 
@@ -42,14 +44,16 @@ class _Strings(Sequence[str]):
 
 
 class Texts(_Strings):
-    """Text of any kind, as UTF-8 in one block: its bytes and 8 more each. Names that are no UTF-8 are kept too."""
+    """Text of any kind, as UTF-8 in one block: its bytes and 4 more each. Names that are no UTF-8 are kept too."""
 
     def __init__(self) -> None:
-        self._text, self._ends = bytearray(), array("q", [0])
+        self._text, self._ends = bytearray(), array("I", [0])
 
     def append(self, text: str) -> None:
         """Take one more value."""
         self._text += text.encode("utf-8", "surrogateescape")
+        if len(self._text) > MOST and self._ends.typecode == "I":
+            self._ends = array("Q", self._ends)
         self._ends.append(len(self._text))
 
     def __len__(self) -> int:
@@ -60,11 +64,11 @@ class Texts(_Strings):
 
 
 class Words(_Strings):
-    """Text of which few values differ: 4 bytes each, and each value once."""
+    """Text of which few values differ: 1 to 4 bytes each, by how many do, and each value once."""
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
         self.values: list[str] = []  # in the order in which they came
-        self._codes = array("i")
+        self._codes = array("b")
         self._of: dict[str, int] = {}
         for text in texts:
             self.append(text)
@@ -75,6 +79,8 @@ class Words(_Strings):
         if code is None:
             code = self._of[text] = len(self.values)
             self.values.append(text)
+            if code in WIDER:
+                self._codes = array(WIDER[code], self._codes)
         self._codes.append(code)
 
     def __len__(self) -> int:

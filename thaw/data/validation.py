@@ -134,8 +134,8 @@ def check(outcome: Outcome, data: schema.Data) -> None:
         kind, same = fatal[0].kind, [each for each in fatal if each.kind == fatal[0].kind]
         others = sorted({each.kind for each in fatal} - {kind})
         raise ValueError(
-            f"{same[0].path}: {same[0].reason}; {same[0].remedy}; data.policy.{kind} is fail, and {len(same):,} such "
-            f"were found{', beside ' + ', '.join(others) if others else ''}: {paths.QUARANTINE} lists them"
+            f"{same[0].path}: {same[0].reason}; {same[0].remedy}; data.policy.{kind} is fail (found: "
+            f"{len(same):,}{', beside ' + ', '.join(others) if others else ''}): {paths.QUARANTINE} lists them"
         )
     if len(outcome.classes) < 2:
         raise ValueError(

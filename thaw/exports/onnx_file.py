@@ -28,15 +28,21 @@ def write(path: Path, deployed: Deployed) -> None:
 
 
 def converted(deployed: Deployed) -> Any:
-    """Return the deployed graph in float32, as it is converted: an ``onnx.ModelProto`` without labels and metadata."""
+    """Return the deployed graph in float32, as it is converted: an ``onnx.ModelProto`` without labels and metadata.
+
+    Raises:
+        onnx.checker.ValidationError: ONNX lacks an operation of the network.
+    """
     from thaw.exports import graph, onnx_graph  # noqa: PLC0415 -- seconds, for TensorFlow
     from thaw.runtime.framework import numbered_from_the_start  # noqa: PLC0415
 
     with quiet.python(), numbered_from_the_start():
-        import tf2onnx  # noqa: PLC0415 -- loaded only where it converts
+        import onnx  # noqa: PLC0415 -- loaded only where it converts
+        import tf2onnx  # noqa: PLC0415
 
         answer, spec, _ = graph.function(deployed)
         model, _ = tf2onnx.convert.from_function(answer, [spec], opset=onnx_graph.OPSET)
+        onnx.checker.check_model(model)  # an operation that ONNX lacks is left as it is, and only logged
         return model
 
 

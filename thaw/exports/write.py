@@ -96,10 +96,23 @@ def described(
 
 
 def put_in_place(folder: Path) -> None:
-    """Copy an export that is proven to where it is looked for."""
-    shutil.rmtree(paths.EXPORTED, ignore_errors=True)
-    with records.room_said(paths.EXPORTED):
-        shutil.copytree(folder, paths.EXPORTED)
+    """Copy an export that is proven to where it is looked for.
+
+    What was there stays whole until its successor is, beside it, so a kill at any moment loses neither.
+    """
+    new, old = (paths.EXPORTED.with_name(f".{paths.EXPORTED.name}.{which}") for which in ("new", "old"))
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+    try:
+        with records.room_said(paths.EXPORTED):
+            shutil.copytree(folder, new)
+    except OSError:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    if paths.EXPORTED.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        paths.EXPORTED.rename(old)
+    new.rename(paths.EXPORTED)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def set_aside(folder: Path) -> None:

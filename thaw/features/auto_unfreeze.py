@@ -39,7 +39,7 @@ class Choice:
 
 
 def sample(labels: np.ndarray, units: Sequence[str]) -> NDArray[np.int64]:
-    """The images that are looked at, always the same: of each unit one, and no more than are soon compared.
+    """Return the images that are looked at, always the same: of each unit one, and no more than are soon compared.
 
     Args:
         labels: (n,) int64.
@@ -87,7 +87,7 @@ def choose(features: np.ndarray, said: np.ndarray, labels: np.ndarray, count: in
 
 
 def neighbours(features: np.ndarray, labels: np.ndarray) -> NDArray[np.int64]:
-    """The class of most of the nearest other images by cosine, of the nearest one if it is a draw, (n,) int64."""
+    """Return the class of most of the nearest other images by cosine, (n,) int64; of the nearest if it is a draw."""
     if len(labels) == 1:
         return labels
     centred = features - features.mean(axis=0)

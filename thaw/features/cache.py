@@ -29,18 +29,18 @@ _LINE = 64 + 1 + 8 + 1  # sha256 hex, comma, crc32 hex, newline
 
 
 def folder(cache_dir: str) -> Path:
-    """Where entries lie: the same for the workspace and for all isolated experiments of the repository."""
+    """Return where entries lie: the same for the workspace and for all isolated experiments of the repository."""
     return Path(cache_dir) if cache_dir else paths.main_root() / ".thaw" / "activations"
 
 
 def name(**determinants: Any) -> str:
-    """The entry's name: a hash of all that determines its numbers, given as JSON-able values."""
+    """Return the entry's name: a hash of all that determines its numbers, given as JSON-able values."""
     text = json.dumps({"format": FORMAT, **determinants}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def names(entry: Path) -> set[str]:
-    """The images that an entry's index names; none where there is no entry."""
+    """Return the images that an entry's index names; none where there is no entry."""
     return {line[:64].decode("ascii", "replace") for line in _lines(entry / "index.csv")}
 
 
@@ -71,7 +71,7 @@ class Entry:
         path.mkdir(parents=True, exist_ok=True)
 
     def find(self, hashes: Sequence[str]) -> np.ndarray:
-        """The row of each image, checked against its checksum the first time, or written by this object.
+        """Return the row of each image, checked against its checksum the first time, or written by this object.
 
         Returns:
             (n,) int64; -1 where the image is not in the entry, or its row is damaged.
@@ -138,7 +138,7 @@ class Entry:
             path.unlink(missing_ok=True)
 
     def size(self) -> int:
-        """Bytes on disk."""
+        """Return the bytes on disk."""
         return sum(path.stat().st_size for path in (self.data, self.index) if path.exists())
 
 
@@ -176,7 +176,7 @@ class Reader:
         return self._read(indices, views, np.float32)
 
     def half(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """The same as they are kept: (b, *shape) float16."""
+        """Return the same as they are kept: (b, *shape) float16."""
         return self._read(indices, views, np.float16)
 
     def _read(self, indices: np.ndarray, views: np.ndarray, kind: type) -> np.ndarray:

@@ -21,12 +21,12 @@ _NAME = re.compile("[0-9a-f]{32}")  # as ``thaw.features.cache.name`` makes them
 
 
 def lock(cache: Path, family: str) -> FileLock:
-    """Held by the one process that computes what others with the same weights and preprocessing then only read."""
+    """Return the lock of what one process computes and others with the same weights and preprocessing then read."""
     return FileLock(_made(cache) / f"{family}.lock")
 
 
 def _made(cache: Path) -> Path:
-    """The cache's folder, made if missing.
+    """Return the cache's folder, made if missing.
 
     Raises:
         ValueError: it cannot be made, or nothing can be written into it.

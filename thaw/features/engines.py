@@ -34,7 +34,7 @@ BFLOAT_TOLERANCE = 1e-1
 
 @functools.lru_cache
 def settled(extractor: str, parameters: int) -> str:
-    """``compute.extractor`` for a backbone of so many parameters: ``auto`` is TensorFlow where it is too large."""
+    """Return ``compute.extractor`` for so many parameters: ``auto`` is TensorFlow where the backbone is too large."""
     if extractor != "auto" or on_gpu() or parameters <= LARGEST_CONVERTED:
         return extractor
     console.warn(
@@ -45,12 +45,12 @@ def settled(extractor: str, parameters: int) -> str:
 
 
 def planned(extractor: str) -> str:
-    """The engine that is tried first: its name stands for its numbers."""
+    """Return the engine that is tried first: its name stands for its numbers."""
     return "tensorflow" if extractor == "tensorflow" or (extractor == "auto" and on_gpu()) else "onnxruntime"
 
 
 def engine(frozen: keras.Model, extractor: str, kept: Path | None = None) -> tuple[Engine, str]:
-    """The function that computes ``frozen`` and the engine's name.
+    """Return the function that computes ``frozen`` and the engine's name.
 
     Args:
         frozen: a model from images to one or more outputs.
@@ -114,7 +114,7 @@ class Widening:
             console.warn(f"float16 does not do for this backbone ({why}); it runs in {self.numbers}")
 
     def _next(self) -> Callable[[tf.Tensor], list[tf.Tensor]]:
-        """The layers in the next numbers that do."""
+        """Return the layers in the next numbers that do."""
         self.why = ""
         while True:
             policy = self.policies.pop(0)
@@ -136,7 +136,7 @@ class Widening:
                 return run
 
     def _folded(self, network: keras.Model) -> Callable[[tf.Tensor], list[tf.Tensor]]:
-        """A network with its weights folded to constants: its outputs, and whether all of them are finite."""
+        """Return a network with its weights folded to constants: its outputs, and whether all of them are finite."""
 
         def run(images: tf.Tensor) -> list[tf.Tensor]:
             outputs = tf.nest.flatten(network(images, training=False))
@@ -173,7 +173,7 @@ def _why(error: Exception) -> str:
 
 
 def mixed(frozen: keras.Model, policy: str) -> keras.Model:
-    """The same layers and weights, computing in another precision.
+    """Return the same layers and weights, computing in another precision.
 
     Args:
         policy: one of Keras's mixed policies. Layers that only bring pixels into range stay float32.
@@ -199,7 +199,7 @@ def _tensorflow(frozen: keras.Model) -> Engine:
 
 
 def _constant(run: Callable[[tf.Tensor], list[tf.Tensor]], spec: tf.TensorSpec) -> Callable[[tf.Tensor], Any]:
-    """A function of one tensor whose variables are constants from now on."""
+    """Return a function of one tensor whose variables are constants from now on."""
     from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415 -- has no public name
         convert_variables_to_constants_v2,
     )

@@ -48,7 +48,7 @@ class Frozen:
         return [tuple(output.shape[1:]) for output in self.model.outputs]
 
     def row_bytes(self) -> list[int]:
-        """An image's activations at each cut in the cache, in bytes."""
+        """Return the size of an image's activations at each cut in the cache, in bytes."""
         return [2 * int(np.prod(shape)) for shape in self.shapes()]
 
     def cache_bytes(self, train: int, val: int) -> int:
@@ -56,7 +56,7 @@ class Frozen:
         return sum(self.row_bytes()) * (train * self.views() + val)
 
     def batch_size(self) -> int:
-        """Images a step through the layers."""
+        """Return the number of images a step through the layers."""
         size = self.compute.extract_batch_size
         return int(size) if size != "auto" else gpu_extraction.BATCH if engines.on_gpu() else BATCH
 
@@ -72,7 +72,7 @@ class Frozen:
         return cache.folder(self.compute.cache_dir) / "converted" / f"{cache.name(**made_of)}.onnx"
 
     def views(self) -> int:
-        """Different views that the cache keeps of each training image."""
+        """Return the number of different views that the cache keeps of each training image."""
         return 1 if augment.clean(self.augment) else self.augment.views
 
 
@@ -118,12 +118,14 @@ def _store(frozen: Frozen, sets: Sets) -> store.Store:
 
 
 def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
-    """The lock's name, and the name of each view's entry at each cut."""
+    """Return the lock's name, and the name of each view's entry at each cut."""
     family: dict[str, Any] = {
         "weights": frozen.weights_sha256,
         "image": asdict(frozen.image),
         "engine": engines.planned(frozen.compute.extractor),
         "gpu": engines.on_gpu(),
+        # Only there have the frozen layers other last bits.
+        "deterministic": frozen.compute.deterministic or not engines.on_gpu(),
         "kernels": os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""),
         "versions": [version(package) for package in ("tensorflow", "keras", "onnxruntime", "tf2onnx")],
         "code": code_version.of(*CODE),
@@ -170,7 +172,7 @@ def _outputs(
 def _views(
     frozen: Frozen, paths: Mapping[str, str], missing: store.Missing
 ) -> Generator[tuple[int, list[str], np.ndarray]]:
-    """Each missing view: its number, the images' hashes, their pixels (n, size, size, 3) float32 in [0, 255]."""
+    """Yield each missing view: its number, the images' hashes, their pixels (n, size, size, 3) float32 in [0, 255]."""
     make_views = augment.view(frozen.augment)
     hashes, size = list(missing), frozen.batch_size()
     for number, clean in enumerate(manifest.pixels(frozen.image, [paths[sha] for sha in hashes], hashes, size)):

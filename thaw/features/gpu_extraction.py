@@ -56,7 +56,7 @@ class Card:
         self.move = tf.function(augment.moved(settings), input_signature=[pixels, flat, flat])
 
     def fitted(self, fields: Fields) -> tf.Tensor:
-        """The pictures as the network takes them: (batch, size, size, 3) float32 in [0, 255]."""
+        """Return the pictures as the network takes them: (batch, size, size, 3) float32 in [0, 255]."""
         return self._in_parts(lambda: tf.concat([self.fit(*part) for part in self._parts(fields)], axis=0))
 
     def launched(self, pixels: tf.Tensor, drawn: Fields = (), clean: Any = None) -> Callable[[], list[np.ndarray]]:

@@ -41,7 +41,7 @@ def probabilities(
         are equal: of a class that a model has not seen it can say nothing.
     """
     count = len(labels)
-    fold = _folds(labels, units, seed)
+    fold, rows = _folds(labels, units, seed), _centred(rows, count)
     models, unseen = _models(rows, labels, classes, fold), _all_left_out(labels, fold)
     losses = np.zeros(len(SHARPNESS))
     for chunk in _chunks(count):
@@ -54,6 +54,12 @@ def probabilities(
         found = softmax(_scores(rows(chunk), fold[chunk], models) * sharpest).astype(np.float32)
         found[unseen[chunk]] = 1 / classes
         yield found
+
+
+def _centred(rows: Rows, count: int) -> Rows:
+    """Return features less about their mean: a channel that is large and hardly varies would be lost in its sums."""
+    centre = rows(next(_chunks(count))).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return lambda some: rows(some) - centre
 
 
 def _scores(
@@ -76,7 +82,7 @@ def _all_left_out(labels: Labels, fold: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _folds(labels: Labels, units: Sequence[str], seed: int) -> NDArray[np.int64]:
-    """The part that each image is in, (n,): units whole, every class spread evenly, the largest units first."""
+    """Return the part that each image is in, (n,): units whole, every class spread evenly, the largest units first."""
     count = len(labels)
     numbers = {word: number for number, word in enumerate(dict.fromkeys(units), start=count) if word}
     unit = np.array([numbers.get(word, index) for index, word in enumerate(units or [""] * count)], np.int64)
@@ -92,7 +98,7 @@ def _folds(labels: Labels, units: Sequence[str], seed: int) -> NDArray[np.int64]
 def _models(
     rows: Rows, labels: Labels, classes: int, fold: NDArray[np.int64]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """For each fold weights (channels, classes) and offset (classes,), fitted to all images but its own."""
+    """Return for each fold weights (channels, classes) and offset (classes,), fitted to all images but its own."""
     channels = rows(np.arange(1)).shape[1]
     # Of each fold: images, sum of the features, of their products with each other, of the labels, of both's products.
     sizes, sums = np.zeros(FOLDS), np.zeros((FOLDS, channels))
@@ -157,7 +163,7 @@ def save(path: Path, chunks: Iterable[NDArray[np.float32]], count: int, classes:
 
 
 def softmax(scores: Floats) -> NDArray[np.float64]:
-    """Scores (n, classes) → probabilities."""
+    """Turn scores into probabilities, both (n, classes)."""
     powers: NDArray[np.float64] = np.exp(scores - scores.max(axis=1, keepdims=True), dtype=np.float64)
     powers /= powers.sum(axis=1, keepdims=True)
     return powers

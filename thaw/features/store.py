@@ -95,7 +95,7 @@ class Store:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Be the one process that adds to these entries, inside."""
+        """Let this be the one process that adds to these entries, inside."""
         lock = cache_room.lock(self.folder, self.family)
         try:
             held = lock.acquire(timeout=WAIT)

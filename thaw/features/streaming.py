@@ -13,7 +13,7 @@ from thaw.runtime.framework import tf
 
 
 def source(frozen: Frozen, split: manifest.Images) -> manifest.Source:
-    """The activations at the first cut, computed when they are asked for, from views that need not be kept."""
+    """Return the activations at the first cut, computed when they are asked for, from views that need not be kept."""
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size())
         return gpu_extraction.streamed(card, frozen.image, frozen.augment, split)

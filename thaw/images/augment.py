@@ -74,7 +74,7 @@ def view(augment: schema.Augment) -> Any:
 
 
 def drawn(augment: schema.Augment, size: int) -> Any:
-    """A function from seeds to what ``moved`` does with them, the same numbers that ``view`` draws.
+    """Return a function from seeds to what ``moved`` does with them, the same numbers that ``view`` draws.
 
     Args:
         size: pixels, height and width of the images.
@@ -93,7 +93,7 @@ def drawn(augment: schema.Augment, size: int) -> Any:
 
 
 def moved(augment: schema.Augment) -> Any:
-    """A function from clean images and what was drawn to views, a whole batch at once, as a GPU makes them.
+    """Return a function from clean images and what was drawn to views, a whole batch at once, as a GPU makes them.
 
     Returns:
         ((batch, height, width, 3) float32, (batch, 8) float32, (batch, 2) float32) → (batch, height, width, 3) float32
@@ -120,7 +120,7 @@ def _geometric(augment: schema.Augment) -> bool:
 
 
 def _chance(seeds: tf.Tensor) -> tf.Tensor:
-    """(batch, 2) int32 → (batch, 9) in [0, 1): nine independent numbers an image."""
+    """Return nine independent numbers in [0, 1) an image: (batch, 2) int32 → (batch, 9)."""
     return tf.map_fn(lambda seed: tf.random.stateless_uniform((9,), seed), seeds, fn_output_signature=tf.float32)
 
 
@@ -131,7 +131,7 @@ def _move(images: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
 
 
 def _matrices(augment: schema.Augment, chance: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
-    """From a pixel of each view to the pixel of its image: (batch, 8) float32; sides: (2,) int32."""
+    """Return what leads from a pixel of each view to the pixel of its image: (batch, 8) float32; sides: (2,) int32."""
     # In float64, rounded once at the end: in float32 TensorFlow's sines and quotients differ in their last bits
     # between a single number and one among many, and between a graph and outside of one.
     chance = tf.cast(chance, tf.float64)

@@ -26,7 +26,7 @@ Fields = tuple[tf.Tensor, ...]
 
 
 def picture(image: schema.Image) -> Callable[[tf.Tensor, tf.Tensor], Fields]:
-    """A function from a file's bytes and EXIF orientation to what is fitted of it; no bytes: a black picture.
+    """Return a function from a file's bytes and EXIF orientation to what is fitted of it; no bytes: a black picture.
 
     Returns:
         () string, () int32 → its picture, upright, cropped or padded, (height, width, 3) uint8; height and width, (2,)
@@ -117,7 +117,7 @@ def batch(fields: tuple[np.ndarray, ...], image: schema.Image, pool: Executor) -
 
 
 def fitter(image: schema.Image) -> Any:
-    """A function that fits a batch of pictures on a GPU, as ``fit`` does one, within ``TOLERANCE``.
+    """Return a function that fits a batch of pictures on a GPU, as ``fit`` does one, within ``TOLERANCE``.
 
     Returns:
         pictures (batch, height, width, 3) uint8, each in its upper left corner; height and width, (batch, 2) int32, 0

@@ -89,7 +89,7 @@ def _block(x: Any, name: str, group: Group, stride: int) -> Any:
 
 
 def graph(name: str, size: int, width: float = 1.0, depth: float = 1.0, contract: str = "lite") -> keras.Model:
-    """The network without its classifier, with random weights.
+    """Return the network without its classifier, with random weights.
 
     Blocks are called ``stem``, ``block_1a``, ``block_2a``, ``block_2b`` … ``block_7a``, ``top``, and each layer's name
     begins with its block's.
@@ -132,7 +132,7 @@ def package_file(row: Lite) -> Path:
 
 
 def _torch_layers(model: keras.Model) -> dict[str, str]:
-    """The PyTorch module of each layer that has weights; PyTorch numbers the blocks, and the norms inside one."""
+    """Return the PyTorch module of each layer with weights; PyTorch numbers the blocks, and the norms inside one."""
     names = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "top_conv": "_conv_head", "top_bn": "_bn1"}
     found = (re.match(r"block_\d+[a-z]", layer.name) for layer in model.layers)
     for number, block in enumerate(dict.fromkeys(match[0] for match in found if match)):

@@ -69,7 +69,7 @@ with _stderr_held_back(), imports.without():
     import keras
     import tensorflow as tf
     from keras.src.backend.common import global_state  # has no public name
-    from tensorflow.python.framework.config import is_op_determinism_enabled  # nor has this
+    from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled  # nor have these
 
     tf.config.list_physical_devices()  # looks for drivers, and says what it did not find
     # NVIDIA's GPUs from Ampere on would round float32 to 11 bits before they multiply: an image alone and among others
@@ -77,7 +77,7 @@ with _stderr_held_back(), imports.without():
     # otherwise.
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
-__all__ = ["is_op_determinism_enabled", "keras", "numbered_from_the_start", "tf"]
+__all__ = ["disable_op_determinism", "is_op_determinism_enabled", "keras", "numbered_from_the_start", "tf"]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from thaw.exports import exported
 from thaw.images import cmyk, content, decoding
 from thaw.images.integrity import Unusable
 
-PNG_MODES = ("1", "I", "L", "LA", "P", "RGB", "RGBA")  # of Pillow, which a PNG holds as they are
+PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # of Pillow, which a PNG holds as they are
 
 Picture: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray"
 
@@ -111,4 +111,6 @@ def _storable(image: Image.Image) -> Image.Image:
         raise ValueError("expected 8 or 16 bits a channel, received an image of mode F, which has no range; scale it")
     if upright.mode in PNG_MODES or upright.mode.startswith("I;16"):
         return upright
+    if upright.mode == "I":
+        return upright.convert("I;16")
     return upright.convert("RGBA" if upright.mode.endswith(("a", "A")) else "RGB")

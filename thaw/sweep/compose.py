@@ -85,7 +85,7 @@ def _compose(overrides: list[str], swept: Collection[str], states: dict[str, str
 
 
 def choices(override: Override) -> list[str]:
-    """The overrides that a swept one stands for; of a range its two ends."""
+    """Return the overrides that a swept one stands for; of a range its two ends."""
     key = override.get_key_element()
     if override.is_discrete_sweep():
         return [f"{key}={value}" for value in override.sweep_string_iterator()]

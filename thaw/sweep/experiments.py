@@ -30,7 +30,7 @@ class Finished:
 
 
 def finished(name: str, commit: str) -> Finished | None:
-    """The experiment of the same trial, also if another sweep named it, and its figures.
+    """Return the experiment of the same trial, also if another sweep named it, and its figures.
 
     Where nothing is thawed, phase 2 has no validation figures of its own: its model is phase 1's, and so are they.
 
@@ -48,7 +48,7 @@ def finished(name: str, commit: str) -> Finished | None:
 
 
 def files(name: str, paths: Sequence[str], commit: str = "") -> list[str]:
-    """Files of the experiment of this name; empty texts for those that it does not have.
+    """Return files of the experiment of this name; empty texts for those that it does not have.
 
     Args:
         commit: that it is tied to; empty: to whichever, the newest experiment goes before.
@@ -58,7 +58,7 @@ def files(name: str, paths: Sequence[str], commit: str = "") -> list[str]:
 
 
 def counted(name: str, commit: str = "") -> int:
-    """The validation images of the experiment of this name; ``commit`` as in ``files``.
+    """Return the validation images of the experiment of this name; ``commit`` as in ``files``.
 
     Raises:
         ValueError: there is no such experiment.
@@ -82,13 +82,13 @@ def forget(name: str, commit: str = "") -> None:
 
 
 def _refs(pattern: str, commit: str = "") -> list[str]:
-    """Experiments, the newest first; ``commit`` as in ``files``."""
+    """Return experiments, the newest first; ``commit`` as in ``files``."""
     on = f"{commit[:2]}/{commit[2:]}" if commit else "*/*"
     return git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", f"refs/exps/{on}/{pattern}").split()
 
 
 def outs(lock: str, names: Sequence[str]) -> list[str]:
-    """The hashes under which DVC's cache has what some stages have made, out of the text of a dvc.lock."""
+    """Return the hashes under which DVC's cache has what some stages have made, out of the text of a dvc.lock."""
     locked = yaml.safe_load(lock)["stages"]
     return [out["md5"] for name in names for out in locked[name]["outs"] if out["md5"].endswith(".dir")]
 
@@ -103,7 +103,7 @@ def left(key: str) -> dict[str, Any] | None:
 
 
 def head() -> str:
-    """The current commit, to which DVC ties experiments.
+    """Return the current commit, to which DVC ties experiments.
 
     Raises:
         ValueError: there is none.
@@ -119,7 +119,7 @@ def committed(path: Path) -> str:
 
 
 def check_images_travel(raw: Path) -> None:
-    """A trial's copy of the project holds what git or DVC know, and no more.
+    """Refuse images that a trial's copy of the project would lack: it holds what git or DVC know, and no more.
 
     Raises:
         ValueError: the images are not among it.

@@ -18,7 +18,7 @@ NOISE, BEYOND, PROPOSED = "#2563a8", "#b9c4d3", "#b0482f"
 
 
 def effects(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]], path: Path) -> bool:
-    """Each trial's accuracy by the values of each parameter, and the mean of those that share a value."""
+    """Draw each trial's accuracy by the values of each parameter, and the mean of those that share a value."""
     varied = [key for key in swept if len({values.get(key) for values in given}) > 1]
     if not varied:
         return False
@@ -48,7 +48,7 @@ def effects(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str
 
 
 def surface(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]], path: Path) -> bool:
-    """Accuracy over rate × depth: a table of colours for a grid, points where a sampler chose."""
+    """Draw the accuracy over rate × depth: a table of colours for a grid, points where a sampler chose."""
     if not {RATE, DEPTH} <= set(swept):
         return False
     rates, depths = (_ordered([values[key] for values in given]) for key in (RATE, DEPTH))
@@ -79,7 +79,7 @@ def surface(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str
 
 
 def cost(ranked: Ranking, swept: Sequence[str], given: Sequence[dict[str, str]], path: Path) -> bool:
-    """Accuracy with its interval against the trial's seconds."""
+    """Draw the accuracy with its interval against the trial's seconds."""
     timed = [each for each in ranked.trials if each.seconds < float("inf")]
     if not timed:
         return False
@@ -120,7 +120,7 @@ def _numbers(axes: Axes, places: Sequence[float]) -> None:
 
 
 def _names(axes: Axes, names: Sequence[str]) -> None:
-    """One place for each, slanted where they would touch."""
+    """Return one place for each, slanted where they would touch."""
     slanted = sum(map(len, names)) > MOST_CHARACTERS
     axes.set_xticks(range(len(names)), names, rotation=30 if slanted else 0, ha="right" if slanted else "center")
 
@@ -133,7 +133,7 @@ def _number(text: str) -> float | None:
 
 
 def _ordered(values: Sequence[str]) -> list[str]:
-    """Each value once: numbers by size, then words."""
+    """Return each value once: numbers by size, then words."""
 
     def place(text: str) -> tuple[bool, float, str]:
         number = _number(text)

@@ -45,7 +45,7 @@ class Plan:
     added: str = ""  # what is swept because conf/ says so, and not the command line; for people
 
     def depths(self) -> list[str]:
-        """The values of ``phase2.unfreeze`` that are known to come."""
+        """Return the values of ``phase2.unfreeze`` that are known to come."""
         found = {each.settings.phase2.unfreeze_spec for each in self.trials}
         ordered = sorted(found, key=lambda spec: (spec.kind is not Kind.LAYERS, spec.number, spec.text))
         return [spec.text for spec in ordered]
@@ -131,15 +131,15 @@ def missing(plan: Plan, *, retry: bool) -> list[Trial]:
 
 
 def failure(folder: Path, each: Trial) -> str:
-    """Why the trial failed when the sweep ran before; empty if it did not."""
+    """Return why the trial failed when the sweep ran before; empty if it did not."""
     known = results.of_trial(folder / f"{each.name}.json")
     return known.failure if known else ""
 
 
 def shared(plan: Plan, wanted: Sequence[Trial]) -> list[Trial]:
-    """One trial for each upstream that several of the wanted ones have in common and no earlier sweep has left."""
-    groups = {group for stage in experiments.SHARED for group in trial.stages()[stage]["params"]}
-    if groups & {key.split(".")[0].strip("+~") for key in plan.ranges}:
+    """Return one trial for each upstream that several of the wanted ones share and no earlier sweep has left."""
+    keys = {key.strip("+~") for key in plan.ranges}
+    if trial.before_phase2() & {*keys, *(key.partition(".")[0] for key in keys)}:
         return []  # each trial will have its own
     found: dict[str, list[Trial]] = {}
     for each in wanted:
@@ -201,7 +201,7 @@ def _time(plan: Plan, wanted: Sequence[Trial], first: Sequence[Trial]) -> str:
 
 
 def _images(each: Trial) -> tuple[float, float]:
-    """Images to train on and to validate with: what ``prepare`` counted, or else what the shares will come to."""
+    """Return the numbers of training and validation images: as ``prepare`` counted, or as the shares will come to."""
     counted = experiments.left(each.upstream)
     if counted:
         return counted["images"]["train"], counted["images"]["val"]

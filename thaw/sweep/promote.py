@@ -61,7 +61,7 @@ def _threads(record: TrialResult) -> str:
 
 
 def find(wanted: str) -> tuple[str, TrialResult]:
-    """The finished trial that is meant, in whichever sweep.
+    """Return the finished trial that is meant, in whichever sweep.
 
     A label repeats from sweep to sweep. Only what the current commit still has an experiment of can be promoted, so of
     several that is meant.

@@ -33,7 +33,7 @@ LASTING = 10.0  # seconds after which a change of what a trial is made of is one
 
 
 def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str) -> str:
-    """A name for people and for git: the same for the same trial, another for another.
+    """Return a name for people and for git: the same for the same trial, another for another.
 
     Args:
         overrides: in Hydra's grammar; the readable part.
@@ -129,9 +129,14 @@ def stages() -> dict[str, Any]:
 
 
 def upstream(values: Mapping[str, Any], state: str) -> str:
-    """The digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
-    groups = {group for stage in experiments.SHARED for group in stages()[stage]["params"]}
-    return digest({group: values[group] for group in groups}, state)
+    """Return the digest of all that stages before phase 2 depend on: trials in which it is the same share them."""
+    pairs = [name.partition(".")[::2] for name in before_phase2()]
+    return digest({f"{group}.{name}": values[group][name] if name else values[group] for group, name in pairs}, state)
+
+
+def before_phase2() -> set[str]:
+    """Return the groups, and fields as GROUP.FIELD, that DVC tracks for the stages before phase 2."""
+    return {name for stage in experiments.SHARED for name in stages()[stage]["params"]}
 
 
 def ran(log: Path) -> bool:

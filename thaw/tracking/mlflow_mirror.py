@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from thaw import paths, records
+from thaw import paths, pipes, records
 from thaw.config import schema
 from thaw.tracking import connection, dvc_lock, mirrored, naming, pipeline, system_metrics
 
@@ -124,7 +124,7 @@ def attempt(run: Run, action: Callable[[], None]) -> None:
         if not run.warned:
             uri, reason = connection.tracking_uri(run.settings), f"{type(error).__name__}: {error}"
             text = f"MLflow at {uri} failed: {reason}".splitlines()[0]
-            text = re.sub(r"//[^/@\s]*@", "//", text)  # a password
+            text = pipes.without_secrets(re.sub(r"//[^/@\s]*@", "//", text))  # a password
             print(
                 f"WARNING: {text}\n"
                 f"WARNING: {run.stage} goes on without tracking. Its files are complete; what MLflow lacks is "

@@ -64,7 +64,7 @@ class Last(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stub
 
 @contextmanager
 def averaged(optimizer: keras.Optimizer) -> Iterator[None]:
-    """Have the average in the model inside, if the optimiser keeps one, and the weights themselves afterwards."""
+    """Hold the average in the model inside, if the optimiser keeps one, and the weights themselves afterwards."""
     if optimizer.use_ema:
         swap(optimizer)
     try:

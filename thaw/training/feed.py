@@ -91,7 +91,7 @@ class _Table:
     views: int
 
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Return the bytes of all of them."""
         return self.images * self.views * self.reader.row_bytes
 
 
@@ -129,12 +129,12 @@ class Turn(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _apart(values: np.ndarray, share: np.ndarray, others: np.ndarray) -> Any:
-    """In place of ``Mixed.blend``: what the card mixes."""
+    """Return what the card mixes, in place of ``Mixed.blend``."""
     return values, others.astype(np.int32), share
 
 
 def _numbers(first: int, count: int) -> manifest.Source:
-    """The rows of images and views in the table on the card, in place of what lies there."""
+    """Return the rows of images and views in the table on the card, in place of what lies there."""
     return lambda indices, views: (first + views * count + indices).astype(np.int32)
 
 
@@ -155,7 +155,7 @@ def _on_card(tables: Sequence[_Table]) -> Callable[[Any], Any]:
 
 
 def _dataset(batches: mixing.Mixed, shape: tuple[int, ...] | None) -> Any:
-    """The batches of an epoch, in the order in which Keras wants them, on their way to the card.
+    """Return the batches of an epoch, in the order in which Keras wants them, on their way to the card.
 
     Args:
         shape: of an image's activations, where they come along; None: their numbers do.

@@ -47,11 +47,11 @@ class History:
     checkpoint: Path | None = None  # of no use any more once all is written that comes of the training
 
     def at_best(self) -> dict[str, float]:
-        """The figures of the weights that were kept."""
+        """Return the figures of the weights that were kept."""
         return self.rows[self.best - 1] if self.best else self.start
 
     def summary(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         if not self.start:
             return "nothing to train, the model stays as it was"
         kept = (

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def weights(labels: np.ndarray, class_weight: str, given: np.ndarray | None = None) -> np.ndarray | None:
-    """The weight of each image in the loss.
+    """Return the weight of each image in the loss.
 
     Args:
         labels: (n,) int64.
@@ -26,7 +26,7 @@ def weights(labels: np.ndarray, class_weight: str, given: np.ndarray | None = No
 
 
 def chances(labels: np.ndarray, sampler: str, given: np.ndarray | None = None) -> np.ndarray | None:
-    """How likely each image is at each draw of an epoch, before they are made to add up to 1.
+    """Return how likely each image is at each draw of an epoch, before they are made to add up to 1.
 
     Args:
         labels: (n,) int64.

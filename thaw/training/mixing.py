@@ -54,7 +54,7 @@ class Mixed(Batches):
         return bool(self.alpha) and self.seed is not None
 
     def blend(self, values: np.ndarray, share: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Inputs that are each a share of themselves and the rest of another; a GPU does this for itself.
+        """Return inputs that are each a share of themselves and the rest of another; a GPU does this for itself.
 
         Args:
             values: (b, ...) float32.

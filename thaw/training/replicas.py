@@ -95,7 +95,7 @@ def filled(batch: tuple[np.ndarray, ...], size: int) -> tuple[dict[str, np.ndarr
 
 
 def _dataset(batches: mixing.Mixed, size: int, shape: tuple[int, ...]) -> Any:
-    """The batches of an epoch in their order; the strategy divides each among its devices, from the first row on."""
+    """Return an epoch's batches in their order; the strategy divides each among its devices, from the first row on."""
 
     def epoch() -> Iterator[Any]:
         for number in range(len(batches)):
