@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
     options = parser.parse_args()
     files = sum(1 for path in options.data.resolve().rglob("*") if path.is_file())
-    share = min(options.images / files, 0.8)
+    share = min(options.images / files, 0.5)  # the most that data.test may be
     where = ["data=folder", f"data.raw={options.data.resolve()}", f"data.test={share:.4f}", "data.val=0.1"]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in SETTINGS}
     with project.scratch():

@@ -85,11 +85,16 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def run(main: Callable[[], None], name: str) -> None:
+def run(main: Callable[[], None], name: str, *, resumes: bool = True) -> None:
     """Call a stage's ``main``; an error that a user can mend becomes one line on stderr and exit code 1.
 
     SIGTERM ends it as Ctrl-C does, with exit code 130: what is open is closed, and what it has started ends with it. A
     second one of either, while that is done, ends it at once.
+
+    Args:
+        main: what to call.
+        name: of the command, for the line.
+        resumes: whether the same command goes on with what is done, which is said where it is interrupted.
     """
     in_any_encoding()
     is_main = threading.current_thread() is threading.main_thread()
@@ -106,7 +111,7 @@ def run(main: Callable[[], None], name: str) -> None:
         if is_main:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             before = signal.SIG_DFL
-        print(f"{name}: interrupted; the same command goes on with what is done", file=sys.stderr)
+        print(f"{name}: interrupted{'; the same command goes on with what is done' * resumes}", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     finally:
         if is_main:

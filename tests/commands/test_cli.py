@@ -2,10 +2,12 @@
 
 import importlib
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from thaw.commands import cli, completion
@@ -139,3 +141,39 @@ def test_a_sweep_is_compared_and_a_trial_promoted(
     monkeypatch.setattr(sys, "argv", ["thaw", "promote", "00000002", "--name", "chosen"])
     cli.main()
     assert Path("conf/experiment/chosen.yaml").is_file()
+
+
+def test_ctrl_c_ends_the_pages_of_runs_quietly_and_all_that_was_started(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from thaw.commands import ui
+signal.signal(signal.SIGINT, signal.default_int_handler)
+worker = "import time; print(1, flush=True); time.sleep(600)"
+server = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+ui._serve([sys.executable, "-c", server], dict(os.environ))
+"""
+    words = [sys.executable, "-c", code]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr and process.stdout.readline() == "1\n"
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert process.stderr.read() == "" and len(started) == 2
+        assert psutil.wait_procs(started, timeout=60)[1] == []
+
+
+@pytest.mark.parametrize(("words", "goes_on"), [(["run"], True), (["run", "--fast"], False), (["backbones"], False)])
+def test_only_what_goes_on_says_so_where_it_is_interrupted(
+    words: list[str], goes_on: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(options: object) -> None:
+        raise KeyboardInterrupt
+
+    for module in ("thaw.commands.run", "thaw.commands.networks"):
+        monkeypatch.setattr(importlib.import_module(module), "run", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert call(monkeypatch, *words) == "130"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ("goes on" in capsys.readouterr().err) == goes_on

@@ -1,11 +1,13 @@
 """`thaw explain`: a field, and what is stale."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.lock import FAILED_TO_LOCK_MESSAGE
 
 from thaw import paths, records
 from thaw.commands import explain
@@ -64,6 +66,17 @@ def test_stale_stages_are_named_with_the_values_that_changed(project: Path, tiny
     stale = explain.project()["stale"]
     assert stale["prepare"] == ["data.seed 0 → 7"]
     assert any(reason.startswith("after ") and "prepare" in reason for reason in stale["phase1_head"])
+
+
+def test_while_a_run_is_under_way_one_line_says_so(project: Path) -> None:
+    (project / ".dvc" / "tmp").mkdir(exist_ok=True)
+    held = {str(project / paths.PREPARED): {"pid": os.getpid(), "cmd": "dvc repro"}}
+    records.write_json(project / ".dvc" / "tmp" / "rwlock", {"write": held, "read": {}})
+    with pytest.raises(ValueError, match=r"^expected no run under way, received one") as refused:
+        stale.reasons()
+    assert f", process {os.getpid()};" in str(refused.value) and "\n" not in str(refused.value)
+    assert stale._busy(FAILED_TO_LOCK_MESSAGE).startswith("expected no run under way, received one;")
+    assert stale._busy("ERROR: something else") == ""
 
 
 def test_time_is_estimated_by_what_was_measured_here(project: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import small_network
 from thaw import paths as project_paths
 from thaw import records
 from thaw.classifier import model
@@ -29,17 +30,17 @@ RANDOM = np.random.default_rng(0)
 PICTURES = [RANDOM.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((50, 30), (20, 61), (32, 32), (9, 17))]
 
 
-def build(name: str = "mobilenet_v2", image: schema.Image = SQUARE) -> model.Classifier:
+def build(backbone: schema.Backbone = small_network.BACKBONE, image: schema.Image = SQUARE) -> model.Classifier:
     """A classifier whose weights are random, and the same each time."""
     keras.utils.set_random_seed(0)
     head = schema.Head("avg", [16], [0.5], 0.0)
-    card = model.Card(schema.Backbone(name, "random", "", "", ""), "", image, head, CLASSES)
+    card = model.Card(backbone, "", image, head, CLASSES)
     return model.build(card, weights="random")
 
 
 @pytest.fixture(scope="module")
 def classifier() -> model.Classifier:
-    return build("efficientnet_lite0")
+    return build(schema.Backbone("efficientnet_lite0", "random", "", "", ""))
 
 
 @pytest.fixture(scope="module")

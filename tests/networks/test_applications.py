@@ -31,11 +31,12 @@ EXPORTED = [
 
 
 @pytest.fixture(autouse=True)
-def freed() -> Iterator[None]:
+def freed(request: pytest.FixtureRequest) -> Iterator[None]:
     """Networks are circles of references, and the largest have gigabytes: not two of them at once."""
     yield
-    keras.backend.clear_session()
-    gc.collect()
+    if request.node.get_closest_marker("slow"):  # to look for circles takes a moment, and not for small ones
+        keras.backend.clear_session()
+        gc.collect()
 
 
 def keras_own(name: str, size: int) -> tuple[keras.Model, Any]:
@@ -255,7 +256,7 @@ def test_every_network_is_thawed_at_its_ends_and_in_the_middle_and_exported(name
     np.testing.assert_allclose(loaded(whole), said, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", backbones.APPLICATIONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_hash_is_pinned_for_every_networks_weights(name: str) -> None:
     row = backbones.APPLICATIONS[name]
     shape = (row.size, row.size, 3)

@@ -418,16 +418,18 @@ def test_what_kaggles_client_has_is_taken_if_its_hash_is_right(cached: str, tmp_
         external.folder(cached)
 
 
-def test_the_hash_of_a_folder_is_printed_and_of_nothing_else_is_none(saved: Path, tmp_path: Path) -> None:
-    def run(*given: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "thaw.networks.external", *given]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    assert run(str(saved)).stdout == f"{external.digest(saved)}\n"
+def test_the_hash_of_a_folder_is_printed_and_of_nothing_else_is_none(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "thaw.networks.external", str(saved)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"{external.digest(saved)}\n"
     for given in ((), (str(saved / "saved_model.pb"),), (str(tmp_path / "none"),), (str(saved), str(saved))):
-        done = run(*given)
-        assert done.returncode == 1 and not done.stdout
-        assert done.stderr.count("\n") == 1 and done.stderr.startswith("thaw.networks.external: ")
+        monkeypatch.setattr(sys, "argv", ["thaw.networks.external", *given])
+        with pytest.raises(SystemExit) as ended:
+            external.main()
+        said = str(ended.value.code)
+        assert said.startswith("thaw.networks.external: ") and "\n" not in said
+    assert not capsys.readouterr().out
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -127,6 +127,15 @@ def test_an_image_that_cannot_be_used_takes_nothing_from_the_others(server: Runn
     assert bad["error"].startswith("expected an image, received ")
 
 
+def test_a_broken_base64_takes_nothing_from_the_others(server: Running, red: bytes) -> None:
+    status, told, _ = ask(server, "/predict", *as_json(images=[text(red), "no base64!", text(red)]))
+    good, bad, last = told["predictions"]
+    assert (status, good["label"], last["label"]) == (200, "red", "red")
+    assert (bad["name"], bad["status"]) == ("2", 400)
+    assert bad["error"].startswith("expected base64 as image 2, received ")
+    assert ask(server, "/predict", *as_json(images=["no base64!", ""]))[0] == 400
+
+
 # Refusals
 
 JUNK = b"no image at all"

@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 from stages import evaluate, export, phase1_head, phase2_finetune, prepare, sample
+from tests import small_network
 from thaw import paths, records
 from thaw.config import load
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONS = ("data=folder", "image=px64", "image.size=32", "backbone.weights=random", "augment=none", "head=linear")
-MORE = ("phase1.epochs=1", "phase2.epochs=1", "phase2.unfreeze=block_7a", "tracking.enabled=false")
+OPTIONS = ("data=folder", "image=px64", "image.size=32", *small_network.OVERRIDES, "augment=none", "head=linear")
+MORE = ("phase1.epochs=1", "phase2.epochs=1", "phase2.unfreeze=1blocks", "tracking.enabled=false")
 STAGES = (prepare, phase1_head, phase2_finetune, evaluate, export)
 
 

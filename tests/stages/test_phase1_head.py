@@ -1,36 +1,15 @@
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from stages import phase1_head, prepare
+from tests.conftest import set_params
 from thaw import paths, records
 from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.images import manifest
 from thaw.networks import pretrained
-
-MADE = (
-    paths.PHASE1 / model.WEIGHTS,
-    paths.PHASE1 / model.CARD,
-    paths.metrics("phase1_head"),
-    paths.history("phase1_head"),
-)
-
-
-def set_params(**groups: dict[str, object]) -> None:
-    values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
-    for group, changes in groups.items():
-        values[group].update(changes)
-    paths.PARAMS.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-
-
-def made() -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in MADE}
 
 
 @pytest.mark.usefixtures("project", "tiny_images")
@@ -78,19 +57,6 @@ def test_the_stage_writes_a_classifier_whose_head_has_learned(capsys: pytest.Cap
     network = pretrained.build("efficientnet_lite0", "package", 64)
     for weight, kept in zip(classifier.backbone.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, kept)
-
-
-@pytest.mark.usefixtures("project", "tiny_images")
-def test_the_same_run_in_another_process_and_with_an_empty_cache_gives_the_same_bytes() -> None:
-    prepare.main()
-    phase1_head.main()
-    first = made()
-    shutil.rmtree(paths.PHASE1)
-    shutil.rmtree(".thaw")
-    command = [sys.executable, "-m", "stages.phase1_head"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert made() == first
 
 
 @pytest.mark.usefixtures("project", "tiny_images")

@@ -77,8 +77,14 @@ def begun(owner: str = "") -> plan.SweepPlan:
     ("overrides", "message"),
     [
         (["phase2.learning_rat=1e-5,1e-4"], "phase2.learning_rat: no such key; did you mean phase2.learning_rate?"),
-        (["phase2.learning_rat=1e-5"], "phase2.learning_rat: no such key; did you mean phase2.learning_rate?"),
-        (["phase2.epochs=1,many"], "phase2.epochs: expected a whole number, received many"),
+        pytest.param(
+            ["phase2.learning_rat=1e-5"],
+            "phase2.learning_rat: no such key; did you mean phase2.learning_rate?",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["phase2.epochs=1,many"], "phase2.epochs: expected a whole number, received many", marks=pytest.mark.slow
+        ),
         (["phase2.warmup=0.1,1001"], "phase2.warmup: expected 0 to 1000 epochs, received 1001.0 (trial "),
         (
             ["phase2.learning_rate=1e-4,1e-2"],

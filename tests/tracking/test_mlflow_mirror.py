@@ -491,6 +491,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(PROJECT), "DVC_NO_ANALYTICS": "1"}
 
 
+@pytest.mark.slow  # test_store has two processes that begin at once
 def test_six_processes_at_once_on_an_empty_folder_make_one_experiment_and_lose_nothing(project: Path) -> None:
     Path("mlflow.db").unlink()
     write_stage_script()

@@ -1,7 +1,7 @@
 """What ``test_replicas`` asks of a process of its own: TensorFlow divides a processor only before its first use.
 
 Trains the same network on one device and on two, and writes what came of it: ``python spread.py FOLDER``, or with a
-word behind it, of a real backbone.
+word behind it what takes longer, of a real backbone too.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.training import short
 from thaw.classifier import frozen_weights, model
 from thaw.config import phases, schema
 from thaw.config.unfreeze import UnfreezeSpec
@@ -26,26 +27,16 @@ VIEWS, COUNT, VAL = 3, 53, 30  # batches of 8, the last of 5: three images on on
 LABELS = np.arange(COUNT) % 3
 POINTS = (np.eye(3)[LABELS] + RANDOM.normal(size=(VIEWS, COUNT, 3))).astype(np.float32)
 WEIGHTS = np.linspace(0.5, 2, COUNT).astype(np.float32)
-PHASE2 = FitSettings(
-    phase="phase2",
-    epochs=5,
-    batch_size=8,
-    learning_rate=0.05,
-    patience=5,
-    class_weight="none",
-    sampler="shuffle",
-    seed=0,
-    has_verdict=True,
+PHASE2 = replace(
+    short.SETTINGS,
     schedule=phases.WSD,
     warmup=1,
     average_epochs=1,
     weight_decay=0.01,
     mixup=0.4,
 )
-CASES = {
-    "averaged": PHASE2,
-    "weighted, by depth": replace(PHASE2, class_weight="balanced", layer_decay=0.5, schedule="cosine", epochs=3),
-}
+WEIGHTED = replace(PHASE2, class_weight="balanced", layer_decay=0.5)
+COSINE = replace(WEIGHTED, schedule="cosine", epochs=3)
 
 
 def network(dropout: float, norm: bool = False) -> keras.Model:
@@ -59,21 +50,6 @@ def network(dropout: float, norm: bool = False) -> keras.Model:
     values = keras.layers.Dense(8, "relu", name="hidden", kernel_regularizer=keras.regularizers.L2(0.05))(values)
     values = keras.layers.Dropout(dropout, name="dropout")(values)
     return keras.Model(inputs, keras.layers.Dense(3, name="logits")(values), name="head")
-
-
-class Break(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
-    """Ctrl-C behind a step."""
-
-    def __init__(self, epoch: int, step: int):
-        super().__init__()
-        self.at, self.epoch = (epoch, step), 0
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if (self.epoch, batch + 1) >= self.at:
-            raise KeyboardInterrupt
 
 
 def trained(
@@ -104,6 +80,11 @@ def trained(
         "bytes": [array.tobytes().hex() for array in arrays],
         "numbers": [array.astype(float).ravel().tolist() for array in small.get_weights()],
     }
+
+
+def on_a_cosine(count: int) -> dict[str, Any]:
+    """Train without a schedule that looks for its end."""
+    return trained(replace(COSINE, devices=count))
 
 
 def backbone(count: int) -> dict[str, Any]:
@@ -137,16 +118,16 @@ def main(folder: Path, what: str = "") -> None:
     phases.FEWEST_STEPS, checkpoint.SHARE = 1, np.inf
     results: dict[str, Any] = {}
     if what:
-        (folder / "results.json").write_text(json.dumps([backbone(count) for count in (1, 2)]))
+        real, cosine = ([train(count) for count in (1, 2)] for train in (backbone, on_a_cosine))
+        (folder / "results.json").write_text(json.dumps({"backbone": real, "cosine": cosine}))
         return
-    for name, settings in CASES.items():
-        results[name] = [trained(replace(settings, devices=count)) for count in (1, 2)]
+    results["averaged"] = [trained(replace(WEIGHTED, devices=count)) for count in (1, 2)]
     both, keep = replace(PHASE2, devices=2, precision="mixed"), folder / "checkpoint.npz"
     results["undisturbed"] = trained(both, 0.5, norm=True)
     checkpoint.MINUTE, results["at"] = 0, []
     for stop in ((1, 5), (3, 1)):
         try:
-            trained(both, 0.5, True, keep, Break(*stop))
+            trained(both, 0.5, True, keep, short.Break(*stop))
         except KeyboardInterrupt:
             kept = checkpoint.read(keep)
             results["at"].append([kept.epoch, kept.step])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.training import short
 from thaw import paths, records
 from thaw.config import phases
 from thaw.images import manifest
@@ -15,17 +16,7 @@ from thaw.runtime.framework import keras, tf
 from thaw.training import fit, mixing
 from thaw.training.fit_settings import FitSettings
 
-SHARED = FitSettings(
-    phase="phase1",
-    epochs=10,
-    batch_size=8,
-    learning_rate=0.01,
-    patience=1000,
-    class_weight="none",
-    sampler="shuffle",
-    seed=0,
-    has_verdict=False,
-)
+SHARED = replace(short.SETTINGS, phase="phase1", epochs=10, learning_rate=0.01, patience=1000, has_verdict=False)
 PHASE1 = replace(SHARED, plateau_patience=2, plateau_factor=0.5)
 PHASE2 = replace(SHARED, phase="phase2", has_verdict=True, min_improvement=0.03, decay_share=0.5)
 RANDOM = np.random.default_rng(0)
@@ -121,7 +112,7 @@ def test_the_weights_of_the_best_epoch_are_kept(settings: FitSettings, patience:
     assert history.summary().startswith(f"epoch {history.best} of {len(losses)} is best, validation accuracy ")
 
 
-@pytest.mark.parametrize("average", [0, 2])
+@pytest.mark.parametrize("average", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_last_epoch_of_a_rate_that_fell_is_kept_unless_images_show_it_to_be_worse(average: float) -> None:
     def came(count: int) -> tuple[keras.Model, fit.History, list[float], tuple[np.ndarray, np.ndarray]]:
         model = network()

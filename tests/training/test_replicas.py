@@ -32,10 +32,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(spread(tmp_path_factory.mktemp("spread")))
 
 
-@pytest.mark.parametrize("name", ["averaged", "weighted, by depth"])
-def test_two_devices_train_what_one_trains(results: dict[str, Any], name: str) -> None:
+def test_two_devices_train_what_one_trains(results: dict[str, Any]) -> None:
     """The last of seven batches has five images; penalties, weights, averages and rates by depth are as on one."""
-    one, two = results[name]
+    check_alike(*results["averaged"])
+
+
+def check_alike(one: dict[str, Any], two: dict[str, Any]) -> None:
     assert len(one["rows"]) == len(two["rows"]) > 2 and two["start"] == one["start"] and two["best"] == one["best"] > 0
     for ours, theirs in zip(two["rows"], one["rows"], strict=True):
         assert ours == pytest.approx(theirs, rel=TOLERANCE, abs=TOLERANCE)
@@ -52,8 +54,10 @@ def test_what_was_stopped_goes_on_to_the_same_bytes(results: dict[str, Any]) -> 
 
 @pytest.mark.slow
 def test_a_real_backbone_is_fine_tuned_by_two_devices_as_by_one(tmp_path: Path) -> None:
-    """And what is frozen of it is untouched, which ``spread.py`` has checked."""
-    one, two = spread(tmp_path, "backbone")
+    """And what is frozen of it is untouched, which ``spread.py`` has checked; so is a network on a cosine."""
+    results = spread(tmp_path, "more")
+    check_alike(*results["cosine"])
+    one, two = results["backbone"]
     assert two["start"] == one["start"] and two["moved"] > 1e-4 < one["moved"]
     for ours, theirs in zip(two["rows"], one["rows"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-3)

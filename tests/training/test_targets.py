@@ -47,7 +47,9 @@ def trained(kind: type[mixing.Mixed], alpha: float, weights: np.ndarray | None) 
     return [np.array([history[name] for name in sorted(history)]), *model.get_weights()]
 
 
-@pytest.mark.parametrize(("alpha", "weighted"), [(0.0, False), (0.0, True), (0.4, True)])
+@pytest.mark.parametrize(
+    ("alpha", "weighted"), [(0.0, False), pytest.param(0.0, True, marks=pytest.mark.slow), (0.4, True)]
+)
 def test_the_same_is_learnt_as_from_tables(alpha: float, *, weighted: bool) -> None:
     weights = WEIGHTS if weighted else None
     for one, two in zip(trained(mixing.Mixed, alpha, weights), trained(Tables, alpha, weights), strict=True):

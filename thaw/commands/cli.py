@@ -62,7 +62,8 @@ def main() -> None:
     if more:
         options.choices += more  # argparse takes positional words of no fixed number in one row only
     command = pipes.reader_may_leave()(options.run)  # here too, or pipes.run would call it an error
-    pipes.run(lambda: command(options), f"thaw {options.command}")
+    resumes = options.command == "run" and not options.fast  # the others begin anew; a sweep speaks for itself
+    pipes.run(lambda: command(options), f"thaw {options.command}", resumes=resumes)
 
 
 def _nearest(reader: argparse.ArgumentParser, command: str, words: Iterable[str]) -> str:

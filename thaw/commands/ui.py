@@ -1,13 +1,17 @@
 """``thaw ui``: the runs in MLflow's pages, on this machine only."""
 
 import argparse
+import contextlib
 import os
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 SQLITE = "sqlite:///"
+GRACE = 10.0  # seconds in which MLflow ends by itself
 TRAINING = "#/experiments?workflowType=machine_learning"  # the view for models that are trained, not asked
 
 
@@ -21,7 +25,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Become MLflow's server."""
+    """Start MLflow's server, and wait for its end."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
     if uri.startswith("http"):
         print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}")
@@ -39,4 +43,25 @@ def run(options: argparse.Namespace) -> None:
     # MLflow starts seven more processes for jobs of its own, which showing runs has no use for.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     words = ["ui", "--host", "127.0.0.1", "--port", str(options.port), "--workers", "1", "--backend-store-uri", uri]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", *words], environment)  # noqa: S606 -- no shell is wanted
+    _serve([sys.executable, "-m", "mlflow", *words], environment)
+
+
+def _serve(words: list[str], environment: dict[str, str]) -> None:
+    """Run a server until it ends, or is stopped by Ctrl-C, SIGTERM or the end of the terminal.
+
+    It has a process group of its own, which gets SIGTERM: on Ctrl-C in the terminal uvicorn shows a traceback.
+    """
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    with subprocess.Popen(words, env=environment, process_group=0) as server:
+        try:
+            returned = server.wait()
+        except KeyboardInterrupt:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            try:
+                server.wait(GRACE)
+            except (KeyboardInterrupt, subprocess.TimeoutExpired):
+                os.killpg(server.pid, signal.SIGKILL)
+            return
+    if returned:
+        raise ValueError(f"expected MLflow to show the runs, received exit code {returned}; its lines are above")

@@ -206,10 +206,15 @@ def carry(name: str, weights: str, to: Path) -> None:
         shutil.copytree(folder(weights, _SAVED), to, dirs_exist_ok=True)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Print the hash of the folder that the command line names."""
     try:
         (given,) = sys.argv[1:]
         print(digest(folder(given)))
     except ValueError as error:
         usage = "expected python -m thaw.networks.external FOLDER" if len(sys.argv) != 2 else error
         sys.exit(f"thaw.networks.external: {usage}")
+
+
+if __name__ == "__main__":
+    main()

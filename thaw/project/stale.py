@@ -1,6 +1,7 @@
 """Find which stages are stale and why, before anything runs: by DVC, and by values where DVC names a group only."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from thaw.project import code, template
 from thaw.tracking import dvc_lock, pipeline
 
 LOOKS = "always changed"  # what DVC says of a stage that runs each time
+BUSY = ("is busy, it is being blocked", "Unable to acquire lock")  # and where another DVC is at work
 
 
 def reasons() -> dict[str, list[str]]:
@@ -25,7 +27,7 @@ def reasons() -> dict[str, list[str]]:
     words = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"dvc status: {' '.join(done.stderr.split())}")
+        raise ValueError(_busy(done.stderr) or f"dvc status: {' '.join(done.stderr.split())}")
     said: dict[str, list[Any]] = json.loads(done.stdout or "{}")
     pipelined: dict[str, Any] = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     locked = _locked()
@@ -41,6 +43,15 @@ def reasons() -> dict[str, list[str]]:
         if mine:
             found[name] = list(dict.fromkeys(mine))
     return found
+
+
+def _busy(said: str) -> str:
+    """Return a line in place of DVC's objection that another DVC holds the project; empty if it is something else."""
+    if not any(each in said for each in BUSY):
+        return ""
+    holders = list(dict.fromkeys(re.findall(r"\(PID (\d+)\)", said)))
+    who = f", process {' and '.join(holders)}" if holders else ""
+    return f"expected no run under way, received one{who}; ask again when it has ended"
 
 
 def runs_again(group: str, stages: dict[str, Any]) -> list[str]:

@@ -136,7 +136,7 @@ async def _predict(server: Server, request: Request, top: str) -> dict[str, Any]
         try:
             given = await uploads.images(request, server.limits.request_bytes)
             if given.single:
-                return await _answered(server, given.uploads[0].data, count)
+                return await _answered(server, given.uploads[0], count)
             found = await asyncio.gather(*(_entry(server, each, count) for each in given.uploads))
         finally:
             await server.room.give_back(held)
@@ -149,7 +149,7 @@ async def _predict(server: Server, request: Request, top: str) -> dict[str, Any]
 
 async def _entry(server: Server, upload: uploads.Upload, count: int | None) -> dict[str, Any]:
     try:
-        return {"name": upload.name} | await _answered(server, upload.data, count)
+        return {"name": upload.name} | await _answered(server, upload, count)
     except RefusedError as refused:
         return {"name": upload.name, "error": str(refused), "status": refused.status}
     except MemoryError:
@@ -159,16 +159,18 @@ async def _entry(server: Server, upload: uploads.Upload, count: int | None) -> d
         return {"name": upload.name, "error": _fault(error), "status": 500}
 
 
-async def _answered(server: Server, data: bytes, count: int | None) -> dict[str, Any]:
+async def _answered(server: Server, upload: uploads.Upload, count: int | None) -> dict[str, Any]:
     """Return label and probabilities of an image, and how unlike the training images it is where the model knows that.
 
     Raises:
         RefusedError: it is no image, or one that can't be used.
     """
-
+    if upload.refused:
+        server.figures.refused.labels("no_base64").inc()
+        raise upload.refused
     try:
         with server.figures.model_seconds.time():
-            answer = await server.batches.answer(data)
+            answer = await server.batches.answer(upload.data)
     except Unusable as refused:
         server.figures.refused.labels(refused.kind).inc()
         status = STATUS.get(refused.kind, DAMAGED)

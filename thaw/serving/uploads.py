@@ -33,6 +33,7 @@ class Upload:
 
     name: str  # of the file, or its number from 1 on where it has none
     data: bytes
+    refused: RefusedError | None = None  # why there are no bytes
 
 
 @dataclass(frozen=True)
@@ -176,15 +177,13 @@ def _of_json(data: bytes) -> Images:
         raise RefusedError(
             400, f'expected base64 as text under "{key}", received another type; send {{"image": BASE64}}'
         )
-    return Images(
-        [Upload(str(number), _decoded(text, number)) for number, text in enumerate(texts, 1)], key == "image"
-    )
+    return Images([_decoded(text, number) for number, text in enumerate(texts, 1)], key == "image")
 
 
-def _decoded(text: str, number: int) -> bytes:
+def _decoded(text: str, number: int) -> Upload:
     try:
-        return base64.b64decode(text.rpartition(",")[2] if text.startswith("data:") else text, validate=True)
+        data = base64.b64decode(text.rpartition(",")[2] if text.startswith("data:") else text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise RefusedError(
-            400, f"expected base64 as image {number}, received what is none ({error}); encode the file's bytes"
-        ) from None
+        said = f"expected base64 as image {number}, received what is none ({error}); encode the file's bytes"
+        return Upload(str(number), b"", RefusedError(400, said))
+    return Upload(str(number), data)
