@@ -29,7 +29,7 @@ from docs import tables
 from thaw import paths
 from thaw.catalog import backbones
 from thaw.commands import cli
-from thaw.config import load, phases, policy, schema
+from thaw.config import composition, load, phases, policy, schema
 from thaw.data import attributes, issues
 from thaw.data import table as image_table
 from thaw.features import auto_unfreeze
@@ -134,7 +134,7 @@ def check_python(arguments: Sequence[str]) -> None:
     assert option == "-m"
     assert importlib.util.find_spec(module), f"no module {module}"
     if module == "thaw.config":
-        compose([word for word in rest if word != load.RESET])
+        compose([word for word in rest if word != composition.RESET])
     if module == "thaw.sweep":
         from hydra.core.override_parser.overrides_parser import OverridesParser  # noqa: PLC0415 -- a second
 
@@ -228,7 +228,7 @@ def test_the_weights_of_an_example_can_be_had() -> None:
         program, *arguments = shlex.split(command, comments=True)
         if program == "python" and arguments[:2] == ["-m", "thaw.config"]:
             with contextlib.chdir(ROOT):
-                words = [word for word in arguments[2:] if word != load.RESET]
+                words = [word for word in arguments[2:] if word != composition.RESET]
                 backbone = load.check(yaml.safe_load(load.compose(words, ()))).backbone
             if backbone.weights == "imagenet" and not backbone.sha256:
                 chosen.add(backbone.name)

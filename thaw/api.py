@@ -167,12 +167,12 @@ def _words(choices: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _configure(folder: Path, words: list[str], *, reset: bool = False) -> None:
-    from thaw.config import load as configuration  # noqa: PLC0415 -- Hydra, which prediction does without
+    from thaw.config import composition  # noqa: PLC0415 -- Hydra, which prediction does without
 
     with contextlib.chdir(folder):
-        made = configuration.composition(words, reset=reset)
+        made = composition.make(words, reset=reset)
         pipeline_run.check_images(made.values()["data"]["raw"])  # what is refused is not remembered
-        configuration.remember(made)
+        composition.remember(made)
 
 
 def _where(data: str | Path) -> str:

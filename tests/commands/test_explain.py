@@ -11,7 +11,7 @@ from dvc.lock import FAILED_TO_LOCK_MESSAGE
 
 from thaw import paths, records
 from thaw.commands import explain
-from thaw.config import load
+from thaw.config import composition, load
 from thaw.project import stale
 from thaw.tracking import dvc_lock
 
@@ -59,10 +59,10 @@ def test_stale_stages_are_named_with_the_values_that_changed(project: Path, tiny
     assert set(found["stale"]) >= {"prepare", "phase1_head", "export"}
     assert found["time"] == {"extraction": None, "phase1": None, "phase2": None}
 
-    load.configure(["data=folder", "tracking.enabled=false"])
+    composition.configure(["data=folder", "tracking.enabled=false"])
     subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "prepare"], check=True)
     assert "prepare" not in explain.project()["stale"]
-    load.configure(["data.seed=7"])
+    composition.configure(["data.seed=7"])
     stale = explain.project()["stale"]
     assert stale["prepare"] == ["data.seed 0 → 7"]
     assert any(reason.startswith("after ") and "prepare" in reason for reason in stale["phase1_head"])

@@ -15,7 +15,7 @@ import yaml
 from tests.conftest import make_images
 from thaw import paths
 from thaw.commands import check
-from thaw.config import load, policy, schema
+from thaw.config import composition, policy, schema
 from thaw.data import folders, object_store, validation
 
 moto = pytest.importorskip("moto.server")
@@ -327,7 +327,7 @@ def test_dvc_sees_what_changes_in_the_store_and_keeps_artefacts_there(store: Any
 
     upload(store, images)
     choices = ["data=folder", "data.raw=s3://bucket/set", "data.max_bad_share=0.5", "tracking.enabled=false"]
-    load.configure(choices, reset=True)
+    composition.configure(choices, reset=True)
     assert "raw: s3://bucket/set\n" in paths.PARAMS.read_text()
     assert "Running stage 'prepare'" in dvc("repro", "prepare")
     manifest = paths.MANIFEST.read_bytes()

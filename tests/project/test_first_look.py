@@ -10,7 +10,7 @@ import yaml
 
 from thaw import api, paths, records
 from thaw.commands import cli
-from thaw.config import load, schema
+from thaw.config import composition, load, schema
 from thaw.data.table import Entry
 from thaw.data.table import read as read_table
 from thaw.project import first_look, pipeline_run
@@ -28,7 +28,7 @@ def test_the_sample_has_as_many_of_each_class_and_is_the_same_each_time(monkeypa
 def test_the_folder_holds_a_table_of_the_images_where_they_lie_and_short_phases(
     project: Path, tiny_images: Path
 ) -> None:
-    load.configure(["evaluate.scratch=true"])
+    composition.configure(["evaluate.scratch=true"])
     settings, values = load.read()
     entries = [
         Entry(path.relative_to(tiny_images).as_posix(), path.parent.name) for path in tiny_images.rglob("*.png")
@@ -102,7 +102,7 @@ def test_images_that_are_not_there_are_missed_before_anything_runs(
 def test_a_run_without_its_images_forgets_nothing(
     project: Path, tiny_images: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load.configure(["data=folder", f"data.raw={tiny_images}"])
+    composition.configure(["data=folder", f"data.raw={tiny_images}"])
     before = paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()
     assert "found nothing at" in call(monkeypatch, "run", *words, "data=folder", "data.raw=wrong")
     with pytest.raises(ValueError, match=r"^data\.raw: expected your images"):
@@ -113,7 +113,7 @@ def test_a_run_without_its_images_forgets_nothing(
 def test_a_first_look_takes_choices_on_top_and_remembers_none(
     project: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load.configure(["data=folder", "phase2.epochs=7"])
+    composition.configure(["data=folder", "phase2.epochs=7"])
     before = paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()
     taken: list[tuple[int, int]] = []
 
@@ -129,7 +129,7 @@ def test_a_first_look_takes_choices_on_top_and_remembers_none(
 
 
 def test_a_stage_that_fails_fails_the_run(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    load.configure(["data.raw=nowhere"])
+    composition.configure(["data.raw=nowhere"])
     with pytest.raises(ValueError, match="expected all stages to run, received a failure"):
         pipeline_run.reproduce(Path(), *pipeline_run.targets(), quiet=True)
     said = capfd.readouterr()
@@ -139,7 +139,7 @@ def test_a_stage_that_fails_fails_the_run(project: Path, capfd: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_a_first_look_leaves_the_project_as_it_is(project: Path, tiny_images: Path) -> None:
-    load.configure(["data=folder", "image=px64", "phase2.unfreeze=block_7a"])
+    composition.configure(["data=folder", "image=px64", "phase2.unfreeze=block_7a"])
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*") if ".thaw" not in path.parts}
     found, line = first_look.run(*load.read(), quiet=True)
     assert found["phase2"]["images"] > 0 and Path(found["report"]).is_file()

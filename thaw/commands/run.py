@@ -42,18 +42,18 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
-    from thaw.config import load  # noqa: PLC0415 -- Hydra and DVC, which the help need not wait for
+    from thaw.config import composition, load  # noqa: PLC0415 -- Hydra and DVC, which the help need not wait for
     from thaw.project import first_look, pipeline_run  # noqa: PLC0415
 
     pipeline_run.check_here()
-    made = load.composition(options.choices, reset=options.reset)
+    made = composition.make(options.choices, reset=options.reset)
     values = made.values()
     pipeline_run.check_images(values["data"]["raw"])  # what is refused is not remembered
     line = ""
     if options.fast:
         found, line = first_look.run(load.check(values), values, quiet=options.json)
     else:
-        print(load.remember(made), file=sys.stderr if options.json else sys.stdout)
+        print(composition.remember(made), file=sys.stderr if options.json else sys.stdout)
         pipeline_run.reproduce(Path(), *pipeline_run.targets(), quiet=options.json)
         found = pipeline_run.outcome(Path())
     if options.json:

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from thaw import paths
-from thaw.config import load
+from thaw.config import composition, load
 
 USAGE = """\
 python -m thaw.config [--reset] [group=option …] [group.field=value …]
@@ -21,8 +21,8 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return
-    words = [word for word in sys.argv[1:] if word != load.RESET]
-    print(load.configure(words, reset=load.RESET in sys.argv))
+    words = [word for word in sys.argv[1:] if word != composition.RESET]
+    print(composition.configure(words, reset=composition.RESET in sys.argv))
     named = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["data"]["raw"]
     raw = Path(named)
     if paths.is_remote(named):

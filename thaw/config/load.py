@@ -8,9 +8,8 @@ only where something is composed.
 
 import hashlib
 import os
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, make_dataclass
+from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -45,7 +44,6 @@ TRACKED = {
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
 ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
 
-RESET = "--reset"
 COMPILE = "python -m thaw.config"  # what messages name: in a project of one's own there is no Makefile
 # Where images can't lie, since stages write there.
 OUTPUTS = (paths.PREPARED, paths.PHASE1, paths.PHASE2, paths.EVALUATION, paths.EXPORTED, paths.METRICS)
@@ -271,63 +269,3 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
     """
     project, values = read()
     return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True)
-class Composition:
-    """What conf/ comes to with choices, before anything of it is written."""
-
-    before: list[str] | None  # the choices remembered until now; None: they can't be read
-    choices: list[str]  # those to be remembered
-    text: str  # of params.yaml
-
-    def values(self) -> dict[str, Any]:
-        """Return params.yaml as nested dicts."""
-        return cast("dict[str, Any]", yaml.safe_load(self.text))
-
-
-def composition(words: Sequence[str], *, reset: bool = False) -> Composition:
-    """Compose conf/ with choices on top of those from before, and write nothing.
-
-    Args:
-        words: choices, in Hydra's grammar.
-        reset: leave out those from before.
-
-    Raises:
-        ValueError: as ``compose`` does.
-    """
-    try:
-        before = chosen.read(paths.CONF)
-    except ValueError:
-        if not reset:
-            raise
-        before = None
-    kept = [] if reset or before is None else before
-    compose(words, chosen.without(kept, words, paths.CONF))  # or a mistake would be blamed on the memory
-    now = chosen.add(kept, words, paths.CONF)
-    return Composition(before, now, compose((), now, typed=words))
-
-
-def remember(made: Composition) -> str:
-    """Write params.yaml and the choices; return what was done and, in a second line, which choices were forgotten."""
-    if made.choices != made.before:
-        chosen.write(made.choices, paths.CONF)
-    paths.PARAMS.write_text(made.text, encoding="utf-8", newline="\n")
-    now = made.choices
-    told = f" with {shlex.join(now)}, remembered in {paths.CHOSEN}; {RESET} forgets it" if now else ""
-    keys = {chosen.key(word) for word in now}
-    gone = [word for word in made.before or () if chosen.key(word) not in keys]
-    return f"{paths.PARAMS} compiled from {paths.CONF}/{told}" + (f"\nforgotten: {shlex.join(gone)}" if gone else "")
-
-
-def configure(words: Sequence[str], *, reset: bool = False) -> str:
-    """Compile conf/ to params.yaml with choices, which are remembered with those from before; return what was done.
-
-    Args:
-        words: choices, in Hydra's grammar.
-        reset: forget those from before.
-
-    Raises:
-        ValueError: as ``compose`` does.
-    """
-    return remember(composition(words, reset=reset))
