@@ -39,6 +39,15 @@ def test_rows_are_read_as_they_were_put_in(in_memory: int, monkeypatch: pytest.M
     assert not any(tmp_path.iterdir()), "the file on disk has no name that could be left behind"
 
 
+def test_where_the_folder_may_not_be_written_to_the_file_lies_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_columns, "IN_MEMORY", 200)
+    expected = [sample(number) for number in range(50)]
+    assert packed.Rows(Sample, expected, tmp_path / "nowhere") == expected
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_value_that_is_no_digits_or_of_another_length_is_an_error() -> None:
     column = text_columns.Hexes(["00ff"])
     for wrong in ("zz00", "00", ""):

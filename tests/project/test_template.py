@@ -80,7 +80,7 @@ def test_the_record_of_a_stage_goes_by_the_code_that_it_runs(tmp_path: Path, mon
     assert {stage: code.of(stage) for stage in before} == before
     with (library / "exports" / "parity.py").open("a") as file:
         file.write("MORE = 1\n")
-    assert [stage for stage in before if code.of(stage) != before[stage]] == ["export"]
+    assert [stage for stage in before if code.of(stage) != before[stage]] == ["environment", "export"]
     with (tmp_path / "stages" / "prepare.py").open("a") as file:
         file.write("MORE = 1\n")
     assert [stage for stage in before if code.of(stage) != before[stage]] == ["prepare", "export"]

@@ -124,7 +124,7 @@ def test_what_is_unlike_the_training_images_is_said_where_the_model_knows_it(
 def test_another_format_is_asked_only_if_it_is_there(tiny_export: Path) -> None:
     assert lines(predict(tiny_export, "photos/b.jpg", "--format", "onnx"))[0][1] == "red"
     done = predict(tiny_export, "photos/b.jpg", "--format", "litert")
-    assert done.returncode == 1 and b"expected an exported model (model.tflite), found none" in done.stderr
+    assert done.returncode == 1 and b"expected format litert (model.tflite), found onnx; " in done.stderr
 
 
 def test_an_answer_takes_little_time_and_memory_and_imports_nothing_heavy(photos: Path, tiny_export: Path) -> None:

@@ -187,7 +187,7 @@ class HexesOnDisk(Hexes):
     """Hexadecimal digits in a file that has no name and is gone with the column; few are kept in memory.
 
     Args:
-        folder: where the file is; None: where temporary files are.
+        folder: where the file is; None, or where that may not be written to: where temporary files are.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -203,7 +203,10 @@ class HexesOnDisk(Hexes):
 
     def _write(self) -> BinaryIO:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 -- open as long as the column is there
+            try:
+                self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 -- as long as the column is there
+            except (FileNotFoundError, PermissionError):  # a project that may only be read
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115
             weakref.finalize(self, self._file.close)
         self._file.seek(self._written)
         self._written += self._file.write(self._bytes)

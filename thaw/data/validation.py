@@ -82,7 +82,7 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
         warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
         for share in (file_hashes.share(len(entries)), 1.0):
             hashes = file_hashes.FileHashes(kept, share)
-            samples = Rows(Sample, folder=scratch if scratch.is_dir() else None)
+            samples = Rows(Sample, folder=scratch)
             outcome = Outcome(found.classes, samples, ignored=found.ignored)
             verdicts = _parallel(partial(_judge, found.root, data=data, known=known, hashes=hashes), entries)
             for sample, odd in track(verdicts, "images", len(entries)):
