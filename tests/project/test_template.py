@@ -83,7 +83,7 @@ def test_the_record_of_a_stage_goes_by_the_code_that_it_runs(tmp_path: Path, mon
     assert [stage for stage in before if code.of(stage) != before[stage]] == ["environment", "export"]
     with (tmp_path / "stages" / "prepare.py").open("a") as file:
         file.write("MORE = 1\n")
-    assert [stage for stage in before if code.of(stage) != before[stage]] == ["prepare", "export"]
+    assert [stage for stage in before if code.of(stage) != before[stage]] == ["prepare", "environment", "export"]
 
 
 def test_records_are_written_as_the_stage_package(project: Path) -> None:
