@@ -25,6 +25,7 @@ import psutil
 
 from benchmarks import record, repository
 from thaw import paths, records
+from thaw.project import pipeline_run
 
 # Epochs that are long enough to be hit, of a network that is small enough to be trained again and again.
 SMALL = ("image=px64", "phase1.epochs=40", "phase1.patience=40", "phase2.epochs=12", "tracking.enabled=false")
@@ -46,6 +47,7 @@ def made(folder: Path) -> dict[str, str]:
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
+    pipeline_run.mend_list(folder)  # as `thaw run` does
     with (folder.parent / "chaos.log").open("a") as log:
         return subprocess.Popen(
             COMMAND,

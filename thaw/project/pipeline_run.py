@@ -1,10 +1,12 @@
 """Run the pipeline of a project by DVC, and say what came of it."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,33 @@ from typing import Any
 import psutil
 import yaml
 
-from thaw import paths, records
+from thaw import console, paths, records
 
 LAST, SAMPLE = "export", "sample"
 GRACE = 5.0  # seconds in which an interrupted command ends by itself
+WRITING = 1.0  # seconds that another DVC may take to write its list
+USED = Path(".dvc/tmp/rwlock")  # DVC's list of the files that its processes use
+
+
+def mend_list(folder: Path) -> None:
+    """Remove DVC's list of files in use where a kill has left it half written: DVC would refuse to run.
+
+    Args:
+        folder: the project.
+    """
+    for _ in range(2):
+        try:
+            json.loads((folder / USED).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(WRITING)
+        else:
+            return
+    (folder / USED).unlink(missing_ok=True)
+    console.warn(
+        f"{USED}: expected DVC's list of files in use, received what a kill has left half written; removed it"
+    )
 
 
 def check_here() -> None:
@@ -67,6 +92,7 @@ def reproduce(
     Raises:
         ValueError: a stage failed; it has said why.
     """
+    mend_list(folder)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     words = [sys.executable, "-m", "dvc", "repro", *targets]
     env = {**os.environ, "PATH": path}
