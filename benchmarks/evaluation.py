@@ -1,4 +1,4 @@
-"""What ``evaluate`` takes beside the predictions of the test images.
+"""Measure what ``evaluate`` takes beside the predictions of the test images.
 
 ``python -m benchmarks.evaluation --data DIR [--images 2500]``. Both phases are trained for an epoch, on what is
 left over of the images. Then the stage runs with everything on and with ``OFF``, ``--rounds`` times in turn, in this

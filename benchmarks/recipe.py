@@ -110,7 +110,7 @@ def row(name: str, runs: list[dict[str, Any]], script: float) -> dict[str, Any]:
 
 
 def to_the_accuracy(name: str, script: dict[str, Any], pipeline: dict[str, Any]) -> dict[str, Any]:
-    """What each takes to the validation accuracy that the script ends with, and the ratio, of a round."""
+    """Return the seconds of each to the validation accuracy that the script ends with, and their ratio."""
     target = script["val_accuracy"]
     theirs = epoch_clock.first(script["clock"], target)
     ours = epoch_clock.first(pipeline["clock"], target)

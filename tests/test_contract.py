@@ -286,7 +286,7 @@ esac
 
 @pytest.fixture
 def setting_up(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """What starts ``make setup``, or another target, in a project whose Python is a stand-in."""
+    """Return a function that starts ``make setup``, or another target, in a project whose Python is a stand-in."""
     for name in ("Makefile", "pyproject.toml"):
         shutil.copyfile(ROOT / name, tmp_path / name)
     (tmp_path / "requirements").mkdir()

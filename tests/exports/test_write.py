@@ -267,7 +267,7 @@ def test_without_calibration_the_probabilities_stay_as_they_are(
 
 
 class _Killed(BaseException):
-    """What no handler of errors sees."""
+    """Stands for a kill, which no handler of errors sees."""
 
 
 @pytest.mark.parametrize("step", ["copytree", "rename 1", "rename 2", "rmtree"])

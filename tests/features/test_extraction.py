@@ -16,6 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 import thaw
+from tests.features import computing
 from thaw import records
 from thaw.config import schema
 from thaw.features import cache, engines, extraction, store
@@ -57,15 +58,7 @@ NETWORK = network()
 
 def frozen(folder: Path, cuts: str = "pool middle", settings: schema.Augment = LIGHT) -> extraction.Frozen:
     outputs = dict(zip(("pool", "middle"), NETWORK.outputs, strict=True))
-    compute = schema.Compute(
-        str(folder / "cache"),
-        cache_gb=1,
-        extractor="tensorflow",
-        extract_batch_size=4,
-        depths=[],
-        devices=1,
-        deterministic=True,
-    )
+    compute = computing.settings(folder)
     model = keras.Model(NETWORK.input, [outputs[cut] for cut in cuts.split()])
     return extraction.Frozen(model, cuts.split(), "sha256 of weights", SIZE, settings, compute)
 

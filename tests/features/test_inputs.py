@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests import small_network
+from tests.features import computing
 from thaw import paths, records
 from thaw.catalog import backbones, pixel_contracts
 from thaw.classifier import model
@@ -61,15 +62,7 @@ class Settings:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    compute = schema.Compute(
-        str(tmp_path / "cache"),
-        cache_gb=1,
-        extractor="tensorflow",
-        extract_batch_size=4,
-        depths=[],
-        devices=1,
-        deterministic=True,
-    )
+    compute = computing.settings(tmp_path)
     return Settings(FLIPPED, compute, replace(PHASE2))
 
 

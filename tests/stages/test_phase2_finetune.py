@@ -109,7 +109,7 @@ def test_the_stage_trains_what_is_thawed_on_what_phase_one_has_kept(
 def test_the_same_run_in_another_process_and_with_an_empty_cache_gives_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of both phases, on a small network."""
+    """Compare the bytes of both phases, on a small network."""
     set_params(backbone=vars(small_network.BACKBONE), phase2={"unfreeze": "2blocks"})
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # where the other process finds the network's builder
     prepare.main()

@@ -1,4 +1,4 @@
-"""What tests of short trainings have in common: settings to begin from, and a Ctrl-C in their midst."""
+"""Hold what tests of short trainings share: settings to begin from, and a Ctrl-C in their midst."""
 
 from typing import Any
 
