@@ -1,6 +1,7 @@
-"""Measure phase 2's schedule and options, each against the article's twenty epochs at a constant learning rate.
+"""Measure phase 2's schedule and options, and what is against learning by heart, each against the default.
 
-``python -m benchmarks.schedules --data DIR [DIR …]``.
+``python -m benchmarks.schedules --data DIR [DIR …]``. ``--images N`` trains on N images of a set at most, and tests on
+the others.
 """
 
 import argparse
@@ -8,10 +9,10 @@ from pathlib import Path
 
 from benchmarks import record, trials
 
-ARTICLE = "article"
+DEFAULT = "default"
 SETTINGS = {
-    ARTICLE: ["phase2=article"],
-    "default": [],
+    DEFAULT: [],
+    "article": ["phase2=article"],
     "without MixUp": ["phase2.mixup=0"],
     "without warm-up": ["phase2.warmup=0"],
     "rate 1e-4": ["phase2.learning_rate=1e-4"],
@@ -24,6 +25,12 @@ SETTINGS = {
     "layer decay 0.8": ["phase2.layer_decay=0.8"],
     "BatchNorm affine": ["phase2.batch_norm=trainable_affine"],
     "BatchNorm train": ["phase2.batch_norm=train"],
+    "at most 120 epochs": ["phase2.epochs=120"],
+    "without dropout": ["head.dropout=[0,0]"],
+    "without augmentation": ["augment=none"],
+    "augmentation strong": ["augment=strong"],
+    "class weights": ["phase1.class_weight=balanced", "phase2.class_weight=balanced"],
+    "balanced sampler": ["phase1.sampler=balanced", "phase2.sampler=balanced"],
 }
 
 
@@ -32,15 +39,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with one folder per class")
     parser.add_argument("--only", nargs="+", default=list(SETTINGS), choices=SETTINGS, help="(default: all)")
     parser.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
+    parser.add_argument("--images", type=int, default=0, help="to train on, at most (default: all)")
     parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
     options = parser.parse_args()
-    settings = {name: SETTINGS[name] for name in SETTINGS if name in (ARTICLE, *options.only)}
+    settings = {name: SETTINGS[name] for name in SETTINGS if name in (DEFAULT, *options.only)}
     for data in (path.resolve() for path in options.data):
-        results = trials.run(data, settings, options.seeds, options.overrides)
-        table = trials.rows(results, "phase 2", ARTICLE)
-        record.write(
-            f"schedules_{data.name}", f"{data.name}, {options.seeds} seeds", table, right=trials.right(results)
-        )
+        results = trials.run(data, settings, options.seeds, options.overrides, images=options.images)
+        table = trials.rows(results, "phase 2", DEFAULT)
+        name = f"{data.name}_{options.images}" if options.images else data.name
+        record.write(f"schedules_{name}", f"{name}, {options.seeds} seeds", table, right=trials.right(results))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import project
+from benchmarks import project, subset
 from thaw import paths, records
 from thaw.classifier import model
 from thaw.config import schema
@@ -18,7 +18,12 @@ from thaw.images import manifest
 
 
 def run(
-    data: Path, settings: Mapping[str, Sequence[str]], seeds: int, common: Sequence[str], more: Sequence[str] = ()
+    data: Path,
+    settings: Mapping[str, Sequence[str]],
+    seeds: int,
+    common: Sequence[str],
+    more: Sequence[str] = (),
+    images: int = 0,
 ) -> dict[str, list[Any]]:
     """Train with each of ``settings`` (overrides by name), with each seed; the activation cache is shared.
 
@@ -26,6 +31,7 @@ def run(
         seeds: how many. They change the head's first weights, the dropout, the order and the choice of views.
         common: overrides of all.
         more: groups that have the seed too, such as augment, whose views are then others.
+        images: to train on, at most; 0: all.
 
     Returns:
         For each name a list of trials: which test images come out right after each phase, (n,) bool, the seconds of
@@ -33,11 +39,12 @@ def run(
     """
     results: dict[str, list[Any]] = {name: [] for name in settings}
     with project.scratch():
+        where = ["data=folder", f"data.raw={data.resolve()}"]
+        where += subset.fewer(data, images, Path("fewer.csv")) if images else []
         for seed in range(seeds):
             for name, overrides in settings.items():
                 drawn = [f"{group}.seed={seed}" for group in ("phase1", "phase2", *more)]
-                where = ["data=folder", f"data.raw={data.resolve()}", *drawn]
-                results[name].append(_trial(project.configure([*where, *common, *overrides])))
+                results[name].append(_trial(project.configure([*where, *drawn, *common, *overrides])))
     return results
 
 
@@ -52,8 +59,10 @@ def _trial(settings: schema.Project) -> dict[str, Any]:
     epochs = sum(1 for _ in paths.history("phase2_finetune").open(encoding="utf-8")) - 1
     boundary = str(records.read_json(paths.metrics("phase2_finetune"))["boundary"])
     before, after = (tested(settings, folder) for folder in (paths.PHASE1, paths.PHASE2))
+    (test,) = manifest.read(settings.data.raw, "test")
     return {
         "right": after,
+        "recall": float(np.mean([after[test.labels == label].mean() for label in np.unique(test.labels)])),
         "right before": before,
         "seconds": end - start,
         "seconds before": start - begin,
@@ -89,6 +98,7 @@ def rows(results: Mapping[str, Sequence[Any]], column: str, against: str) -> lis
                 column: name,
                 "test accuracy": accuracy(share[name]),
                 "by seed": ", ".join(f"{trial['right'].mean():.1%}" for trial in trials),
+                "mean recall of classes": f"{statistics.mean(trial['recall'] for trial in trials):.1%}",
                 f"points from {against}": f"{100 * apart.mean():+.1f} ± {100 * error:.1f}",
                 "epochs": round(statistics.mean(trial["epochs"] for trial in trials), 1),
                 "phase 2 s": round(statistics.median(trial["seconds"] for trial in trials), 1),

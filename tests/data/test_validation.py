@@ -14,7 +14,7 @@ from PIL import Image
 
 from thaw import paths
 from thaw.config import load, schema
-from thaw.data import clusters, fingerprints, samples, text_columns, validation, validation_cache
+from thaw.data import clusters, fingerprints, judgement, samples, text_columns, validation, validation_cache
 from thaw.images import content, decoding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -403,7 +403,7 @@ def test_only_what_is_converted_is_decoded_again_as_its_png_is_made_anew(
 def test_other_code_judges_anew(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = Decoded(monkeypatch)
     decoded.by(root)
-    monkeypatch.setattr(validation, "version", lambda stretch: f"another {stretch}")
+    monkeypatch.setattr(judgement, "version", lambda stretch: f"another {stretch}")
     assert decoded.by(root)[0] >= 1
 
 
@@ -418,7 +418,7 @@ def test_the_memo_lies_in_the_main_repository_and_a_damaged_one_is_no_harm(
         path.write_bytes(b"nonsense" * 1000)
     assert read(root) == first
     path = folder / "judgements.sqlite"
-    with validation_cache.Memo(path, validation.version(stretch=True)) as table:
+    with validation_cache.Memo(path, judgement.version(stretch=True)) as table:
         assert table.get(first.samples[0].sha256) is None  # removed, and made by the run after this one
     assert read(root) == first
 

@@ -4,14 +4,12 @@ Files are found here and judged by ``thaw.data.validation``.
 """
 
 import os
-import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw import console, paths
-from thaw.data import object_store, table
+from thaw.data import label_names, object_store, table
 from thaw.data.issues import Finding
 from thaw.data.packed import Rows
 from thaw.data.table import Entry
@@ -26,8 +24,6 @@ DROPPINGS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "i
 # Hidden folders that may hold pictures, and are no classes.
 HIDDEN = {".cache", ".git", ".dvc", ".ipynb_checkpoints", ".thumbnails", ".thumbs", ".trash", ".trashes"}
 ENDINGS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
-NAMED = 5  # pairs of labels in a line
-SEPARATORS = ",;|"  # between several labels, as tables write them
 
 
 @dataclass
@@ -62,7 +58,7 @@ def find(raw: str, nested: bool) -> Found:
         classes = sorted(table.labels(paths.local(raw)) if findings else {entry.label for entry in entries})
         if len(classes) < 2:
             raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")
-        check_labels(raw, classes)
+        label_names.check(raw, classes)
         return Found(root, classes, entries, findings)
     if not root.is_dir():
         received = "another file" if root.exists() else "nothing there"
@@ -72,7 +68,7 @@ def find(raw: str, nested: bool) -> Found:
     _check_hidden(found, depth, nested)
     folders += _not_followed(found, depth)
     found.classes = _classes(root, depth, nested, folders, files)
-    check_labels(raw, found.classes)
+    label_names.check(raw, found.classes)
     if found.linked:
         console.warn(
             f"{root}: expected folders, received links to folders ({len(found.linked):,}, first {min(found.linked)}); "
@@ -219,52 +215,6 @@ def _not_followed(found: Found, depth: int) -> list[tuple[str, ...]]:
         if len(path.parts) == depth and path.suffix.lower() not in ENDINGS:
             classes.append(path.parts)
     return classes
-
-
-def check_labels(raw: str, labels: Sequence[str]) -> None:
-    """Stop where labels are surely not one class each, and warn where they may be the same.
-
-    Args:
-        raw: what the labels were read from.
-        labels: distinct, in any order.
-
-    Raises:
-        ValueError: two differ by what nobody sees, or they are lists of several labels.
-    """
-    unseen, spelt, doubtful = dict[str, str](), dict[str, str](), list[str]()
-    for label in sorted(labels):
-        plain = " ".join(unicodedata.normalize("NFC", label).split())
-        if (other := unseen.setdefault(plain, label)) != label:
-            raise ValueError(
-                f"{raw}: expected labels that can be told apart, received {other!r} and {label!r}, which differ only "
-                "by blanks or the coding of accents; spell them alike"
-            )
-        word = " ".join(plain.casefold().replace("_", " ").replace("-", " ").split())
-        if word and (other := spelt.setdefault(word, label)) != label:
-            doubtful.append(f"{other!r} and {label!r}")
-    if doubtful:
-        shown = ", ".join(doubtful[:NAMED]) + f" and {len(doubtful) - NAMED:,} more" * (len(doubtful) > NAMED)
-        console.warn(
-            f"{raw}: labels differ only by case, blanks, hyphens or underscores: {shown}; each is a class of its own: "
-            "spell them alike if they mean the same"
-        )
-    words = Counter(word for label in labels for word in _words(label))
-    lists = {label: found for label in labels if len(found := _words(label)) > 1}
-    # A name may hold a comma; words that come again, alone or in other lists, are labels.
-    again = [label for label, found in lists.items() if all(words[word] > 1 for word in found)]
-    if again and 2 * len(again) >= len(lists):
-        first = min(again)
-        raise ValueError(
-            f"{raw}: expected one label an image, received {first!r}, which looks like {len(lists[first])} labels "
-            f"({len(again):,} such); several labels an image are not supported: keep one of them, or write the "
-            f"combination without {' '.join(SEPARATORS)} if it is a class of its own"
-        )
-
-
-def _words(label: str) -> set[str]:
-    for separator in SEPARATORS[1:]:
-        label = label.replace(separator, SEPARATORS[0])
-    return {word for part in label.split(SEPARATORS[0]) if (word := part.strip(" []()'\""))}
 
 
 def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]], files: Sequence[str]) -> list[str]:

@@ -5,33 +5,29 @@ were in an earlier run not even that (``thaw.data.file_hashes``). All that is ac
 decoded by training (``thaw.images.decoding``), so that no run stops at a bad file hours later.
 """
 
-import hashlib
 import heapq
 import shutil
-import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
-from PIL import Image, features
+from PIL import Image
 
-from thaw import console, paths, records
-from thaw.config import policy, schema
-from thaw.data import file_hashes, fingerprints, folders, issues, validation_cache
+from thaw import console, paths
+from thaw.config import schema
+from thaw.data import file_hashes, folders, issues, judgement, validation_cache
 from thaw.data.issues import Finding
+from thaw.data.judgement import Verdict
 from thaw.data.packed import Rows
 from thaw.data.samples import Sample
 from thaw.data.table import Entry
-from thaw.images import bit_depth, content, decoding, header
-from thaw.images.integrity import Unusable
-from thaw.runtime import code_version, threads
+from thaw.images import bit_depth
+from thaw.runtime import threads
 
 COLUMNS = ("path", "kind", "action", "reason", "remedy")
 LISTED = 100  # findings of a kind that the figures list; a folder may hold nothing but palettes
@@ -39,7 +35,6 @@ BATCH = 16  # files that a thread judges before it reports: reporting costs as m
 # Each holds an image in memory, of 0.3 GB at the default limit, and more of them would wait for Python.
 MOST_WORKERS = 8
 
-Verdict = tuple["Sample | None", list[Finding]]
 Track = Callable[[Iterable[Verdict], str, int], Iterator[Verdict]]
 
 
@@ -77,14 +72,14 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
     shutil.rmtree(paths.CONVERTED, ignore_errors=True)
     Image.init()  # Pillow's plugins are loaded once, before threads would each try
     scratch = paths.main_root() / ".thaw" / "triage"
-    known = validation_cache.Memo(scratch / "judgements.sqlite", version(_stretch(data)))
+    known = validation_cache.Memo(scratch / "judgements.sqlite", judgement.version(judgement.stretches(data)))
     with known, file_hashes.memo() as kept, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
         for share in (file_hashes.share(len(entries)), 1.0):
             hashes = file_hashes.FileHashes(kept, share)
             samples = Rows(Sample, folder=scratch)
             outcome = Outcome(found.classes, samples, ignored=found.ignored)
-            verdicts = _parallel(partial(_judge, found.root, data=data, known=known, hashes=hashes), entries)
+            verdicts = _parallel(partial(judgement.judge, found.root, data=data, known=known, hashes=hashes), entries)
             for sample, odd in track(verdicts, "images", len(entries)):
                 outcome.samples.extend([sample] if sample else [])
                 outcome.findings.extend(sorted(odd, key=lambda finding: finding.kind))
@@ -162,15 +157,6 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def version(stretch: bool) -> str:
-    """Return a hash that changes with the code that judges files and with the decoders that it calls."""
-    total = hashlib.sha256(f"{PIL.__version__} {stretch}".encode())
-    total.update(code_version.of("data", "images").encode())
-    for name in ("libjpeg_turbo", "libtiff", "webp", "zlib"):
-        total.update(f"{name} {features.version(name)}".encode())
-    return total.hexdigest()[:16]
-
-
 def _parallel(work: Callable[[Entry], Verdict], entries: Sequence[Entry]) -> Iterator[Verdict]:
     """Yield the results in order. A few tasks wait at a time, or a hundred thousand would be held in memory."""
     workers = min(threads.used(), MOST_WORKERS)
@@ -187,91 +173,11 @@ def _parallel(work: Callable[[Entry], Verdict], entries: Sequence[Entry]) -> Ite
         pool.shutdown(cancel_futures=True)
 
 
-def _judge(
-    root: Path, entry: Entry, data: schema.Data, known: validation_cache.Memo, hashes: file_hashes.FileHashes
-) -> Verdict:
-    try:
-        held, sha256, record = _read(root / entry.path, known, hashes)
-        record, pixels = _look(held, sha256, record, data, known)
-    except Unusable as refused:
-        return None, [Finding(refused.kind, entry.path, refused.reason)]
-    oddities = dict(record["oddities"])
-    named = Image.EXTENSION.get(Path(entry.path).suffix.lower())
-    if named and header.KINDS.get(named, named) != record["format"]:
-        oddities["misnamed"] = f"a {record['format']} by its bytes"
-    if min(record["width"], record["height"]) < data.min_side:
-        oddities["small"] = f"{record['width']} × {record['height']}, below {data.min_side} pixels"
-    used = ("keep", policy.STRETCH)
-    refused_for = [kind for kind in oddities if getattr(data.policy, kind) not in used]
-    if refused_for:
-        return None, [Finding(kind, entry.path, oddities[kind]) for kind in refused_for]
-    actions = {"converted": "converted"} | ({"unused_bits": "stretched"} if _stretch(data) else {})
-    odd = [Finding(kind, entry.path, reason, actions.get(kind, "kept")) for kind, reason in oddities.items()]
-    place = (entry.path, sha256, entry.label, entry.split, record["width"], record["height"], record["fingerprint"])
-    sample = Sample(*place, entry.group, entry.weight)
-    if "converted" in oddities:
-        sample.converted = _convert(pixels or _inspect(held, data)[1], sha256)
-    return sample, odd
-
-
-def _read(
-    path: Path, known: validation_cache.Memo, hashes: file_hashes.FileHashes
-) -> tuple[bytes, str, dict[str, Any] | None]:
-    """Return the bytes of a file, none where all is known that they would be read for, their hash, and the memo's."""
-    began, before = time.time_ns(), content.status(path)
-    sha256 = hashes.known(before)
-    record = known.get(sha256) if sha256 else None
-    if record and "converted" not in record.get("oddities", {}) and not hashes.look_again():
-        return b"", sha256, record
-    held = content.read(path)
-    found = hashlib.sha256(held).hexdigest()
-    if sha256 not in ("", found):
-        hashes.wrong.append(str(path))
-    hashes.keep(path, before, began, found)
-    return held, found, record if found == sha256 else known.get(found)
-
-
-def _look(
-    held: bytes, sha256: str, record: dict[str, Any] | None, data: schema.Data, known: validation_cache.Memo
-) -> tuple[dict[str, Any], Image.Image | None]:
-    """Return what the content is, from the memo or by decoding it; the pixels too if it was decoded."""
-    pixels = None
-    if record is None:
-        try:
-            picture, pixels = _inspect(held, data)
-            record = vars(picture) | {"fingerprint": fingerprints.fingerprint(pixels)}
-        except Unusable as refused:
-            if refused.kind == "too_large":  # which the settings decide, not the content
-                raise
-            record = {"kind": refused.kind, "reason": refused.reason}
-        known.put(sha256, record)
-    if "kind" in record:
-        raise Unusable(record["kind"], record["reason"])
-    if record["width"] * record["height"] > data.max_pixels:
-        raise Unusable("too_large", header.beyond(record["width"], record["height"], data.max_pixels))
-    return record, pixels
-
-
-def _inspect(held: bytes, data: schema.Data) -> tuple[decoding.Picture, Image.Image]:
-    return decoding.inspect(held, data.max_pixels, stretch=_stretch(data))
-
-
-def _stretch(data: schema.Data) -> bool:
-    return data.policy.unused_bits == policy.STRETCH
-
-
 def _tell_of_unused_bits(outcome: Outcome, data: schema.Data) -> None:
     used = Counter(each.reason for each in outcome.findings if each.kind == "unused_bits")
     if used:
         deep = outcome.findings.columns["kind"].count("deep")
         console.warn(bit_depth.told(used, deep, data.policy.unused_bits))
-
-
-def _convert(pixels: Image.Image, sha256: str) -> str:
-    """Write the PNG that is read in place of a file, and return its hash."""
-    made, path = decoding.png(pixels), paths.converted(sha256)
-    records.write_bytes(path, made)  # files with the same bytes may be judged at the same time
-    return hashlib.sha256(made).hexdigest()
 
 
 def _leave_out_small_classes(outcome: Outcome, found: Sequence[Finding], data: schema.Data) -> list[Finding]:

@@ -87,7 +87,6 @@ def shortened(project: schema.Project, values: dict[str, Any]) -> dict[str, Any]
     changed["tracking"] |= {"enabled": False}
     changed["augment"] |= {"views": min(VIEWS, project.augment.views)}
     changed["evaluate"] |= {"robustness": 0.0, "scratch": False}
-    changed["phase1"] |= {"epochs": min(EPOCHS, project.phase1.epochs)}
     if project.phase2.schedule == "cosine":  # which has no bound in minutes
         changed["phase2"] |= {"epochs": min(EPOCHS, project.phase2.epochs)}
     else:
