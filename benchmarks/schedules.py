@@ -26,6 +26,7 @@ SETTINGS = {
     "BatchNorm affine": ["phase2.batch_norm=trainable_affine"],
     "BatchNorm train": ["phase2.batch_norm=train"],
     "at most 120 epochs": ["phase2.epochs=120"],
+    "at most 256 epochs": ["phase2.epochs=256"],
     "without dropout": ["head.dropout=[0,0]"],
     "without augmentation": ["augment=none"],
     "augmentation strong": ["augment=strong"],

@@ -43,7 +43,9 @@ def test_the_folder_holds_a_table_of_the_images_where_they_lie_and_short_phases(
         and changed["augment"]["views"] == 1
         and not changed["tracking"]["enabled"]
     )
-    assert changed["phase1"] == values["phase1"]  # a head that has not learnt tells nothing, and its epochs cost nothing
+    assert (
+        changed["phase1"] == values["phase1"]
+    )  # a head that has not learnt tells nothing, and its epochs cost nothing
     assert values["evaluate"]["scratch"] and not changed["evaluate"]["scratch"]
     assert changed["compute"]["cache_dir"] == str(project / ".thaw" / "activations")
     assert load.read()[1] == values

@@ -1,4 +1,5 @@
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ def source(indices: np.ndarray, _views: np.ndarray) -> np.ndarray:
     return found
 
 
-def mixed(alpha: float, seed: int | None = 0, **more: np.ndarray) -> mixing.Mixed:
+def mixed(alpha: float, seed: int | None = 0, **more: Any) -> mixing.Mixed:
     return mixing.Mixed(source, LABELS, 16, seed=seed, classes=4, alpha=alpha, **more)
 
 
@@ -54,6 +55,18 @@ def test_a_batch_depends_on_seed_epoch_and_step_alone() -> None:
     assert not np.array_equal(one[0][0], other[0][0])
     one.on_epoch_end()
     assert not np.array_equal(one[0][0], two[0][0])
+
+
+def test_mixing_begins_with_the_epoch_that_it_is_told() -> None:
+    always, later, plain = mixed(0.5), mixed(0.5, begin=1), mixed(0)
+    inputs, targets = later[1]
+    np.testing.assert_array_equal(inputs, plain[1][0])
+    np.testing.assert_array_equal(table(targets, 4), table(plain[1][1], 4))
+    assert targets.shape == always[1][1].shape and not np.array_equal(inputs, always[1][0])
+    for batches in (always, later):
+        batches.on_epoch_end()
+    for one, other in zip(always[1], later[1], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("seed", [None, 0])

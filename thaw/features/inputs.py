@@ -5,6 +5,7 @@ the activation cache, in which every view of an image is computed once, or strea
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime import devices
 from thaw.runtime.framework import keras
-from thaw.training import imbalance, mixing
+from thaw.training import imbalance, mixing, schedule
 from thaw.training.fit_settings import FitSettings
 
 FRESH_VIEWS = 2**31  # to draw from when views are not kept
@@ -170,16 +171,18 @@ def at_boundary(
 def batches(
     inputs: Inputs, train: manifest.Images, val: manifest.Images, settings: FitSettings, classes: int
 ) -> tuple[mixing.Mixed, mixing.Mixed]:
-    """Return the batches: in training seeded, balanced and mixed as the settings say; in validation plain."""
+    """Return the batches: in training seeded, balanced and mixed as the settings say; in validation plain.
+
+    MixUp begins when the learning rate has risen.
+    """
     given = {
         "weights": imbalance.weights(train.labels, settings.class_weight, train.weights),
         "chances": imbalance.chances(train.labels, settings.sampler, train.weights),
     }
-    size, alpha = settings.batch_size, settings.mixup
+    size, steps = settings.batch_size, math.ceil(len(train) / settings.batch_size)
+    mixed = {"alpha": settings.mixup, "begin": math.ceil(schedule.warmup_steps(settings, steps) / steps)}
     return (
-        mixing.Mixed(
-            inputs.train, train.labels, size, inputs.views, settings.seed, classes=classes, alpha=alpha, **given
-        ),
+        mixing.Mixed(inputs.train, train.labels, size, inputs.views, settings.seed, classes=classes, **mixed, **given),
         mixing.Mixed(inputs.val, val.labels, size, classes=classes, alpha=0),
     )
 

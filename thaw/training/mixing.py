@@ -26,12 +26,14 @@ class Mixed(Batches):
     Args:
         classes: how many there are.
         alpha: near 0 most images stay as they are; at 1 every share is as likely. 0: none is mixed.
+        begin: the epoch, from 0, in which mixing begins. The head comes from images as they are, so mixed ones raise
+            the validation loss at first; no need to let that and the rising learning rate come together.
         batches: as for ``Batches``.
     """
 
-    def __init__(self, *batches: Any, classes: int, alpha: float, **more: Any):
+    def __init__(self, *batches: Any, classes: int, alpha: float, begin: int = 0, **more: Any):
         super().__init__(*batches, **more)
-        self.classes, self.alpha = classes, alpha
+        self.classes, self.alpha, self.begin = classes, alpha, begin
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
         inputs, labels, *weights = super().__getitem__(number)
@@ -39,6 +41,8 @@ class Mixed(Batches):
             chance = np.random.default_rng([self.seed, self.epoch, number])
             others = chance.permutation(len(labels))
             share = chance.beta(self.alpha, self.alpha, len(labels)).astype(np.float32)
+            if self.epoch < self.begin:
+                share[:] = 1
             inputs = self.blend(inputs, share, others)
             if weights:
                 own, taken = share * weights[0], (1 - share) * weights[0][others]
