@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thaw.training import imbalance, mixing
+from thaw.runtime.framework import keras
+from thaw.training import imbalance, mixing, targets
 from thaw.training.targets import table
 
 LABELS = np.arange(40) % 4
@@ -57,16 +58,23 @@ def test_a_batch_depends_on_seed_epoch_and_step_alone() -> None:
     assert not np.array_equal(one[0][0], two[0][0])
 
 
-def test_mixing_begins_with_the_epoch_that_it_is_told() -> None:
-    always, later, plain = mixed(0.5), mixed(0.5, begin=1), mixed(0)
-    inputs, targets = later[1]
-    np.testing.assert_array_equal(inputs, plain[1][0])
-    np.testing.assert_array_equal(table(targets, 4), table(plain[1][1], 4))
-    assert targets.shape == always[1][1].shape and not np.array_equal(inputs, always[1][0])
-    for batches in (always, later):
-        batches.on_epoch_end()
-    for one, other in zip(always[1], later[1], strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_the_first_epochs_of_training_are_not_mixed() -> None:
+    kept: dict[int, list[tuple[np.ndarray, ...]]] = {}
+
+    class Watched(mixing.Mixed):
+        def __getitem__(self, number: int) -> tuple[np.ndarray, ...]:
+            kept.setdefault(self.epoch, []).append(super().__getitem__(number))
+            return kept[self.epoch][-1]
+
+    trained = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4)])
+    trained.compile("sgd", targets.cross_entropy)
+    batches = Watched(source, LABELS, 16, seed=0, classes=4, alpha=0.5, begin=2)
+    trained.fit(batches, epochs=3, shuffle=False, verbose=0)
+    in_order = [kept[epoch] for epoch in sorted(kept)][-4:]  # those of Keras's look before the first, and three epochs
+    shares = [np.concatenate([batch[1][:, 2] for batch in epoch]) for epoch in in_order]
+    assert len(shares[1]) == len(LABELS) and [bool((share == 1).all()) for share in shares[1:]] == [True, True, False]
+    clean = {image.tobytes() for image in INPUTS}
+    assert all(image.tobytes() in clean for batch in in_order[1] for image in batch[0])
 
 
 @pytest.mark.parametrize("seed", [None, 0])

@@ -26,8 +26,8 @@ class Mixed(Batches):
     Args:
         classes: how many there are.
         alpha: near 0 most images stay as they are; at 1 every share is as likely. 0: none is mixed.
-        begin: the epoch, from 0, in which mixing begins. The head comes from images as they are, so mixed ones raise
-            the validation loss at first; no need to let that and the rising learning rate come together.
+        begin: how many epochs of training go by before mixing begins. The head comes from images as they are, so
+            mixed ones raise the validation loss at first; that and the rising learning rate need not come together.
         batches: as for ``Batches``.
     """
 
@@ -41,7 +41,8 @@ class Mixed(Batches):
             chance = np.random.default_rng([self.seed, self.epoch, number])
             others = chance.permutation(len(labels))
             share = chance.beta(self.alpha, self.alpha, len(labels)).astype(np.float32)
-            if self.epoch < self.begin:
+            # Keras turns to the next epoch before the first, which so has number 1.
+            if self.begin and self.epoch <= self.begin:
                 share[:] = 1
             inputs = self.blend(inputs, share, others)
             if weights:
