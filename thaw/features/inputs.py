@@ -175,16 +175,21 @@ def batches(
 
     MixUp begins when the learning rate has risen.
     """
-    given = {
-        "weights": imbalance.weights(train.labels, settings.class_weight, train.weights),
-        "chances": imbalance.chances(train.labels, settings.sampler, train.weights),
-    }
-    size, steps = settings.batch_size, math.ceil(len(train) / settings.batch_size)
-    mixed = {"alpha": settings.mixup, "begin": math.ceil(schedule.warmup_steps(settings, steps) / steps)}
-    return (
-        mixing.Mixed(inputs.train, train.labels, size, inputs.views, settings.seed, classes=classes, **mixed, **given),
-        mixing.Mixed(inputs.val, val.labels, size, classes=classes, alpha=0),
+    size = settings.batch_size
+    steps = math.ceil(len(train) / size)
+    trained = mixing.Mixed(
+        inputs.train,
+        train.labels,
+        size,
+        inputs.views,
+        settings.seed,
+        imbalance.weights(train.labels, settings.class_weight, train.weights),
+        imbalance.chances(train.labels, settings.sampler, train.weights),
+        classes=classes,
+        alpha=settings.mixup,
+        begin=math.ceil(schedule.warmup_steps(settings, steps) / steps),
     )
+    return trained, mixing.Mixed(inputs.val, val.labels, size, classes=classes, alpha=0)
 
 
 def _frozen(
