@@ -38,7 +38,7 @@ def main() -> None:
         train, val = manifest.read(settings.data.raw, "train", "val")
         activations = inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
         read: list[float] = []
-        how = fit_settings.phase2(settings.phase2)
+        how = fit_settings.phase2(settings.phase2, len(train))
         for batches in [inputs.batches(activations, train, val, how, len(manifest.classes()))] * 3:
             start = time.monotonic()
             for part in batches:

@@ -43,7 +43,7 @@ def main() -> None:
             run.note("activations", activations.reason)
             console.result(STAGE, activations.reason)
             console.result(STAGE, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
-            how, alone = fit_settings.phase2(settings.phase2, settings.compute), manifest.independent(val)
+            how, alone = fit_settings.phase2(settings.phase2, len(train), settings.compute), manifest.independent(val)
             batches = inputs.batches(activations, train, val, how, len(classifier.card.classes))
             depths, keep = model.depths(classifier), checkpoint.place(STAGE, activations.kind)
             history = fit.fit(trained, *batches, how, run.epoch, "phase 2", depths, alone, keep)

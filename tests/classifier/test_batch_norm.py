@@ -167,7 +167,7 @@ def test_statistics_go_back_with_the_weights_where_no_epoch_was_better() -> None
         mixing.Mixed(lambda indices, _: inputs[indices], LABELS, 3, classes=3, alpha=0, seed=seed)
         for seed in (0, None)
     )
-    history = fit.fit(rest, train, val, fit_settings.phase2(settings), lambda *_: None, "test")
+    history = fit.fit(rest, train, val, fit_settings.phase2(settings, 12), lambda *_: None, "test")
     assert history.best == 0
     for path, array in arrays(classifier).items():
         np.testing.assert_array_equal(array, before[path])

@@ -465,7 +465,7 @@ def test_cached_or_streaming_the_training_is_the_same(
         cut, frozen, thawed = parts(classifier, "1blocks")
         found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)
         assert found.views == 1
-        how = fit_settings.phase2(settings.phase2)
+        how = fit_settings.phase2(settings.phase2, len(train))
         batches, checks = inputs.batches(found, train, val, how, 3)
         start = weights(thawed)
         history = fit.fit(thawed, batches, checks, how, lambda *_: None, "phase 2")

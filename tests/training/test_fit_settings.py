@@ -13,15 +13,16 @@ from thaw.training.fit_settings import FitSettings
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
 NAMES = {field.name for field in fields(FitSettings)}
+IMAGES = 4096
 OFF = {field.name: field.default for field in fields(FitSettings) if field.default is not MISSING}
 ELSEWHERE = {"canary", "unfreeze", "batch_norm", "allow_high_rate", "activations"}  # options that no training reads
 
 
 def taken(phase: phases.Phase1 | phases.Phase2) -> FitSettings:
-    return fit_settings.phase1(phase) if isinstance(phase, phases.Phase1) else fit_settings.phase2(phase)
+    return fit_settings.phase1(phase) if isinstance(phase, phases.Phase1) else fit_settings.phase2(phase, IMAGES)
 
 
-@pytest.mark.parametrize("phase", [PROJECT.phase1, replace(PROJECT.phase2, schedule="constant")])
+@pytest.mark.parametrize("phase", [PROJECT.phase1, replace(PROJECT.phase2, schedule="constant", epochs=30)])
 def test_every_option_of_a_phase_becomes_one_of_training(phase: phases.Phase1 | phases.Phase2) -> None:
     own = {field.name for field in fields(phase)}
     assert own - NAMES <= ELSEWHERE
@@ -48,5 +49,5 @@ def test_what_a_phase_has_no_option_for_is_off(phase: phases.Phase1 | phases.Pha
 
 def test_a_schedule_that_ends_by_itself_is_not_stopped_early() -> None:
     phase = replace(PROJECT.phase2, schedule=phases.WSD, epochs=30, patience=2)
-    assert fit_settings.phase2(phase).patience == 30
-    assert fit_settings.phase2(replace(phase, schedule="cosine")).patience == 2
+    assert fit_settings.phase2(phase, IMAGES).patience == 30
+    assert fit_settings.phase2(replace(phase, schedule="cosine"), IMAGES).patience == 2

@@ -10,7 +10,9 @@ from thaw.config import load
 from thaw.training import fit_settings, improvement, schedule
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT = fit_settings.phase2(load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2)
+DEFAULT = fit_settings.phase2(
+    load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2, 4096
+)
 RANDOM = np.random.default_rng(0)
 BEFORE = RANDOM.exponential(size=60)
 AFTER = BEFORE + RANDOM.normal(0.05, 0.3, 60)

@@ -14,7 +14,7 @@ from thaw.training import fit, fit_settings, mixing, optimizer
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
-PHASE2 = fit_settings.phase2(PROJECT.phase2)
+PHASE2 = fit_settings.phase2(PROJECT.phase2, 4096)
 LABELS = np.arange(24) % 3
 POINTS = (np.eye(3)[LABELS] * 3 + np.random.default_rng(0).normal(size=(24, 3))).astype(np.float32)
 NAMES = ("low", "middle", "high", "logits")  # three blocks and the head

@@ -14,7 +14,7 @@ from thaw.training import fit_settings, schedule
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
 SETTINGS = replace(
-    fit_settings.phase2(DEFAULT), epochs=20, warmup=1, flat_epochs=1, min_improvement=0.03, decay_share=0.5
+    fit_settings.phase2(DEFAULT, 4096), epochs=20, warmup=1, flat_epochs=1, min_improvement=0.03, decay_share=0.5
 )
 STEPS = phases.FEWEST_STEPS
 

@@ -162,7 +162,8 @@ def times(settings: "schema.Project", stale: dict[str, list[str]]) -> dict[str, 
     about = {"backbone": settings.backbone.name, "size": settings.image.size}
     views = images["train"]["images"] * settings.augment.views + images["val"]["images"]
     counts = {"extraction": views}
-    counts |= {phase: images["train"]["images"] * getattr(settings, phase).epochs for phase in PHASES}
+    trained = images["train"]["images"]
+    counts |= {"phase1": trained * settings.phase1.epochs, "phase2": trained * settings.phase2.most_epochs(trained)}
     needed = {"extraction": "phase1_head", "phase1": "phase1_head", "phase2": "phase2_finetune"}
     found: dict[str, float | None] = {}
     for what, count in counts.items():

@@ -1,5 +1,6 @@
 """The settings of the two phases: types, units and ranges, as in ``thaw.config.schema``."""
 
+import math
 from dataclasses import dataclass
 
 from thaw.config.ranges import LARGEST_SEED, between, one_of
@@ -9,12 +10,18 @@ WSD = "warmup_stable_decay"
 SCHEDULES = (WSD, "constant", "cosine")
 # Steps that an epoch counts as at least in what phase 2 counts in epochs: a few steps tell nothing.
 FEWEST_STEPS = 64
+EPOCHS, MOST_EPOCHS = 40, 300  # where `phase2.epochs` leaves it to the number of images; the second of few
 ACTIVATIONS = ("auto", "cached", "streaming")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "tf32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
 CANARIES = ("stop", "warn")
 BATCH_NORMS = ("inference", "trainable_affine", "train")
+
+
+def counted(epochs: float, steps: int) -> float:
+    """Return so many epochs of ``FEWEST_STEPS`` steps at least in epochs of ``steps`` steps."""
+    return epochs * max(1.0, FEWEST_STEPS / steps)
 
 
 def _check_balance(phase: "Phase1 | Phase2") -> None:
@@ -67,7 +74,8 @@ class Phase2:
     # BatchNorm of unfrozen blocks, see docs/training.md#batchnorm: as pretrained; scale and offset trained; statistics
     # of the images too
     batch_norm: str
-    epochs: int  # at most; of a cosine all
+    # at most; of a cosine all; 0: 40, and of few images as many more as make 2,560 steps, up to 300
+    epochs: int
     minutes: float  # of training, at most, about, see docs/training.md#the-learning-rate; 0: no bound
     batch_size: int  # in a step
     learning_rate: float  # learning rate of Adam; below `phase1.learning_rate`
@@ -106,7 +114,7 @@ class Phase2:
 
     def __post_init__(self) -> None:
         between(self, "seed", 0, LARGEST_SEED)
-        between(self, "epochs", 1, 1000, "epochs")
+        between(self, "epochs", 0, 1000, "epochs")
         between(self, "minutes", 0, 100_000, "minutes")
         between(self, "batch_size", 1, 4096, "images")
         between(self, "learning_rate", 1e-8, 1)
@@ -134,6 +142,18 @@ class Phase2:
                 "phase2.batch_norm: expected inference or trainable_affine where phase2.unfreeze is variables:…, "
                 "received 'train'; the statistics of the whole network would move, whatever the pattern"
             )
+
+    def most_epochs(self, images: int) -> int:
+        """Return ``epochs``, or what it leaves to the number of images that are trained on.
+
+        In an epoch of few steps little is learned. So the fewer there are the more epochs there may be, up to a number
+        whose validations still take less than the steps.
+        """
+        return self.epochs or min(math.ceil(counted(EPOCHS, self.steps(images))), MOST_EPOCHS)
+
+    def steps(self, images: int) -> int:
+        """Return the steps of an epoch of so many images."""
+        return max(1, math.ceil(images / self.batch_size))
 
     @property
     def unfreeze_spec(self) -> UnfreezeSpec:

@@ -88,7 +88,7 @@ def shortened(project: schema.Project, values: dict[str, Any]) -> dict[str, Any]
     changed["augment"] |= {"views": min(VIEWS, project.augment.views)}
     changed["evaluate"] |= {"robustness": 0.0, "scratch": False}
     if project.phase2.schedule == "cosine":  # which has no bound in minutes
-        changed["phase2"] |= {"epochs": min(EPOCHS, project.phase2.epochs)}
+        changed["phase2"] |= {"epochs": min(EPOCHS, project.phase2.epochs or EPOCHS)}
     else:
         changed["phase2"] |= {"minutes": min(project.phase2.minutes or MINUTES, MINUTES)}
     return changed

@@ -230,4 +230,4 @@ def _trial_seconds(each: Trial) -> float | None:
     if a_step is None or around is None or not images:  # those of the demonstration may not be there yet
         return None
     most = 60 * phase.minutes if phase.minutes else math.inf
-    return float(min(a_step * images * phase.epochs, most) + around)
+    return float(min(a_step * images * phase.most_epochs(int(images)), most) + around)

@@ -1,10 +1,12 @@
 """How long phase 2 will take, said before it begins: by what it took here before, or else by what phase 1 took."""
 
+import math
+
 from thaw import console, timings
 from thaw.classifier import model
 from thaw.config import phases, schema
 
-USUAL_EPOCHS = 6  # of warm-up, stable, decay: 4 to 7 in the experiments by which its constants were chosen
+USUAL_EPOCHS = 20  # of warm-up, stable, decay: 15 to 35 on the sets of docs/performance.md, more where they are short
 BACKWARD = 3  # times the computation of a forward pass that a step of training takes
 # Seconds an image through the whole network where nothing was measured: EfficientNet-Lite0 on two cores of a server.
 A_PASS = 0.01
@@ -27,10 +29,12 @@ def phase2(card: model.Card, settings: schema.Phase2, share: float, images: int)
     else:
         source = "by what the frozen layers took here" if passed else "as nothing was measured here yet, a guess"
     an_epoch = each * images
-    usual = USUAL_EPOCHS if settings.schedule == phases.WSD else settings.epochs
+    usual = most_epochs = settings.most_epochs(images)
+    if settings.schedule == phases.WSD:
+        usual = math.ceil(phases.counted(USUAL_EPOCHS, settings.steps(images)))
     bound = 60 * settings.minutes or float("inf")
-    most = console.duration(min(settings.epochs * an_epoch, bound))
-    if usual >= settings.epochs or usual * an_epoch >= bound:
+    most = console.duration(min(most_epochs * an_epoch, bound))
+    if usual >= most_epochs or usual * an_epoch >= bound:
         return f"at most about {most}, {source}"
     likely = console.duration(usual * an_epoch)
-    return f"about {likely} for {usual} epochs, at most about {most} for {settings.epochs}, {source}"
+    return f"about {likely} for {usual} epochs, at most about {most} for {most_epochs}, {source}"

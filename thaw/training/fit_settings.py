@@ -49,11 +49,13 @@ def phase1(phase: schema.Phase1) -> FitSettings:
     return _named(phase, phase="phase1", has_verdict=False)
 
 
-def phase2(phase: schema.Phase2, compute: schema.Compute | None = None) -> FitSettings:
-    """Return phase 2's: its rate follows a schedule, and several devices may share its batches."""
-    settings = _named(phase, phase="phase2", has_verdict=True, devices=compute.devices if compute else 1)
-    # Such a schedule is best at its end, and ends by itself.
-    return replace(settings, patience=phase.epochs) if phase.schedule == phases.WSD else settings
+def phase2(phase: schema.Phase2, images: int, compute: schema.Compute | None = None) -> FitSettings:
+    """Return phase 2's for so many images: its rate follows a schedule, and several devices may share its batches."""
+    epochs = phase.most_epochs(images)
+    # What warms up, stays and decays is best at its end, and ends by itself.
+    patience = epochs if phase.schedule == phases.WSD else phase.patience
+    devices = compute.devices if compute else 1
+    return replace(_named(phase, phase="phase2", has_verdict=True, devices=devices), epochs=epochs, patience=patience)
 
 
 def from_scratch(options: schema.Evaluate, phase: schema.Phase2) -> FitSettings:

@@ -71,19 +71,14 @@ def rate(settings: FitSettings, steps: int) -> Any:
     )
 
 
-def counted(epochs: float, steps: int) -> float:
-    """Return so many epochs of ``phases.FEWEST_STEPS`` steps at least in epochs of ``steps`` steps."""
-    return epochs * max(1.0, phases.FEWEST_STEPS / steps)
-
-
 def warmup_steps(settings: FitSettings, steps: int) -> int:
     """Return the steps over which the rate rises: half of all at most, so that few epochs are no warm-up alone."""
-    return round(min(counted(settings.warmup, steps), settings.epochs / 2) * steps)
+    return round(min(phases.counted(settings.warmup, steps), settings.epochs / 2) * steps)
 
 
 def decay_epochs(settings: FitSettings, done: int, steps: int) -> int:
     """Return how many epochs of so many steps the rate takes to fall to zero after so many epochs."""
-    return max(math.ceil(counted(FEWEST_DECAY, steps)), round(settings.decay_share * done))
+    return max(math.ceil(phases.counted(FEWEST_DECAY, steps)), round(settings.decay_share * done))
 
 
 class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
@@ -161,7 +156,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
     @property
     def window(self) -> int:
         """Return of how many epochs means are taken: so few that two of them and the fall fit into all epochs."""
-        wanted = math.ceil(counted(self.settings.flat_epochs, self.steps))
+        wanted = math.ceil(phases.counted(self.settings.flat_epochs, self.steps))
         for fewer in range(wanted, 1, -1):
             if 2 * fewer + decay_epochs(self.settings, 2 * fewer, self.steps) <= self.settings.epochs:
                 return fewer
