@@ -152,6 +152,9 @@ def test_nothing_reaches_beyond_a_page_of_any_width(
     tab.until(f"{DONE} && document.querySelectorAll('#list > li').length === 1")
     tab.picture(tmp_path / "page.png", width, 800, scheme)
     assert tab.value("document.documentElement.scrollWidth") <= width
+    share = "document.querySelector('.bars li > span:last-child')"
+    line = tab.value(f"{share}.offsetHeight")
+    assert tab.value(f"{share}.textContent = '100.0 %', {share}.offsetHeight") == line, "it stays on its line"
     corner = np.asarray(Image.open(tmp_path / "page.png").convert("L"))[2, 2]
     assert corner > 200 if scheme == "light" else corner < 60
 

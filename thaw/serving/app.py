@@ -191,9 +191,9 @@ async def _answered(server: Server, upload: uploads.Upload, count: int | None) -
             answer = await server.batches.answer(upload.data)
     except Unusable as refused:
         server.figures.refused.labels(refused.kind).inc()
-        status = STATUS.get(refused.kind, DAMAGED)
+        status, kind = STATUS.get(refused.kind, DAMAGED), refused.kind.replace("_", " ")
         raise RefusedError(
-            status, f"expected an image, received one of kind {refused.kind}: {refused.reason}; {REMEDIES[status]}"
+            status, f"expected an image, received one of kind {kind}: {refused.reason}; {REMEDIES[status]}"
         ) from None
     except Exception:
         server.figures.refused.labels("server_error").inc()
