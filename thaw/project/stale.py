@@ -34,7 +34,7 @@ def reasons() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     makers: dict[str, str] = {}
     for name, stage in pipelined.items():
-        mine = list(_of_dvc(said.get(name, []), locked.get(name, {})))
+        mine = list(_of_dvc(said.get(name, []), locked.get(name, {}))) if name in locked else _of_new(said.get(name))
         mine += _of_code(name) if template.RECORD in pipelined else []
         depends = [_path(each) for each in stage.get("deps", [])]
         before = sorted({makers[each] for each in depends if each in makers} & set(found))
@@ -68,6 +68,11 @@ def runs_again(group: str, stages: dict[str, Any]) -> list[str]:
             found.append(name)
         makers |= {_path(out): name for key in ("outs", "metrics", "plots") for out in stage.get(key, [])}
     return found
+
+
+def _of_new(said: list[Any] | None) -> list[str]:
+    """Return the reason of a stage that has never run; of one that runs each time there is none."""
+    return ["never run"] if said and said != [LOOKS] else []
 
 
 def _of_dvc(said: list[Any], locked: dict[str, Any]) -> list[str]:
