@@ -58,6 +58,9 @@ def test_stale_stages_are_named_with_the_values_that_changed(project: Path, tiny
     found = explain.project()
     assert set(found["stale"]) >= {"prepare", "phase1_head", "export"}
     assert found["time"] == {"extraction": None, "phase1": None, "phase2": None}
+    # Not each of its inputs, which DVC names, since they are all new.
+    assert found["stale"]["prepare"] == ["never run"]
+    assert found["stale"]["export"][0] == "never run" and len(found["stale"]["export"]) == 2
 
     composition.configure(["data=folder", "tracking.enabled=false"])
     subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "prepare"], check=True)

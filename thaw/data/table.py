@@ -19,7 +19,7 @@ import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TextIO
 
 import numpy as np
@@ -33,6 +33,11 @@ NEEDED = ("path", "label")
 OPTIONAL = ("split", "group", "weight")
 # Of a .csv file's columns. Excel writes semicolons where a comma is part of numbers.
 SEPARATORS = (",", ";", "\t")
+# What such columns are called elsewhere: a table that has them is told which to rename.
+ELSEWHERE = {
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path"),
+    "label": ("class", "class_name", "category", "labels", "target"),
+}
 
 
 @dataclass(slots=True)
@@ -80,10 +85,16 @@ def read(path: Path) -> tuple[Rows[Entry], Rows[Finding]]:
     if not entries:
         what = "no rows"
         if findings:
-            where = (path.parent / findings[0].path).resolve()
-            what = f"{len(findings)} rows, the files of which are not there (the first was looked for at {where})"
+            first, where = findings[0].path, (path.parent / findings[0].path).resolve()
+            looked = f"is {first}, a path of Windows" if _is_of_windows(first) else f"was looked for at {where}"
+            what = f"{len(findings)} rows, the files of which are not there (the first {looked})"
         raise ValueError(f"{path}: expected images, received {what}; paths are relative to the table's folder")
     return entries, findings
+
+
+def _is_of_windows(name: str) -> bool:
+    """Return whether a path begins with a drive or a share of Windows, and this is another system."""
+    return PureWindowsPath(name).is_absolute() and not PurePosixPath(name).is_absolute() and os.name != "nt"
 
 
 def _check_once(path: Path, places: Sequence[str], lines: Sequence[int]) -> None:
@@ -206,11 +217,11 @@ def _reader(file: TextIO) -> tuple["csv.DictReader[str]", list[str]]:
 
 
 def _separator(line: str) -> str:
-    """Return what separates the columns that must be there in a table's first line: a comma, if none does."""
+    """Return what separates the columns that must be there in a table's first line, or else the most of any."""
     for each in SEPARATORS:
         if set(NEEDED) <= {head.strip().strip('"') for head in line.split(each)}:
             return each
-    return SEPARATORS[0]
+    return max(SEPARATORS, key=line.count)  # the first of those that separate none
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -240,9 +251,14 @@ def _text(value: Any) -> str:
 def _check_columns(path: Path, names: list[str] | Any) -> None:
     lacking = [name for name in NEEDED if name not in names]
     if lacking:
+        called = {name.casefold().replace(" ", "_"): name for name in reversed(names)}
+        meant = {
+            name: next((called[each] for each in (name, *ELSEWHERE[name]) if each in called), "") for name in lacking
+        }
+        remedies = [f"rename {meant[name]} to {name}" if meant[name] else f"add {name}" for name in lacking]
         raise ValueError(
             f"{path}: expected the columns {', '.join(NEEDED)} and perhaps {', '.join(OPTIONAL)}, "
-            f"received {', '.join(names) or 'none'}; add {lacking[0]}"
+            f"received {', '.join(names) or 'none'}; {' and '.join(remedies)}"
         )
     if len(set(names)) < len(names):
         raise ValueError(f"{path}: expected each column once, received {', '.join(names)}; rename one")

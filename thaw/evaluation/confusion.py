@@ -149,8 +149,8 @@ def _picture(
     parts = [Markup('<rect class="plate" x="{0}" y="{0}" width="{1}" height="{1}"/>').format(margin, CELL * n)]
     for number, label in enumerate(classes):
         text, at = _short(label), margin + CELL * number + CELL - 3
-        parts.append(Markup('<text class="class end" x="{}" y="{}">{}</text>').format(margin - 4, at, text))
-        turned = Markup('<text class="class" transform="translate({} {})rotate(-90)">{}</text>')
+        parts.append(Markup('<text class="end" x="{}" y="{}">{}</text>').format(margin - 4, at, text))
+        turned = Markup('<text transform="translate({} {})rotate(-90)">{}</text>')
         parts.append(turned.format(at, margin - 4, text))
         if number % 10 == 0 and number:
             line = margin + CELL * number
