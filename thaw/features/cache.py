@@ -45,9 +45,17 @@ def names(entry: Path) -> set[str]:
 
 
 def _lines(index: Path) -> list[bytes]:
+    return split(index.read_bytes()) if index.exists() else []
+
+
+def split(text: bytes) -> list[bytes]:
     """Return the whole lines of an index by their length: damage within one moves no other."""
-    text = index.read_bytes() if index.exists() else b""
     return [text[start : start + _LINE] for start in range(0, len(text) - _LINE + 1, _LINE)]
+
+
+def is_whole(row: bytes, line: bytes) -> bool:
+    """Return whether a row has the checksum of its line."""
+    return f"{zlib.crc32(row):08x}".encode() == line[65:73]
 
 
 class TooLargeError(ValueError):
@@ -92,7 +100,7 @@ class Entry:
         """Return whether a row has the checksum of its line; its bytes are read once."""
         if row < len(self._whole) and self._whole[row] and self._seen[row * _LINE : (row + 1) * _LINE] == line:
             return True
-        whole = f"{zlib.crc32(_read(file, row, self.row_bytes)):08x}".encode() == line[65:73]
+        whole = is_whole(_read(file, row, self.row_bytes), line)
         self._note(row, line, whole)
         return whole
 

@@ -7,8 +7,10 @@ only themselves, and a view more costs only that view.
 """
 
 import os
+import socket
 import time
-from collections.abc import Collection, Generator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,7 +21,7 @@ import numpy as np
 
 from thaw import console, timings
 from thaw.config import schema
-from thaw.features import cache, engines, gpu_extraction, store
+from thaw.features import cache, engines, gpu_extraction, packs, store
 from thaw.images import augment, manifest
 from thaw.runtime import code_version, threads
 from thaw.runtime.framework import keras, tf
@@ -93,8 +95,10 @@ def cached(frozen: Frozen, sets: Sets) -> list[list[cache.Reader]]:
 
     Raises:
         cache.TooLargeError: fp16 can't hold an activation at such a cut.
+        ValueError: ``compute.shared_cache`` can't be reached.
     """
     opened, wanted = _store(frozen, sets), _wanted(sets)
+    shared = packs.at(frozen.compute.shared_cache, frozen.compute.shared_cache_gb)
     # Who finds all there need not wait for those who compute something else with the same weights.
     found = opened.ask(wanted)
     if found.missing:
@@ -102,8 +106,10 @@ def cached(frozen: Frozen, sets: Sets) -> list[list[cache.Reader]]:
             found = opened.ask(wanted)
             if found.missing:
                 paths = {sha: path for split, _ in sets for sha, path in zip(split.hashes, split.paths, strict=True)}
-                _fill(frozen, opened, paths, found.missing)
+                _fill(frozen, opened, paths, found.missing, shared)
         found = opened.ask(wanted)
+    if shared:
+        shared.publish(opened)
     return opened.readers(found)
 
 
@@ -137,36 +143,81 @@ def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
     ]
 
 
-def _fill(frozen: Frozen, opened: store.Store, paths: Mapping[str, str], missing: store.Missing) -> None:
-    """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once."""
+def _fill(
+    frozen: Frozen,
+    opened: store.Store,
+    paths: Mapping[str, str],
+    missing: store.Missing,
+    shared: packs.Packs | None,
+) -> None:
+    """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once.
+
+    Where a cache is shared, what it has is copied, and what is computed is written there part by part.
+    """
     wanted = opened.make_room(missing, round(frozen.compute.cache_gb * 1e9))
-    made, engine = _outputs(frozen, paths, missing)
+    parts: Sequence[store.Missing] = _parts(frozen, missing) if shared else [missing]
+    if shared:
+        left = shared.fetch(opened, missing)
+        parts = [{sha: left[sha] for sha in part if sha in left} for part in parts]
+        console.say(f"{len(missing) - len(left):,} of {len(missing):,} images come from compute.shared_cache")
+        if not left:
+            return
+        missing = left
+    layers, engine = _layers(frozen, paths)
     passes = sum(len(views) for views in missing.values())
     console.say(
         f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
     )
     start, done = time.monotonic(), 0
-    with console.bar("views") as bar, closing(made):
+    with console.bar("views") as bar:
         task = bar.add_task("frozen layers", total=passes, note="")
-        for view, shas, outputs in made:
-            for cut in opened.add(missing, view, shas, outputs):
-                console.warn(f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept")
-            done += len(shas)
-            bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
-    timings.note("extraction", count=passes, seconds=time.monotonic() - start)
+        for number, part in enumerate(parts):
+            some = shared.fetch(opened, part) if shared and number else part  # others may have written it meanwhile
+            with closing(layers(some)) as made:
+                for view, shas, outputs in made:
+                    for cut in opened.add(some, view, shas, outputs):
+                        console.warn(
+                            f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept"
+                        )
+                    done += len(shas)
+                    bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
+            if shared:
+                shared.publish(opened)
+    timings.note("extraction", count=done, seconds=time.monotonic() - start)
 
 
-def _outputs(
-    frozen: Frozen, paths: Mapping[str, str], missing: store.Missing
-) -> tuple[Generator[gpu_extraction.Views], str]:
-    """Return what the layers make of each missing view, and the name of the engine."""
+def _parts(frozen: Frozen, missing: store.Missing) -> Sequence[store.Missing]:
+    """Divide what is missing into parts that fill a pack of each entry at most.
+
+    They are of whole batches, so that each image has the same others beside it as in one go. Each process begins with
+    another part, so that several of them that compute the same mostly take different ones.
+    """
+    batch, hashes = frozen.batch_size(), list(missing)
+    size = max(1, packs.PACK // (max(frozen.row_bytes()) * batch)) * batch
+    found = [{sha: missing[sha] for sha in hashes[first : first + size]} for first in range(0, len(hashes), size)]
+    first = zlib.crc32(f"{socket.gethostname()}@{os.getpid()}".encode()) % len(found)
+    return found[first:] + found[:first]
+
+
+def _layers(
+    frozen: Frozen, paths: Mapping[str, str]
+) -> tuple[Callable[[store.Missing], Generator[gpu_extraction.Views]], str]:
+    """Return what gives what the layers make of missing views, and the name of the engine."""
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size(), tf.float16)
-        wanted = [gpu_extraction.Wanted(paths[sha], sha, tuple(sorted(views))) for sha, views in missing.items()]
-        return gpu_extraction.outputs(card, frozen.image, frozen.augment, wanted), card.layers.name
+
+        def on_card(missing: store.Missing) -> Generator[gpu_extraction.Views]:
+            wanted = [gpu_extraction.Wanted(paths[sha], sha, tuple(sorted(views))) for sha, views in missing.items()]
+            return gpu_extraction.outputs(card, frozen.image, frozen.augment, wanted)
+
+        return on_card, card.layers.name
     run, engine = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
-    views = threads.ahead(_views(frozen, paths, missing))
-    return ((view, shas, run(pixels)) for view, shas, pixels in views), engine
+
+    def on_processor(missing: store.Missing) -> Generator[gpu_extraction.Views]:
+        views = threads.ahead(_views(frozen, paths, missing))
+        return ((view, shas, run(pixels)) for view, shas, pixels in views)
+
+    return on_processor, engine
 
 
 def _views(

@@ -78,6 +78,12 @@ class Store:
             [cache.Entry(folder / name, shape) for name, shape in zip(view, shapes, strict=True)] for view in names
         ]
 
+    def numbered(self) -> Iterator[tuple[int, int, cache.Entry]]:
+        """Yield the entries with the numbers of view and cut."""
+        for view, entries in enumerate(self.entries):
+            for cut, entry in enumerate(entries):
+                yield view, cut, entry
+
     def ask(self, wanted: Wanted) -> Found:
         """Return where the rows are, and what has none."""
         present: list[list[list[NDArray[np.int64]]]] = []
