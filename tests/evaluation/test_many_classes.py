@@ -92,6 +92,18 @@ def test_figures_are_the_same_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch)
         assert other == pytest.approx(one, rel=1e-9)
 
 
+@pytest.mark.parametrize("images", [3, 40, 700])
+def test_areas_by_counts_are_those_of_curves(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    probabilities, labels = table(images, 40, images)
+    coarse = np.round(probabilities * 30) + 0.1  # so that many are equal
+    coarse /= coarse.sum(axis=1, keepdims=True)
+    expected = [metrics.ranking(rows, labels) for rows in (probabilities, coarse)]
+    monkeypatch.setattr(metrics, "MANY", 1)
+    monkeypatch.setattr(metrics, "AT_ONCE", 999)
+    for rows, areas in zip((probabilities, coarse), expected, strict=True):
+        assert metrics.ranking(rows, labels) == pytest.approx(areas, rel=1e-9)
+
+
 def test_distances_are_the_same_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = np.random.default_rng(0)
     rows, labels = chance.normal(size=(300, 12)), chance.integers(0, 50, 300)

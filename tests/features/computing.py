@@ -12,6 +12,7 @@ def settings(folder: Path) -> schema.Compute:
         cache_gb=1,
         shared_cache="",
         shared_cache_gb=1,
+        ray="",
         extractor="tensorflow",
         extract_batch_size=4,
         depths=[],

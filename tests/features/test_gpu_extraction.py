@@ -47,6 +47,7 @@ def frozen(folder: Path, size: int = 4) -> extraction.Frozen:
         1,
         shared_cache="",
         shared_cache_gb=1,
+        ray="",
         extractor="auto",
         extract_batch_size=size,
         depths=[],

@@ -38,6 +38,7 @@ def frozen(tmp_path: Path) -> extraction.Frozen:
         1,
         shared_cache="",
         shared_cache_gb=1,
+        ray="",
         extractor="tensorflow",
         extract_batch_size=4,
         depths=[],

@@ -150,6 +150,9 @@ class Compute:
     # docs/cluster.md#activations-that-machines-share
     shared_cache: str
     shared_cache_gb: float  # budget of what lies there (10⁹ bytes)
+    # `auto`, `local`, an address, or empty | the Ray cluster that looks at the images and passes them through the
+    # frozen layers, see docs/cluster.md#one-run-on-a-ray-cluster; empty: none
+    ray: str
     # engine of the frozen layers; `auto`: TensorFlow on a GPU or for more than 30 million parameters, else ONNX
     # Runtime
     extractor: str

@@ -76,13 +76,12 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
     entries = found.entries.sorted_by("path")
     shutil.rmtree(paths.CONVERTED, ignore_errors=True)
     Image.init()  # Pillow's plugins are loaded once, before threads would each try
-    scratch = paths.main_root() / ".thaw" / "triage"
-    known = validation_cache.Memo(scratch / "judgements.sqlite", version(_stretch(data)))
+    known = validation_cache.judgements(version(_stretch(data)))
     with known, file_hashes.memo() as kept, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
         for share in (file_hashes.share(len(entries)), 1.0):
             hashes = file_hashes.FileHashes(kept, share)
-            samples = Rows(Sample, folder=scratch)
+            samples = Rows(Sample, folder=known.path.parent)
             outcome = Outcome(found.classes, samples, ignored=found.ignored)
             verdicts = _parallel(partial(_judge, found.root, data=data, known=known, hashes=hashes), entries)
             for sample, odd in track(verdicts, "images", len(entries)):
@@ -192,7 +191,7 @@ def _judge(
 ) -> Verdict:
     try:
         held, sha256, record = _read(root / entry.path, known, hashes)
-        record, pixels = _look(held, sha256, record, data, known)
+        record, pixels = look(held, sha256, record, data, known)
     except Unusable as refused:
         return None, [Finding(refused.kind, entry.path, refused.reason)]
     oddities = dict(record["oddities"])
@@ -231,10 +230,10 @@ def _read(
     return held, found, record if found == sha256 else known.get(found)
 
 
-def _look(
-    held: bytes, sha256: str, record: dict[str, Any] | None, data: schema.Data, known: validation_cache.Memo
+def look(
+    held: bytes, sha256: str, record: dict[str, Any] | None, data: schema.Data, known: validation_cache.Kept
 ) -> tuple[dict[str, Any], Image.Image | None]:
-    """Return what the content is, from the memo or by decoding it; the pixels too if it was decoded."""
+    """Return what the content is, from the memo or by decoding it; the pixels too if decoded. Raises ``Unusable``."""
     pixels = None
     if record is None:
         try:

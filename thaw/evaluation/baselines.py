@@ -32,7 +32,7 @@ STEPS = 100  # of L-BFGS at most
 TOLERANCE = 1e-3
 # Multiplications in a step from which on it takes a second: then there is one penalty and half the steps.
 LARGE, ONE_PENALTY = 5e9, PENALTIES[1:2]
-MOST = 2e10  # multiplications in a step: two minutes for all steps, and 2 GB at most
+MOST = 2e10  # multiplications in a step: a minute for all steps of 1,200 classes, and half a gigabyte
 FEWEST = 10  # images a class on average, below which a part of them tells nothing
 NEIGHBOURS = (1, 5, 20)
 

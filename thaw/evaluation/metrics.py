@@ -149,13 +149,40 @@ def ranking(probabilities: Floats, labels: Integers) -> dict[str, float | None]:
     tested = np.unique(labels)
     if len(tested) == 1:
         return {"roc_auc": None, "pr_auc": None}
-    areas: dict[str, list[NDArray[np.float64]]] = {"roc_auc": [], "pr_auc": []}
+    found = []
     parts = min(-(-len(tested) * len(labels) // AT_ONCE), len(tested) // 2)  # of two classes at least
     for some in np.array_split(tested, max(parts, 1)):
         own, scores = labels[:, None] == some, np.asarray(probabilities[:, some], np.float64)
-        areas["roc_auc"].append(sk.roc_auc_score(own, scores, average=None))
-        areas["pr_auc"].append(sk.average_precision_score(own, scores, average=None))
-    return {name: float(np.concatenate(found).mean()) for name, found in areas.items()}
+        if len(tested) > MANY:
+            found.append(_areas(own, scores))
+        else:
+            found.append([area(own, scores, average=None) for area in (sk.roc_auc_score, sk.average_precision_score)])
+    roc, pr = (float(np.concatenate(each).mean()) for each in zip(*found, strict=True))
+    return {"roc_auc": roc, "pr_auc": pr}
+
+
+def _areas(own: NDArray[np.bool_], scores: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return both areas of each class by counting, which scikit-learn does by sorting: minutes for 10,000 classes.
+
+    Of an image of the class, the first counts the others that are less likely, those as likely by half; the second,
+    how many of all that are as likely at least are of the class.
+
+    Args:
+        own: (images, classes), which images are of which class; each class has some, and not all.
+        scores: (images, classes).
+    """
+    image, column = np.nonzero(own)
+    members = np.bincount(column)
+    below, precision = np.empty(len(image)), np.empty(len(image))
+    size = max(1, AT_ONCE // len(own))
+    for some in (slice(first, first + size) for first in range(0, len(image), size)):
+        likeliest, at = scores[image[some], column[some]], column[some]
+        at_least, above = scores[:, at] >= likeliest, scores[:, at] > likeliest
+        others = ~own[:, at]
+        other_at_least, other_above = (at_least & others).sum(axis=0), (above & others).sum(axis=0)
+        below[some] = 1 - (other_at_least + other_above) / 2 / (len(own) - members[at])
+        precision[some] = 1 - other_at_least / at_least.sum(axis=0)
+    return [np.bincount(column, each) / members for each in (below, precision)]
 
 
 def summary(

@@ -7,12 +7,11 @@ only themselves, and a view more costs only that view.
 """
 
 import os
-import socket
 import time
-import zlib
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,14 @@ import numpy as np
 
 from thaw import console, timings
 from thaw.config import schema
-from thaw.features import cache, engines, gpu_extraction, packs, store
+from thaw.features import cache, engines, gpu_extraction, packs, store, stored
 from thaw.images import augment, manifest
-from thaw.runtime import code_version, threads
+from thaw.runtime import cluster, code_version, threads
 from thaw.runtime.framework import keras, tf
 
 # The packages whose code makes the numbers, wherever it is called from. Pooling is a part of the head.
 CODE = ("classifier", "features", "images", "networks", "runtime")
+ON_CLUSTER = 64_000_000  # bytes of activations that a worker of a cluster makes at a time
 BATCH = 32  # images a step on a processor where compute.extract_batch_size is auto
 
 Sets = Sequence[tuple[manifest.Images, int]]  # images, and how many views of each
@@ -44,6 +44,7 @@ class Frozen:
     augment: schema.Augment
     compute: schema.Compute
     spare: Collection[str] = ()  # cuts that a later stage may ask for: computed in passing, if fp16 can hold them
+    kind: str = stored.FLOAT16  # how activations that are no pooled features are stored
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Return of an image's activations at each cut."""
@@ -51,7 +52,7 @@ class Frozen:
 
     def row_bytes(self) -> list[int]:
         """Return the size of an image's activations at each cut in the cache, in bytes."""
-        return [2 * int(np.prod(shape)) for shape in self.shapes()]
+        return [stored.size(stored.of(self.kind, shape), shape) for shape in self.shapes()]
 
     def cache_bytes(self, train: int, val: int) -> int:
         """Return what the cache needs for so many images of training and validation."""
@@ -120,7 +121,7 @@ def _wanted(sets: Sets) -> store.Wanted:
 def _store(frozen: Frozen, sets: Sets) -> store.Store:
     family, names = _names(frozen, max(views for _, views in sets))
     spare = [cut for cut, name in enumerate(frozen.cuts) if name in frozen.spare]
-    return store.Store(frozen.compute.cache_dir, family, names, frozen.shapes(), spare)
+    return store.Store(frozen.compute.cache_dir, family, names, frozen.shapes(), spare, frozen.kind)
 
 
 def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
@@ -137,8 +138,13 @@ def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
         "code": code_version.of(*CODE),
     }
     drawn = {key: value for key, value in asdict(frozen.augment).items() if key != "views"}
+    kinds = (stored.of(frozen.kind, shape) for shape in frozen.shapes())
+    own = [{} if kind == stored.FLOAT16 else {"stored": kind} for kind in kinds]
     return cache.name(**family), [
-        [cache.name(**family, cut=cut, view=view, augment=drawn if view else None) for cut in frozen.cuts]
+        [
+            cache.name(**family, cut=cut, view=view, augment=drawn if view else None, **more)
+            for cut, more in zip(frozen.cuts, own, strict=True)
+        ]
         for view in range(views)
     ]
 
@@ -155,8 +161,9 @@ def _fill(
     Where a cache is shared, what it has is copied, and what is computed is written there part by part.
     """
     wanted = opened.make_room(missing, round(frozen.compute.cache_gb * 1e9))
-    parts: Sequence[store.Missing] = _parts(frozen, missing) if shared else [missing]
+    parts: Sequence[store.Missing] = [missing]
     if shared:
+        parts = packs.parts(missing, max(frozen.row_bytes()), frozen.batch_size())
         left = shared.fetch(opened, missing)
         parts = [{sha: left[sha] for sha in part if sha in left} for part in parts]
         console.say(f"{len(missing) - len(left):,} of {len(missing):,} images come from compute.shared_cache")
@@ -186,23 +193,12 @@ def _fill(
     timings.note("extraction", count=done, seconds=time.monotonic() - start)
 
 
-def _parts(frozen: Frozen, missing: store.Missing) -> Sequence[store.Missing]:
-    """Divide what is missing into parts that fill a pack of each entry at most.
-
-    They are of whole batches, so that each image has the same others beside it as in one go. Each process begins with
-    another part, so that several of them that compute the same mostly take different ones.
-    """
-    batch, hashes = frozen.batch_size(), list(missing)
-    size = max(1, packs.PACK // (max(frozen.row_bytes()) * batch)) * batch
-    found = [{sha: missing[sha] for sha in hashes[first : first + size]} for first in range(0, len(hashes), size)]
-    first = zlib.crc32(f"{socket.gethostname()}@{os.getpid()}".encode()) % len(found)
-    return found[first:] + found[:first]
-
-
 def _layers(
     frozen: Frozen, paths: Mapping[str, str]
 ) -> tuple[Callable[[store.Missing], Generator[gpu_extraction.Views]], str]:
     """Return what gives what the layers make of missing views, and the name of the engine."""
+    if frozen.compute.ray:
+        return partial(_on_cluster, frozen, paths), "on a Ray cluster"
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size(), tf.float16)
 
@@ -218,6 +214,36 @@ def _layers(
         return ((view, shas, run(pixels)) for view, shas, pixels in views)
 
     return on_processor, engine
+
+
+def _on_cluster(frozen: Frozen, paths: Mapping[str, str], missing: store.Missing) -> Generator[gpu_extraction.Views]:
+    """Yield what the layers make of missing views on the workers of a cluster, as they come.
+
+    Their parts are of whole batches, so that each image has the same others beside it as in one process.
+    """
+    batch, hashes, bytes_of_all = frozen.batch_size(), list(missing), sum(frozen.row_bytes()) * frozen.views()
+    size = max(1, ON_CLUSTER // (bytes_of_all * batch)) * batch
+    some = [hashes[first : first + size] for first in range(0, len(hashes), size)]
+    parts = [({sha: missing[sha] for sha in part}, {sha: paths[sha] for sha in part}) for part in some]
+    alone, cores = replace(frozen, compute=replace(frozen.compute, ray="")), threads.used()
+    for _, made in cluster.done(frozen.compute.ray, _worker, (alone,), parts, cores=cores, gpus=int(engines.on_gpu())):
+        yield from made
+
+
+def _worker(
+    frozen: Frozen,
+) -> Callable[[tuple[store.Missing, Mapping[str, str]]], list[gpu_extraction.Views]]:
+    """Return what a worker of a cluster makes of missing views and the paths of their images."""
+    known: dict[str, str] = {}
+    layers, _ = _layers(frozen, known)
+
+    def made(part: tuple[store.Missing, Mapping[str, str]]) -> list[gpu_extraction.Views]:
+        missing, paths = part
+        known.update(paths)
+        with np.errstate(over="ignore"), closing(layers(missing)) as views:  # the cache says what is too large
+            return [(view, shas, [each.astype(np.float16) for each in outputs]) for view, shas, outputs in views]
+
+    return made
 
 
 def _views(

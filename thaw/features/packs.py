@@ -12,7 +12,10 @@ an index, which nobody reads. Training reads the cache on the machine's own disk
 """
 
 import hashlib
+import os
 import re
+import socket
+import zlib
 from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -65,7 +68,7 @@ class Packs:
             if np.isin(held, keys).any():
                 with closing(threads.ahead(self._read(entry, name, frozenset(left)))) as parts:
                     for shas, rows in parts:
-                        entry.append(shas, rows)
+                        entry.copy(shas, rows)
                         left -= set(shas)
                         yield from shas
         if len(left) < len(wanted):
@@ -73,7 +76,7 @@ class Packs:
 
     def _read(
         self, entry: cache.Entry, name: str, wanted: Collection[str]
-    ) -> Generator[tuple[list[str], NDArray[np.float16]]]:
+    ) -> Generator[tuple[list[str], list[bytes]]]:
         """Yield the rows of a pack that are wanted, some at a time. A pack that is damaged is removed."""
         start, size, is_damaged = f"{entry.path.name}/{name}", entry.row_bytes, False
         try:
@@ -88,8 +91,7 @@ class Packs:
                     shas = _images(some)
                     taken = [at for at, sha in enumerate(shas) if whole[at] and sha in wanted]
                     if taken:
-                        values = np.frombuffer(b"".join(rows[at] for at in taken), np.float16)
-                        yield [shas[at] for at in taken], values.reshape(-1, *entry.shape)
+                        yield [shas[at] for at in taken], [rows[at] for at in taken]
         except FileNotFoundError:  # it was removed, to make room
             return
         if is_damaged:
@@ -178,6 +180,25 @@ def at(address: str, gigabytes: float) -> Packs | None:
         ValueError: it can't be reached.
     """
     return Packs(shared_folder.at(address), gigabytes * 1e9) if address else None
+
+
+def parts(missing: store.Missing, row_bytes: int, batch: int) -> list[store.Missing]:
+    """Divide what is missing into parts that fill a pack of each entry at most, in the order to compute them.
+
+    They are of whole batches, so that each image has the same others beside it as in one go. Each process begins with
+    another part, so that several of them that compute the same mostly take different ones.
+
+    Args:
+        missing: images in the order in which they are computed.
+        row_bytes: of the largest row of an image.
+        batch: images that are computed together.
+    """
+    hashes, size = list(missing), max(1, PACK // (row_bytes * batch)) * batch
+    found: list[store.Missing] = [
+        {sha: missing[sha] for sha in hashes[first : first + size]} for first in range(0, len(hashes), size)
+    ]
+    own = zlib.crc32(f"{socket.gethostname()}@{os.getpid()}".encode()) % max(len(found), 1)
+    return found[own:] + found[:own]
 
 
 def _images(lines: Collection[bytes]) -> list[str]:
