@@ -81,6 +81,8 @@ IN_WORDS = {
     "backbone.sha256": "any hash",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
+    "compute.shared_cache": "any address, or a folder from the root on",
+    "compute.ray": "any address of Ray's",
     "compute.depths": "as phase2.unfreeze; what the backbone does not have is passed over",
     "tracking.uri": "MLflow's to judge",
     "tracking.experiment": "any name",

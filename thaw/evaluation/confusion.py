@@ -196,6 +196,12 @@ def _rows(table: Table, classes: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
+def most_mistaken(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Return the rows of the classes with the most mistakes, at most so many, in the order they have."""
+    worst = sorted(range(len(rows)), key=lambda place: rows[place]["right"] - rows[place]["images"])[:most]
+    return [rows[place] for place in sorted(worst)]
+
+
 def _pairs(table: Table, classes: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {**pair, "actual": classes[pair["actual"]], "predicted": classes[pair["predicted"]]}
