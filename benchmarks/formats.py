@@ -82,7 +82,7 @@ def judged(
 
 def _likeliest(kept: Path, images: int) -> dict[str, np.ndarray]:
     """Return the likeliest class of each image, (images,) int64, by way to ask: of the answers that the gate kept."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for file in kept.glob("*.npz"):
         with np.load(file, allow_pickle=False) as answers:
             found |= {way: rows[:images].argmax(axis=-1) for way, rows in answers.items()}
