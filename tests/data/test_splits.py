@@ -150,6 +150,21 @@ def test_images_given_to_training_are_not_drawn_and_a_folder_of_them_is_without_
     assert division.splits.count("train") == 24 and list(splits.warnings(found, division)) == []
 
 
+def test_classes_that_validation_or_the_test_has_no_image_of_are_named(data: schema.Data) -> None:
+    def told(val: str, test: str) -> list[str]:
+        given = [("train", label) for label in ("cat", "dog", "elk") * 4]
+        given += [("val", label) for label in val.split()] + [("test", label) for label in test.split()]
+        found = [sample(number, label, split=split) for number, (split, label) in enumerate(given)]
+        return list(splits.warnings(found, splits.divide(found, data, {})))
+
+    assert told("cat dog elk", "cat dog elk") == []
+    (lacking,) = told("cat dog", "cat dog elk")
+    assert "elk" in lacking and "cat" not in lacking and lacking.startswith("val ")
+    (alone,) = told("dog dog", "cat dog elk")
+    assert alone.startswith("all val images are of one class, dog")
+    assert [text.split()[0] for text in told("cat elk", "cat")] == ["val", "all"]
+
+
 def test_likeness_can_be_left_aside_but_equal_bytes_cannot(data: schema.Data) -> None:
     data.near_duplicates = False
     found = [*samples(), sample(0, "cat"), sample(80, "cat", like=1)]

@@ -1,4 +1,4 @@
-"""Warn of splits that came with the images: what went elsewhere than it was given, and what was drawn in its place."""
+"""Warn of splits that came with the images: what went elsewhere than it was given, and classes that a split lacks."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
@@ -34,6 +34,7 @@ def warnings(
                 f"images that were given to {split}; give them a split of their own if that is wrong"
             )
     yield from _drawn_from_training(samples, divided)
+    yield from _lacking(samples.columns["label"].values, cells)
 
 
 def _drawn_from_training(samples: Rows[Sample], divided: Sequence[str]) -> Iterator[str]:
@@ -52,6 +53,24 @@ def _drawn_from_training(samples: Rows[Sample], divided: Sequence[str]) -> Itera
             f"{_named(set(moved))} had too few without a split to draw from; leave the split of more images empty, or "
             "give val and test images of these classes"
         )
+
+
+def _lacking(classes: Sequence[str], cells: NDArray[np.int64]) -> Iterator[str]:
+    """Say which classes a held-out split lacks; one that is drawn has all."""
+    there = cells.sum(axis=0) > 0
+    for split, use in (("val", "chooses the epoch"), ("test", "measures")):
+        held = cells[NUMBERS[split]] > 0
+        absent = [classes[kind] for kind in np.flatnonzero(there & ~held).tolist()]
+        if not absent or not held.any():
+            continue
+        remedy = f"give {split} images of every class, or none: then it is drawn"
+        if held.sum() == 1:
+            yield (
+                f"all {split} images are of one class, {classes[int(np.argmax(held))]}: a model that always says it "
+                f"is right there, so how {split} {use} tells nothing; {remedy}"
+            )
+        else:
+            yield f"{split} has no image of {_named(absent)}, so it {use} without them; {remedy}"
 
 
 def _named(labels: Collection[str]) -> str:
