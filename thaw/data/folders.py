@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw import console, paths
-from thaw.data import label_names, object_store, table
+from thaw.data import cells, label_names, object_store, table
 from thaw.data.issues import Finding
 from thaw.data.packed import Rows
 from thaw.data.table import Entry
@@ -59,6 +59,8 @@ def find(raw: str, nested: bool) -> Found:
         if len(classes) < 2:
             raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")
         label_names.check(raw, classes)
+        for name, meant in cells.misnamed(cells.heads(paths.local(raw))).items():
+            console.warn(f"{raw}: the column {name} is taken for slices only; call it {meant} if it is that")
         return Found(root, classes, entries, findings)
     if not root.is_dir():
         received = "another file" if root.exists() else "nothing there"
