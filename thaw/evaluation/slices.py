@@ -94,8 +94,8 @@ def slices(
 
 def _folder(row: Mapping[str, str]) -> str:
     """Return the folder of an image, without the folder that is its class."""
-    parent = PurePosixPath(row["path"]).parent.as_posix()
-    return parent.removesuffix(row["label"]).rstrip("/") or "."
+    parent = f"/{PurePosixPath(row['path']).parent.as_posix()}"
+    return parent.removesuffix(f"/{row['label']}")[1:] or "."  # a site10 is not a site1 of the class 0
 
 
 def _size(row: Mapping[str, str]) -> str:
