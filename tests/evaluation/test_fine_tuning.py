@@ -20,6 +20,11 @@ def test_what_ended_too_early_is_said_and_nothing_where_it_did_not() -> None:
     assert fine_tuning.early({"layers": 0}) == ""
 
 
+def test_a_change_without_an_interval_is_said_without_one() -> None:
+    said = fine_tuning.kept_start(KEPT_START | {"val_loss_low": None, "val_loss_high": None})
+    assert "by 0.051, on the same images" in said
+
+
 @pytest.mark.parametrize(
     ("layers", "epochs", "best", "told"),
     [

@@ -16,7 +16,8 @@ def kept_start(trained: Mapping[str, Any]) -> str:
         return ""
     best = "its only epoch" if trained["epochs"] == 1 else f"the best of its {trained['epochs']} epochs"
     change, low, high = (trained[f"val_loss_{name}"] for name in ("change", "low", "high"))
-    worse = f"higher than its start's by {change:.3f} ({low:.3f} to {high:.3f}), on the same images"
+    interval = "" if low is None else f" ({low:.3f} to {high:.3f})"  # one unit of images has none
+    worse = f"higher than its start's by {change:.3f}{interval}, on the same images"
     return f"Phase 2 did not help: the validation loss of {best} is {worse}, so its model is phase 1's."
 
 
