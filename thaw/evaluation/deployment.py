@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from thaw import paths, records
+from thaw import console, paths, records
 from thaw.config import schema
 from thaw.evaluation import calibration, conformal, held_out, intervals, out_of_distribution
 
@@ -81,7 +81,12 @@ def _unfamiliar(
     phase: str, rows: Floats, splits: Mapping[str, held_out.Split], options: schema.Evaluate
 ) -> dict[str, Any]:
     train, images = held_out.embedded(held_out.source(phase), "train")
-    parameters = out_of_distribution.fit(train, splits["train"].labels[images])
+    labels = splits["train"].labels
+    if lacking := len(np.unique(labels)) - len(np.unique(labels[images])):
+        console.warn(
+            f"{lacking:,} classes left no embedding in {phase}, so their images count as unlike the training's"
+        )
+    parameters = out_of_distribution.fit(train, labels[images])
     held = out_of_distribution.score(held_out.embedded(held_out.source(phase), "val")[0], parameters)
     least = out_of_distribution.threshold(held, options.unfamiliar)
     scores = out_of_distribution.score(rows, parameters)
