@@ -1,6 +1,7 @@
 """What ships with a model is fitted on images that nothing was learnt from."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,17 @@ RANDOM = np.random.default_rng(0)
 CLASSES, CHANNELS = 4, 8
 
 
-def answered(labels: NDArray[np.int64], sure: float) -> NDArray[np.float32]:
+def answered(labels: NDArray[np.integer[Any]], sure: float) -> NDArray[np.float32]:
     logits = RANDOM.normal(size=(len(labels), CLASSES))
     logits[np.arange(len(labels)), labels] += sure
     raised = np.exp(3 * logits)
-    return (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    rows: NDArray[np.float32] = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
+    return rows
 
 
-def embedded(labels: NDArray[np.int64], spread: float) -> NDArray[np.float32]:
-    return (np.eye(CLASSES, CHANNELS)[labels] + spread * RANDOM.normal(size=(len(labels), CHANNELS))).astype(
-        np.float32
-    )
+def embedded(labels: NDArray[np.integer[Any]], spread: float) -> NDArray[np.float32]:
+    around = np.eye(CLASSES, CHANNELS)[labels] + spread * RANDOM.normal(size=(len(labels), CHANNELS))
+    return np.asarray(around, np.float32)
 
 
 def split(count: int, leaked: int) -> held_out.Split:

@@ -31,7 +31,7 @@ def test_no_class_of_many_is_called_unlike_as_a_whole() -> None:
     means = random.normal(size=(400, 32))
 
     def made(of: np.ndarray) -> np.ndarray:
-        return means[of] + 0.3 * random.normal(size=(len(of), 32))
+        return np.asarray(means[of] + 0.3 * random.normal(size=(len(of), 32)))
 
     some = labels[embeddings.by_class(labels, 1000)]
     parameters = out_of_distribution.fit(made(some), some)
