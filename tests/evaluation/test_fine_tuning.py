@@ -43,3 +43,8 @@ def test_whether_phase_2_kept_its_start_is_read_from_its_figures(
 ) -> None:
     said = fine_tuning.kept_start(KEPT_START | {"layers": layers, "epochs": epochs, "best_epoch": best})
     assert said.startswith(told) and bool(said) is bool(told)
+
+
+def test_the_test_chooses_between_two_models_and_not_where_both_are_one() -> None:
+    assert "chooses the phase to ship" in fine_tuning.chosen_by_test(same=False)
+    assert fine_tuning.chosen_by_test(same=True) == "Nothing was chosen by the test images."

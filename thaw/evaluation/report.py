@@ -113,6 +113,7 @@ def _outcome(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "phases": PHASES,
         "kept": kept,
         "early": fine_tuning.early(trained),
+        "chosen_by_test": fine_tuning.chosen_by_test(same=bool(kept)),
         "mixed": bool(params["phase2"].get("mixup")),
         "metrics": _metrics(evaluation),
         "curves": figures.curves(histories),
