@@ -163,7 +163,7 @@ def _inside() -> dict[str, Any]:
         "coverage": figures.coverage(calibration["coverage"]) if calibration.get("coverage") else "",
         "inside": _json(paths.PICTURES),
         "all_mistakes": len(_csv(paths.MISTAKES)),
-        "map": _map(answers["phase2"]),
+        "map": _map(answers[_json(paths.VERDICT).get("ship", "phase2")]),
         "explained": _json(paths.EMBEDDING_MAP).get("explained", []),
         "robustness": figures.robustness(_csv(paths.ROBUSTNESS)),
         "slices": slices[:MOST_ROWS],
