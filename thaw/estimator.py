@@ -43,9 +43,9 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     is held out from ``fit``, such as a fold, it never sees. Folds of scikit-learn know no near-duplicates, which may
     then lie on both sides: give groups to the cross-validation where there are some.
 
-    ``folder`` is the project, kept; the table of its images is its data/raw/images.csv. Empty: one that is removed with the
-    estimator, as cross-validation needs it, whose folds must not share one. The other parameters are the groups of
-    the configuration, each the name of an option or a dict of fields; None: the default. With
+    ``folder`` is the project, kept, with the table of its images as data/raw/images.csv. Empty: one that is
+    removed with the estimator, as cross-validation needs it, whose folds must not share one. The other parameters
+    are the groups of the configuration, each the name of an option or a dict of fields; None: the default. With
     ``compute={"cache_dir": …}`` folds share the activations of the frozen layers.
 
     After ``fit``, ``classes_`` has the labels, sorted, and ``run_`` is the ``thaw.Run``, with report, figures and
