@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from thaw import paths, records
-from thaw.config import schema
+from thaw.config import concurrency, schema
 from thaw.data import folders
 from thaw.data.table import NEEDED, OPTIONAL, Entry
 from thaw.project import pipeline_run, template
@@ -36,6 +36,7 @@ def run(project: schema.Project, values: dict[str, Any], *, quiet: bool = False)
     Returns:
         What ``pipeline_run.outcome`` says of it, and a line for people.
     """
+    concurrency.check_idle(FOLDER)
     if Path(project.data.raw) == paths.SAMPLE and not paths.SAMPLE.is_dir():
         pipeline_run.reproduce(Path(), pipeline_run.SAMPLE, quiet=quiet)
     found = folders.find(project.data.raw, project.data.nested)
