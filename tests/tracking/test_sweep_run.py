@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from thaw.config import schema
 from thaw.tracking import mlflow_mirror, pipeline, saved_view, sweep_run
@@ -51,6 +52,17 @@ def test_a_sweep_has_a_view_of_its_trials_that_the_pages_open_with(client: Mlflo
     assert list(pages) == [saved_view.RUNS, "rate-12345678"]
     assert f"/{experiment.experiment_id}/" in pages["rate-12345678"]
     assert saved_view.kept(tmp_path / "no.db") == {} and not (tmp_path / "no.db").exists()
+
+
+def test_a_server_that_lets_nobody_change_the_experiment_gets_the_runs_all_the_same(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise MlflowException("PERMISSION_DENIED")
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", forbidden)
+    assert client.get_run(sweep_run.begin(SETTINGS, "rate-12345678", "phase2.learning_rate"))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_trials_run_hangs_under_it_with_a_name_and_what_was_swept(

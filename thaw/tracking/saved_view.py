@@ -7,7 +7,7 @@ where a later MLflow takes another, the page opens as it would without.
 import json
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,10 @@ def save_sweep(client: "MlflowClient", experiment: str, name: str, swept: Sequen
 
 
 def _save(client: "MlflowClient", experiment: str, name: str, state: dict[str, object]) -> None:
-    client.set_experiment_tag(experiment, f"{TAG}{name}", json.dumps(state, sort_keys=True))
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    with suppress(MlflowException):  # who may log runs on a server need not be allowed to change the experiment
+        client.set_experiment_tag(experiment, f"{TAG}{name}", json.dumps(state, sort_keys=True))
 
 
 def _state(columns: Sequence[str], wanted: str, order: str, *, ascending: bool) -> dict[str, object]:
