@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.evaluation import calibration, conformal, deployment, held_out, out_of_distribution
+from thaw.evaluation import calibration, conformal, deployment, held_out, out_of_distribution, probabilities
 
 OPTIONS = schema.Evaluate([2], 0.9, 4, 3, True, False, 1, 0.001, 0.01, True, 0.9, [0.8], 0.1, 0.0)
 RANDOM = np.random.default_rng(0)
@@ -56,7 +56,7 @@ def test_leaked_images_set_and_measure_nothing_unless_all_leak(
     heat = calibration.temperature(rows["val"][kept], val.labels[kept])
     assert found["temperature"] == pytest.approx(heat)
     assert found["after"] == pytest.approx(
-        calibration.errors(calibration.scaled(rows["test"][kept], heat), test.labels[kept])
+        calibration.errors(probabilities.read(calibration.scaled(rows["test"][kept], heat), test.labels[kept]))
     )
     least = conformal.threshold(calibration.scaled(rows["val"][kept], heat), val.labels[kept], 0.8, val.units[kept])
     assert found["conformal"]["0.80"]["threshold"] == pytest.approx(least)

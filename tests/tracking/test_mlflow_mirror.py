@@ -255,7 +255,9 @@ def test_the_run_has_parameters_test_figures_pictures_and_tags(project: Path) ->
     assert run.data.tags["mlflow.source.name"] == project.name
     with mlflow_mirror.stage("evaluate", SETTINGS, PARAMS):
         pass
-    (images,) = only_run(project).inputs.dataset_inputs  # once, though several stages look
+    inputs = only_run(project).inputs
+    assert inputs
+    (images,) = inputs.dataset_inputs  # once, though several stages look
     assert images.dataset.digest == records.sha256(paths.MANIFEST)[:12]
     assert artifacts(project, "pictures") == {"confusion_phase1.png", "confusion_phase2.png", "curves.png"}
     assert artifacts(project, "report") == {"data.html", "report.html", "model_card.md"}

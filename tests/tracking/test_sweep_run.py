@@ -61,7 +61,8 @@ def test_a_server_that_lets_nobody_change_the_experiment_gets_the_runs_all_the_s
         raise MlflowException("PERMISSION_DENIED")
 
     monkeypatch.setattr(MlflowClient, "set_experiment_tag", forbidden)
-    assert client.get_run(sweep_run.begin(SETTINGS, "rate-12345678", "phase2.learning_rate"))
+    run_id = sweep_run.begin(SETTINGS, "rate-12345678", "phase2.learning_rate")
+    assert run_id and client.get_run(run_id).info.run_id == run_id
     assert capsys.readouterr().err == ""
 
 
