@@ -186,7 +186,6 @@ def test_each_prediction_is_in_the_splits_order(written: dict[str, np.ndarray], 
         assert [np.float32(row["probability"]) for row in rows] == list(probabilities.max(axis=1))
 
 
-@pytest.mark.usefixtures("written")
 def test_slices_and_map_are_of_the_model_to_ship(written: dict[str, np.ndarray], split: manifest.Images) -> None:
     turned = {"phase1": written["phase2"], "phase2": written["phase1"]}
     rows = [row | {"camera": "ab"[number % 2]} for number, row in enumerate(listed(split, {}))]
@@ -199,6 +198,7 @@ def test_slices_and_map_are_of_the_model_to_ship(written: dict[str, np.ndarray],
         assert [float(row["accuracy"]) for row in cameras] == [right[::2].mean(), right[1::2].mean()]
 
 
+@pytest.mark.usefixtures("written")
 def test_pictures_of_the_confusion_are_written() -> None:
     for phase in ("phase1", "phase2"):
         with Image.open(paths.confusion_picture(phase)) as picture:
