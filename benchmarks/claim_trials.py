@@ -1,11 +1,13 @@
 """Trainings of both phases for ``benchmarks.claims``: on the same test images, with what each costs and forgets."""
 
+import hashlib
+import json
 import random
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,6 +27,8 @@ from thaw.training import improvement
 Row = Mapping[str, str]
 
 LISTING = "images.csv"
+HEADS = Path("heads")  # what phase 1 has left, by what it was trained with
+OF_PHASE1 = (paths.PREPARED, Path("models"), paths.METRICS)
 PROBED = 400  # other images at most, by which is asked what the features still tell
 
 
@@ -93,20 +97,43 @@ def run(rows: Sequence[Row], overrides: Sequence[str], other: Path | None = None
     if cold:
         shutil.rmtree("cache", ignore_errors=True)
     settings = project.configure(["data=folder", f"data.raw={LISTING}", "data.min_per_class=1", *overrides])
-    for stage in ("environment", "prepare"):
-        project.run(stage)
-    seconds, history = {}, {}
+    seconds = {"phase1": _head(rows, settings, cold=cold)}
     with _start_not_kept() as verdicts:
-        for phase, folder in paths.PHASES.items():
-            begin = time.process_time()
-            project.run(folder.name)
-            seconds[phase] = time.process_time() - begin
-            history[phase] = records.read_csv(paths.history(folder.name))
+        begin = time.process_time()
+        project.run("phase2_finetune")
+        seconds["phase2"] = time.process_time() - begin
+    history = {phase: records.read_csv(paths.history(folder.name)) for phase, folder in paths.PHASES.items()}
     found = Trial(*_tested(settings), seconds, history, bool(verdicts and verdicts[-1]), _drift())
     if other:
         found.probe = {phase: probed(model.load(folder), other) for phase, folder in paths.PHASES.items()}
     keras.backend.clear_session()
     return found
+
+
+def _head(rows: Sequence[Row], settings: schema.Project, *, cold: bool) -> float:
+    """Run the pipeline up to phase 1, and return the seconds that phase 1 took.
+
+    Where a trial with the same images and the same phase 1 has run it, what it has left is taken, unless the features
+    shall be extracted anew.
+    """
+    groups = ("data", "image", "augment", "backbone", "head", "phase1", "compute")
+    made_of = [rows, {group: asdict(getattr(settings, group)) for group in groups}]
+    kept = HEADS / hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+    for folder in OF_PHASE1:
+        shutil.rmtree(folder, ignore_errors=True)
+    if kept.is_dir() and not cold:
+        for folder in OF_PHASE1:
+            shutil.copytree(kept / folder, folder)
+        return float(records.read_json(kept / "seconds.json")["seconds"])
+    for stage in ("environment", "prepare"):
+        project.run(stage)
+    begin = time.process_time()
+    project.run("phase1_head")
+    seconds = time.process_time() - begin
+    for folder in OF_PHASE1:
+        shutil.copytree(folder, kept / folder, dirs_exist_ok=True)
+    records.write_json(kept / "seconds.json", {"seconds": seconds})
+    return seconds
 
 
 @contextmanager

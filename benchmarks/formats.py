@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from PIL import Image
 
 from benchmarks import record
 from thaw import paths
@@ -56,30 +57,40 @@ def judged(
     """
     blank: dict[str, Any] = {"MB": 0.0, "difference": float("nan"), "same answers": float("nan")}
     blank |= {"accuracy": float("nan"), "refused": ""}
+    kept = _alone(folder, "answers")
     try:
         write.write(folder, classifier, wanted, **how)
-        found = parity.check(folder, probes, classifier.card.classes, options)
+        found = parity.check(folder, probes, classifier.card.classes, options, kept=kept)
     except ValueError as error:
         if len(wanted) == 1:
             return [{"format": wanted[0]} | blank | {"refused": str(error)}]
         alone = {name: _alone(folder, name) for name in wanted}
         return [row for name in wanted for row in judged(alone[name], [name], classifier, probes, options, **how)]
-    right = float("nan") if probes.labels is None else float(np.mean(probes.expected.argmax(axis=1) == probes.labels))
+    said = _likeliest(kept, len(probes.files))
     return [
         {
             "format": name,
             "MB": latency.size(folder / formats.FORMATS[name].about.file) / 1e6,
             "difference": found[name]["largest_difference"],
-            "same answers": found[name].get("agreement", 1.0),
-            "accuracy": found[name].get("accuracy", right),
+            "same answers": float(np.mean(said[name] == probes.expected.argmax(axis=1))),
+            "accuracy": float("nan") if probes.labels is None else float(np.mean(said[name] == probes.labels)),
             "refused": "",
         }
         for name in wanted
     ]
 
 
+def _likeliest(kept: Path, images: int) -> dict[str, np.ndarray]:
+    """Return the likeliest class of each image, (images,) int64, by way to ask: of the answers that the gate kept."""
+    found: dict[str, np.ndarray] = {}
+    for file in kept.glob("*.npz"):
+        with np.load(file, allow_pickle=False) as answers:
+            found |= {way: rows[:images].argmax(axis=-1) for way, rows in answers.items()}
+    return found
+
+
 def _alone(folder: Path, name: str) -> Path:
-    """Return the folder of a format that is written by itself."""
+    """Return the folder beside one, of a format that is written by itself or of what all of them say."""
     return folder.with_name(f"{folder.name}_{name}")
 
 
@@ -119,10 +130,13 @@ def of_project(wanted: Sequence[str]) -> list[dict[str, Any]]:
         return found
 
 
-def of_network(name: str, wanted: Sequence[str], options: schema.Export) -> list[dict[str, Any]]:
+def of_network(
+    name: str, wanted: Sequence[str], options: schema.Export, *, clock: bool = False
+) -> list[dict[str, Any]]:
     """Return a row a format, of a network with random weights at its smallest input.
 
-    It is asked about the odd photographs, on which int8 is calibrated too.
+    It is asked about the odd photographs, on which int8 is calibrated too. ``clock``: milliseconds of the processor
+    for an image as large as the input are measured too, of what needs no TensorFlow.
     """
     keras.utils.set_random_seed(0)
     image = schema.Image(max(32, backbones.ROWS[name].smallest), "squash", "bilinear", antialias=True)
@@ -141,10 +155,21 @@ def of_network(name: str, wanted: Sequence[str], options: schema.Export) -> list
         # Answers of random weights are near each other, so that the agreement of what rounds says nothing.
         loose = replace(options, agreement=0.0, tolerance=1e-3)
         how = {"calibration": lambda: iter(pixels)}
-        return [
-            {"network": name} | row
-            for row in judged(Path(scratch, "export"), wanted, classifier, probes, loose, **how)
-        ]
+        rows = judged(Path(scratch, "export"), wanted, classifier, probes, loose, **how)
+        if clock:
+            noise = np.random.default_rng(0).integers(0, 256, (image.size, image.size, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(small := Path(scratch, "small.png"))
+            rows = [row | {"ms": _milliseconds(Path(scratch, "export"), row, small)} for row in rows]
+        return [{"network": name} | row for row in rows]
+
+
+def _milliseconds(folder: Path, row: dict[str, Any], image: Path) -> float:
+    """Return the processor's time for an image by itself; not a number for what is refused or needs TensorFlow."""
+    name = row["format"]
+    if row["refused"] or formats.FORMATS[name].about.runtime == "tensorflow":
+        return float("nan")
+    alone = _alone(folder, name)
+    return latency.measure(alone if alone.is_dir() else folder, name, [str(image)]).processor
 
 
 def _spread_out(classifier: model.Classifier, pictures: Sequence[np.ndarray]) -> None:
@@ -172,7 +197,7 @@ def main() -> None:
         settings = load.check(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))).export
         found = []
         for name in options.networks or families():
-            found += of_network(name, options.formats, settings)
+            found += of_network(name, options.formats, settings, clock=True)
             print(name, [f"{row['format']}: {row['refused'] or 'yes'}" for row in found if row["network"] == name])
         record.write("formats_of_networks", "Formats of networks with random weights", found)
 

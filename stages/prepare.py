@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from thaw import console, paths, records
 from thaw.config import load, schema
-from thaw.data import attributes, manifest_table, splits, validation
+from thaw.data import attributes, manifest_table, splits, validation, validation_on_ray
 from thaw.tracking import mlflow_mirror
 
 
@@ -13,6 +13,7 @@ class Config:
     """The groups of params.yaml that this stage reads."""
 
     data: schema.Data
+    compute: schema.Compute
     tracking: schema.Tracking
 
 
@@ -20,6 +21,8 @@ def main() -> None:
     settings, params = load.groups(Config)
     with mlflow_mirror.stage("prepare", settings.tracking, params), console.stage("prepare"):
         data = settings.data
+        if settings.compute.ray:
+            validation_on_ray.fill(data, settings.compute.ray)
         found = validation.read(data, console.track)
         records.write_csv(paths.QUARANTINE, validation.COLUMNS, validation.rows(found))
         validation.check(found, data)

@@ -1,13 +1,15 @@
 """What ``python -m benchmarks.claims`` makes of images and of finished trials."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from benchmarks import claim_trials, claims
-from thaw import paths
+from benchmarks import claim_trials, claims, project
+from thaw import paths, records
 from thaw.config import load
 from thaw.training import improvement
 
@@ -75,6 +77,32 @@ def test_each_training_is_done_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert len(asked) == 4 and len(set(asked)) == 4
     assert asked[0] == ("image=px64", "phase1.seed=0", "phase2.seed=0", "augment.seed=0")
     assert asked[3][-2:] == claims.ONE_RATE and claims.STANDARD.is_dir()
+
+
+def test_phase_1_is_trained_once_for_all_that_follow_on_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = load.check(yaml.safe_load(load.compose(["data=folder"], ())))
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+
+    def run_one(stage: str) -> None:
+        asked.append(stage)
+        for folder in claim_trials.OF_PHASE1:
+            records.write_text(folder / "made", str(len(asked)))
+
+    monkeypatch.setattr(project, "run", run_one)
+    taken = claim_trials._head(ROWS, settings, cold=False)
+    records.write_text(paths.PHASE2 / "model", "of a trial")
+    other_phase2 = replace(settings, phase2=replace(settings.phase2, learning_rate=1e-5))
+    assert claim_trials._head(ROWS, other_phase2, cold=False) == taken
+    assert asked == ["environment", "prepare", "phase1_head"]
+    assert (paths.METRICS / "made").read_text() == "3" and not paths.PHASE2.exists()
+
+    claim_trials._head(ROWS, replace(settings, phase1=replace(settings.phase1, seed=1)), cold=False)
+    claim_trials._head(ROWS[1:], settings, cold=False)
+    claim_trials._head(ROWS, settings, cold=True)
+    assert len(asked) == 4 * 3
 
 
 def test_the_rule_that_keeps_the_start_is_off_and_what_it_would_have_said_is_kept() -> None:

@@ -81,6 +81,8 @@ IN_WORDS = {
     "backbone.sha256": "any hash",
     "phase2.unfreeze": "the blocks are those of the backbone",
     "compute.cache_dir": "any folder",
+    "compute.shared_cache": "any address, or a folder from the root on",
+    "compute.ray": "any address of Ray's",
     "compute.depths": "as phase2.unfreeze; what the backbone does not have is passed over",
     "tracking.uri": "MLflow's to judge",
     "tracking.experiment": "any name",
@@ -579,6 +581,47 @@ def look_at_the_runs(command: str, port: int) -> None:
         server.wait(60)
 
 
+# TensorFlow Serving is no Python package. This answers as its REST API is documented: "instances" of base64 in, a row
+# of "predictions" for each out, the outputs by name.
+TENSORFLOW_SERVING = """\
+import base64, http.server, json, sys
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        assert self.path == "/v1/models/thaw:predict"
+        told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        run = model.signatures[told["signature_name"]]
+        ((name, _),) = run.structured_input_signature[1].items()
+        found = run(**{name: tf.constant([base64.b64decode(each["b64"]) for each in told["instances"]])})
+        columns = {key: value.numpy().tolist() for key, value in found.items()}
+        rows = [{key: values[n] for key, values in columns.items()} for n in range(len(told["instances"]))]
+        body = json.dumps({"predictions": rows}, default=bytes.decode).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.handle_request()
+"""
+
+
+def answer_as_tensorflow_serving(block: str) -> None:
+    """Run an example that asks TensorFlow Serving; what it prints is what `thaw predict` says of the same image."""
+    command = [sys.executable, "-c", TENSORFLOW_SERVING, str(paths.EXPORTED / paths.SAVED_MODEL)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout
+            port = server.stdout.readline().strip()
+            label, probability = run([sys.executable, "-c", block.replace(":8501", f":{port}")]).split()
+        finally:
+            server.kill()
+    (image,) = re.findall(r'Path\("(.*?)"\)', block)
+    (told,) = json.loads(run(["thaw", "predict", image, "--json"]))
+    assert label == told["label"] and float(probability) == pytest.approx(told["probability"], abs=1e-4)
+
+
 @pytest.mark.slow
 def test_the_commands_and_examples_of_the_readme_and_the_guide_to_serving_run(
     project: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
@@ -605,7 +648,8 @@ def test_the_commands_and_examples_of_the_readme_and_the_guide_to_serving_run(
 
     for document in (ROOT / "README.md", SERVING):
         for block in blocks(document, "python"):
-            if "127.0.0.1:8501" in block:  # it talks to TensorFlow Serving, which is no Python package
+            if "127.0.0.1:8501" in block:
+                answer_as_tensorflow_serving(block)
                 continue
             if "import openvino" in block and not importlib.util.find_spec("openvino"):
                 continue  # no dependency of the project's

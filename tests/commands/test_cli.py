@@ -25,6 +25,8 @@ def test_every_subcommand_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys
     assert call(monkeypatch, "--help") == "0"
     shown = capsys.readouterr().out
     assert all(name in shown for name in cli.MODULES)
+    assert call(monkeypatch) == "2"  # no word at all: the same, so that nobody need ask for it
+    assert capsys.readouterr().err == shown
 
 
 @pytest.mark.parametrize(

@@ -56,3 +56,21 @@ def test_an_option_that_is_not_there_is_no_choice(
         call(monkeypatch, "new", "mine", "--date", "images")
     assert ended.value.code == 2 and "--date" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mine", "pictures of cats"], "if these are the images: --data 'pictures of cats'"),
+        (["my", "flowers"], "flowers: expected GROUP=OPTION after DIR; quote a name with blanks"),
+        (["mine", "--data", "pictures of cats", "pictures of cats"], "quote a name with blanks"),
+    ],
+)
+def test_images_without_their_option_and_a_name_with_blanks_are_said(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures of cats").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, "new", *words)
+    assert said in str(ended.value.code) and len(list(tmp_path.iterdir())) == 1

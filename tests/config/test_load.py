@@ -127,6 +127,14 @@ def test_a_group_that_is_missing_or_no_group_is_named(project: Path) -> None:
     _, values = load.read()
     with pytest.raises(ValueError, match=r"^image: expected a value, received none"):
         load.check({key: value for key, value in values.items() if key != "image"})
+    older = {
+        **values,
+        "evaluate": {key: value for key, value in values["evaluate"].items() if key not in ("worth", "robustness")},
+    }
+    with pytest.raises(
+        ValueError, match=r"^evaluate\.robustness, evaluate\.worth: .*`thaw explain evaluate\.robustness`"
+    ):
+        load.check(older)  # a newer package asks for all that it has besides at once
     with pytest.raises(ValueError, match=r"^image: expected a group of keys, received 64$"):
         load.check(values | {"image": 64})
 

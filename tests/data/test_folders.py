@@ -190,6 +190,11 @@ def test_a_folder_named_train_beside_other_classes_is_a_class(tmp_path: Path) ->
         ((), "expected one folder per class.*received 0 files and no class folder"),
         (("a.png", "b.png"), "received 2 files and no class folder; make a folder for each class"),
         (("cat/1",), "expected at least 2 classes, received only cat/"),
+        (("cat/1", "cat/a/1"), "received only cat/; add the other classes"),
+        (
+            ("flowers/a/1", "flowers/b/1"),
+            "received only flowers/; if a/ and b/ in it hold the images, name .*/flowers$",
+        ),
         (("train/cat/1",), "expected at least 2 classes, received only cat/"),
         (("train/1",), "received 1 files and no class folder"),
         (("train/a/1", "train/b/1", "valid/a/1"), "received valid/; rename it to train/, val/ or test/"),

@@ -140,12 +140,21 @@ def test_a_file_that_is_not_there_is_a_finding_with_its_row(folder: Path) -> Non
     ("text", "message"),
     [
         ("", "expected the columns path, label and perhaps split, group, weight, received none; add path"),
-        ("path,class\na.jpg,cat\n", "received path, class; add label"),
+        ("path,class\na.jpg,cat\n", "received path, class; rename class to label"),
+        (
+            "Image Path;Label\na.jpg;cat\n",
+            "received Image Path, Label; rename Image Path to path and rename Label to label",
+        ),
+        ("path,kind\na.jpg,cat\n", "received path, kind; add label"),
         ("path,label,label\na.jpg,cat,dog\n", "expected each column once"),
         ("path,label\n", "expected images, received no rows"),
         (
             "path,label\ngone.jpg,cat\n",
             r"received 1 rows, the files of which are not there \(the first was looked for at .*gone\.jpg\)",
+        ),
+        (
+            "path,label\nC:\\Users\\me\\a.jpg,cat\n",
+            r"the first is C:\\Users\\me\\a\.jpg, a path of Windows\); paths are relative to the table's folder",
         ),
         ("path,label\na.jpg,cat\n./a.jpg,dog\n", r"row 3: path: expected each file once, received a\.jpg as in row 2"),
         ("path,label\na.jpg,\n", "row 2: label: expected one in every row, received an empty cell"),

@@ -1,11 +1,14 @@
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from thaw.evaluation import baselines
+from thaw import paths, records
+from thaw.config import schema
+from thaw.evaluation import baselines, comparison, held_out
 
 
 def drawn(n: int, seed: int, noise: float = 2.0, classes: int = 4) -> baselines.Embedded:
@@ -48,6 +51,42 @@ def test_of_a_large_problem_one_penalty_is_tried(monkeypatch: pytest.MonkeyPatch
     right, about = baselines.logistic_regression(*parts)
     assert about["C"] == baselines.ONE_PENALTY[0] != tried[1]["C"]
     assert right.mean() > 0.75
+
+
+def test_of_a_larger_problem_a_part_of_the_images_is_fitted_and_below_ten_a_class_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = drawn(400, 0), drawn(150, 1), drawn(200, 2)
+    monkeypatch.setattr(baselines, "MOST", 100 * 30 * 4)
+    right, about = baselines.logistic_regression(*parts)
+    assert about["images"] == 100 and right.mean() > 0.7
+    monkeypatch.setattr(baselines, "MOST", 39 * 30 * 4)
+    with pytest.raises(baselines.LeftOutError, match="39 of 400 images"):
+        baselines.logistic_regression(*parts)
+    few = baselines.Embedded(parts[0].rows[:30], parts[0].labels[:30])  # all of them fit
+    assert baselines.logistic_regression(few, *parts[1:])[1]["images"] == 30
+
+
+def test_the_record_has_what_was_left_out_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(baselines, "MOST", 1)
+    parts = {"train": drawn(60, 0), "val": drawn(30, 1), "test": drawn(40, 2)}
+    splits = {}
+    for name, part in parts.items():
+        count = len(part.labels)
+        splits[name] = held_out.Split(part.labels, np.arange(count), np.zeros(count, bool))
+        records.write_arrays(paths.embeddings(paths.PHASE1, name), rows=part.rows, images=np.arange(count))
+    options = schema.Evaluate([2], 0.9, 4, 5, True, False, 1, 0.001, 0.01, True, 0.9, [0.5], 0.2, 0.0)
+    right = {phase: np.ones(40, bool) for phase in ("phase1", "phase2")}
+    comparison.write(right, parts["test"].rows, splits, options, same=False)
+    found = records.read_json(paths.VERDICT)
+    assert set(found["baselines"]) == {"majority", "knn", "phase1", "phase2"}
+    assert list(found["left_out"]) == ["logistic_regression"] and "of 60 images" in found["left_out"].popitem()[1]
+
+
+def test_the_commonest_neighbour_of_equally_common_ones_is_the_smallest() -> None:
+    labels = np.array([[7, 2, 2, 7, 9], [5, 4, 3, 2, 1], [9, 9, 0, 0, 0], [10**6, 1, 10**6, 1, 10**6]])
+    assert baselines._votes(labels).tolist() == [2, 1, 0, 10**6]
 
 
 def test_k_is_the_number_of_neighbours_that_validation_likes_best() -> None:

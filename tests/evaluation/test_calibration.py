@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import optimize
 
-from thaw.evaluation import calibration, intervals, metrics
+from thaw.evaluation import calibration, intervals, metrics, probabilities
 
 
 def drawn(n: int, heat: float, seed: int, classes: int = 4) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -57,14 +57,15 @@ def test_few_images_that_are_all_right_do_not_make_the_model_certain() -> None:
 
 def test_the_reliability_diagram_adds_up_to_the_calibration_error() -> None:
     rows, labels = drawn(600, 2.0, 3)
-    found = calibration.reliability(rows, labels)
+    found = calibration.reliability(probabilities.read(rows, labels))
     assert len(found) == calibration.BINS and sum(row["count"] for row in found) == 600
     full = [row for row in found if row["count"]]
     error = sum(row["count"] * abs(row["accuracy"] - row["confidence"]) for row in full) / 600
     assert error == pytest.approx(metrics.calibration_error(rows, labels))
     assert all(row["low"] < row["confidence"] <= row["high"] for row in full)
     assert {row["accuracy"] for row in found if not row["count"]} <= {None}
-    by_hand = calibration.reliability(np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1]]), np.array([0, 1, 0]), bins=2)
+    three = probabilities.read(np.array([[0.6, 0.4], [0.7, 0.3], [0.9, 0.1]]), np.array([0, 1, 0]))
+    by_hand = calibration.reliability(three, bins=2)
     assert by_hand[1] == {"low": 0.5, "high": 1.0, "count": 3, "confidence": pytest.approx(2.2 / 3), "accuracy": 2 / 3}
 
 

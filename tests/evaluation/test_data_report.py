@@ -1,5 +1,6 @@
 """The page holds what prepare and phase 1 found, needs nothing but itself, and is the same bytes each time."""
 
+import html
 import re
 import shutil
 from pathlib import Path
@@ -54,6 +55,15 @@ def test_the_page_shows_what_was_found() -> None:
     counts = {row["class"]: row for row in records.read_json(paths.metrics("prepare"))["per_class"]}
     cells = "".join(f"<td>{counts['class_0'][split]}</td>" for split in paths.SPLITS)
     assert f"<tr><th>class_0</th>{cells}" in text
+
+
+@pytest.mark.usefixtures("project")
+def test_of_very_many_classes_those_with_the_fewest_images_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {row["class"]: row for row in records.read_json(paths.metrics("prepare"))["per_class"]}
+    fewest = min(counts, key=lambda name: sum(counts[name][split] for split in paths.SPLITS))
+    monkeypatch.setattr(data_report, "CLASS_ROWS", 1)
+    table = page().split("<tbody>")[1].split("</tbody>")[0]
+    assert table.count("<tr>") == 1 and f"<tr><th>{html.escape(fewest)}</th>" in table
 
 
 @pytest.mark.usefixtures("project")

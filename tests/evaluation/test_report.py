@@ -188,6 +188,32 @@ def test_a_thousand_classes_fit_three_megabytes() -> None:
 KEPT = {"best_epoch": 0, "val_loss_change": 0.0512, "val_loss_low": 0.0104, "val_loss_high": 0.092}
 
 
+def test_of_very_many_classes_the_worst_are_shown_and_the_file_of_all_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"class {number:02}" for number in range(30)]
+    whole = page(names)
+    assert section(whole, "classes").count('<th scope="row">') == 30 and "per_class.csv" not in whole
+    worst = re.findall(r'<th scope="row">(class \d\d)', section(whole, "classes"))
+    monkeypatch.setattr(report, "CLASS_ROWS", 4)
+    text = page(names)
+    shown = section(text, "classes")
+    assert re.findall(r'<th scope="row">(class \d\d)', shown) == worst[:4]
+    assert "4 of 30 classes" in shown and "metrics/per_class.csv" in shown
+    rows = section(text, "confusion").split('id="rows-phase2"')[1].split("</table>")[0]
+    assert rows.count('<tr><th scope="row">') == 4
+
+
+def test_a_baseline_that_was_left_out_is_named_with_the_reason() -> None:
+    evaluated.write(["a", "b"])
+    evaluated.write_figures()
+    verdict = records.read_json(paths.VERDICT)
+    records.write_json(paths.VERDICT, verdict | {"left_out": {"logistic_regression": "too <large>"}})
+    report.write()
+    shown = section(paths.REPORT.read_text(encoding="utf-8"), "baselines")
+    assert "Logistic regression is left out: too &lt;large&gt;" in shown
+
+
 def test_the_page_says_at_each_place_that_phase_2_was_not_kept() -> None:
     text = page(["ant", "bee"], trained=KEPT | {"ended_too_early": True, "advice": "set phase2.epochs above 3"})
     told = "the best of its 3 epochs is higher than its start&#39;s by 0.051 (0.010 to 0.092), on the same images"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -119,6 +120,9 @@ def test_each_format_that_holds_it_gives_the_evaluated_score_and_the_gate_compar
     scores = probes.unfamiliarity
     assert scores is not None
     assert (scores[:60] > 1).mean() < 0.2 and scores[60:].min() > 2, "foreign ones must be, or all would be alike"
+    for name in (paths.LITERT_FILE, paths.LITERT_FLOAT16_FILE):  # by whose place the guide's Kotlin and Swift ask
+        outputs = Interpreter(model_path=str(folder / name)).get_output_details()
+        assert [each["name"] for each in outputs] == ["probabilities", "unfamiliarity"]
     found = parity.check(folder, probes, CLASSES, OPTIONS)
     for name, form in formats.FORMATS.items():
         for way in form.ways(name):

@@ -10,6 +10,9 @@ def settings(folder: Path) -> schema.Compute:
     return schema.Compute(
         str(folder / "cache"),
         cache_gb=1,
+        shared_cache="",
+        shared_cache_gb=1,
+        ray="",
         extractor="tensorflow",
         extract_batch_size=4,
         depths=[],

@@ -19,7 +19,7 @@ import thaw
 from tests.features import computing
 from thaw import records
 from thaw.config import schema
-from thaw.features import cache, engines, extraction, store
+from thaw.features import cache, engines, extraction, packs, store
 from thaw.images import augment, manifest, preprocessing
 from thaw.runtime import code_version
 from thaw.runtime.framework import keras, tf
@@ -421,6 +421,38 @@ def test_who_finds_all_there_does_not_wait_and_who_must_wait_says_so(
     extraction.cached(frozen(tmp_path, "pool"), [(split, 2)])
     other.join()
     assert " ".join(capsys.readouterr().err.split()).count("this one waits for it") == 1
+
+
+def test_machines_that_share_a_cache_compute_once_and_have_the_same_bytes(
+    tmp_path: Path, passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, val = some_images(tmp_path / "train", 11), some_images(tmp_path / "val", 3)
+    sets, all_of_it = [(train, 2), (val, 1)], 11 * 2  # the three are among the eleven
+    extraction.cached(frozen(tmp_path / "alone"), sets)
+    assert sum(passes) == all_of_it
+    monkeypatch.setattr(packs, "PACK", 4 * max(frozen(tmp_path).row_bytes()))  # a batch: three parts
+    machines = []
+    for number in range(2):
+        machine = frozen(tmp_path / f"machine {number}")
+        machine.compute.shared_cache = str(tmp_path / "shared")
+        machines.append(machine)
+    passes.clear()
+    extraction.cached(machines[0], [(part(train, slice(8)), 2)])
+    assert sum(passes) == 8 * 2
+    written = list((tmp_path / "shared").rglob("*.rows"))
+    assert len(written) == 2 * 2 * 2  # a pack of each part, view and cut
+    passes.clear()
+    second = extraction.cached(machines[1], sets)
+    assert sum(passes) == 3 * 2  # the eight come from the packs
+    alone = extraction.cached(frozen(tmp_path / "alone"), sets)
+    for one, other in zip(second, alone, strict=True):
+        for reader, expected_reader in zip(one, other, strict=True):
+            for view in range(len(reader.rows)):
+                found = reader.half(np.arange(3), np.full(3, view))
+                assert found.tobytes() == expected_reader.half(np.arange(3), np.full(3, view)).tobytes()
+    passes.clear()
+    extraction.cached(machines[0], sets)  # what the other has added
+    assert not passes
 
 
 def test_a_process_killed_half_way_leaves_the_rest_to_the_next(tmp_path: Path, passes: list[int]) -> None:

@@ -45,6 +45,9 @@ def frozen(folder: Path, size: int = 4) -> extraction.Frozen:
     compute = schema.Compute(
         str(folder / "cache"),
         1,
+        shared_cache="",
+        shared_cache_gb=1,
+        ray="",
         extractor="auto",
         extract_batch_size=size,
         depths=[],

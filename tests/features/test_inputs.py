@@ -46,6 +46,7 @@ PHASE2 = schema.Phase2(
     class_weight="none",
     sampler="shuffle",
     activations="auto",
+    stored_as="float16",
     precision="float32",
     seed=0,
 )

@@ -36,6 +36,9 @@ def frozen(tmp_path: Path) -> extraction.Frozen:
     compute = schema.Compute(
         str(tmp_path / "cache"),
         1,
+        shared_cache="",
+        shared_cache_gb=1,
+        ray="",
         extractor="tensorflow",
         extract_batch_size=4,
         depths=[],

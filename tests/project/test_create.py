@@ -77,6 +77,25 @@ def test_in_a_repository_that_was_there_nothing_is_committed(tmp_path: Path, tin
     assert made.repository == "yours" and (empty / "dvc.yaml").is_file()
 
 
+def test_what_their_repository_leaves_out_is_followed_where_the_project_needs_it(
+    tmp_path: Path, tiny_images: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    git(theirs, "init", "--quiet")
+    plain = create.make(theirs / "plain", str(tiny_images)).folder
+    assert (plain / ".gitignore").read_text(encoding="utf-8").startswith("# The environment")
+    (theirs / ".gitignore").write_text("data/\nmodels/\n*.csv\n*.yaml\n*.lock\n.*\n", encoding="utf-8")
+    made = create.make(theirs / "flowers", str(tiny_images)).folder
+    written = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    left_out = ["data/raw/a/1.png", "data/prepared/manifest.csv", "models/export/labels.json", ".thaw/ledger.jsonl"]
+    for name in (*create.LATER, *left_out, "stages/__pycache__/x.pyc"):
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).touch()
+    seen = git(made, "ls-files", "--others", "--exclude-standard").splitlines()
+    assert set(seen) == written | set(create.LATER)
+
+
 @pytest.mark.usefixtures("named")
 def test_dvc_keeps_a_copy_of_the_images_where_that_is_asked_for(tmp_path: Path, tiny_images: Path) -> None:
     made = create.make(tmp_path / "mine", str(tiny_images), keep=True)

@@ -6,14 +6,16 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from thaw import paths
-from thaw.project import code, template
+from thaw import paths, records
+from thaw.commands import explain
+from thaw.project import code, stale, template
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,6 +92,21 @@ def test_records_are_written_as_the_stage_package(project: Path) -> None:
     code.write()
     stages = {path.stem for path in (project / paths.PACKAGE).iterdir()} - {"version"}
     assert stages == set(template.stages()) - {"sample"}
+
+
+def test_an_upgrade_says_which_stages_it_runs_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stale.upgrade() == ""  # nothing has run
+    code.write()
+    assert stale.upgrade() == ""
+    now = version("thaw")
+    records.write_json(paths.PACKAGE / "version.json", {"thaw": "0.0.1"})
+    assert stale.upgrade() == f"thaw 0.0.1 → {now}: nothing runs again"
+    records.write_json(template.record("evaluate"), {"code": "that of 0.0.1"})
+    assert stale.upgrade().startswith(f"thaw 0.0.1 → {now}: other code for evaluate; these run again")
+    (project / "dvc.yaml").write_text(template.pipeline(), encoding="utf-8")
+    reasons = explain.project()["stale"]
+    assert f"thaw 0.0.1 → {now}" in reasons["evaluate"]
+    assert not any(each.startswith("thaw ") for each in reasons["phase1_head"])
 
 
 @pytest.fixture(scope="module")

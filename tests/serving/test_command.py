@@ -121,6 +121,14 @@ def test_what_is_unlike_the_training_images_is_said_where_the_model_knows_it(
 
 
 @pytest.mark.usefixtures("photos")
+def test_an_empty_word_is_not_the_current_folder(tiny_export: Path) -> None:
+    """As `thaw predict "$IMAGE"` gives where the variable is not set."""
+    done = predict(tiny_export, "")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"received an empty word" in done.stderr
+
+
+@pytest.mark.usefixtures("photos")
 def test_another_format_is_asked_only_if_it_is_there(tiny_export: Path) -> None:
     assert lines(predict(tiny_export, "photos/b.jpg", "--format", "onnx"))[0][1] == "red"
     done = predict(tiny_export, "photos/b.jpg", "--format", "litert")

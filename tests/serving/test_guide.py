@@ -37,6 +37,31 @@ def run(line: str) -> str:
     return done.stdout
 
 
+# Lines of the guide that are run elsewhere, or can't be run here, by how they begin.
+ELSEWHERE = {
+    "docker run ": "needs Docker",
+    "thaw serve ": "tests/serving/test_server.py",
+    "thaw demo ": "tests/serving/test_pages.py",
+    "thaw champion": "tests/tracking/test_registry.py",
+    'curl --json \'{"dataframe_split"': "tests/tracking/test_registry.py",
+}
+HERE = ("curl ", "base64 ", "find photos ", "thaw predict ")
+
+
+def test_each_line_for_a_shell_is_run_here_or_it_is_said_where() -> None:
+    blocks = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).splitlines()
+    unknown = [line for line in lines if not line.startswith((*HERE, *ELSEWHERE))]
+    assert len(lines) > len(ELSEWHERE) and unknown == []
+
+
+@pytest.mark.usefixtures("here")
+def test_the_line_of_predict_is_answered() -> None:
+    (line,) = re.findall(r"^thaw predict .*$", GUIDE, re.MULTILINE)
+    (told,) = json.loads(run(line.replace("IMAGE_OR_FOLDER", "data/sample/digits/7")))
+    assert told["label"] == "red" and sorted(told) == ["label", "path", "probabilities", "probability"]
+
+
 @pytest.mark.usefixtures("here")
 def test_the_requests_with_curl_are_answered(server: Running) -> None:
     lines = re.findall(r"^.*curl .*/predict$", GUIDE, re.MULTILINE)

@@ -1,10 +1,15 @@
 """The server's page and the demo in a browser: what is dropped, chosen and pressed, and what is read there."""
 
 import csv
+import functools
+import http.server
 import io
 import json
+import re
 import subprocess
 import sys
+import tarfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,6 +152,9 @@ def test_nothing_reaches_beyond_a_page_of_any_width(
     tab.until(f"{DONE} && document.querySelectorAll('#list > li').length === 1")
     tab.picture(tmp_path / "page.png", width, 800, scheme)
     assert tab.value("document.documentElement.scrollWidth") <= width
+    share = "document.querySelector('.bars li > span:last-child')"
+    line = tab.value(f"{share}.offsetHeight")
+    assert tab.value(f"{share}.textContent = '100.0 %', {share}.offsetHeight") == line, "it stays on its line"
     corner = np.asarray(Image.open(tmp_path / "page.png").convert("L"))[2, 2]
     assert corner > 200 if scheme == "light" else corner < 60
 
@@ -264,6 +272,52 @@ def test_the_demo_classifies_from_the_disk_and_its_pixels_are_nearly_those_of_pi
         differences[what] = (int(abs(there - here).max()), float(abs(there - here).mean()))
     print(differences)
     assert all(largest <= LARGEST and mean <= MEAN for largest, mean in differences.values()), differences
+
+
+@pytest.fixture
+def folder_server(tmp_path: Path) -> Iterator[str]:
+    """The address at which a plain web server gives the files of the test's folder."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
+        thread.join(10)
+
+
+@needs_browser
+@pytest.mark.slow
+def test_the_example_for_a_browser_says_what_the_model_says_here(
+    tab: browser.Tab, runtime: Path, folder_server: str, tiny_export: Path, tmp_path: Path
+) -> None:
+    guide = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```javascript\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    with tarfile.open(runtime) as archive:
+        for name in (demo.CODE, demo.WASM):
+            member = archive.extractfile(name)
+            assert member
+            (tmp_path / Path(name).name).write_bytes(member.read())
+    (tmp_path / paths.ONNX_FILE).write_bytes((tiny_export / paths.ONNX_FILE).read_bytes())
+    data = picture((120, 100, 40), "PNG")
+    (tmp_path / "image.png").write_bytes(data)
+    imported = json.dumps({"imports": {"onnxruntime-web/wasm": f"./{Path(demo.CODE).name}"}})
+    (tmp_path / "index.html").write_text(
+        f'<!doctype html><body data-ready="yes"><script type="importmap">{imported}</script><script type="module">'
+        'const file = await (await fetch("image.png")).blob();'
+        f"console.log = (...said) => {{ window.said = said; }};\n{block}</script>",
+        encoding="utf-8",
+    )
+    tab.open(f"{folder_server}/index.html")
+    tab.until("window.said")
+    label, probability = tab.value("window.said")
+    row = answers.answer(formats.load(tiny_export), data)
+    assert label == CLASSES[int(row.argmax())] and 0.5 < row.max() < 0.99, "so sure that pixels would not matter"
+    assert probability == pytest.approx(float(row.max()), abs=1e-6)
 
 
 @needs_browser

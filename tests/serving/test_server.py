@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import http.client
 import json
 import re
@@ -10,10 +11,11 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -33,16 +35,23 @@ from thaw.serving.uploads import RefusedError
 MB = 1 << 20
 
 
-def ask(server: Running, path: str, body: Any = None, kind: str = "", method: str = "") -> tuple[int, Any, Any]:
+def ask(
+    server: Running,
+    path: str,
+    body: Any = None,
+    kind: str = "",
+    method: str = "",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[int, Any, Any]:
     """Send a request; return status, body and headers."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
-    headers = {"Content-Type": kind} if kind else {}
+    headers = dict(headers) | ({"Content-Type": kind} if kind else {})
     connection.request(method or ("GET" if body is None else "POST"), path, body, headers)
     reply = connection.getresponse()
     data = reply.read()
     connection.close()
     is_json = reply.headers.get_content_type() == "application/json"
-    return reply.status, json.loads(data) if is_json else data.decode(), reply.headers
+    return reply.status, json.loads(data) if is_json and data else data.decode(), reply.headers
 
 
 def form(*files: tuple[str, bytes]) -> tuple[bytes, str]:
@@ -190,13 +199,45 @@ def test_what_is_wrong_with_an_image_has_its_status(server: Running, red: bytes,
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/predict", 405), ("POST", "/labels", 405), ("GET", "/docs", 404), ("GET", "/../../etc/passwd", 404)],
+    [
+        ("GET", "/predict", 405),
+        ("POST", "/labels", 405),
+        ("GET", "/docs", 404),
+        ("GET", "/../../etc/passwd", 404),
+        ("POST", "/predict/", 404),
+        ("GET", "/health/", 404),
+    ],
 )
 def test_other_paths_and_methods_are_refused_in_the_same_way(
     server: Running, method: str, path: str, status: int
 ) -> None:
     received, told, _ = ask(server, path, method=method)
     assert received == status and re.match(r"expected .+, received .+; .+", told["error"])
+
+
+def test_a_body_that_is_packed_is_told_so(server: Running, red: bytes) -> None:
+    packed = {"Content-Encoding": "gzip"}
+    status, told, _ = ask(server, "/predict", gzip.compress(red), headers=packed)
+    assert status == 415 and "received Content-Encoding gzip" in told["error"]
+    assert ask(server, "/predict", red, headers={"Content-Encoding": "identity"})[1]["label"] == "red"
+
+
+@pytest.mark.parametrize("path", ["/health", "/labels", "/metrics", "/"])
+def test_what_can_be_got_can_be_looked_at_without_its_body(server: Running, path: str) -> None:
+    status, told, headers = ask(server, path, method="HEAD")
+    assert (status, told) == (200, "")
+    assert headers["Content-Type"] == ask(server, path)[2]["Content-Type"]
+
+
+def test_what_a_request_may_hold_is_described(server: Running) -> None:
+    told = ask(server, "/openapi.json")[1]["paths"]["/predict"]["post"]
+    assert set(told["requestBody"]["content"]) == {
+        "application/octet-stream",
+        "multipart/form-data",
+        "application/json",
+    }
+    assert {"200", "400", "413", "415", "422"} <= told["responses"].keys()
+    assert "HTTPValidationError" not in json.dumps(told), "no refusal here has that form"
 
 
 @pytest.mark.parametrize("top", ["0", "-1", "x", "1.5", "9" * 5000])

@@ -176,9 +176,11 @@ def test_without_tracking_or_a_server_nothing_is_done_and_the_stage_goes_on(
     run = mlflow_mirror.Run("export", on, {}, broken, "x")
     assert registry.register(run, export(1), said_by(3), intervals.mcnemar) == ""
     assert run.warned and "goes on without tracking" in capsys.readouterr().err
+    capsys.readouterr()
     assert (
         registry.register(mlflow_mirror.Run("export", on, {}, broken), tmp_path, said_by(3), intervals.mcnemar) == ""
     )
+    assert "not registered: a version holds the format onnx" in capsys.readouterr().out, "export.formats lacks it"
 
 
 def test_what_was_not_registered_is_registered_later_if_it_still_lies_there(

@@ -89,6 +89,12 @@ def test_a_flat_loss_ends_training_of_few_images_too() -> None:
     for steps in (7, 13, 24):
         ending, done, _ = run(short, [1.0], steps=steps)
         assert (ending.stopped, done <= 40) == (schedule.FLAT, True), steps
+        # Nor does it take longer where more epochs are allowed, as of few images.
+        assert run(replace(short, epochs=300), [1.0], steps=steps)[1] == done
+    ending, done, _ = run(replace(short, epochs=300), [1.0], steps=2)
+    assert ending.stopped == schedule.FLAT and 200 <= 2 * done <= 260
+    ending, done, _ = run(replace(short, epochs=256), falling(100), steps=10)
+    assert ending.stopped == schedule.FLAT and done > 100  # and what is still learning goes on
 
 
 @pytest.mark.parametrize("epochs", range(1, 30))

@@ -56,6 +56,9 @@ def main() -> None:
         print(f"thaw: {pipes.shown(first)}: {_unknown(first)}", file=sys.stderr)
         sys.exit(2)
     reader = parser([first] if first in MODULES else MODULES)
+    if not first:
+        reader.print_help(sys.stderr)
+        sys.exit(2)
     options, more = reader.parse_known_args()
     if more and ("choices" not in options or any(word.startswith("-") for word in more)):
         reader.error(f"unrecognized arguments: {' '.join(more)}{_nearest(reader, options.command, more)}")

@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.add and not options.data:
         raise ValueError("--add: expected --data FOLDER, the images that DVC is to keep, received none")
+    _check_choices(options)
     words = [f"+experiment={options.preset}"] if options.preset else []
     words += [f"backbone={options.backbone}"] if options.backbone else []
     made = create.make(options.dir, options.data, [*words, *options.choices], keep=options.add)
@@ -59,6 +60,18 @@ def run(options: argparse.Namespace) -> None:
     if not options.data:
         print(f"put your images into {options.dir / made.raw}, a folder for each class")
     print(f"next: cd {_word(options.dir)} && thaw run")
+
+
+def _check_choices(options: argparse.Namespace) -> None:
+    """Refuse words that are no choices: images given without --data, or a name with blanks in it."""
+    for word in options.choices:
+        if "=" in word or word.startswith("~"):
+            continue
+        if Path(word).exists() and not options.data:
+            raise ValueError(
+                f"{word}: expected GROUP=OPTION after DIR; if these are the images: --data {_word(Path(word))}"
+            )
+        raise ValueError(f"{word}: expected GROUP=OPTION after DIR; quote a name with blanks")
 
 
 def _word(folder: Path) -> str:

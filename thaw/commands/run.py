@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> None:
     """Do it."""
     from thaw.config import composition, load  # noqa: PLC0415 -- Hydra and DVC, which the help need not wait for
-    from thaw.project import first_look, pipeline_run  # noqa: PLC0415
+    from thaw.project import first_look, pipeline_run, stale  # noqa: PLC0415
 
     pipeline_run.check_here()
     made = composition.make(options.choices, reset=options.reset)
@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> None:
     if options.fast:
         found, line = first_look.run(load.check(values), values, quiet=options.json)
     else:
-        print(composition.remember(made), file=sys.stderr if options.json else sys.stdout)
+        for said in filter(None, (composition.remember(made), stale.upgrade())):
+            print(said, file=sys.stderr if options.json else sys.stdout)
         pipeline_run.reproduce(Path(), *pipeline_run.targets(), quiet=options.json)
         found = pipeline_run.outcome(Path())
     if options.json:

@@ -118,6 +118,8 @@ def _copy(project: Path, copy: Path, declared: dict[str, Any], wanted: Sequence[
             shutil.copytree(project / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     values = yaml.safe_load((project / paths.PARAMS).read_text(encoding="utf-8"))
     values["tracking"]["enabled"] = False
+    own = values.get("compute", {})
+    own |= {name: "" for name in ("cache_dir", "shared_cache") if name in own}  # nothing is taken from a cache
     (copy / paths.PARAMS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     shutil.copyfile(project / lineage.PIPELINE, copy / lineage.PIPELINE)
     raw, weights = project / values["data"]["raw"], project / values["backbone"]["weights"]

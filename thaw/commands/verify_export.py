@@ -48,13 +48,13 @@ def findings(folder: Path) -> list[Finding]:
                 f"{folder}: expected an export with {name} in it, found none; copy the whole folder that "
                 "`dvc repro export` wrote"
             )
-    recorded, about = records.read_json(folder / paths.HASHES), records.read_json(folder / paths.LABELS)
+    recorded, about = hashes.read(folder), records.read_json(folder / paths.LABELS)
     came_of = about.get("provenance", {})  # which versions before had none
-    texts = [*recorded.values(), *(came_of.values() if isinstance(came_of, dict) else [came_of])]
+    texts = list(came_of.values()) if isinstance(came_of, dict) else [came_of]
     if not isinstance(about.get("classes"), list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(
-            f"{folder}: expected {paths.HASHES} and {paths.LABELS} of an export, received others; copy the whole "
-            "folder that `dvc repro export` wrote"
+            f"{folder}: expected {paths.LABELS} of an export, received another; copy the whole folder that "
+            "`dvc repro export` wrote"
         )
     there = {path.name for path in folder.iterdir()} - {paths.HASHES}
     found = [

@@ -20,8 +20,8 @@ NODE = "remembered"  # the config that conf/config.yaml includes
 OPTION = "_remembered_"  # of a group: what was chosen, with the fields chosen for it
 EXPERIMENT = "experiment"
 # Free texts. Hydra's grammar would make a number of 2024_01 and a truth value of true, and refuses many signs.
-PATHS = ("data.raw", "backbone.weights", "compute.cache_dir")
-TEXTS = (*PATHS, "backbone.builder", "tracking.uri", "tracking.experiment")
+PATHS = ("data.raw", "backbone.weights", "compute.cache_dir", "compute.shared_cache")
+TEXTS = (*PATHS, "compute.ray", "backbone.builder", "tracking.uri", "tracking.experiment")
 PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)/?[a-z][\w./-]*", re.ASCII | re.IGNORECASE)  # same in Hydra
 HEAD = """\
 # What was chosen by `python -m thaw.config GROUP=OPTION GROUP.FIELD=VALUE`, one choice a line. It holds for all that

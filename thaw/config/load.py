@@ -86,7 +86,10 @@ def check(values: dict[str, Any]) -> schema.Project:
         merged = OmegaConf.merge(OmegaConf.structured(schema.Project), values)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
-            raise ValueError(f"{missing[0]}: expected a value, received none; set it with {missing[0]}=…")
+            raise ValueError(
+                f"{', '.join(missing)}: expected a value, received none; set it with {missing[0]}=…"
+                f"{' and so on' if len(missing) > 1 else ''}, `thaw explain {missing[0]}` has the default"
+            )
         project = cast("schema.Project", OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ValueError(errors.of_value(error)) from None

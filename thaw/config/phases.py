@@ -12,6 +12,7 @@ SCHEDULES = (WSD, "constant", "cosine")
 FEWEST_STEPS = 64
 EPOCHS, MOST_EPOCHS = 40, 300  # where `phase2.epochs` leaves it to the number of images; the second of few
 ACTIVATIONS = ("auto", "cached", "streaming")
+STORED = ("float16", "int8")  # as thaw.features.stored has them
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "float32", "tf32", "mixed")
 SAMPLERS = ("shuffle", "balanced")
@@ -105,6 +106,9 @@ class Phase2:
     # frozen layers run once per view, in every epoch with fresh views, or cached if that fits `compute.cache_gb` and
     # fp16 can hold the activations (`auto`)
     activations: str
+    # how the cache stores them; `int8`: with a scale a channel and image, in about half the bytes of `float16`. Pooled
+    # features are float16 always
+    stored_as: str
     # numbers in which the unfrozen convolutions are computed while they train; `mixed`: mixed precision with bfloat16,
     # a third faster where the processor has units for it (`auto`); `tf32`: all layers multiply float32 rounded to 11
     # bits, on NVIDIA's GPUs from Ampere on, elsewhere float32. What is tested, compared or exported is float32
@@ -135,6 +139,7 @@ class Phase2:
             )
         between(self, "mixup", 0, 1)
         one_of(self, "activations", ACTIVATIONS)
+        one_of(self, "stored_as", STORED)
         one_of(self, "precision", PRECISIONS)
         _check_balance(self)
         if self.unfreeze_spec.kind is Kind.VARIABLES and self.batch_norm == "train":

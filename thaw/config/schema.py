@@ -9,6 +9,7 @@ its range, where neither ``between`` nor ``one_of`` checks that.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from thaw.catalog import backbones, export_formats
@@ -145,6 +146,13 @@ class Compute:
 
     cache_dir: str  # a folder, or empty | the activation cache; empty: `.thaw/activations` in the project
     cache_gb: float  # disk budget of the activation cache (10⁹ bytes)
+    # a folder or an address such as `s3://bucket/prefix`, or empty | where machines share their activations, see
+    # docs/cluster.md#activations-that-machines-share
+    shared_cache: str
+    shared_cache_gb: float  # budget of what lies there (10⁹ bytes)
+    # `auto`, `local`, an address, or empty | the Ray cluster that looks at the images and passes them through the
+    # frozen layers, see docs/cluster.md#one-run-on-a-ray-cluster; empty: none
+    ray: str
     # engine of the frozen layers; `auto`: TensorFlow on a GPU or for more than 30 million parameters, else ONNX
     # Runtime
     extractor: str
@@ -162,6 +170,11 @@ class Compute:
 
     def __post_init__(self) -> None:
         between(self, "cache_gb", 0, 100_000, "GB")
+        between(self, "shared_cache_gb", 0, 1_000_000, "GB")
+        if self.shared_cache and "://" not in self.shared_cache and not Path(self.shared_cache).is_absolute():
+            raise ValueError(
+                f"compute.shared_cache: expected an address or an absolute folder, received {self.shared_cache!r}"
+            )
         between(self, "devices", 1, 64)
         one_of(self, "extractor", EXTRACTORS)
         size = self.extract_batch_size

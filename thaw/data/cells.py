@@ -13,6 +13,11 @@ NEEDED = ("path", "label")
 OPTIONAL = ("split", "group", "weight")
 # Of a .csv file's columns. Excel writes semicolons where a comma is part of numbers.
 SEPARATORS = (",", ";", "\t")
+# What the columns that must be there are called elsewhere: a table that has them is told which to rename.
+ELSEWHERE = {
+    "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path"),
+    "label": ("class", "class_name", "category", "labels", "target"),
+}
 # What people call a column that may be meant for one of these. It is the user's own, and slices the test only.
 MEANT = {
     **dict.fromkeys(("splits", "fold", "folds", "subset", "set", "partition"), "split"),
@@ -94,11 +99,11 @@ def _reader(file: TextIO) -> tuple["csv.DictReader[str]", list[str]]:
 
 
 def _separator(line: str) -> str:
-    """Return what separates the columns that must be there in a table's first line: a comma, if none does."""
+    """Return what separates the columns that must be there in a table's first line, or else the most of any."""
     for each in SEPARATORS:
         if set(NEEDED) <= {_name(head.strip().strip('"')) for head in line.split(each)}:
             return each
-    return SEPARATORS[0]
+    return max(SEPARATORS, key=line.count)  # the first of those that separate none
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -138,9 +143,14 @@ def _text(value: Any) -> str:
 def _check_columns(path: Path, names: list[str] | Any) -> None:
     lacking = [name for name in NEEDED if name not in names]
     if lacking:
+        called = {name.casefold().replace(" ", "_"): name for name in reversed(names)}
+        meant = {
+            name: next((called[each] for each in (name, *ELSEWHERE[name]) if each in called), "") for name in lacking
+        }
+        remedies = [f"rename {meant[name]} to {name}" if meant[name] else f"add {name}" for name in lacking]
         raise ValueError(
             f"{path}: expected the columns {', '.join(NEEDED)} and perhaps {', '.join(OPTIONAL)}, "
-            f"received {', '.join(names) or 'none'}; add {lacking[0]}"
+            f"received {', '.join(names) or 'none'}; {' and '.join(remedies)}"
         )
     if len(set(names)) < len(names):
         raise ValueError(

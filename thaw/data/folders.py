@@ -235,7 +235,12 @@ def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]
             "make a folder for each class and move its images there"
         )
     if len(classes) == 1:
-        raise ValueError(f"{root}: expected at least 2 classes, received only {classes[0]}/; add the other classes")
+        (only,) = classes
+        below = sorted({parts[1] for parts in folders if depth == 1 and len(parts) > 1 and parts[0] == only})
+        remedy = f"if {below[0]}/ and {below[1]}/ in it hold the images, name {root / only}" if len(below) > 1 else ""
+        raise ValueError(
+            f"{root}: expected at least 2 classes, received only {only}/; {remedy or 'add the other classes'}"
+        )
     if depth == 2:
         trained = {printable("/".join(parts[1:])) for parts in chosen if parts[0] == "train"}
         strange = [name for name in classes if name not in trained]

@@ -42,7 +42,7 @@ def judge(
     """
     try:
         held, sha256, record = _read(root / entry.path, known, hashes)
-        record, pixels = _look(held, sha256, record, data, known)
+        record, pixels = look(held, sha256, record, data, known)
     except Unusable as refused:
         return None, [Finding(refused.kind, entry.path, refused.reason)]
     oddities = dict(record["oddities"])
@@ -81,10 +81,10 @@ def _read(
     return held, found, record if found == sha256 else known.get(found)
 
 
-def _look(
-    held: bytes, sha256: str, record: dict[str, Any] | None, data: schema.Data, known: validation_cache.Memo
+def look(
+    held: bytes, sha256: str, record: dict[str, Any] | None, data: schema.Data, known: validation_cache.Kept
 ) -> tuple[dict[str, Any], Image.Image | None]:
-    """Return what the content is, from the memo or by decoding it; the pixels too if it was decoded."""
+    """Return what the content is, from the memo or by decoding it; the pixels too if decoded. Raises ``Unusable``."""
     pixels = None
     if record is None:
         try:

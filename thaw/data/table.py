@@ -18,7 +18,7 @@ import unicodedata
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
@@ -76,10 +76,16 @@ def read(path: Path) -> tuple[Rows[Entry], Rows[Finding]]:
     if not entries:
         what = "no rows"
         if findings:
-            where = (path.parent / findings[0].path).resolve()
-            what = f"{len(findings)} rows, the files of which are not there (the first was looked for at {where})"
+            first, where = findings[0].path, (path.parent / findings[0].path).resolve()
+            looked = f"is {first}, a path of Windows" if _is_of_windows(first) else f"was looked for at {where}"
+            what = f"{len(findings)} rows, the files of which are not there (the first {looked})"
         raise ValueError(f"{path}: expected images, received {what}; paths are relative to the table's folder")
     return entries, findings
+
+
+def _is_of_windows(name: str) -> bool:
+    """Return whether a path begins with a drive or a share of Windows, and this is another system."""
+    return PureWindowsPath(name).is_absolute() and not PurePosixPath(name).is_absolute() and os.name != "nt"
 
 
 def _check_once(path: Path, places: Sequence[str], lines: Sequence[int]) -> None:

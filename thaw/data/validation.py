@@ -71,13 +71,12 @@ def read(data: schema.Data, track: Track = lambda found, _description, _total: i
     entries = found.entries.sorted_by("path")
     shutil.rmtree(paths.CONVERTED, ignore_errors=True)
     Image.init()  # Pillow's plugins are loaded once, before threads would each try
-    scratch = paths.main_root() / ".thaw" / "triage"
-    known = validation_cache.Memo(scratch / "judgements.sqlite", judgement.version(judgement.stretches(data)))
+    known = validation_cache.judgements(judgement.version(judgement.stretches(data)))
     with known, file_hashes.memo() as kept, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow warns of is either refused here or harmless
         for share in (file_hashes.share(len(entries)), 1.0):
             hashes = file_hashes.FileHashes(kept, share)
-            samples = Rows(Sample, folder=scratch)
+            samples = Rows(Sample, folder=known.path.parent)
             outcome = Outcome(found.classes, samples, ignored=found.ignored)
             verdicts = _parallel(partial(judgement.judge, found.root, data=data, known=known, hashes=hashes), entries)
             for sample, odd in track(verdicts, "images", len(entries)):

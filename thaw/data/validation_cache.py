@@ -10,15 +10,27 @@ import threading
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from thaw import console
+from thaw import console, paths
 
 BATCH = 500  # rows kept in memory before they are written
 WAIT = 30.0  # seconds for another process to finish writing
 COLUMNS = "version TEXT, sha256 TEXT, crc INTEGER, record TEXT, PRIMARY KEY (version, sha256)"
 GET = "SELECT crc, record FROM found WHERE version = ? AND sha256 = ?"
 PUT = "INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?)"
+
+
+class Kept(Protocol):
+    """The part of a memo that is needed by who finds something out."""
+
+    def put(self, sha256: str, record: dict[str, Any], /) -> None:
+        """Remember a record."""
+
+
+def judgements(version: str) -> "Memo":
+    """Return the table of what was found out about images, which the workspace and its experiments share."""
+    return Memo(paths.main_root() / ".thaw" / "triage" / "judgements.sqlite", version)
 
 
 class Memo:

@@ -3,6 +3,9 @@
 Fine-tuning must beat them to be worth its time. Logistic regression and k nearest neighbours see what phase 1's head
 saw, the frozen backbone's embeddings, so they also tell whether that head was trained well. Their one setting, the
 strength of the penalty and the number of neighbours, is chosen on the validation images.
+
+A step of the regression multiplies images × channels × classes numbers. Beyond ``MOST`` it is fitted to a part of the
+images, and where that is too few images a class it is left out.
 """
 
 import warnings
@@ -17,6 +20,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from thaw.evaluation.probabilities import AT_ONCE
+
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
@@ -27,6 +32,8 @@ STEPS = 100  # of L-BFGS at most
 TOLERANCE = 1e-3
 # Multiplications in a step from which on it takes a second: then there is one penalty and half the steps.
 LARGE, ONE_PENALTY = 5e9, PENALTIES[1:2]
+MOST = 2e10  # multiplications in a step: a minute for all steps of 1,200 classes, and half a gigabyte
+FEWEST = 10  # images a class on average, below which a part of them tells nothing
 NEIGHBOURS = (1, 5, 20)
 
 
@@ -44,33 +51,55 @@ def majority(train: Integers, test: Integers) -> NDArray[np.bool_]:
     return right
 
 
+class LeftOutError(ValueError):
+    """A baseline is not fitted, and why."""
+
+
 def logistic_regression(train: Embedded, val: Embedded, test: Embedded) -> tuple[NDArray[np.bool_], dict[str, float]]:
     """Return whether multinomial logistic regression is right for each test image, and what it was fitted with.
 
     Args:
-        train: the images that it is fitted to.
+        train: the images that it is fitted to, as many of them, evenly spread, as ``MOST`` allows.
         val: those that its penalty is chosen by: it is weakened as long as that helps.
         test: those that are answered.
 
     Returns:
         (images,) bool; ``C`` and the number of training ``images``.
+
+    Raises:
+        LeftOutError: these would be too few images of each class.
     """
-    work = train.rows.size * len(np.unique(train.labels))
+    classes, channels = len(np.unique(train.labels)), train.rows.shape[1]
+    count = min(len(train.labels), int(MOST // (channels * classes)))
+    if count < min(len(train.labels), FEWEST * classes):
+        raise LeftOutError(
+            f"{classes:,} classes of {channels:,} channels leave {count:,} of {len(train.labels):,} images for "
+            f"{MOST:.0e} multiplications a step, fewer than {FEWEST} a class"
+        )
+    some = np.unique(np.linspace(0, len(train.labels) - 1, count).round().astype(np.int64))
+    train = Embedded(train.rows[some], train.labels[some])
+    work = train.rows.size * classes
     penalties, steps = (ONE_PENALTY, STEPS // 2) if work > LARGE else (PENALTIES, STEPS)
     scaler = StandardScaler().fit(train.rows.astype(np.float32))
-    features, held, asked = (scaler.transform(some.rows.astype(np.float32)) for some in (train, val, test))
+    features, held, asked = (scaler.transform(each.rows.astype(np.float32)) for each in (train, val, test))
     model = LogisticRegression(max_iter=steps, tol=TOLERANCE, warm_start=True)
     answers, chosen, best = np.full(len(test.labels), train.labels[0]), penalties[0], -1.0
     with warnings.catch_warnings(), _threads(work):
         warnings.simplefilter("ignore", ConvergenceWarning)
         for strength in penalties if len(np.unique(train.labels)) > 1 else ():
             model.set_params(C=strength).fit(features, train.labels)
-            score = float((model.predict(held) == val.labels).mean())
+            score = float((_predicted(model, held) == val.labels).mean())
             if score <= best:
                 break
-            answers, chosen, best = model.predict(asked), strength, score
+            answers, chosen, best = _predicted(model, asked), strength, score
     right: NDArray[np.bool_] = answers == test.labels
     return right, {"C": chosen, "images": len(train.labels)}
+
+
+def _predicted(model: LogisticRegression, features: Floats) -> Integers:
+    """Return the answers, (images,), with the scores of some images in memory at a time."""
+    size = max(1, AT_ONCE // len(model.classes_))
+    return np.concatenate([model.predict(features[first : first + size]) for first in range(0, len(features), size)])
 
 
 def knn(train: Embedded, val: Embedded, test: Embedded) -> tuple[NDArray[np.bool_], dict[str, float]]:
@@ -97,11 +126,11 @@ def knn(train: Embedded, val: Embedded, test: Embedded) -> tuple[NDArray[np.bool
     return right, {"k": chosen, "images": len(train.labels)}
 
 
-def _votes(labels: Integers) -> NDArray[np.int64]:
-    """Return the commonest label of each row, the smallest of equally common ones: (n, k) → (n,) int64."""
-    counts = np.zeros((len(labels), int(labels.max(initial=0)) + 1), np.int32)
-    np.add.at(counts, (np.arange(len(labels))[:, None], labels), 1)
-    commonest: NDArray[np.int64] = counts.argmax(axis=1)
+def _votes(labels: Integers) -> Integers:
+    """Return the commonest label of each row, the smallest of equally common ones: (n, k) → (n,)."""
+    ordered = np.sort(labels, axis=1)  # so that the first of the commonest is the smallest
+    counts = (ordered[:, :, None] == ordered[:, None, :]).sum(axis=2)
+    commonest: Integers = ordered[np.arange(len(ordered)), counts.argmax(axis=1)]
     return commonest
 
 

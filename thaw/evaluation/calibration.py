@@ -5,24 +5,26 @@ the temperature, mends most of what a trained network has too much or too little
 and changes no answer. It is fitted on the validation images, and what it does is measured on the test images.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize
 
 from thaw.evaluation import intervals, metrics
+from thaw.evaluation.probabilities import Answers, Table, blocks, read
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
 COLDEST, HOTTEST = 0.05, 20.0  # bounds of the temperature
-HALVINGS = 40  # of the range of its logarithm
+EXACT = 1e-12  # to which its logarithm is found
 BINS = 15  # of the reliability diagram and of the expected calibration error
 COVERAGES = tuple(step / 20 for step in range(1, 21))
 
 
-def temperature(probabilities: Floats, labels: Integers) -> float:
+def temperature(probabilities: Table, labels: Integers) -> float:
     """Return the temperature that makes held-out images most likely; above 1 where the model is too sure of itself.
 
     One image more than there are counts, with all labels alike. Without it a model that gets every image right would
@@ -35,19 +37,42 @@ def temperature(probabilities: Floats, labels: Integers) -> float:
     Returns:
         ``COLDEST`` to ``HOTTEST``; the likelihood has one maximum only.
     """
-    logs = _logs(probabilities)
-    # Of the images and of the one more.
-    given = (logs[np.arange(len(labels)), labels].sum() + logs.mean()) / (len(labels) + 1)
+    given = means = 0.0
+    for some, rows in blocks(probabilities):
+        logs = _logs(rows)
+        given += float(logs[np.arange(len(logs)), labels[some]].sum())
+        means += float(logs.mean(axis=1).sum())
+    given = (given + means / len(labels)) / (len(labels) + 1)  # of the images and of the one more
 
-    def too_sharp(inverse: float) -> bool:
-        """Return whether the likelihood falls as the logits are multiplied by more than ``inverse``."""
-        return bool((_softmax(logs * inverse) * logs).sum(axis=1).mean() > given)
+    def too_sharp(logarithm: float) -> float:
+        """Return how steeply the likelihood falls with the logarithm of what the logits are multiplied by."""
+        inverse = float(np.exp(logarithm))
+        logs = (_logs(rows) for _, rows in blocks(probabilities))
+        return sum(float((_softmax(each * inverse) * each).sum()) for each in logs) / len(labels) - given
 
-    low, high = np.log(1 / HOTTEST), np.log(1 / COLDEST)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if too_sharp(float(np.exp(middle))) else (middle, high)
-    return float(np.exp(-(low + high) / 2))
+    low, high = float(np.log(1 / HOTTEST)), float(np.log(1 / COLDEST))
+    if too_sharp(high) <= 0:
+        return COLDEST
+    if too_sharp(low) >= 0:
+        return HOTTEST
+    return float(np.exp(-optimize.brentq(too_sharp, low, high, xtol=EXACT)))
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A table of the probabilities under a temperature, computed where they are read; float64."""
+
+    probabilities: Table
+    by: float  # the temperature
+    dtype = np.dtype(np.float64)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (images, classes)."""
+        return self.probabilities.shape
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.float64]:
+        return scaled(self.probabilities[rows], self.by)
 
 
 def scaled(probabilities: Floats, by: float) -> NDArray[np.float64]:
@@ -58,14 +83,14 @@ def scaled(probabilities: Floats, by: float) -> NDArray[np.float64]:
     return _softmax(_logs(probabilities) / by)
 
 
-def reliability(probabilities: Floats, labels: Integers, bins: int = BINS) -> list[dict[str, Any]]:
+def reliability(answers: Answers, bins: int = BINS) -> list[dict[str, Any]]:
     """Return the reliability diagram: accuracy against the mean probability of the likeliest class, in equal bins.
 
     Returns:
         A record for each bin: ``low`` and ``high``, its edges, of which the upper belongs to it; ``count``, its
         images; ``confidence`` and ``accuracy``, None where it has none.
     """
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    sure, right = answers.sure, answers.right
     edges = np.linspace(0, 1, bins + 1)
     place = np.searchsorted(edges[1:-1], sure)
     rows = []
@@ -83,12 +108,12 @@ def reliability(probabilities: Floats, labels: Integers, bins: int = BINS) -> li
     return rows
 
 
-def errors(probabilities: Floats, labels: Integers) -> dict[str, float]:
+def errors(answers: Answers) -> dict[str, float]:
     """Return ``ece``, ``log_loss`` and ``brier`` of some images."""
     return {
-        "ece": metrics.calibration_error(probabilities, labels, BINS),
-        "log_loss": metrics.cross_entropy(probabilities, labels),
-        "brier": metrics.brier(probabilities, labels),
+        "ece": metrics.ece_of(answers, BINS),
+        "log_loss": metrics.log_loss_of(answers),
+        "brier": metrics.brier_of(answers),
     }
 
 
@@ -177,12 +202,12 @@ def abstention(
 
 
 def record(
-    held: tuple[Floats, Integers],
-    tested: tuple[Floats, Integers],
+    held: tuple[Table, Integers],
+    tested: tuple[Table, Integers],
     precision: float,
     confidence: float,
     units: intervals.Units | None = None,
-) -> tuple[dict[str, Any], Sequence[NDArray[np.float64]]]:
+) -> tuple[dict[str, Any], tuple[Scaled, Scaled]]:
     """Fit the temperature of a model and measure all that hangs on it.
 
     Args:
@@ -196,18 +221,17 @@ def record(
         The record, and the calibrated probabilities of validation and test images.
     """
     heat = temperature(*held)
-    calibrated = [scaled(probabilities, heat) for probabilities, _ in (held, tested)]
-    answers = [
-        (rows.max(axis=1), rows.argmax(axis=1) == labels)
-        for rows, labels in zip(calibrated, (held[1], tested[1]), strict=True)
-    ]
+    calibrated = Scaled(held[0], heat), Scaled(tested[0], heat)
+    before, after, chosen_by = read(*tested), read(calibrated[1], tested[1]), read(calibrated[0], held[1])
     return {
         "temperature": heat,
-        "before": errors(*tested),
-        "after": errors(calibrated[1], tested[1]),
-        "reliability": {"before": reliability(*tested), "after": reliability(calibrated[1], tested[1])},
-        "coverage": coverage(*answers[1], confidence, units),
-        "wanted_precision": abstention(answers[0], answers[1], precision, confidence, units),
+        "before": errors(before),
+        "after": errors(after),
+        "reliability": {"before": reliability(before), "after": reliability(after)},
+        "coverage": coverage(after.sure, after.right, confidence, units),
+        "wanted_precision": abstention(
+            (chosen_by.sure, chosen_by.right), (after.sure, after.right), precision, confidence, units
+        ),
     }, calibrated
 
 

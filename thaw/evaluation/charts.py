@@ -83,7 +83,7 @@ def frame(axes: Axes) -> list[Markup]:
     for value in ticks(*axes.x) if axes.x_ticks is None else axes.x_ticks:
         x, _ = axes.place(value, axes.y[0])
         text = axes.x_names[value] if axes.x_names else _number(value, axes.percent_x)
-        parts.append(Markup('<text class="tick mid" x="{}" y="{}">{}</text>').format(x, bottom + 15, text))
+        parts.append(Markup('<text class="tick mid" x="{}" y="{}">{}</text>').format(x, bottom + 17, text))
     parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(left, bottom, WIDTH - RIGHT))
     parts.append(
         Markup('<text class="name mid" x="{}" y="{}">{}</text>').format(

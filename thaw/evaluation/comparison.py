@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw import paths, records
+from thaw import console, paths, records
 from thaw.config import schema
 from thaw.evaluation import baselines, held_out, intervals, verdict
 
@@ -42,11 +42,16 @@ def write(
     """
     test = splits["test"]
     about: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
     compared = {"majority": baselines.majority(splits["train"].labels, test.labels), **right}
     if options.baselines:
         train, val = (_embedded(split, splits[split]) for split in ("train", "val"))
         for name, fit in baselines.FITS.items():
-            compared[name], about[name] = fit(train, val, baselines.Embedded(embeddings, test.labels))
+            try:
+                compared[name], about[name] = fit(train, val, baselines.Embedded(embeddings, test.labels))
+            except baselines.LeftOutError as error:
+                left_out[name] = str(error)
+                console.warn(f"{verdict.FROZEN[name]} is left out: {error}")
     if scratch:
         compared[verdict.SCRATCH], about[verdict.SCRATCH] = scratch.right, scratch.about
         records.write_csv(paths.FROM_SCRATCH, list(scratch.rows[0]), scratch.rows)
@@ -60,6 +65,7 @@ def write(
         same=same,
         leaked=int((~clean).sum()),
     )
+    found.left_out = left_out
     records.write_json(paths.VERDICT, asdict(found))
     return found
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.evaluation import intervals
+from thaw.evaluation.probabilities import Table, blocks, of_labels
 
-Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
 
-def threshold(probabilities: Floats, labels: Integers, level: float, units: intervals.Units | None = None) -> float:
+def threshold(probabilities: Table, labels: Integers, level: float, units: intervals.Units | None = None) -> float:
     """Return the probability from which a class belongs to an image's set.
 
     Args:
@@ -32,7 +32,7 @@ def threshold(probabilities: Floats, labels: Integers, level: float, units: inte
     """
     if not 0 < level < 1:
         raise ValueError(f"evaluate.conformal: expected levels above 0 and below 1, received {level}")
-    own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    own = of_labels(probabilities, labels)
     of = np.arange(len(own)) if units is None else units
     _, place, members = np.unique(of, return_inverse=True, return_counts=True)
     sizes, count = members[place], len(members)
@@ -44,7 +44,7 @@ def threshold(probabilities: Floats, labels: Integers, level: float, units: inte
 
 
 def measured(
-    probabilities: Floats,
+    probabilities: Table,
     labels: Integers,
     least: float,
     confidence: float,
@@ -56,8 +56,8 @@ def measured(
         ``threshold``; ``coverage``, the share of sets with the right class, ``low`` and ``high``; ``mean_size``,
         classes in a set; ``single`` and ``empty``, the shares of sets with one class and with none.
     """
-    sizes = (probabilities >= least).sum(axis=1)
-    covered: NDArray[np.bool_] = probabilities[np.arange(len(labels)), labels] >= least
+    sizes = np.concatenate([(rows >= least).sum(axis=1) for _, rows in blocks(probabilities)])
+    covered: NDArray[np.bool_] = of_labels(probabilities, labels) >= least
     low, high = intervals.accuracy(covered, confidence, units)
     return {
         "threshold": least,

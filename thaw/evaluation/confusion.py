@@ -149,8 +149,8 @@ def _picture(
     parts = [Markup('<rect class="plate" x="{0}" y="{0}" width="{1}" height="{1}"/>').format(margin, CELL * n)]
     for number, label in enumerate(classes):
         text, at = _short(label), margin + CELL * number + CELL - 3
-        parts.append(Markup('<text class="class end" x="{}" y="{}">{}</text>').format(margin - 4, at, text))
-        turned = Markup('<text class="class" transform="translate({} {})rotate(-90)">{}</text>')
+        parts.append(Markup('<text class="end" x="{}" y="{}">{}</text>').format(margin - 4, at, text))
+        turned = Markup('<text transform="translate({} {})rotate(-90)">{}</text>')
         parts.append(turned.format(at, margin - 4, text))
         if number % 10 == 0 and number:
             line = margin + CELL * number
@@ -194,6 +194,12 @@ def _rows(table: Table, classes: Sequence[str]) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def most_mistaken(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Return the rows of the classes with the most mistakes, at most so many, in the order they have."""
+    worst = sorted(range(len(rows)), key=lambda place: rows[place]["right"] - rows[place]["images"])[:most]
+    return [rows[place] for place in sorted(worst)]
 
 
 def _pairs(table: Table, classes: Sequence[str]) -> list[dict[str, Any]]:

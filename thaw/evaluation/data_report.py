@@ -25,6 +25,7 @@ from thaw.images.integrity import Unusable
 SIDE = 88  # pixels, height of a thumbnail
 QUALITY = 70  # of the JPEGs: a page of a thousand thumbnails has about 3 MB
 IN_A_SHEET, IN_ALL = 12, 1200  # images in the sheet of a class, and in all sheets
+CLASS_ROWS = 1000  # of the table of classes
 CLUSTERS, IN_A_CLUSTER, PAIRS, FILES = 40, 6, 24, 200  # shown at most; the tables on disk have all
 Row = Mapping[str, str]
 
@@ -84,10 +85,13 @@ def write(raw: str, classes: Sequence[str], shown: int, rows: Sequence[Row] | No
     quarantine = records.read_csv(paths.QUARANTINE)
     leaks = records.read_csv(paths.LEAKS)
     cells = Counter(zip(rows.strings("label"), rows.strings("split"), strict=True))
+    sums = {name: sum(cells[name, split] for split in paths.SPLITS) for name in classes}
+    few = set(sorted(classes, key=sums.__getitem__)[:CLASS_ROWS])
     text = page.template("data_report.html").render(
         classes=classes,
+        listed=[name for name in classes if name in few],
         counts={split: {name: cells[name, split] for name in classes} for split in paths.SPLITS},
-        most=max((sum(cells[name, split] for split in paths.SPLITS) for name in classes), default=1),
+        most=max(sums.values(), default=1),
         found=found,
         figures=_figures(found, len(suspects)),
         sizes=_sizes(rows),

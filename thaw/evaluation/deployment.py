@@ -64,7 +64,7 @@ def _calibrated(
     phase: str, rows: Floats, splits: Mapping[str, held_out.Split], options: schema.Evaluate
 ) -> dict[str, Any]:
     val, test = splits["val"], splits["test"]
-    held = np.load(paths.validation(held_out.source(phase)), allow_pickle=False)
+    held = np.load(paths.validation(held_out.source(phase)), mmap_mode="r", allow_pickle=False)
     record, (val_rows, test_rows) = calibration.record(
         (held, val.labels), (rows, test.labels), options.precision, options.confidence, test.units
     )

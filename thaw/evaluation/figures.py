@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -222,11 +221,24 @@ def _thinned(points: NDArray[np.float64]) -> list[tuple[float, float]]:
     if len(points) == 0:
         return []
     kept = [points[0]]
-    for before, point in pairwise(points):
-        if np.abs(point - kept[-1]).max() >= 1 / POINTS:
-            kept += [before, point] if not np.array_equal(before, kept[-1]) else [point]
+    at = _step(points, 0)
+    while at < len(points):
+        before, point = points[at - 1], points[at]
+        kept += [before, point] if not np.array_equal(before, kept[-1]) else [point]
+        at = _step(points, at)
     kept.append(points[-1])
     return [(round(float(x), 4), round(float(y), 4)) for x, y in kept]
+
+
+def _step(points: NDArray[np.float64], start: int) -> int:
+    """Return the place of the first point that is a step away from the one at ``start``; behind the last: none is."""
+    first, size = start + 1, 64
+    while first < len(points):
+        far = np.abs(points[first : first + size] - points[start]).max(axis=1) >= 1 / POINTS
+        if far.any():
+            return first + int(far.argmax())
+        first, size = first + size, size * 2
+    return len(points)
 
 
 def _float(value: str | None) -> float:

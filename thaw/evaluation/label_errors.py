@@ -30,6 +30,7 @@ class Images(Protocol):
 
 # Probabilities in memory, of which cleanlab makes several copies of 8 bytes each; and pairs of classes, counted by it.
 AT_ONCE = 20_000_000
+PART = 4_000_000  # probabilities of a part, where not all are in memory
 
 COLUMNS = ("path", "split", "label", "suggested", "label_probability", "suggested_probability")
 
@@ -84,7 +85,7 @@ def _in_parts(labels: Labels, shares: Callable[[slice], Floats], classes: int) -
     counts them for each two classes.
     """
     inspector = LabelInspector(num_class=classes, verbose=False)
-    size = max(1, AT_ONCE // classes)
+    size = max(1, min(PART, AT_ONCE) // classes)
     parts = [slice(first, first + size) for first in range(0, len(labels), size)]
     for part in parts:
         inspector.update_confident_thresholds(labels[part], shares(part))

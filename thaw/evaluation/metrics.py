@@ -3,7 +3,7 @@
 How sure they are says ``thaw.evaluation.intervals``.
 
 Throughout, ``probabilities`` are (images, classes) float whose rows sum to 1, ``labels`` and ``predicted``
-are (images,) integers from 0 to classes - 1, and every image counts exactly once.
+are (images,) integers from 0 to classes - 1, and every image counts exactly once. Tables are read in blocks of rows.
 """
 
 from collections.abc import Sequence
@@ -14,47 +14,49 @@ from numpy.typing import NDArray
 from sklearn import metrics as sk
 
 from thaw.evaluation import intervals
+from thaw.evaluation.probabilities import AT_ONCE, Answers, Table, indices, read
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
 
 # Smallest normal float32: only a probability that float32 rounded to zero is raised, to a cost of 87.3 nats.
 FLOOR = float(np.finfo(np.float32).tiny)
-# What a row may miss 1 by: rounding of half precision, far below any mistake (logits, a sigmoid, percent).
-ROW_TOLERANCE = 1e-3
 MANY = 500  # classes above which no matrix of classes × classes is made
 PER_CLASS = ("precision", "recall", "f1", "support")
 
 
-def cross_entropy(probabilities: Floats, labels: Integers) -> float:
+def cross_entropy(probabilities: Table, labels: Integers) -> float:
     """Return the mean negative log likelihood in nats; a probability below ``FLOOR`` counts as ``FLOOR``.
 
     scikit-learn's ``log_loss`` raises all below 2e-16 to that, a cost of 36 nats.
     """
-    probabilities, labels = _checked(probabilities, labels)
-    likelihood = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(likelihood, FLOOR)).mean())
+    return log_loss_of(read(probabilities, labels))
 
 
-def top_k_accuracy(probabilities: Floats, labels: Integers, k: int) -> float:
+def log_loss_of(answers: Answers) -> float:
+    """Return ``cross_entropy`` of what was read."""
+    return float(-np.log(np.maximum(answers.own, FLOOR)).mean())
+
+
+def top_k_accuracy(probabilities: Table, labels: Integers, k: int) -> float:
     """Return the share of images whose label is among the ``k`` likeliest classes.
 
     Between equal probabilities the lower class index goes first, as in ``argmax``; in scikit-learn's
     ``top_k_accuracy_score`` the higher one does. So a tie is broken without regard to the label, ``k=1`` is the plain
     accuracy, and the result never falls when ``k`` grows. A ``k`` above the classes counts as all.
     """
-    probabilities, labels = _checked(probabilities, labels)
+    return _top_k_of(read(probabilities, labels), k)
+
+
+def _top_k_of(answers: Answers, k: int) -> float:
     if k < 1:
         raise ValueError(f"top_k: expected k of 1 or more, received {k}")
-    own = probabilities[np.arange(len(labels)), labels][:, None]
-    earlier = np.arange(probabilities.shape[1]) < labels[:, None]
-    ahead = (probabilities > own) | ((probabilities == own) & earlier)
-    return float((ahead.sum(axis=1) < k).mean())
+    return float((answers.ahead < k).mean())
 
 
 def confusion(labels: Integers, predicted: Integers, classes: int) -> NDArray[np.int64]:
     """Return the counts, (classes, classes) int64: rows are the actual class, columns the predicted one."""
-    labels, predicted = _indices("labels", labels, classes), _indices("predicted", predicted, classes)
+    labels, predicted = indices("labels", labels, classes), indices("predicted", predicted, classes)
     counts: NDArray[np.int64] = sk.confusion_matrix(labels, predicted, labels=range(classes))
     return counts
 
@@ -64,7 +66,7 @@ def per_class(labels: Integers, predicted: Integers, classes: int) -> list[dict[
 
     The precision of a class never predicted is 0. A class without images was not tested: it has no figures, but None.
     """
-    labels, predicted = _indices("labels", labels, classes), _indices("predicted", predicted, classes)
+    labels, predicted = indices("labels", labels, classes), indices("predicted", predicted, classes)
     scores = sk.precision_recall_fscore_support(labels, predicted, labels=range(classes), zero_division=0.0)
     rows = zip(*(score.tolist() for score in scores), strict=True)
     return [dict(zip(PER_CLASS, row if row[-1] else (None, None, None, 0), strict=True)) for row in rows]
@@ -77,28 +79,33 @@ def macro(labels: Integers, predicted: Integers) -> dict[str, float]:
     return {f"macro_{name}": float(score) for name, score in zip(PER_CLASS[:3], scores[:3], strict=True)}
 
 
-def calibration_error(probabilities: Floats, labels: Integers, bins: int = 15) -> float:
+def calibration_error(probabilities: Table, labels: Integers, bins: int = 15) -> float:
     """Return the expected calibration error, 0 to 1 (Guo et al. 2017, arXiv:1706.04599).
 
     It is the gap between the accuracy and the mean probability of the likeliest class, in bins of equal width, each
     with its upper edge. scikit-learn's ``calibration_curve`` has the same bins, but not how many images are in each.
     """
-    probabilities, labels = _checked(probabilities, labels)
-    sure = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], sure)
-    return float(np.abs(np.bincount(place, right - sure)).sum() / len(labels))
+    return ece_of(read(probabilities, labels), bins)
 
 
-def brier(probabilities: Floats, labels: Integers) -> float:
+def ece_of(answers: Answers, bins: int = 15) -> float:
+    """Return ``calibration_error`` of what was read."""
+    place = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], answers.sure)
+    return float(np.abs(np.bincount(place, answers.right - answers.sure)).sum() / len(place))
+
+
+def brier(probabilities: Table, labels: Integers) -> float:
     """Return the mean over images of the squared error summed over classes, 0 to 2 (Brier 1950).
 
     scikit-learn's ``brier_score_loss`` says the same, and warns that a softmax in float32 sums to 1 only nearly.
     """
-    probabilities, labels = _checked(probabilities, labels)
-    own = probabilities[np.arange(len(labels)), labels]
-    others = (probabilities**2).sum(axis=1) - own**2
-    return float(((1 - own) ** 2 + others).mean())
+    return brier_of(read(probabilities, labels))
+
+
+def brier_of(answers: Answers) -> float:
+    """Return ``brier`` of what was read."""
+    others = answers.squares - answers.own**2
+    return float(((1 - answers.own) ** 2 + others).mean())
 
 
 def agreement(labels: Integers, predicted: Integers) -> dict[str, float]:
@@ -142,11 +149,40 @@ def ranking(probabilities: Floats, labels: Integers) -> dict[str, float | None]:
     tested = np.unique(labels)
     if len(tested) == 1:
         return {"roc_auc": None, "pr_auc": None}
-    own = labels[:, None] == tested
-    return {
-        "roc_auc": float(sk.roc_auc_score(own, probabilities[:, tested], average="macro")),
-        "pr_auc": float(sk.average_precision_score(own, probabilities[:, tested], average="macro")),
-    }
+    found = []
+    parts = min(-(-len(tested) * len(labels) // AT_ONCE), len(tested) // 2)  # of two classes at least
+    for some in np.array_split(tested, max(parts, 1)):
+        own, scores = labels[:, None] == some, np.asarray(probabilities[:, some], np.float64)
+        if len(tested) > MANY:
+            found.append(_areas(own, scores))
+        else:
+            found.append([area(own, scores, average=None) for area in (sk.roc_auc_score, sk.average_precision_score)])
+    roc, pr = (float(np.concatenate(each).mean()) for each in zip(*found, strict=True))
+    return {"roc_auc": roc, "pr_auc": pr}
+
+
+def _areas(own: NDArray[np.bool_], scores: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return both areas of each class by counting, which scikit-learn does by sorting: minutes for 10,000 classes.
+
+    Of an image of the class, the first counts the others that are less likely, those as likely by half; the second,
+    how many of all that are as likely at least are of the class.
+
+    Args:
+        own: (images, classes), which images are of which class; each class has some, and not all.
+        scores: (images, classes).
+    """
+    image, column = np.nonzero(own)
+    members = np.bincount(column)
+    below, precision = np.empty(len(image)), np.empty(len(image))
+    size = max(1, AT_ONCE // len(own))
+    for some in (slice(first, first + size) for first in range(0, len(image), size)):
+        likeliest, at = scores[image[some], column[some]], column[some]
+        at_least, above = scores[:, at] >= likeliest, scores[:, at] > likeliest
+        others = ~own[:, at]
+        other_at_least, other_above = (at_least & others).sum(axis=0), (above & others).sum(axis=0)
+        below[some] = 1 - (other_at_least + other_above) / 2 / (len(own) - members[at])
+        precision[some] = 1 - other_at_least / at_least.sum(axis=0)
+    return [np.bincount(column, each) / members for each in (below, precision)]
 
 
 def summary(
@@ -167,51 +203,20 @@ def summary(
         confidence: of ``accuracy_low`` and ``accuracy_high``, above 0 and below 1.
         units: (images,) integer, which images are not independent; None: each image is one.
     """
-    probabilities, labels = _checked(probabilities, labels)
-    predicted = probabilities.argmax(axis=1)
-    low, high = intervals.accuracy(predicted == labels, confidence, units)
+    answers = read(probabilities, labels)
+    low, high = intervals.accuracy(answers.right, confidence, units)
     return {
-        "images": len(labels),
-        "units": len(labels) if units is None else len(np.unique(units)),
-        "loss": (loss := cross_entropy(probabilities, labels)),
-        "accuracy": float((predicted == labels).mean()),
+        "images": len(answers.labels),
+        "units": len(answers.labels) if units is None else len(np.unique(units)),
+        "loss": (loss := log_loss_of(answers)),
+        "accuracy": float(answers.right.mean()),
         "accuracy_low": low,
         "accuracy_high": high,
-        **{f"top_{k}_accuracy": top_k_accuracy(probabilities, labels, k) for k in sorted(set(top_k)) if k != 1},
-        **macro(labels, predicted),
-        **agreement(labels, predicted),
-        **ranking(probabilities, labels),
+        **{f"top_{k}_accuracy": _top_k_of(answers, k) for k in sorted(set(top_k)) if k != 1},
+        **macro(answers.labels, answers.predicted),
+        **agreement(answers.labels, answers.predicted),
+        **ranking(probabilities, answers.labels),
         "log_loss": loss,
-        "ece": calibration_error(probabilities, labels),
-        "brier": brier(probabilities, labels),
+        "ece": ece_of(answers),
+        "brier": brier_of(answers),
     }
-
-
-def _indices(name: str, values: Integers, classes: int) -> NDArray[np.int64]:
-    values = np.asarray(values)
-    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(f"{name}: expected one integer per image, received {values.dtype} of shape {values.shape}")
-    if values.min() < 0 or values.max() >= classes:
-        raise ValueError(f"{name}: expected 0 to {classes - 1}, received {values.min()} to {values.max()}")
-    return values.astype(np.int64)
-
-
-def _checked(probabilities: Floats, labels: Integers) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    given = np.asarray(probabilities)
-    if given.ndim != 2 or given.size == 0 or not np.issubdtype(given.dtype, np.floating):
-        received = f"{given.dtype} of shape {given.shape}"
-        raise ValueError(f"probabilities: expected float of shape (images, classes), received {received}")
-    values: NDArray[np.float64] = given.astype(np.float64, copy=False)
-    lost = int((~np.isfinite(values)).sum())
-    if lost:
-        raise ValueError(
-            f"probabilities: expected finite numbers, received {lost} that are not; did training diverge?"
-        )
-    sums = values.sum(axis=1)
-    if values.min() < 0 or np.abs(sums - 1).max() > ROW_TOLERANCE:
-        received = f"values from {values.min():g} and sums of {sums.min():g} to {sums.max():g}"
-        raise ValueError(f"probabilities: expected rows of 0 to 1 that sum to 1, received {received}; apply a softmax")
-    checked = _indices("labels", labels, values.shape[1])
-    if len(checked) != len(values):
-        raise ValueError(f"labels: expected one for each of the {len(values)} images, received {len(checked)}")
-    return values, checked

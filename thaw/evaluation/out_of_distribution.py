@@ -24,7 +24,8 @@ Integers = NDArray[np.integer[Any]]
 Parameters = dict[str, NDArray[np.float32]]  # of ``fit``
 
 AXES = 256  # directions in which the covariance is kept; in all others it is one number
-AT_ONCE = 4096  # images
+AT_ONCE = 4096  # images, fewer where there are many classes:
+DISTANCES = 4_000_000  # of images to class means in memory, 8 bytes each, some four times
 TEST = "test"  # the name of the scores of test images among a phase's arrays
 SMALLEST = float(np.finfo(np.float32).tiny)
 # Variance of a unit vector that was rounded to float16, as embeddings are: 11 bits, evenly spread over a step. With a
@@ -91,9 +92,9 @@ def score(embeddings: Floats, parameters: Parameters) -> NDArray[np.float32]:
     rest = float(parameters["rest"])
     weight = parameters["precision"].astype(np.float64) - rest  # along an axis, beyond what all directions count
     places = means @ axes.T
-    found = []
-    for first in range(0, len(embeddings), AT_ONCE):
-        rows = _unit(embeddings[first : first + AT_ONCE])
+    found, size = [], max(1, min(AT_ONCE, DISTANCES // len(means)))
+    for first in range(0, len(embeddings), size):
+        rows = _unit(embeddings[first : first + size])
         along = rows @ axes.T
         distance = rest * _squared(rows, means, np.ones(means.shape[1])) + _squared(along, places, weight)
         found.append(np.sqrt(np.maximum(distance.min(axis=1), 0)).astype(np.float32))

@@ -20,6 +20,7 @@ from thaw.evaluation import exported as exported_formats
 PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
 OUTPUT = Path("models/report.html")  # of `thaw report`; models/evaluate is DVC's
 MOST_ROWS = 200  # of a table that may be of any length; the files have all
+CLASS_ROWS = 1000  # of a table with a row a class: ten thousand make a page of 9 MB, which takes a browser seconds
 SHARE, SCORE = "share", "score"
 
 # The metrics of a phase in the order of the page: key, name, how it is written, what to know of it.
@@ -108,6 +109,7 @@ def _outcome(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": verdict,
         "baselines": [(*figures.BASELINES[name], row) for name, row in figures.ordered_baselines(baselines)],
         "baselines_chart": figures.baselines(baselines) if baselines else "",
+        "left_out": [(figures.BASELINES[name][0], why) for name, why in verdict.get("left_out", {}).items()],
         "confidence": f"{100 * params['evaluate']['confidence']:g}",
         "warnings": [f"{line[:1].upper()}{line[1:]}." for line in evaluation.get("warnings", [])],
         "phases": PHASES,
@@ -149,13 +151,15 @@ def _inside() -> dict[str, Any]:
         labels = [row["label"] for row in rows]
         counts = confusion.counts(labels, [row["predicted"] for row in rows], classes)
         matrices[phase] = confusion.matrix(counts, classes, f"Confusion matrix of {PHASES[phase].lower()}")
+        matrices[phase].rows = confusion.most_mistaken(matrices[phase].rows, CLASS_ROWS)
         probabilities = np.load(paths.probabilities(phase), mmap_mode="r", allow_pickle=False)
         ranked[phase] = figures.ranking(probabilities, np.array([number[label] for label in labels]))
     calibration, slices = _json(paths.CALIBRATION), _csv(paths.SLICES)
     return {
         "classes": classes,
         "matrices": matrices,
-        "per_class": _per_class(classes),
+        "most_rows": CLASS_ROWS,
+        "per_class": _per_class(classes)[:CLASS_ROWS],
         "ranking": figures.ranking_charts(ranked),
         "calibration": calibration,
         "reliability": figures.reliability(calibration["reliability"]) if "reliability" in calibration else "",

@@ -8,7 +8,7 @@ recommended, and the text says what to do.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Verdict:
     difference: dict[str, float]
     smallest_difference: float | None  # in percentage points; None: so few images can show none
     baselines: dict[str, dict[str, Any]]  # by name: accuracy, low, high (0 to 1), and what a baseline says of itself
+    left_out: dict[str, str] = field(default_factory=dict)  # why a baseline was not fitted, by name
 
 
 def judge(

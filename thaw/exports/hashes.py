@@ -32,8 +32,25 @@ def digest(path: Path) -> str:
     return records.folder_sha256(path) if path.is_dir() else records.sha256(path)
 
 
+def read(folder: Path) -> dict[str, str]:
+    """Return the sha256 of each file and folder of an export, by name: what hashes.json says.
+
+    Raises:
+        ValueError: the file is damaged, or of something else.
+    """
+    remedy = "copy the whole folder again, or run `dvc repro --force export`"  # not: delete it, which ends the check
+    path = folder / paths.HASHES
+    try:
+        known = records.read_json(path)
+    except ValueError:
+        raise ValueError(f"{path}: expected the hashes of an export, received a damaged file; {remedy}") from None
+    if not all(isinstance(value, str) for value in known.values()):
+        raise ValueError(f"{path}: expected the hashes of an export, received other values; {remedy}")
+    return known
+
+
 def check(path: Path) -> None:
-    """Refuse a model that is too large, or not the one whose hash was recorded beside it.
+    """Refuse a model that is too large, or not one whose hash was recorded beside it.
 
     A model that was copied without its hashes.json is loaded: nothing is known of it.
 
@@ -44,9 +61,16 @@ def check(path: Path) -> None:
     total = sum(file.stat().st_size for file in files)
     if total > MAX_BYTES:
         raise ValueError(f"{path}: expected a model of at most {MAX_BYTES:,} bytes, received {total:,}")
-    recorded = path.parent / paths.HASHES
-    expected = records.read_json(recorded).get(path.name) if recorded.is_file() else None
-    if expected is not None and (received := digest(path)) != expected:
+    if not (path.parent / paths.HASHES).is_file():
+        return
+    known = read(path.parent)
+    if path.name not in known:
+        raise ValueError(
+            f"{path}: expected one of what was exported here ({', '.join(known)}, by {paths.HASHES}), received a file "
+            "that was not; move it to a folder of its own, or copy the whole folder again"
+        )
+    expected = known[path.name]
+    if (received := digest(path)) != expected:
         raise ValueError(
             f"{path}: expected the model that was exported (sha256 {expected:.12}…, by {paths.HASHES}), received "
             f"another one ({received:.12}…); run `dvc repro --force export`, or copy the whole folder again"

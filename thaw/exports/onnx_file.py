@@ -16,8 +16,9 @@ from thaw.exports.exported import UNFAMILIARITY, Answer, Deployed, Exported, For
 
 METADATA = "thaw"  # the key of metadata_props under which is, as JSON, what the file is to be known by
 CLASSES = f"metadata of {paths.ONNX_FILE}"  # the place where it names its classes
-# Begins an entry of a tensor whose numbers lie in another file, by its path: key "location" of a protobuf message.
-_ELSEWHERE = b"\x0a\x08location\x12"
+# Of a tensor whose numbers lie in another file, by its path: the key "location", before the path or behind it. What
+# `export` writes has it nowhere else, since inputs of operations are numbered there.
+_ELSEWHERE = b"\x0a\x08location"
 
 
 def write(path: Path, deployed: Deployed) -> None:

@@ -1,8 +1,8 @@
-"""The activation cache's entries on disk: an entry is one view of many images at one cut, one fp16 row an image.
+"""The activation cache's entries on disk: an entry is one view of many images at one cut, a row an image.
 
 An entry is a growing table in which rows are found by the image's sha256.
 
-    <folder>/<entry>/rows.f16     the rows, one after the other, in the order of the index
+    <folder>/<entry>/rows.f16     the rows, one after the other, in the order of the index; rows.i8 where they are int8
     <folder>/<entry>/index.csv    a line a row: sha256 of the image, crc32 of the row's bytes
     <folder>/<entry>/users/       a file for each process that reads the entry
     <folder>/*.lock               held while rows are added, or entries removed
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from thaw import paths, records
+from thaw.features import stored
 
 FORMAT = 1  # of an entry; a new number makes old entries unknown, never wrong
 _LINE = 64 + 1 + 8 + 1  # sha256 hex, comma, crc32 hex, newline
@@ -45,9 +46,17 @@ def names(entry: Path) -> set[str]:
 
 
 def _lines(index: Path) -> list[bytes]:
+    return split(index.read_bytes()) if index.exists() else []
+
+
+def split(text: bytes) -> list[bytes]:
     """Return the whole lines of an index by their length: damage within one moves no other."""
-    text = index.read_bytes() if index.exists() else b""
     return [text[start : start + _LINE] for start in range(0, len(text) - _LINE + 1, _LINE)]
+
+
+def is_whole(row: bytes, line: bytes) -> bool:
+    """Return whether a row has the checksum of its line."""
+    return f"{zlib.crc32(row):08x}".encode() == line[65:73]
 
 
 class TooLargeError(ValueError):
@@ -60,12 +69,14 @@ class Entry:
     Args:
         path: the entry's folder, made if missing.
         shape: of a row, an image's activations.
+        kind: how they are stored, of ``thaw.features.stored``.
     """
 
-    def __init__(self, path: Path, shape: Sequence[int]):
-        self.path, self.shape = path, tuple(shape)
-        self.row_bytes = 2 * int(np.prod(self.shape))
-        self.data, self.index, self.mark = path / "rows.f16", path / "index.csv", path / "too_large"
+    def __init__(self, path: Path, shape: Sequence[int], kind: str = stored.FLOAT16):
+        self.path, self.shape, self.kind = path, tuple(shape), kind
+        self.row_bytes = stored.size(kind, self.shape)
+        self.data = path / ("rows.f16" if kind == stored.FLOAT16 else "rows.i8")
+        self.index, self.mark = path / "index.csv", path / "too_large"
         # The index as far as it was looked at, and of each row 1 if it is known to be whole.
         self._seen, self._whole = bytearray(), bytearray()
         path.mkdir(parents=True, exist_ok=True)
@@ -92,7 +103,7 @@ class Entry:
         """Return whether a row has the checksum of its line; its bytes are read once."""
         if row < len(self._whole) and self._whole[row] and self._seen[row * _LINE : (row + 1) * _LINE] == line:
             return True
-        whole = f"{zlib.crc32(_read(file, row, self.row_bytes)):08x}".encode() == line[65:73]
+        whole = is_whole(_read(file, row, self.row_bytes), line)
         self._note(row, line, whole)
         return whole
 
@@ -117,15 +128,22 @@ class Entry:
                 "an activation at this cut is too large for the cache's fp16 (65504 at most) or not a number; "
                 "set phase2.activations=streaming, or choose another phase2.unfreeze"
             )
-        rows = np.ascontiguousarray(values, np.float16)
+        self.copy(hashes, [row.tobytes() for row in stored.encoded(self.kind, values)])
+
+    def copy(self, hashes: Sequence[str], rows: Sequence[bytes]) -> None:
+        """Add rows as they are stored. The caller holds the lock.
+
+        Raises:
+            OSError: as of ``append``.
+        """
         count = self.index.stat().st_size // _LINE if self.index.exists() else 0
         # What lies beyond the index was left by a crash; what is missing before its end is damage that find() saw.
         for path, size in ((self.data, count * self.row_bytes), (self.index, count * _LINE)):
             path.touch()
             os.truncate(path, size)
         with records.room_said(self.data), self.data.open("ab") as file:
-            file.write(rows.tobytes())
-        lines = [f"{sha},{zlib.crc32(row.tobytes()):08x}\n".encode() for sha, row in zip(hashes, rows, strict=True)]
+            file.write(b"".join(rows))
+        lines = [f"{sha},{zlib.crc32(row):08x}\n".encode() for sha, row in zip(hashes, rows, strict=True)]
         with records.room_said(self.index), self.index.open("ab") as index:
             index.write(b"".join(lines))
         for row, line in enumerate(lines, start=count):
@@ -165,7 +183,8 @@ class Reader:
                 "the disk of compute.cache_dir is damaged, or another program changes it"
             )
         self.entries, self.rows = list(entries), list(rows)
-        self.shape, self.row_bytes = self.entries[0].shape, self.entries[0].row_bytes
+        self.shape = self.entries[0].shape
+        self.row_bytes = stored.size(stored.FLOAT16, self.shape)  # as ``half`` gives them
         self.maps: list[mmap.mmap] = []
         for entry in self.entries:
             with entry.data.open("rb") as file:
@@ -176,7 +195,7 @@ class Reader:
         return self._read(indices, views, np.float32)
 
     def half(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
-        """Return the same as they are kept: (b, *shape) float16."""
+        """Return the same in half precision: (b, *shape) float16."""
         return self._read(indices, views, np.float16)
 
     def _read(self, indices: np.ndarray, views: np.ndarray, kind: type) -> np.ndarray:
@@ -184,9 +203,10 @@ class Reader:
         for view in np.unique(views):
             wanted = views == view
             # A crash may have left part of a row at the end, which no index names.
-            whole = len(self.maps[view]) // self.entries[view].row_bytes * self.entries[view].row_bytes // 2
-            table = np.frombuffer(self.maps[view], np.float16, whole).reshape(-1, *self.shape)
-            values[wanted] = table[self.rows[view][indices[wanted]]]
+            entry = self.entries[view]
+            whole = len(self.maps[view]) // entry.row_bytes * entry.row_bytes
+            table = np.frombuffer(self.maps[view], np.uint8, whole).reshape(-1, entry.row_bytes)
+            values[wanted] = stored.decoded(entry.kind, table[self.rows[view][indices[wanted]]], self.shape)
             del table
             # The pages stay in the system's cache, but no longer count as this process's memory.
             if hasattr(mmap, "MADV_DONTNEED"):

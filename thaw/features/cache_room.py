@@ -17,7 +17,7 @@ from filelock import FileLock
 from thaw import console
 
 MARKER_DAYS = 7  # after which a reader on another host counts as gone
-_NAME = re.compile("[0-9a-f]{32}")  # as ``thaw.features.cache.name`` makes them
+NAME = re.compile("[0-9a-f]{32}")  # as ``thaw.features.cache.name`` makes them
 
 
 def lock(cache: Path, family: str) -> FileLock:
@@ -69,7 +69,7 @@ def make_room(cache: Path, wanted: int, budget: int) -> int:
     """
     with FileLock(cache / "removal.lock"):
         # compute.cache_dir may be a folder that holds other things too.
-        found = (path for path in cache.iterdir() if path.is_dir() and _NAME.fullmatch(path.name))
+        found = (path for path in cache.iterdir() if path.is_dir() and NAME.fullmatch(path.name))
         entries = sorted(found, key=lambda path: path.stat().st_mtime)
         sizes = {path: sum(file.stat().st_size for file in path.glob("*") if file.is_file()) for path in entries}
         total = sum(sizes.values())

@@ -8,9 +8,10 @@ only themselves, and a view more costs only that view.
 
 import os
 import time
-from collections.abc import Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ import numpy as np
 
 from thaw import console, timings
 from thaw.config import schema
-from thaw.features import cache, engines, gpu_extraction, store
+from thaw.features import cache, engines, gpu_extraction, packs, store, stored
 from thaw.images import augment, manifest
-from thaw.runtime import code_version, threads
+from thaw.runtime import cluster, code_version, threads
 from thaw.runtime.framework import keras, tf
 
 # The packages whose code makes the numbers, wherever it is called from. Pooling is a part of the head.
 CODE = ("classifier", "features", "images", "networks", "runtime")
+ON_CLUSTER = 64_000_000  # bytes of activations that a worker of a cluster makes at a time
 BATCH = 32  # images a step on a processor where compute.extract_batch_size is auto
 
 Sets = Sequence[tuple[manifest.Images, int]]  # images, and how many views of each
@@ -42,6 +44,7 @@ class Frozen:
     augment: schema.Augment
     compute: schema.Compute
     spare: Collection[str] = ()  # cuts that a later stage may ask for: computed in passing, if fp16 can hold them
+    kind: str = stored.FLOAT16  # how activations that are no pooled features are stored
 
     def shapes(self) -> list[tuple[int, ...]]:
         """Return of an image's activations at each cut."""
@@ -49,7 +52,7 @@ class Frozen:
 
     def row_bytes(self) -> list[int]:
         """Return the size of an image's activations at each cut in the cache, in bytes."""
-        return [2 * int(np.prod(shape)) for shape in self.shapes()]
+        return [stored.size(stored.of(self.kind, shape), shape) for shape in self.shapes()]
 
     def cache_bytes(self, train: int, val: int) -> int:
         """Return what the cache needs for so many images of training and validation."""
@@ -93,8 +96,10 @@ def cached(frozen: Frozen, sets: Sets) -> list[list[cache.Reader]]:
 
     Raises:
         cache.TooLargeError: fp16 can't hold an activation at such a cut.
+        ValueError: ``compute.shared_cache`` can't be reached.
     """
     opened, wanted = _store(frozen, sets), _wanted(sets)
+    shared = packs.at(frozen.compute.shared_cache, frozen.compute.shared_cache_gb)
     # Who finds all there need not wait for those who compute something else with the same weights.
     found = opened.ask(wanted)
     if found.missing:
@@ -102,8 +107,10 @@ def cached(frozen: Frozen, sets: Sets) -> list[list[cache.Reader]]:
             found = opened.ask(wanted)
             if found.missing:
                 paths = {sha: path for split, _ in sets for sha, path in zip(split.hashes, split.paths, strict=True)}
-                _fill(frozen, opened, paths, found.missing)
+                _fill(frozen, opened, paths, found.missing, shared)
         found = opened.ask(wanted)
+    if shared:
+        shared.publish(opened)
     return opened.readers(found)
 
 
@@ -114,7 +121,7 @@ def _wanted(sets: Sets) -> store.Wanted:
 def _store(frozen: Frozen, sets: Sets) -> store.Store:
     family, names = _names(frozen, max(views for _, views in sets))
     spare = [cut for cut, name in enumerate(frozen.cuts) if name in frozen.spare]
-    return store.Store(frozen.compute.cache_dir, family, names, frozen.shapes(), spare)
+    return store.Store(frozen.compute.cache_dir, family, names, frozen.shapes(), spare, frozen.kind)
 
 
 def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
@@ -131,42 +138,112 @@ def _names(frozen: Frozen, views: int) -> tuple[str, list[list[str]]]:
         "code": code_version.of(*CODE),
     }
     drawn = {key: value for key, value in asdict(frozen.augment).items() if key != "views"}
+    kinds = (stored.of(frozen.kind, shape) for shape in frozen.shapes())
+    own = [{} if kind == stored.FLOAT16 else {"stored": kind} for kind in kinds]
     return cache.name(**family), [
-        [cache.name(**family, cut=cut, view=view, augment=drawn if view else None) for cut in frozen.cuts]
+        [
+            cache.name(**family, cut=cut, view=view, augment=drawn if view else None, **more)
+            for cut, more in zip(frozen.cuts, own, strict=True)
+        ]
         for view in range(views)
     ]
 
 
-def _fill(frozen: Frozen, opened: store.Store, paths: Mapping[str, str], missing: store.Missing) -> None:
-    """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once."""
+def _fill(
+    frozen: Frozen,
+    opened: store.Store,
+    paths: Mapping[str, str],
+    missing: store.Missing,
+    shared: packs.Packs | None,
+) -> None:
+    """Compute what is missing: each image is decoded once, and each of its missing views passes the layers once.
+
+    Where a cache is shared, what it has is copied, and what is computed is written there part by part.
+    """
     wanted = opened.make_room(missing, round(frozen.compute.cache_gb * 1e9))
-    made, engine = _outputs(frozen, paths, missing)
+    parts: Sequence[store.Missing] = [missing]
+    if shared:
+        parts = packs.parts(missing, max(frozen.row_bytes()), frozen.batch_size())
+        left = shared.fetch(opened, missing)
+        parts = [{sha: left[sha] for sha in part if sha in left} for part in parts]
+        console.say(f"{len(missing) - len(left):,} of {len(missing):,} images come from compute.shared_cache")
+        if not left:
+            return
+        missing = left
+    layers, engine = _layers(frozen, paths)
     passes = sum(len(views) for views in missing.values())
     console.say(
         f"{len(missing):,} images, {passes:,} views through the frozen layers ({engine}, {wanted / 1e6:,.0f} MB)"
     )
     start, done = time.monotonic(), 0
-    with console.bar("views") as bar, closing(made):
+    with console.bar("views") as bar:
         task = bar.add_task("frozen layers", total=passes, note="")
-        for view, shas, outputs in made:
-            for cut in opened.add(missing, view, shas, outputs):
-                console.warn(f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept")
-            done += len(shas)
-            bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
-    timings.note("extraction", count=passes, seconds=time.monotonic() - start)
+        for number, part in enumerate(parts):
+            some = shared.fetch(opened, part) if shared and number else part  # others may have written it meanwhile
+            with closing(layers(some)) as made:
+                for view, shas, outputs in made:
+                    for cut in opened.add(some, view, shas, outputs):
+                        console.warn(
+                            f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept"
+                        )
+                    done += len(shas)
+                    bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")
+            if shared:
+                shared.publish(opened)
+    timings.note("extraction", count=done, seconds=time.monotonic() - start)
 
 
-def _outputs(
-    frozen: Frozen, paths: Mapping[str, str], missing: store.Missing
-) -> tuple[Generator[gpu_extraction.Views], str]:
-    """Return what the layers make of each missing view, and the name of the engine."""
+def _layers(
+    frozen: Frozen, paths: Mapping[str, str]
+) -> tuple[Callable[[store.Missing], Generator[gpu_extraction.Views]], str]:
+    """Return what gives what the layers make of missing views, and the name of the engine."""
+    if frozen.compute.ray:
+        return partial(_on_cluster, frozen, paths), "on a Ray cluster"
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size(), tf.float16)
-        wanted = [gpu_extraction.Wanted(paths[sha], sha, tuple(sorted(views))) for sha, views in missing.items()]
-        return gpu_extraction.outputs(card, frozen.image, frozen.augment, wanted), card.layers.name
+
+        def on_card(missing: store.Missing) -> Generator[gpu_extraction.Views]:
+            wanted = [gpu_extraction.Wanted(paths[sha], sha, tuple(sorted(views))) for sha, views in missing.items()]
+            return gpu_extraction.outputs(card, frozen.image, frozen.augment, wanted)
+
+        return on_card, card.layers.name
     run, engine = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
-    views = threads.ahead(_views(frozen, paths, missing))
-    return ((view, shas, run(pixels)) for view, shas, pixels in views), engine
+
+    def on_processor(missing: store.Missing) -> Generator[gpu_extraction.Views]:
+        views = threads.ahead(_views(frozen, paths, missing))
+        return ((view, shas, run(pixels)) for view, shas, pixels in views)
+
+    return on_processor, engine
+
+
+def _on_cluster(frozen: Frozen, paths: Mapping[str, str], missing: store.Missing) -> Generator[gpu_extraction.Views]:
+    """Yield what the layers make of missing views on the workers of a cluster, as they come.
+
+    Their parts are of whole batches, so that each image has the same others beside it as in one process.
+    """
+    batch, hashes, bytes_of_all = frozen.batch_size(), list(missing), sum(frozen.row_bytes()) * frozen.views()
+    size = max(1, ON_CLUSTER // (bytes_of_all * batch)) * batch
+    some = [hashes[first : first + size] for first in range(0, len(hashes), size)]
+    parts = [({sha: missing[sha] for sha in part}, {sha: paths[sha] for sha in part}) for part in some]
+    alone, cores = replace(frozen, compute=replace(frozen.compute, ray="")), threads.used()
+    for _, made in cluster.done(frozen.compute.ray, _worker, (alone,), parts, cores=cores, gpus=int(engines.on_gpu())):
+        yield from made
+
+
+def _worker(
+    frozen: Frozen,
+) -> Callable[[tuple[store.Missing, Mapping[str, str]]], list[gpu_extraction.Views]]:
+    """Return what a worker of a cluster makes of missing views and the paths of their images."""
+    known: dict[str, str] = {}
+    layers, _ = _layers(frozen, known)
+
+    def made(part: tuple[store.Missing, Mapping[str, str]]) -> list[gpu_extraction.Views]:
+        missing, paths = part
+        known.update(paths)
+        with np.errstate(over="ignore"), closing(layers(missing)) as views:  # the cache says what is too large
+            return [(view, shas, [each.astype(np.float16) for each in outputs]) for view, shas, outputs in views]
+
+    return made
 
 
 def _views(

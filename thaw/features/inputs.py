@@ -199,7 +199,8 @@ def _frozen(
     extractor = engines.settled(settings.compute.extractor, classifier.backbone.count_params())
     compute, image = replace(settings.compute, extractor=extractor), classifier.card.image
     frozen = keras.Model(inputs, list(outputs.values()))
-    return Frozen(frozen, list(outputs), _weights(classifier), image, settings.augment, compute, list(spare))
+    kind = settings.phase2.stored_as
+    return Frozen(frozen, list(outputs), _weights(classifier), image, settings.augment, compute, list(spare), kind)
 
 
 def _weights(classifier: model.Classifier) -> str:

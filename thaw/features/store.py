@@ -21,7 +21,7 @@ from filelock import Timeout
 from numpy.typing import NDArray
 
 from thaw import console
-from thaw.features import cache, cache_room
+from thaw.features import cache, cache_room, stored
 
 WAIT = 2.0  # seconds for another process before a person is told of it
 
@@ -61,6 +61,7 @@ class Store:
         names: of the entry of each view at each cut.
         shapes: of an image's activations at each cut.
         spare: numbers of cuts that nobody waits for: they are left out where fp16 can't hold them.
+        kind: how activations that are no pooled features are stored, of ``thaw.features.stored``.
     """
 
     def __init__(
@@ -70,13 +71,24 @@ class Store:
         names: Sequence[Sequence[str]],
         shapes: Sequence[Sequence[int]],
         spare: Sequence[int] = (),
+        kind: str = stored.FLOAT16,
     ):
         folder = cache.folder(cache_dir)
         cache_room.claim(folder, [name for view in names for name in view])
         self.folder, self.family, self.spare = folder, family, set(spare)
         self.entries = [
-            [cache.Entry(folder / name, shape) for name, shape in zip(view, shapes, strict=True)] for view in names
+            [
+                cache.Entry(folder / name, shape, stored.of(kind, shape))
+                for name, shape in zip(view, shapes, strict=True)
+            ]
+            for view in names
         ]
+
+    def numbered(self) -> Iterator[tuple[int, int, cache.Entry]]:
+        """Yield the entries with the numbers of view and cut."""
+        for view, entries in enumerate(self.entries):
+            for cut, entry in enumerate(entries):
+                yield view, cut, entry
 
     def ask(self, wanted: Wanted) -> Found:
         """Return where the rows are, and what has none."""

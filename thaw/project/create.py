@@ -19,6 +19,35 @@ from thaw.project import template
 
 RAW = "data/raw"  # where images lie that were given as none, or that DVC is to keep
 TABLES = (".csv", ".parquet")
+# Goes before a project's own .gitignore where the repository around it leaves out some of it, such as data/ or *.csv.
+# Without these files experiments would lack figures, and would divide the images anew. Images stay left out.
+FOLLOWED = """\
+# Kept in git, though the repository around this project leaves out some of it
+!/.dvc/
+!/.dvc/**
+!/.dvcignore
+!/.gitignore
+!/README.md
+!/conf/
+!/conf/**
+!/data/
+/data/*
+!/data/*.dvc
+!/data/.gitignore
+!/data/splits.json
+!/dvc.lock
+!/dvc.yaml
+!/metrics/
+!/metrics/**
+!/params.yaml
+!/pyproject.toml
+!/schemas/
+!/schemas/**
+!/stages/
+!/stages/**
+
+"""
+LATER = ("data/raw.dvc", "data/splits.json", "dvc.lock", "metrics/evaluate.json", "metrics/per_class.csv")
 
 
 @dataclass
@@ -66,6 +95,8 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
             path.rename(folder / path.name if there else folder)
     committed = False
     try:
+        if within:
+            _follow(folder)
         if not within:
             _git(folder, "init", "--quiet", "--initial-branch=main")
         if images and keep:
@@ -148,6 +179,15 @@ def _check_data(data: str, folder: Path, *, keep: bool) -> Path:
             f"{folder}: expected a folder apart from the images, received one that shares {path} with them"
         )
     return path
+
+
+def _follow(folder: Path) -> None:
+    """See to it that git follows a project's files, whatever the repository around it leaves out."""
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    own = [name for name in files if not name.startswith(".git/")]
+    if _git(folder, "check-ignore", *own, *LATER, fails=True):
+        path = folder / ".gitignore"
+        path.write_text(FOLLOWED + path.read_text(encoding="utf-8"), encoding="utf-8", newline="\n")
 
 
 def _add(folder: Path, images: Path) -> None:

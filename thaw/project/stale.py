@@ -34,7 +34,7 @@ def reasons() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     makers: dict[str, str] = {}
     for name, stage in pipelined.items():
-        mine = list(_of_dvc(said.get(name, []), locked.get(name, {})))
+        mine = list(_of_dvc(said.get(name, []), locked.get(name, {}))) if name in locked else _of_new(said.get(name))
         mine += _of_code(name) if template.RECORD in pipelined else []
         depends = [_path(each) for each in stage.get("deps", [])]
         before = sorted({makers[each] for each in depends if each in makers} & set(found))
@@ -68,6 +68,11 @@ def runs_again(group: str, stages: dict[str, Any]) -> list[str]:
             found.append(name)
         makers |= {_path(out): name for key in ("outs", "metrics", "plots") for out in stage.get(key, [])}
     return found
+
+
+def _of_new(said: list[Any] | None) -> list[str]:
+    """Return the reason of a stage that has never run; of one that runs each time there is none."""
+    return ["never run"] if said and said != [LOOKS] else []
 
 
 def _of_dvc(said: list[Any], locked: dict[str, Any]) -> list[str]:
@@ -111,14 +116,34 @@ def _of_values(before: dict[str, Any], state: Any) -> list[str]:
     return found
 
 
+def upgrade() -> str:
+    """Return which stages another version of the package than that of the last run runs again, in a line.
+
+    Empty where the version is the same, nothing has run, or the project runs code of its own.
+    """
+    before, now = _version(), version("thaw")
+    if before in (None, now):
+        return ""
+    other = [stage for stage in template.stages() if _of_code(stage)]
+    again = (
+        f"other code for {', '.join(other)}; these run again, and all after them" if other else "nothing runs again"
+    )
+    return f"thaw {before} → {now}: {again}"
+
+
 def _of_code(stage: str) -> list[str]:
     """Return that the installed package has other code for a stage than that which it ran."""
     path = template.record(stage)
     if stage == template.RECORD or not path.is_file() or records.read_json(path) == {"code": code.of(stage)}:
         return []
-    before = records.read_json(paths.PACKAGE / "version.json").get("thaw")
-    now = version("thaw")
+    before, now = _version(), version("thaw")
     return [f"other code in the installed thaw ({now}, edited)" if now == before else f"thaw {before} → {now}"]
+
+
+def _version() -> str | None:
+    """Return the version of the package that ran here last, if one did."""
+    path = paths.PACKAGE / "version.json"
+    return str(records.read_json(path)["thaw"]) if path.is_file() else None
 
 
 def _locked() -> dict[str, Any]:

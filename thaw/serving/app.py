@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thaw.exports.exported import Exported
 from thaw.images.integrity import Unusable
@@ -71,17 +72,34 @@ def build(model: Exported, limits: Limits) -> FastAPI:
         server.batches.end()
 
     # Its page of documentation would fetch scripts from elsewhere.
-    app = FastAPI(title="Thaw", docs_url=None, redoc_url=None, lifespan=running)
+    app = FastAPI(title="Thaw", docs_url=None, redoc_url=None, lifespan=running, redirect_slashes=False)
     _add_paths(app, server)
     _add_errors(app)
+    app.add_middleware(_HeadAsGet)
     app.add_middleware(monitoring.Counted, figures=server.figures, known=[route.path for route in app.routes])  # type: ignore[attr-defined]
     return app
+
+
+class _HeadAsGet:
+    """The application, whose HEAD is a GET: what watches servers asks so. The web server sends no body then."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, as ASGI asks."""
+        await self.app({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope, receive, send)
 
 
 def _add_paths(app: FastAPI, server: Server) -> None:
     html, policy = page.of_server(server.model.classes)
 
-    @app.post("/predict", summary="Label and probabilities of one image or of many")
+    @app.post(
+        "/predict",
+        summary="Label and probabilities of one image or of many",
+        openapi_extra=uploads.DESCRIBED,
+        responses=uploads.REFUSALS,
+    )
     async def predict(request: Request, top: str = "") -> Response:
         start = time.perf_counter()
         with server.figures.running.track_inprogress():
@@ -173,9 +191,9 @@ async def _answered(server: Server, upload: uploads.Upload, count: int | None) -
             answer = await server.batches.answer(upload.data)
     except Unusable as refused:
         server.figures.refused.labels(refused.kind).inc()
-        status = STATUS.get(refused.kind, DAMAGED)
+        status, kind = STATUS.get(refused.kind, DAMAGED), refused.kind.replace("_", " ")
         raise RefusedError(
-            status, f"expected an image, received one of kind {refused.kind}: {refused.reason}; {REMEDIES[status]}"
+            status, f"expected an image, received one of kind {kind}: {refused.reason}; {REMEDIES[status]}"
         ) from None
     except Exception:
         server.figures.refused.labels("server_error").inc()

@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "images",
         nargs="+",
+        type=_word,
         metavar="IMAGE",
         help="a file, a folder of images, a pattern, or - for standard input: paths, one a line, or one image",
     )
@@ -40,6 +41,12 @@ def add(commands: Any) -> None:
     form.add_argument("--json", action="store_true", help="JSON with the probability of every class")
     form.add_argument("--csv", action="store_true", help="CSV with the probability of every class")
     command.set_defaults(run=_predict)
+
+
+def _word(text: str) -> str:
+    if not text:  # of a shell's variable that is not set; as a path it would be the current folder
+        raise argparse.ArgumentTypeError("expected a path, a pattern or -, received an empty word")
+    return text
 
 
 def _count(text: str) -> int:

@@ -6,6 +6,7 @@ import binascii
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -17,6 +18,31 @@ IDLE_SECONDS, BODY_SECONDS = 15, 120  # that a client may send nothing, and that
 THROWN_AWAY = 8  # times the limit
 BODIES = 4  # bodies of the largest size that are held at once; more wait before they are read
 FORMS = 'an image as the body, a form with files, or JSON with "image" or "images" in base64'
+# The same as /openapi.json has it, where FastAPI finds nothing: the body is read as it comes.
+_FILE = {"type": "string", "format": "binary"}
+_TEXT = {"type": "string", "contentEncoding": "base64"}
+DESCRIBED = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": _FILE},
+            "multipart/form-data": {"schema": {"type": "object", "additionalProperties": _FILE}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": _TEXT, "images": {"type": "array", "items": _TEXT}},
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                }
+            },
+        },
+    }
+}
+_REFUSAL: dict[str, Any] = {
+    "description": "One line that says what was expected",
+    "content": {"application/json": {"schema": {"type": "object", "properties": {"error": {"type": "string"}}}}},
+}
+REFUSALS: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 408, 413, 415, 422, 500, 503), _REFUSAL)
 
 
 class RefusedError(Exception):
@@ -123,6 +149,9 @@ async def images(request: Request, most: int) -> Images:
         RefusedError: there is none, there are too many, or they are no images by the kind of the body.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    packed = request.headers.get("content-encoding", "").strip().lower()
+    if packed not in ("", "identity"):
+        raise RefusedError(415, f"expected a body as it is, received Content-Encoding {packed:.40}; send it unpacked")
     parts = body(request, most)
     if kind == "multipart/form-data":
         found = Images(await _of_form(request, parts), single=False)

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from thaw import paths, records
-from thaw.config import load
+from thaw.config import load, schema
 from thaw.networks import environment
 from thaw.runtime import code_version, threads
 
@@ -30,6 +30,8 @@ HOW = "compute"  # the group
 # PNGs in place of images: the manifest has the hash of each, and who reads one compares it.
 KNOWN_BY_MANIFEST = paths.CONVERTED.name
 
+Common = tuple[schema.Project, dict[str, dict[str, str]]]  # params.yaml, and what ``environment.describe`` gives
+
 
 def stages() -> dict[str, dict[str, Any]]:
     """Return the stages of dvc.yaml, in its order, with what each declares."""
@@ -37,11 +39,12 @@ def stages() -> dict[str, dict[str, Any]]:
     return declared
 
 
-def inputs(stage: str, *, read: bool = True) -> dict[str, dict[str, Any]]:
+def inputs(stage: str, *, read: bool = True, common: Common | None = None) -> dict[str, dict[str, Any]]:
     """Return the inputs of a stage, of the project in the current folder.
 
     Args:
         read: the data, for their hashes; without it ``data`` is empty.
+        common: to all stages, where the caller has it.
 
     Returns:
         ``parameters``, ``code``, ``data``, ``packages`` and ``weights``, each by name.
@@ -53,8 +56,7 @@ def inputs(stage: str, *, read: bool = True) -> dict[str, dict[str, Any]]:
     declared = stages()
     if stage not in declared:
         raise ValueError(f"expected one of the stages {', '.join(declared)}, received {stage!r}")
-    project, _ = load.read()
-    found = environment.describe(project.backbone)
+    project, found = common or _common()
     names = [str(name) for name in declared[stage].get("deps", ())]
     code = [name for name in names if Path(name).parts[0] in CODE]
     data = [Path(name) for name in names if name not in code and Path(name) != paths.ENVIRONMENT]
@@ -71,6 +73,11 @@ def inputs(stage: str, *, read: bool = True) -> dict[str, dict[str, Any]]:
     }
 
 
+def _common() -> Common:
+    project, _ = load.read()
+    return project, environment.describe(project.backbone)
+
+
 def _packages(computing: Mapping[str, str]) -> dict[str, str]:
     more = {name: version(name) for name in PACKAGES}
     return dict(computing) | more | {"python": platform.python_version()}
@@ -85,8 +92,9 @@ def describe() -> dict[str, dict[str, Any]]:
         carry what they came of.
     """
     found: dict[str, dict[str, Any]] = {}
+    common = _common()
     for stage in stages():
-        for kind, values in inputs(stage, read=False).items() if stage != LAST else ():
+        for kind, values in inputs(stage, read=False, common=common).items() if stage != LAST else ():
             found.setdefault(kind, {}).update(values)
     found["data"] = {path.as_posix(): content(path) for path in (paths.PREPARED, paths.MEMORY) if path.exists()}
     for stage in TRAININGS:

@@ -71,7 +71,7 @@ def register(run: mlflow_mirror.Run, folder: Path, test: Tested, paired: Paired)
 
     Args:
         run: of the stage; without tracking nothing is done, and without a server a note is left for ``make_up``.
-        folder: what `export` wrote. Without ``model.onnx`` in it nothing is done either.
+        folder: what `export` wrote. Without ``model.onnx`` in it nothing is done either, which is said.
         test: what the model said of the test images.
         paired: the paired test.
 
@@ -79,7 +79,10 @@ def register(run: mlflow_mirror.Run, folder: Path, test: Tested, paired: Paired)
         What became of it, which is printed too; empty if nothing did.
     """
     said: list[str] = []
-    if not run.settings.enabled or not (folder / paths.ONNX_FILE).is_file():
+    if not run.settings.enabled:
+        return ""
+    if not (folder / paths.ONNX_FILE).is_file():
+        console.result(run.stage, "the export is not registered: a version holds the format onnx, which it lacks")
         return ""
 
     def enter() -> None:

@@ -29,10 +29,10 @@ CHUNK = 2**28  # bytes that are copied to the card at once
 
 @runtime_checkable
 class Kept(Protocol):
-    """A ``thaw.images.manifest.Source`` of activations that are kept as float16, such as those of the cache."""
+    """A ``thaw.images.manifest.Source`` of activations that are kept, such as those of the cache."""
 
     shape: tuple[int, ...]  # of an image's activations
-    row_bytes: int  # of them as they are kept
+    row_bytes: int  # of them in half precision
 
     def __call__(self, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         """Return the same as float32."""

@@ -155,10 +155,16 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
 
     @property
     def window(self) -> int:
-        """Return of how many epochs means are taken: so few that two of them and the fall fit into all epochs."""
+        """Return of how many epochs means are taken.
+
+        They are so few that two of them and the fall fit into all epochs, and into what a task takes that learns
+        nothing: as many epochs as larger sets may have at most, or two of the shortest falls.
+        """
         wanted = math.ceil(phases.counted(self.settings.flat_epochs, self.steps))
+        shortest = math.ceil(phases.counted(2 * FEWEST_DECAY, self.steps))
+        longest = min(self.settings.epochs, max(phases.EPOCHS, shortest))
         for fewer in range(wanted, 1, -1):
-            if 2 * fewer + decay_epochs(self.settings, 2 * fewer, self.steps) <= self.settings.epochs:
+            if 2 * fewer + decay_epochs(self.settings, 2 * fewer, self.steps) <= longest:
                 return fewer
         return 1
 

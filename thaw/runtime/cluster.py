@@ -1,0 +1,129 @@
+"""Work on the workers of a Ray cluster: part by part, again where a worker dies, and few parts ahead of who asks.
+
+A worker is a process that is set up once and then does many parts, on any machine of the cluster. All machines see the
+project at the same path, with the images and the environment (docs/cluster.md).
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from thaw import console, pipes
+from thaw.runtime import threads
+
+Part = TypeVar("Part")
+Done = TypeVar("Done")
+
+AHEAD = 2  # parts that a worker has at a time, so that it need not wait for the next
+RETRIES = 3  # of a part whose worker died
+# What the numbers of the frozen layers depend on, and what keeps a worker's output short.
+PASSED_ON = (threads.VARIABLE, "TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "ORT_DISABLE_TELEMETRY")
+
+
+def done(
+    address: str,
+    set_up: Callable[..., Callable[[Part], Done]],
+    given: Sequence[Any],
+    parts: Sequence[Part],
+    *,
+    cores: int = 1,
+    gpus: int = 0,
+) -> Iterator[tuple[int, Done]]:
+    """Yield the number of each part and what was made of it, in the order in which they are done.
+
+    Args:
+        address: of the cluster, ``auto`` for the one of this machine, ``local`` for one that ends with this process.
+        set_up: is called once in each worker, and returns what does a part.
+        given: what it is called with; picklable, as the parts are.
+        parts: each does not depend on others.
+        cores: of a worker.
+        gpus: of a worker.
+
+    Raises:
+        ValueError: Ray is not installed, there is no cluster, or a part's worker died each time.
+    """
+    with _connected(address) as ray:
+        workers = min(_workers(ray, cores, gpus), len(parts))
+        console.say(f"{len(parts):,} parts of the work go to {workers} workers of Ray")
+        options = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": RETRIES}
+        kind = ray.remote(**options)(_Worker)
+        shared = ray.put((set_up, tuple(given)))
+        crew = [kind.remote(str(Path.cwd()), shared) for _ in range(workers)]
+        left, running = iter(enumerate(parts)), {}
+
+        def give(worker: Any) -> None:
+            for number, part in left:
+                running[worker.do.remote(part)] = number, worker
+                return
+
+        for worker in crew * AHEAD:
+            give(worker)
+        while running:
+            (ready,), _ = ray.wait(list(running))
+            number, worker = running.pop(ready)
+            try:
+                found = ray.get(ready)
+            except ray.exceptions.RayTaskError as error:
+                raise error.as_instanceof_cause() from None
+            except ray.exceptions.RayActorError as error:
+                raise ValueError(
+                    f"compute.ray: expected a worker to do part {number + 1} of {len(parts)}, {RETRIES + 1} of them "
+                    f"died ({_said(error)}); is their memory too small?"
+                ) from None
+            del ready
+            give(worker)
+            yield number, found
+
+
+class _Worker:
+    """A process of the cluster."""
+
+    def __init__(self, project: str, given: tuple[Callable[..., Callable[[Any], Any]], tuple[Any, ...]]):
+        os.chdir(project)
+        set_up, arguments = given
+        self.work = set_up(*arguments)
+
+    def do(self, part: Any) -> Any:
+        """Return what is made of a part."""
+        return self.work(part)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Connect to a cluster, and leave it again, if this process was not connected before."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # noqa: PLC0415 -- an extra, which takes a second
+    except ModuleNotFoundError as error:
+        raise ValueError(f"compute.ray: expected Ray ({error}); run `pip install 'thaw[ray]'`") from None
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables |= {threads.VARIABLE: str(threads.used()), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    was_connected = ray.is_initialized()
+    try:
+        if not was_connected:
+            ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": variables})
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"compute.ray: expected a cluster at {address} ({_said(error)}); start one by `ray start --head`, or "
+            "compute.ray=local"
+        ) from None
+    try:
+        yield ray
+    finally:
+        if not was_connected:
+            with suppress(Exception):  # the cluster may be gone
+                ray.shutdown()
+
+
+def _workers(ray: Any, cores: int, gpus: int) -> int:
+    """Return how many workers the cluster has room for: one at least, which may have to wait for it."""
+    there = ray.cluster_resources()
+    rooms = [there.get("CPU", 0) // cores, *([there.get("GPU", 0) // gpus] if gpus else [])]
+    return max(1, int(min(rooms)))
+
+
+def _said(error: Exception) -> str:
+    return pipes.without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:200]
