@@ -5,7 +5,7 @@ is in MLflow.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ from thaw.exports import formats
 from thaw.project import create, pipeline_run
 from thaw.serving.predictor import Picture, Predictor
 
+LISTED = Path(create.RAW) / "images.csv"  # the table of a project on images that were listed by a program
 SUFFIX = "-thaw"  # of the project's folder, after the name of the images
 
 
@@ -124,28 +125,37 @@ def fit(data: str | Path, /, *, folder: str | Path = "", **choices: Any) -> Run:
         >>> run.report.path.name
         'report.html'
     """
-    return run(data, paths.whole(folder or f"{PurePosixPath(_where(data)).stem}{SUFFIX}"), choices)
+    where, words = paths.whole(folder or f"{PurePosixPath(_where(data)).stem}{SUFFIX}"), list(_words(choices))
+    create.check_once(str(data), words)
+    if (where / "dvc.yaml").is_file():
+        _check_images(where, data)
+        _configure(where, words)
+    else:
+        create.make(where, str(data), words)
+    _reproduce(where)
+    return Run(where)
 
 
-def run(data: str | Path, folder: Path, choices: Mapping[str, Any], *, afresh: bool = False) -> Run:
-    """Make a project on images where there is none, configure it, run it, and return the run.
+def fit_listed(write: Callable[[Path], object], folder: Path, choices: Mapping[str, Any]) -> Run:
+    """Fine-tune on the images of a table that lies in the project, and return the run.
 
     Args:
-        data: a folder or a table of images, or an address.
-        folder: the project.
+        write: writes the table to a path.
+        folder: the project, made where there is none; in one on such a table, what was chosen before is forgotten.
         choices: as ``fit`` takes them.
-        afresh: forget what was chosen in the project before.
 
     Raises:
         ValueError: as ``fit`` does.
     """
     words = list(_words(choices))
-    create.check_once(str(data), words)
+    create.check_once(LISTED.as_posix(), words)
+    words.insert(0, f"data.raw={LISTED.as_posix()}")
     if (folder / "dvc.yaml").is_file():
-        _check_images(folder, data)
-        _configure(folder, [f"data.raw={_where(data)}", *words] if afresh else words, reset=afresh)
+        _check_images(folder, folder / LISTED)
+        _configure(folder, words, reset=True, before=lambda: write(folder / LISTED))
     else:
-        create.make(folder, str(data), words)
+        create.make(folder, "", words)
+        write(folder / LISTED)
     _reproduce(folder)
     return Run(folder)
 
@@ -166,11 +176,22 @@ def _words(choices: Mapping[str, Any]) -> Iterator[str]:
             yield f"{group}.{field}={text}"
 
 
-def _configure(folder: Path, words: list[str], *, reset: bool = False) -> None:
-    from thaw.config import composition  # noqa: PLC0415 -- Hydra, which prediction does without
+def _configure(
+    folder: Path, words: list[str], *, reset: bool = False, before: Callable[[], object] = lambda: None
+) -> None:
+    """Choose in a project.
+
+    Args:
+        words: the choices.
+        reset: forget those from before.
+        before: called as soon as the choices are known to be right.
+    """
+    from thaw.config import composition, concurrency  # noqa: PLC0415 -- Hydra, which prediction does without
 
     with contextlib.chdir(folder):
         made = composition.make(words, reset=reset)
+        concurrency.check_idle()
+        before()
         pipeline_run.check_images(made.values()["data"]["raw"])  # what is refused is not remembered
         composition.remember(made)
 

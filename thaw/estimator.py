@@ -44,9 +44,9 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     is held out from ``fit``, such as a fold, it never sees. Folds of scikit-learn know no near-duplicates, which may
     then lie on both sides: give groups to the cross-validation where there are some.
 
-    ``folder`` is the project, kept; the table of its images lies beside it. Empty: one that is removed with the
-    estimator, as cross-validation needs it, whose folds must not share one. The other parameters are the groups of
-    the configuration, each the name of an option or a dict of fields; None: the default. With
+    ``folder`` is the project, kept, with the table of its images as data/raw/images.csv. Empty: one that is
+    removed with the estimator, as cross-validation needs it, whose folds must not share one. The other parameters
+    are the groups of the configuration, each the name of an option or a dict of fields; None: the default. With
     ``compute={"cache_dir": …}`` folds share the activations of the frozen layers.
 
     After ``fit``, ``classes_`` has the labels, sorted, and ``run_`` is the ``thaw.Run``, with report, figures and
@@ -121,14 +121,11 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         if len({str(label) for label in self.classes_}) < max(2, len(self.classes_)):
             raise ValueError(f"y: expected 2 classes or more, each with a name of its own, received {self.classes_}")
         folder = paths.whole(self.folder or _temporary(self))
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        table = folder.with_name(f"{folder.name}.csv")
         counts = collections.Counter(zip(files, map(str, labels), strict=True))
         heads = [*NEEDED, "weight"] if len(counts) < len(files) else NEEDED
         rows = (dict(zip(heads, (path, label, count), strict=False)) for (path, label), count in counts.items())
-        records.write_csv(table, heads, rows, guarded=False)
         choices = {name: getattr(self, name) for name in GROUPS if getattr(self, name) is not None}
-        self.run_ = api.run(table, folder, choices, afresh=True)
+        self.run_ = api.fit_listed(lambda table: records.write_csv(table, heads, rows, guarded=False), folder, choices)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803

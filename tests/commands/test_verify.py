@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from stages import prepare
+from tests.conftest import set_params
 from thaw import paths, records
 from thaw.commands import comparison, verify
 from thaw.config import load
@@ -44,6 +45,35 @@ def test_what_is_run_again_has_the_same_bytes_and_the_project_stays_as_it_was(
     said = capsys.readouterr().out
     assert "reproduced: all " in said and "changed" not in said
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_images_beside_the_project_or_listed_in_it_are_found_and_nothing_is_written_elsewhere(
+    listed: bool,
+    project: Path,
+    tiny_images: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if listed:
+        files = sorted(tiny_images.rglob("*.png"))
+        rows = [{"path": file.relative_to(project / "data"), "label": file.parent.name} for file in files]
+        records.write_csv(Path("data/list.csv"), ["path", "label"], rows)
+        set_params(data={"raw": "data/list.csv"})
+    else:
+        beside = project.with_name(f"{project.name}-photos")
+        tiny_images.rename(beside)
+        set_params(data={"raw": f"../../{beside.parent.name}/{beside.name}"})
+    prepare.main()
+    records.write_json(paths.PROVENANCE, lineage.describe())
+    scratch = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
+    run("prepare")
+    assert "reproduced: all " in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_changed_image_parameter_package_and_line_of_code_are_named(prepared: Path) -> None:

@@ -142,8 +142,8 @@ def test_a_file_that_is_not_there_is_a_finding_with_its_row(folder: Path) -> Non
         ("", "expected the columns path, label and perhaps split, group, weight, received none; add path"),
         ("path,class\na.jpg,cat\n", "received path, class; rename class to label"),
         (
-            "Image Path;Label\na.jpg;cat\n",
-            "received Image Path, Label; rename Image Path to path and rename Label to label",
+            "Image Path;Class\na.jpg;cat\n",
+            "received Image Path, Class; rename Image Path to path and rename Class to label",
         ),
         ("path,kind\na.jpg,cat\n", "received path, kind; add label"),
         ("path,label,label\na.jpg,cat,dog\n", "expected each column once"),

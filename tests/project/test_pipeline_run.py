@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from thaw.config import concurrency
 from thaw.project import pipeline_run
 
 
@@ -23,7 +24,7 @@ def test_a_list_of_used_files_that_a_kill_has_left_half_written_stops_nothing(
     dvc_project: Path, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_run, "WRITING", 0.01)
-    used = dvc_project / pipeline_run.USED
+    used = dvc_project / concurrency.USED
     used.parent.mkdir(parents=True, exist_ok=True)
     used.write_text(left)
     alone = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=dvc_project, check=False, capture_output=True)
@@ -33,7 +34,7 @@ def test_a_list_of_used_files_that_a_kill_has_left_half_written_stops_nothing(
 
 
 def test_a_list_that_can_be_read_stays(dvc_project: Path) -> None:
-    used = dvc_project / pipeline_run.USED
+    used = dvc_project / concurrency.USED
     used.parent.mkdir(parents=True, exist_ok=True)
     used.write_text("{}")
     pipeline_run.mend_list(dvc_project)

@@ -89,7 +89,7 @@ def verify(project: Path, stage: str, tolerance: float) -> tuple[list[Finding], 
         )
     findings: list[Finding] = []
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "project"
+        copy = _place(project, Path(scratch))
         _copy(project, copy, declared, wanted)
         for name in wanted:
             _run(project, copy, name)
@@ -122,11 +122,11 @@ def _copy(project: Path, copy: Path, declared: dict[str, Any], wanted: Sequence[
     own |= {name: "" for name in ("cache_dir", "shared_cache") if name in own}  # nothing is taken from a cache
     (copy / paths.PARAMS).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     shutil.copyfile(project / lineage.PIPELINE, copy / lineage.PIPELINE)
-    raw, weights = project / values["data"]["raw"], project / values["backbone"]["weights"]
-    if paths.is_remote(values["data"]["raw"]):
-        raw = project / paths.REMOTE
-    for path in (raw if raw.is_dir() else raw.parent, weights):
-        _link(path, project, copy)
+    # What is another one in the copy, and what no stage reads.
+    apart = {project / path for path in [*made, paths.MEMORY, *map(Path, ("conf", "stages", "thaw"))]}
+    apart |= {path for path in project.iterdir() if path.name.startswith(".")}
+    for each in _read(project, values):
+        _link(Path(os.path.abspath(project / each)), Path(os.path.abspath(copy / each)), apart)  # noqa: PTH100
     # Where every image was put is an input of prepare, which it writes again.
     for path in [*sorted(made - ours), paths.MEMORY]:
         if (project / path).exists() and not (copy / path).exists():
@@ -135,17 +135,34 @@ def _copy(project: Path, copy: Path, declared: dict[str, Any], wanted: Sequence[
             copying(project / path, copy / path)
 
 
-def _link(path: Path, project: Path, copy: Path) -> None:
-    """Put a link in the copy to what lies in the project and is only read, or links to all that is in it."""
-    if not path.exists() or not path.is_relative_to(project) or path == project:
+def _read(project: Path, values: dict[str, Any]) -> list[Path]:
+    """Return what a project's configuration names by paths from the project on: images, or a table's folder; weights.
+
+    Whole paths mean the same from the copy.
+    """
+    raw, weights = values["data"]["raw"], values["backbone"]["weights"]
+    images = paths.REMOTE if paths.is_remote(raw) else Path(raw)
+    images = images if (project / images).is_dir() else images.parent
+    return [path for path in (images, *([Path(weights)] if weights else [])) if not path.is_absolute()]
+
+
+def _place(project: Path, scratch: Path) -> Path:
+    """Return where the copy is put: so deep that what it names by ``..`` lies in the scratch folder too."""
+    values = yaml.safe_load((project / paths.PARAMS).read_text(encoding="utf-8"))
+    up = max(Path(os.path.normpath(each)).parts.count("..") for each in [*_read(project, values), Path()])
+    return scratch.joinpath(*["around"] * up, "project")
+
+
+def _link(path: Path, link: Path, apart: set[Path]) -> None:
+    """Put a link to what is only read, or links to all that is in it where it is around what is ``apart``."""
+    if path in apart or not path.exists():
         return
-    link = copy / path.relative_to(project)
-    if not link.exists():
+    if any(each.is_relative_to(path) for each in apart):
+        for each in path.iterdir():
+            _link(each, link / each.name, apart)
+    elif not link.exists():
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path.resolve())
-    elif path.is_dir() and not link.is_symlink():
-        for each in path.iterdir():
-            _link(each, project, copy)
 
 
 def _run(project: Path, copy: Path, stage: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import yaml
 
 from thaw import paths
-from thaw.config import chosen, load
+from thaw.config import chosen, concurrency, load
 
 RESET = "--reset"
 
@@ -49,7 +49,12 @@ def make(words: Sequence[str], *, reset: bool = False) -> Composition:
 
 
 def remember(made: Composition) -> str:
-    """Write params.yaml and the choices; return what was done and, in a second line, which choices were forgotten."""
+    """Write params.yaml and the choices; return what was done and, in a second line, which choices were forgotten.
+
+    Raises:
+        ValueError: a run is under way here, which would record values that it was not given.
+    """
+    concurrency.check_idle()
     if made.choices != made.before:
         chosen.write(made.choices, paths.CONF)
     paths.PARAMS.write_text(made.text, encoding="utf-8", newline="\n")

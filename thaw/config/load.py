@@ -8,7 +8,7 @@ only where something is composed.
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,9 +17,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw import paths
-from thaw.config import backbone, chosen, errors, schema
-from thaw.pipes import run as run  # noqa: PLC0414  how a type checker is told
+from thaw import paths, pipes
+from thaw.config import backbone, chosen, concurrency, errors, schema
 
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
@@ -107,6 +106,16 @@ def tracked(values: Mapping[str, Any]) -> dict[str, Any]:
     for group, of in TRACKED.items():
         if group in values:
             found[group] = {name: values[group][name] for name in of if name in values[group]}
+    return found
+
+
+def _tracked_for(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of these groups DVC tracks for a stage."""
+    skipped = {each.removeprefix(f"{stage}.") for each in UNTRACKED}
+    found = {group: of for group, of in values.items() if group not in skipped}
+    for group, of in TRACKED.items():
+        if group in values:
+            found[group] = {name: values[group].get(name) for name, stages in of.items() if stage in stages}
     return found
 
 
@@ -271,4 +280,15 @@ def groups(config: type[ConfigT]) -> tuple[ConfigT, dict[str, Any]]:
         ValueError: params.yaml as a whole is wrong, not only the groups asked for.
     """
     project, values = read()
+    concurrency.note({field.name: values.get(field.name) for field in fields(config)})  # type: ignore[arg-type]
     return config(**{field.name: getattr(project, field.name) for field in fields(config)}), values  # type: ignore[arg-type]
+
+
+def run(main: Callable[[], None], name: str, *, resumes: bool = True) -> None:
+    """Call a stage's ``main`` as ``pipes.run`` does; it fails where its values have changed meanwhile."""
+
+    def checked() -> None:
+        main()
+        concurrency.check_unchanged(lambda values: _tracked_for(name, values))
+
+    pipes.run(checked, name, resumes=resumes)

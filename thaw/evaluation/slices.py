@@ -32,7 +32,7 @@ def write(
 
     Args:
         rows: of the manifest, one for each test image, in their order.
-        right: (images,) bool, whether phase 2 is right.
+        right: (images,) bool, whether the model to ship is right.
         confidence: of the intervals.
         units: (images,) integer, which images are not independent.
     """

@@ -15,11 +15,11 @@ import psutil
 import yaml
 
 from thaw import console, paths, records
+from thaw.config import concurrency
 
 LAST, SAMPLE = "export", "sample"
 GRACE = 5.0  # seconds in which an interrupted command ends by itself
 WRITING = 1.0  # seconds that another DVC may take to write its list
-USED = Path(".dvc/tmp/rwlock")  # DVC's list of the files that its processes use
 
 
 def mend_list(folder: Path) -> None:
@@ -30,16 +30,17 @@ def mend_list(folder: Path) -> None:
     """
     for _ in range(2):
         try:
-            json.loads((folder / USED).read_text(encoding="utf-8"))
+            json.loads((folder / concurrency.USED).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return
         except ValueError:
             time.sleep(WRITING)
         else:
             return
-    (folder / USED).unlink(missing_ok=True)
+    (folder / concurrency.USED).unlink(missing_ok=True)
     console.warn(
-        f"{USED}: expected DVC's list of files in use, received what a kill has left half written; removed it"
+        f"{concurrency.USED}: expected DVC's list of files in use, received what a kill has left half written; "
+        "removed it"
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from thaw import paths, records
+from thaw.config import concurrency
 from thaw.project import code, template
 from thaw.tracking import dvc_lock, pipeline
 
@@ -49,9 +50,8 @@ def _busy(said: str) -> str:
     """Return a line in place of DVC's objection that another DVC holds the project; empty if it is something else."""
     if not any(each in said for each in BUSY):
         return ""
-    holders = list(dict.fromkeys(re.findall(r"\(PID (\d+)\)", said)))
-    who = f", process {' and '.join(holders)}" if holders else ""
-    return f"expected no run under way, received one{who}; ask again when it has ended"
+    holders = [int(each) for each in dict.fromkeys(re.findall(r"\(PID (\d+)\)", said))]
+    return concurrency.busy(holders)
 
 
 def runs_again(group: str, stages: dict[str, Any]) -> list[str]:
