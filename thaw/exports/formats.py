@@ -105,7 +105,8 @@ def load(path: Path, name: str = "") -> Exported:
     files = (form.about.file for form in forms)
     names = " or ".join(file if Path(file).suffix else f"{file}/" for file in files)
     raise ValueError(
-        f"{path}: expected an exported model ({names}), found none; run `dvc repro`, or give its folder with --model"
+        f"{path}: expected an exported model ({names}), found none; run `dvc repro`, or name the folder that has one "
+        "(--model)"
     )
 
 
