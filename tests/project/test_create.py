@@ -133,7 +133,7 @@ def lay_out(tmp_path: Path) -> None:
         ("mine", "images", ["phase2.lr=1e-4"], False, "phase2.lr: no such key; did you mean phase2.learning_rate?"),
         ("mine", "images", ["data.raw=nix"], False, "images and data.raw=nix; leave one of them out"),
         ("mine", "images", ["data.raw=nix"], True, "data.raw: expected the images once, received "),
-        ("mine", "images", ["phase1.epochs=0"], False, "phase1.epochs: expected 1 to 1000 epochs, received 0"),
+        ("mine", "images", ["phase1.epochs=0"], False, "phase1.epochs: expected 1 to 1000, received 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
