@@ -33,6 +33,7 @@ def test_every_subcommand_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["demo", "--out", "."], "thaw demo: --out: expected a file to write, received the folder ."),
         (["predict", "nowhere"], "thaw predict: 1 of 1 files could not be used"),
         (["sweep-report"], "thaw sweep-report: expected a sweep in .thaw/sweeps, found none"),
         (["promote", "x"], "thaw promote: x: expected one finished trial of a sweep"),

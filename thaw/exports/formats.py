@@ -100,7 +100,7 @@ def load(path: Path, name: str = "") -> Exported:
     if name and (there := present(path)):
         raise ValueError(
             f"{path}: expected format {name} ({FORMATS[name].about.file}), found {', '.join(there)}; ask for one of "
-            "these with --format, or add it to export.formats and run `dvc repro export`"
+            "these (--format), or add it to export.formats and run `dvc repro export`"
         )
     files = (form.about.file for form in forms)
     names = " or ".join(file if Path(file).suffix else f"{file}/" for file in files)
