@@ -8,10 +8,12 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 import thaw
@@ -167,6 +169,41 @@ def test_choices_are_words_of_the_command_line() -> None:
     ]
 
 
+def test_choices_may_be_numbers_of_numpy_paths_and_any_text() -> None:
+    phase2 = {"epochs": np.int64(5), "learning_rate": np.float32(0.5), "unfreeze": "variables:block_1[56]'\\"}
+    words = list(api._words({"phase2": phase2, "compute": {"cache_dir": Path("a b/c")}, "backbone": np.str_("x")}))
+    assert words == [
+        *("backbone=x", "phase2.epochs=5", "phase2.learning_rate=0.5"),
+        *(r"""phase2.unfreeze='variables:block_1[56]\'\\'""", "compute.cache_dir=a b/c"),
+    ]
+    parsed = OverridesParser.create().parse_override(words[3])
+    assert parsed.value() == phase2["unfreeze"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"phase2": {"epochs": {1}}}, r"phase2\.epochs: expected a text, a number, .* received \{1\} \(set\)"),
+        ({"backbone": 3}, r"backbone: expected the name of an option, or a dict of fields, received 3 \(int\)"),
+    ],
+)
+def test_a_choice_of_another_type_is_one_line(choices: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        thaw.fit("images", **choices)
+
+
+@pytest.mark.parametrize(("images", "said"), [(["a"], "data: expected the path"), ("", "data: .* an empty word")])
+def test_images_that_are_no_path_are_one_line(images: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        thaw.fit(images)
+
+
+@pytest.mark.parametrize("image", [3, None])
+def test_what_is_neither_an_image_nor_several_is_said(project: Path, image: Any) -> None:
+    with pytest.raises(ValueError, match=r"images: expected a path, .* received (int|NoneType)"):
+        thaw.load(project).predict(image)
+
+
 def test_fit_makes_a_project_and_runs_it_again_with_what_is_chosen_later(
     tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +241,7 @@ def test_home_is_expanded_the_first_time_and_the_second(
     assert params["data"]["raw"] == tiny_images.as_posix()
     tiny.write(tmp_path / "mine" / paths.EXPORTED / paths.ONNX_FILE)
     assert thaw.load("~/mine").labels == tiny.CLASSES
+    assert len(thaw.load("~/mine").predict("~/data/raw/class_0/00.png")) == 1
     with pytest.raises(ValueError, match=r"found nothing at .*~nobody-of-that-name"):
         thaw.fit("~nobody-of-that-name/flowers")
 

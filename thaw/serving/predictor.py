@@ -8,6 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image, ImageOps
 
+from thaw import paths
 from thaw.exports import exported
 from thaw.images import bit_depth, cmyk, content, decoding
 from thaw.images.integrity import Unusable
@@ -67,7 +68,7 @@ class Predictor:
         """Return the bytes of a file for an image, judged as ``prepare`` judges a file."""
         reading = self._model.reading
         try:
-            data = content.read(Path(image)) if isinstance(image, str | Path) else _file(image, reading.stretch)
+            data = content.read(paths.whole(image)) if isinstance(image, str | Path) else _file(image, reading.stretch)
             return decoding.servable(data, reading.max_pixels, stretch=reading.stretch)
         except (Unusable, ValueError) as refused:
             reason = refused.reason if isinstance(refused, Unusable) else str(refused)
@@ -80,8 +81,13 @@ def _each(images: "Picture | Iterable[Picture]") -> Iterator[Picture]:
     alone = isinstance(images, str | Path | bytes | Image.Image)
     if alone or (isinstance(images, np.ndarray) and images.ndim in (2, 3) and images.dtype != object):
         yield images  # type: ignore[misc]
-    else:
+    elif isinstance(images, Iterable):
         yield from images  # type: ignore[misc]
+    else:
+        raise ValueError(
+            "images: expected a path, the bytes of a file, a PIL image, an array, or several of these, received "
+            f"{type(images).__name__}"
+        )
 
 
 def _file(image: "bytes | Image.Image | np.ndarray", stretch: bool = True) -> bytes:
