@@ -77,19 +77,8 @@ site: $(TOOLS) ## build the guides as a site in build/site; read it by `python -
 sweep: .in-git $(READY) ## try several configurations, those of conf/sweep.yaml or of ARGS, one DVC experiment each
 	@$(IN_VENV) python -m thaw.sweep $(ARGS)
 
-# MLflow ends with exit code 0 where it does not get its port.
-FREE = python -c 'import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1])))' "$(PORT)" 2>/dev/null || \
-	{ echo "make ui: expected a free port, received PORT=$(PORT); choose another: make ui PORT=5001" >&2; exit 1; }
-
-# MLflow starts seven more processes for jobs of its own, which showing runs has no use for.
-ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION = false
 ui: $(READY) ## show the runs: MLflow on 127.0.0.1, port 5000 or PORT
-	@$(IN_VENV) case "$$MLFLOW_TRACKING_URI" in \
-		http*) echo "MLFLOW_TRACKING_URI is set: the runs are at $$MLFLOW_TRACKING_URI" ;; \
-		*) $(FREE); echo "MLflow's pages: http://127.0.0.1:$(PORT) (Ctrl-C stops it)"; \
-		exec mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
-			--backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" $(ARGS) ;; \
-	esac
+	@$(IN_VENV) exec python -m thaw.commands ui --port "$(PORT)" $(ARGS)
 
 lock: ## choose the newest versions that pyproject.toml allows, for all locks; needs uv
 	@command -v $(UV) >/dev/null || { echo "make lock: expected the program uv, found none; install it, or UV=PATH" >&2; exit 1; }

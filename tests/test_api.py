@@ -2,20 +2,25 @@
 
 import doctest
 import io
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 import thaw
 from tests.conftest import make_images
 from tests.serving import tiny
 from thaw import api, estimator, paths, records
+from thaw.images import decoding
 from thaw.project import pipeline_run
 from thaw.serving import predictor
 
@@ -74,6 +79,62 @@ def test_an_opened_image_is_read_as_its_file_is(project: Path, tmp_path: Path) -
         assert model.predict_proba(Image.new(mode, (9, 9))).shape == (1, 2)
 
 
+def deep(numbers: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel in colour, which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", numbers.shape[1], numbers.shape[0], 16, 2, 0, 0, 0))
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in numbers)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def seen(given: bytes) -> np.ndarray:
+    """What a model sees of a file."""
+    return np.asarray(decoding.inspect(decoding.servable(given))[1])
+
+
+def test_an_opened_image_of_16_bits_has_the_bits_in_use_of_its_file_or_is_refused(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(0, 4096, (12, 16, 3), dtype=np.uint16)
+    path = tmp_path / "deep.png"
+    path.write_bytes(deep(numbers))
+    for image in (Image.open(path), Image.open(io.BytesIO(path.read_bytes()))):
+        for _ in range(2):  # before its pixels are loaded and then
+            np.testing.assert_array_equal(seen(predictor._file(image)), numbers >> 4)
+            image.load()
+    touched = Image.open(path)
+    touched.putpixel((0, 0), (1, 2, 3))
+    gone = Image.open(path)
+    gone.load()
+    path.unlink()
+    for image in (touched, gone):
+        with pytest.raises(ValueError, match="dark PNG"):
+            predictor._file(image)
+        np.testing.assert_array_equal(seen(predictor._file(image, stretch=False)), np.asarray(image))
+    bright = Image.open(io.BytesIO(deep(numbers << 4)))
+    bright.putpixel((0, 0), (1, 2, 3))
+    np.testing.assert_array_equal(seen(predictor._file(bright)), np.asarray(bright))
+    night = Image.open(io.BytesIO(as_bytes((numbers >> 8).astype(np.uint8))))
+    night.load()
+    np.testing.assert_array_equal(seen(predictor._file(night)), numbers >> 8)
+
+
+def test_an_opened_tiff_in_which_0_is_white_is_no_negative(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(0, 4096, (12, 16), dtype=np.uint16)
+    held = io.BytesIO()
+    Image.fromarray(numbers).save(held, "TIFF")
+    black = struct.pack("<HHII", 262, 3, 1, 1)
+    assert held.getvalue().count(black) == 1
+    (tmp_path / "grey.tif").write_bytes(held.getvalue().replace(black, struct.pack("<HHII", 262, 3, 1, 0)))
+    image = Image.open(tmp_path / "grey.tif")
+    expected = np.repeat(255 - (numbers >> 4)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(seen(predictor._file(image)), expected)
+    image.putpixel((0, 0), 0)
+    expected[0, 0] = 255
+    np.testing.assert_array_equal(seen(predictor._file(image)), expected)
+
+
 @pytest.mark.parametrize(
     ("image", "said"),
     [
@@ -106,6 +167,41 @@ def test_choices_are_words_of_the_command_line() -> None:
         *("backbone=resnet50", "phase2.epochs=5", "phase2.unfreeze='40'", "phase2.allow_high_rate=true"),
         "head.units=[8]",
     ]
+
+
+def test_choices_may_be_numbers_of_numpy_paths_and_any_text() -> None:
+    phase2 = {"epochs": np.int64(5), "learning_rate": np.float32(0.5), "unfreeze": "variables:block_1[56]'\\"}
+    words = list(api._words({"phase2": phase2, "compute": {"cache_dir": Path("a b/c")}, "backbone": np.str_("x")}))
+    assert words == [
+        *("backbone=x", "phase2.epochs=5", "phase2.learning_rate=0.5"),
+        *(r"""phase2.unfreeze='variables:block_1[56]\'\\'""", "compute.cache_dir=a b/c"),
+    ]
+    parsed = OverridesParser.create().parse_override(words[3])
+    assert parsed.value() == phase2["unfreeze"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"phase2": {"epochs": {1}}}, r"phase2\.epochs: expected a text, a number, .* received \{1\} \(set\)"),
+        ({"backbone": 3}, r"backbone: expected the name of an option, or a dict of fields, received 3 \(int\)"),
+    ],
+)
+def test_a_choice_of_another_type_is_one_line(choices: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        thaw.fit("images", **choices)
+
+
+@pytest.mark.parametrize(("images", "said"), [(["a"], "data: expected the path"), ("", "data: .* an empty word")])
+def test_images_that_are_no_path_are_one_line(images: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        thaw.fit(images)
+
+
+@pytest.mark.parametrize("image", [3, None])
+def test_what_is_neither_an_image_nor_several_is_said(project: Path, image: Any) -> None:
+    with pytest.raises(ValueError, match=r"images: expected a path, .* received (int|NoneType)"):
+        thaw.load(project).predict(image)
 
 
 def test_fit_makes_a_project_and_runs_it_again_with_what_is_chosen_later(
@@ -145,6 +241,7 @@ def test_home_is_expanded_the_first_time_and_the_second(
     assert params["data"]["raw"] == tiny_images.as_posix()
     tiny.write(tmp_path / "mine" / paths.EXPORTED / paths.ONNX_FILE)
     assert thaw.load("~/mine").labels == tiny.CLASSES
+    assert len(thaw.load("~/mine").predict("~/data/raw/class_0/00.png")) == 1
     with pytest.raises(ValueError, match=r"found nothing at .*~nobody-of-that-name"):
         thaw.fit("~nobody-of-that-name/flowers")
 

@@ -114,6 +114,12 @@ def test_a_named_folder_is_a_project_that_is_fitted_afresh(files: list[str], tmp
     assert classifier.run_.folder == tmp_path / "mine"
 
 
+def test_home_is_expanded(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    classifier = thaw.ThawClassifier().fit([f"~/{Path(file).relative_to(tmp_path)}" for file in files], LABELS)
+    assert classifier.predict(["~/images/class_0/00.png"]).tolist() == ["red"]
+
+
 def test_a_file_beside_the_project_stays_what_it_is(files: list[str], tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("of the user")
     thaw.ThawClassifier(tmp_path / "mine").fit(files, LABELS)

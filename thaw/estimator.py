@@ -4,7 +4,6 @@ It is a façade over ``thaw.fit``: each ``fit`` makes and runs a project, by the
 """
 
 import collections
-import os
 import shutil
 import tempfile
 import weakref
@@ -162,7 +161,7 @@ def _paths(given: Any) -> list[str]:
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1 or not all(isinstance(each, str | Path) for each in array):
         raise ValueError(f"X: expected the paths of images, (n,) or (n, 1), received an array of {array.shape}")
-    return [os.path.abspath(each) for each in array]  # noqa: PTH100 -- resolve() would follow links
+    return [str(paths.whole(each)) for each in array]
 
 
 def _temporary(estimator: ThawClassifier) -> Path:

@@ -48,6 +48,20 @@ def test_no_list_is_named_that_is_not_written(
     assert stops and paths.QUARANTINE.name not in stops and "lists" not in stops
 
 
+def test_other_images_than_those_that_are_named_are_refused_and_so_is_an_empty_word(tiny_images: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected the images once, received .*data/raw and data\.raw=other"):
+        check.look(str(tiny_images), ["data.raw=other"])
+    with pytest.raises(ValueError, match="DIR: expected the path of images, received an empty word"):
+        check.look("", [])
+
+
+@pytest.mark.parametrize(("name", "said"), [("a.zip", "; unpack it"), ("a.tsv", "; rename it to end in .csv")])
+def test_a_file_of_another_kind_is_said_with_what_to_do(name: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"received another file{said}$"):
+        check.look(str(tmp_path / name), [])
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected a folder of images, or a table of them, found nothing at"):
         check.look(str(tmp_path / "nowhere"), [])

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from thaw.commands import cli, completion
+from tests.conftest import set_params
+from thaw.commands import cli, completion, ui
 from thaw.sweep import multirun
 
 
@@ -32,6 +33,7 @@ def test_every_subcommand_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["demo", "--out", "."], "thaw demo: --out: expected a file to write, received the folder ."),
         (["predict", "nowhere"], "thaw predict: 1 of 1 files could not be used"),
         (["sweep-report"], "thaw sweep-report: expected a sweep in .thaw/sweeps, found none"),
         (["promote", "x"], "thaw promote: x: expected one finished trial of a sweep"),
@@ -71,6 +73,27 @@ def test_pages_of_runs_need_runs_and_nothing_is_made_where_there_are_none(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert call(monkeypatch, "ui").startswith(f"thaw ui: expected runs in {tmp_path / 'mlflow.db'}, found none; ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pages_of_runs_are_those_of_the_project(
+    monkeypatch: pytest.MonkeyPatch, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_params(tracking={"uri": "sqlite:///other/runs.db"})
+    assert f"expected runs in {project / 'other/runs.db'}, found none" in call(monkeypatch, "ui")
+    set_params(tracking={"uri": "https://mlflow.example"})
+    monkeypatch.setattr(ui, "_serve", lambda *_: pytest.fail("starts a server"))
+    cli.main()
+    assert "the runs are at https://mlflow.example" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(["--version"], "thaw "), (["help"], "usage: thaw "), (["help", "ui"], "usage: thaw ui ")]
+)
+def test_version_and_help_are_given_as_other_commands_do(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *words) == "0"
+    assert capsys.readouterr().out.startswith(said)
 
 
 @pytest.mark.parametrize("word", ["-m", "--multirun"])

@@ -1,6 +1,7 @@
 """`thaw explain`: a field, and what is stale."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,20 @@ def test_while_a_run_is_under_way_one_line_says_so(project: Path) -> None:
     assert f", process {os.getpid()};" in str(refused.value) and "\n" not in str(refused.value)
     assert stale._busy(FAILED_TO_LOCK_MESSAGE).startswith("expected no run under way, received one;")
     assert stale._busy("ERROR: something else") == ""
+
+
+def test_a_pipeline_that_git_ignores_is_not_taken_for_one_with_nothing_stale(project: Path) -> None:
+    (project / ".git" / "info").mkdir(exist_ok=True)
+    (project / ".git" / "info" / "exclude").write_text("dvc.yaml\n")
+    with pytest.raises(ValueError, match=r"expected a file that git follows, received .* by .*exclude"):
+        stale.reasons()
+
+
+def test_without_git_it_says_what_to_do(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    shutil.rmtree(project / ".git")
+    with pytest.raises(ValueError, match="; make one: git init"):
+        stale.reasons()
 
 
 def test_time_is_estimated_by_what_was_measured_here(project: Path) -> None:

@@ -48,6 +48,23 @@ def test_what_comes_next_can_be_given_to_a_shell(
     assert done.stdout == f"{made}\n"
 
 
+def test_an_empty_word_is_no_path_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        call(monkeypatch, "new", "mine", "--data", "")
+    assert "--data: expected the path of images" in str(ended.value.code) and list(tmp_path.iterdir()) == []
+
+
+def test_a_path_from_the_project_on_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = create.Made(tmp_path / "mine", "../x", "new", True, [])
+    monkeypatch.setattr(create, "make", lambda *_, **__: made)
+    call(monkeypatch, "new", "mine", "data.raw=../x")
+    assert f"put your images into {tmp_path / 'x'}, or" in capsys.readouterr().out
+
+
 def test_an_option_that_is_not_there_is_no_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -202,10 +202,15 @@ def test_damaged_weights_are_refused(lite0: keras.Model, tmp_path: Path, damage:
         ("mobilenet_v2", "package", 64, "mobilenet_v2 expects imagenet, random or a .weights.h5 file"),
         ("efficientnet_lite0", "imagenet", 64, "efficientnet_lite0 expects package, random or a .weights.h5 file"),
         ("efficientnet_lite0", "none.weights.h5", 64, "which does not exist"),
+        ("efficientnet_lite0", "folder.weights.h5", 64, "which is a folder"),
         ("efficientnet_lite0", "random", 16, "expected 32 pixels or more, as efficientnet_lite0 needs, received 16"),
     ],
 )
-def test_what_the_table_does_not_hold_is_refused(name: str, weights: str, size: int, message: str) -> None:
+def test_what_the_table_does_not_hold_is_refused(
+    name: str, weights: str, size: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.weights.h5").mkdir()
     with pytest.raises(ValueError, match=message):
         pretrained.build(name, weights, size)
 

@@ -107,10 +107,10 @@ def test_dvc_keeps_a_copy_of_the_images_where_that_is_asked_for(tmp_path: Path, 
 def lay_out(tmp_path: Path) -> None:
     for folder in ("full", "other/.dvc", "repo/hidden", "images/a"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("full/notes.txt", "file", "list.txt", "list.csv"):
+    for file in ("full/notes.txt", "file", "list.txt", "list.csv", "a.zip"):
         (tmp_path / file).touch()
     git(tmp_path / "repo", "init", "--quiet")
-    (tmp_path / "repo" / ".gitignore").write_text("hidden/\n", encoding="utf-8")
+    (tmp_path / "repo" / ".gitignore").write_text("hidden/\nlater/\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,10 @@ def lay_out(tmp_path: Path) -> None:
         ("file", "images", [], False, "expected a new or an empty folder, received a file"),
         ("other/mine", "images", [], False, "expected a place outside of other DVC projects, received one in "),
         ("repo/hidden/mine", "images", [], False, "expected a folder that git follows"),
+        ("repo/later", "images", [], False, "expected a folder that git follows"),
+        ("images", "images", [], False, "choose another, such as {}/images-classifier"),
+        ("full", "images", [], False, "choose another, such as {}/full/classifier"),
+        ("mine", "a.zip", [], False, "; unpack it"),
         ("mine", "nowhere", [], False, "--data: expected a folder of images, or a table of them, found nothing at "),
         ("mine", "list.txt", [], False, "--data: expected a folder, or a .csv or .parquet file"),
         ("mine", "list.csv", [], True, "--add: expected a folder"),
@@ -129,7 +133,7 @@ def lay_out(tmp_path: Path) -> None:
         ("mine", "images", ["phase2.lr=1e-4"], False, "phase2.lr: no such key; did you mean phase2.learning_rate?"),
         ("mine", "images", ["data.raw=nix"], False, "images and data.raw=nix; leave one of them out"),
         ("mine", "images", ["data.raw=nix"], True, "data.raw: expected the images once, received "),
-        ("mine", "images", ["phase2.epochs=0"], False, "phase2.epochs: expected 1 to 1000 epochs, received 0"),
+        ("mine", "images", ["phase1.epochs=0"], False, "phase1.epochs: expected 1 to 1000, received 0"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
@@ -139,7 +143,7 @@ def test_what_cannot_be_is_refused_in_one_line_and_nothing_is_written(
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError) as refused:  # noqa: PT011 -- its message is looked at
         create.make(tmp_path / folder, str(tmp_path / data), words, keep=keep)
-    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert said.format(tmp_path) in str(refused.value) and "\n" not in str(refused.value)
     assert "remembered" not in str(refused.value)  # nothing is, yet
     assert sorted(tmp_path.rglob("*")) == before
 

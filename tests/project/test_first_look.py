@@ -33,7 +33,10 @@ def test_the_folder_holds_a_table_of_the_images_where_they_lie_and_short_phases(
     entries = [
         Entry(path.relative_to(tiny_images).as_posix(), path.parent.name) for path in tiny_images.rglob("*.png")
     ]
+    own = Path("stages/phase1_head.py")
+    own.write_text(f"{own.read_text(encoding='utf-8')}\nMINE = 1\n", encoding="utf-8")
     first_look.write(tiny_images.relative_to(project), first_look.draw(entries), settings, values)
+    assert (first_look.FOLDER / own).read_bytes() == own.read_bytes()
     found, missing = read_table(first_look.FOLDER / "images.csv")
     assert len(found) == 36 and missing == []
     changed = yaml.safe_load((first_look.FOLDER / paths.PARAMS).read_text(encoding="utf-8"))

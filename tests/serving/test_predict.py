@@ -150,7 +150,7 @@ def test_a_missing_model_is_told_with_what_to_do(tmp_path: Path) -> None:
     ):
         formats.load(tmp_path)
     for name in (paths.SAVED_MODEL, "notes.txt"):
-        with pytest.raises(ValueError, match=r"found none; run `dvc repro`, or give its folder with --model"):
+        with pytest.raises(ValueError, match=r"found none; run `dvc repro`, or name the folder that has one"):
             formats.load(tmp_path / name)
 
 

@@ -62,8 +62,10 @@ def look(raw: str, words: list[str]) -> tuple[dict[str, Any], str]:
 
     from thaw.config import load  # noqa: PLC0415
     from thaw.data import splits, validation  # noqa: PLC0415
-    from thaw.project import template  # noqa: PLC0415
+    from thaw.project import create, template  # noqa: PLC0415
 
+    create.check_named(raw, "DIR")
+    create.check_once(raw, words)
     whole = raw if paths.is_remote(raw) else str(paths.whole(raw))
     if not paths.is_remote(raw) and not Path(whole).exists():
         raise ValueError(f"expected a folder of images, or a table of them, found nothing at {whole}")

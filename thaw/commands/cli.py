@@ -8,6 +8,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable
+from importlib.metadata import version
 
 from thaw import pipes
 
@@ -43,6 +44,7 @@ def parser(asked: Iterable[str] = MODULES) -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("--version", action="version", version=f"thaw {version('thaw')}")
     commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in asked:
         importlib.import_module(MODULES[name]).add(commands)
@@ -51,6 +53,8 @@ def parser(asked: Iterable[str] = MODULES) -> argparse.ArgumentParser:
 
 @pipes.reader_may_leave()
 def main() -> None:
+    if sys.argv[1:2] == ["help"]:  # as of many commands: `thaw help run` is `thaw run --help`
+        sys.argv[1:] = [*sys.argv[2:3], "--help"]
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first and not first.startswith("-") and first not in MODULES:
         print(f"thaw: {pipes.shown(first)}: {_unknown(first)}", file=sys.stderr)

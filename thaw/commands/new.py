@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from thaw import paths
+
 EXAMPLES = """\
 examples:
   thaw new flowers --data ~/pictures/flowers
@@ -27,9 +29,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "choices", nargs="*", default=[], metavar="GROUP=OPTION", help="choices, as `python -m thaw.config` takes"
     )
-    command.add_argument(
-        "--data", default="", metavar="PATH", help="a folder of images, or a .csv or .parquet of them"
-    )
+    command.add_argument("--data", metavar="PATH", help="a folder of images, or a .csv or .parquet of them")
     command.add_argument("--backbone", metavar="NAME", help="the network: `thaw backbones` lists them")
     command.add_argument("--preset", metavar="NAME", help="a recipe of conf/experiment, such as article")
     where = command.add_mutually_exclusive_group()
@@ -45,10 +45,12 @@ def run(options: argparse.Namespace) -> None:
 
     if options.add and not options.data:
         raise ValueError("--add: expected --data FOLDER, the images that DVC is to keep, received none")
+    if options.data is not None:
+        create.check_named(options.data, "--data")
     _check_choices(options)
     words = [f"+experiment={options.preset}"] if options.preset else []
     words += [f"backbone={options.backbone}"] if options.backbone else []
-    made = create.make(options.dir, options.data, [*words, *options.choices], keep=options.add)
+    made = create.make(options.dir, options.data or "", [*words, *options.choices], keep=options.add)
     if options.json:
         print(json.dumps(vars(made) | {"folder": str(made.folder)}, indent=2))
         return
@@ -58,8 +60,19 @@ def run(options: argparse.Namespace) -> None:
     elif not made.committed:
         print("git knows no user.name and user.email, so nothing is committed; experiments need that")
     if not options.data:
-        print(f"put your images into {options.dir / made.raw}, a folder for each class")
+        _print_place(made.folder, made.raw, options.dir)
     print(f"next: cd {_word(options.dir)} && thaw run")
+
+
+def _print_place(folder: Path, raw: str, typed: Path) -> None:
+    """Say where images are expected that were not given by ``--data``."""
+    if paths.is_remote(raw) or paths.is_there(folder / raw):
+        return
+    if raw == "data/raw":
+        print(f"put your images into {typed / raw}, a folder for each class")
+    else:
+        place = paths.whole(folder / raw)
+        print(f"data.raw={raw} is a path from the project on: put your images into {place}, or name them by --data")
 
 
 def _check_choices(options: argparse.Namespace) -> None:

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from thaw import paths
 from thaw.tracking import saved_view
 
 SQLITE = "sqlite:///"
@@ -28,9 +31,12 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Start MLflow's server, and wait for its end."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}mlflow.db"
+    from thaw.config import schema  # noqa: PLC0415 -- which the help need not wait for
+    from thaw.tracking import connection  # noqa: PLC0415
+
+    uri = connection.tracking_uri(schema.Tracking(enabled=True, uri=_configured(), experiment="-"))
     if uri.startswith("http"):
-        print(f"MLFLOW_TRACKING_URI is set: the runs are at {uri}")
+        print(f"the runs are at {uri}: open it in a browser")
         return
     local = Path(uri.removeprefix(SQLITE)).absolute() if uri.startswith(SQLITE) else None
     if local and not local.is_file():  # MLflow would make an empty one, wherever one is
@@ -51,6 +57,13 @@ def run(options: argparse.Namespace) -> None:
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     words = ["ui", "--host", "127.0.0.1", "--port", str(options.port), "--workers", "1", "--backend-store-uri", uri]
     _serve([sys.executable, "-m", "mlflow", *words], environment)
+
+
+def _configured() -> str:
+    """Return ``tracking.uri`` of params.yaml; nothing where there is none. Whatever else is wrong in it may be."""
+    values = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")) if paths.PARAMS.is_file() else {}
+    tracking = values.get("tracking", {}) if isinstance(values, dict) else {}
+    return str(tracking.get("uri") or "")
 
 
 def _serve(words: list[str], environment: dict[str, str]) -> None:

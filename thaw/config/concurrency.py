@@ -27,7 +27,9 @@ _given: dict[str, Any] = {}  # the groups that the stage of this process was giv
 def busy(holders: list[int]) -> str:
     """Return the line of an error: another run is under way, of these processes where they are known."""
     who = f", process {' and '.join(map(str, holders))}" if holders else ""
-    return f"expected no run under way, received one{who}; ask again when it has ended"
+    # A kill leaves the number of a process in DVC's list, which another process may have by then.
+    killed = f"; if that is no run, remove {USED}" if holders else ""
+    return f"expected no run under way, received one{who}; ask again when it has ended{killed}"
 
 
 def check_idle(folder: Path = Path()) -> None:

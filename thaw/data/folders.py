@@ -23,6 +23,7 @@ OTHER_SPLIT_NAMES = {"valid", "validation", "dev", "eval", "testing", "training"
 DROPPINGS = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "@eadir", "icon\r"}
 # Hidden folders that may hold pictures, and are no classes.
 HIDDEN = {".cache", ".git", ".dvc", ".ipynb_checkpoints", ".thumbnails", ".thumbs", ".trash", ".trashes"}
+ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
 ENDINGS = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -64,7 +65,8 @@ def find(raw: str, nested: bool) -> Found:
         return Found(root, classes, entries, findings)
     if not root.is_dir():
         received = "another file" if root.exists() else "nothing there"
-        raise ValueError(f"{root}: {LAYOUT}, received {received}; put the images there or set data.raw")
+        mended = remedy(root) or "; put the images there or set data.raw"
+        raise ValueError(f"{root}: {LAYOUT}, received {received}{mended}")
     files, folders, found = _walk(root)
     depth = _depth(root, nested, folders, files)
     _check_hidden(found, depth, nested)
@@ -176,6 +178,14 @@ def _depth(root: Path, nested: bool, folders: list[tuple[str, ...]], files: Sequ
     if "train" not in tops:
         raise ValueError(f"{root}: {LAYOUT}, received {', '.join(sorted(tops))} without train/; add train/")
     return 2
+
+
+def remedy(path: Path) -> str:
+    """Return what to do with a file that is neither a folder nor a table, for the end of a message; mostly nothing."""
+    ending = path.suffix.lower() if path.is_file() else ""
+    if ending in ARCHIVES:
+        return "; unpack it"
+    return "; rename it to end in .csv" if ending in (".tsv", ".tab") else ""
 
 
 def _check_hidden(found: Found, depth: int, nested: bool) -> None:

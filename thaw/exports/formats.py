@@ -100,12 +100,13 @@ def load(path: Path, name: str = "") -> Exported:
     if name and (there := present(path)):
         raise ValueError(
             f"{path}: expected format {name} ({FORMATS[name].about.file}), found {', '.join(there)}; ask for one of "
-            "these with --format, or add it to export.formats and run `dvc repro export`"
+            "these (--format), or add it to export.formats and run `dvc repro export`"
         )
     files = (form.about.file for form in forms)
     names = " or ".join(file if Path(file).suffix else f"{file}/" for file in files)
     raise ValueError(
-        f"{path}: expected an exported model ({names}), found none; run `dvc repro`, or give its folder with --model"
+        f"{path}: expected an exported model ({names}), found none; run `dvc repro`, or name the folder that has one "
+        "(--model)"
     )
 
 

@@ -66,7 +66,8 @@ def _own_file(name: str, weights: str) -> Path | None:
         known = ", ".join(words)
         raise ValueError(f"backbone.weights: {name} expects {known} or a .weights.h5 file, received {weights!r}")
     if not Path(weights).is_file():
-        raise ValueError(f"backbone.weights: expected a file, received {weights!r}, which does not exist")
+        is_there = "is a folder" if Path(weights).is_dir() else "does not exist"
+        raise ValueError(f"backbone.weights: expected a file, received {weights!r}, which {is_there}")
     return Path(weights)
 
 

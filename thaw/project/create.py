@@ -15,6 +15,7 @@ import yaml
 
 from thaw import paths
 from thaw.config import chosen, load
+from thaw.data import folders
 from thaw.project import template
 
 RAW = "data/raw"  # where images lie that were given as none, or that DVC is to keep
@@ -61,7 +62,9 @@ class Made:
     choices: list[str]  # those remembered in conf/chosen.yaml
 
 
-def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool = False) -> Made:
+def make(
+    folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool = False, named: str = "--data"
+) -> Made:
     """Make a project in a folder that is not there yet, is empty, or holds nothing but a git repository.
 
     Args:
@@ -70,6 +73,7 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
             data/raw.
         words: choices as ``python -m thaw.config`` takes them, such as ``backbone=resnet50``.
         keep: have DVC keep a copy of the images as data/raw, instead of reading them where they lie.
+        named: what the user calls ``data``, for errors.
 
     Raises:
         ValueError: the folder is taken, lies in another project, or is ignored by git; there are no such images; a
@@ -79,11 +83,11 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
     if shutil.which("git") is None:
         raise ValueError("expected the program git, which experiments need, found none; install it")
     check_once(data, words)
-    within = _check_place(folder)
+    within = _check_place(folder, data)
     is_remote = paths.is_remote(data)
     if is_remote and keep:
         raise ValueError(f"--add: expected a folder, received the address {data}; leave it out, or download it")
-    images = _check_data(data, folder, keep=keep) if data and not is_remote else None
+    images = _check_data(data, folder, named, keep=keep) if data and not is_remote else None
     raw = [f"data.raw={images.as_posix() if images else data}"] if data and not keep else []
     choices = chosen.add([], [*raw, *words], template.source() / paths.CONF)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +115,20 @@ def make(folder: Path, data: str = "", words: Sequence[str] = (), *, keep: bool 
         raise
     settled = yaml.safe_load((folder / paths.PARAMS).read_text(encoding="utf-8"))["data"]["raw"]
     return Made(folder, settled, "yours" if within else "new", committed, choices)
+
+
+def check_named(data: str, named: str) -> None:
+    """Require that images are named, and not by an empty word, which as a path would be the current folder.
+
+    Args:
+        data: the word, as it was typed.
+        named: what the user calls it.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    if not data.strip():
+        raise ValueError(f"{named}: expected the path of images, received an empty word; the current folder is .")
 
 
 def check_once(data: str, words: Sequence[str]) -> None:
@@ -142,13 +160,15 @@ def write(folder: Path, name: str, choices: Sequence[str]) -> None:
         paths.PARAMS.write_text(compiled, encoding="utf-8", newline="\n")
 
 
-def _check_place(folder: Path) -> Path | None:
+def _check_place(folder: Path, data: str) -> Path | None:
     """Return the git repository that the folder is in or will be in, if there is one."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: expected a new or an empty folder, received a file; choose another name")
     there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if [name for name in there if name != ".git"]:
-        inside = "" if (folder / "dvc.yaml").exists() else f", such as {folder / 'classifier'}"
+        holds_images = bool(data) and not paths.is_remote(data) and paths.whole(data).is_relative_to(folder)
+        free = folder.with_name(f"{folder.name}-classifier") if holds_images else folder / "classifier"
+        inside = "" if (folder / "dvc.yaml").exists() else f", such as {free}"
         raise ValueError(
             f"{folder}: expected a new or an empty folder, received one with {there[0]!r} in it"
             f"{f' and {len(there) - 1:,} more' if len(there) > 1 else ''}; choose another{inside}"
@@ -158,18 +178,21 @@ def _check_place(folder: Path) -> Path | None:
             raise ValueError(f"{folder}: expected a place outside of other DVC projects, received one in {parent}")
     around = next(path for path in (folder, *folder.parents) if path.is_dir())
     root = _git(around, "rev-parse", "--show-toplevel", fails=True).strip()
-    if root and folder != Path(root) and _git(around, "check-ignore", str(folder), fails=True):
+    if root and folder != Path(root) and _git(around, "check-ignore", f"{folder}/", fails=True):
         raise ValueError(f"{folder}: expected a folder that git follows, received one that .gitignore in {root} names")
     return Path(root) if root else None
 
 
-def _check_data(data: str, folder: Path, *, keep: bool) -> Path:
+def _check_data(data: str, folder: Path, named: str, *, keep: bool) -> Path:
     """Return the whole path of the images."""
     path = paths.whole(data)
     if not path.exists():
-        raise ValueError(f"--data: expected a folder of images, or a table of them, found nothing at {path}")
+        raise ValueError(f"{named}: expected a folder of images, or a table of them, found nothing at {path}")
     if path.is_file() and path.suffix.lower() not in TABLES:
-        raise ValueError(f"--data: expected a folder, or a {' or '.join(TABLES)} file, received the file {path}")
+        raise ValueError(
+            f"{named}: expected a folder, or a {' or '.join(TABLES)} file, received the file {path}"
+            f"{folders.remedy(path)}"
+        )
     if path.is_file() and keep:
         raise ValueError(
             f"--add: expected a folder, since a table's images lie where it says, received {path}; leave it out"

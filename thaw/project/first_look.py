@@ -67,6 +67,8 @@ def write(root: Path, taken: Sequence[Entry], project: schema.Project, values: d
     for path, text in template.files("first look"):
         if path.parts[0] in ("dvc.yaml", "stages", ".dvcignore"):
             records.write_text(FOLDER / path, text)
+    for path in sorted(Path("stages").rglob("*.py")):  # the project's own, which may be other code
+        records.write_text(FOLDER / path, path.read_text(encoding="utf-8"))
     # Its dvc.yaml lies where git looks at nothing, which DVC refuses in a repository.
     records.write_text(FOLDER / ".dvc/config", "[core]\n    analytics = false\n    no_scm = true\n")
     columns = (*NEEDED, *OPTIONAL)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from thaw.project import code, template
 from thaw.tracking import dvc_lock, pipeline
 
 LOOKS = "always changed"  # what DVC says of a stage that runs each time
+NO_GIT = "is not a git repository"
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")  # and where another DVC is at work
 
 
@@ -25,10 +27,13 @@ def reasons() -> dict[str, list[str]]:
     Raises:
         ValueError: DVC cannot say it; its line.
     """
+    _check_followed()
     words = [sys.executable, "-m", "dvc", "status", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(_busy(done.stderr) or f"dvc status: {' '.join(done.stderr.split())}")
+        remedy = "; make one: git init && git add . && git commit --message=start"
+        reason = " ".join(done.stderr.split())
+        raise ValueError(_busy(reason) or f"dvc status: {reason}{remedy if NO_GIT in reason else ''}")
     said: dict[str, list[Any]] = json.loads(done.stdout or "{}")
     pipelined: dict[str, Any] = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
     locked = _locked()
@@ -44,6 +49,17 @@ def reasons() -> dict[str, list[str]]:
         if mine:
             found[name] = list(dict.fromkeys(mine))
     return found
+
+
+def _check_followed() -> None:
+    """Require that git looks at dvc.yaml: DVC sees no pipeline otherwise, and says that nothing is stale."""
+    words = ["git", "check-ignore", "--no-index", "--verbose", "dvc.yaml"]
+    if shutil.which("git") is None:
+        raise ValueError("expected the program git, which DVC needs, found none; install it")
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode == 0:
+        rule = done.stdout.partition("\t")[0]
+        raise ValueError(f"dvc.yaml: expected a file that git follows, received one that is ignored by {rule}")
 
 
 def _busy(said: str) -> str:

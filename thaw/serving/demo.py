@@ -51,6 +51,8 @@ def add(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
+    if options.out.is_dir():
+        raise ValueError(f"--out: expected a file to write, received the folder {options.out}; add a name to it")
     file = _found(options.model)
     write(options.out, file, options.runtime or fetched())
     size = options.out.stat().st_size / 1e6
