@@ -82,7 +82,7 @@ def judged(
 
 def _likeliest(kept: Path, images: int) -> dict[str, np.ndarray]:
     """Return the likeliest class of each image, (images,) int64, by way to ask: of the answers that the gate kept."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for file in kept.glob("*.npz"):
         with np.load(file, allow_pickle=False) as answers:
             found |= {way: rows[:images].argmax(axis=-1) for way, rows in answers.items()}
@@ -159,11 +159,11 @@ def of_network(
         if clock:
             noise = np.random.default_rng(0).integers(0, 256, (image.size, image.size, 3), dtype=np.uint8)
             Image.fromarray(noise).save(small := Path(scratch, "small.png"))
-            rows = [row | {"ms": _milliseconds(Path(scratch, "export"), row, small)} for row in rows]
+            rows = [row | {"ms": milliseconds(Path(scratch, "export"), row, small)} for row in rows]
         return [{"network": name} | row for row in rows]
 
 
-def _milliseconds(folder: Path, row: dict[str, Any], image: Path) -> float:
+def milliseconds(folder: Path, row: dict[str, Any], image: Path) -> float:
     """Return the processor's time for an image by itself; not a number for what is refused or needs TensorFlow."""
     name = row["format"]
     if row["refused"] or formats.FORMATS[name].about.runtime == "tensorflow":

@@ -18,7 +18,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
     options = parser.parse_args()
-    settings = {views: [f"augment.views={views}"] for views in options.views}
+    # The first view is the image as it is, so one alone is no augmentation.
+    settings = {views: [f"augment.views={views}" if views != "1" else "augment=none"] for views in options.views}
     settings[STREAMING] = ["phase2.activations=streaming"]
     for data in (path.resolve() for path in options.data):
         results = trials.run(data, settings, options.seeds, options.overrides, ["augment"])

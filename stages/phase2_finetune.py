@@ -50,7 +50,7 @@ def main() -> None:
             frozen_weights.check(classifier, witness if history.best else classifier.pretrained)
         model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:
-            phase_outputs.phase2(activations, len(train), len(val), trained, paths.PHASE2)
+            phase_outputs.phase2(activations, train.labels, len(val), trained, paths.PHASE2)
         model.write_blocks(paths.BLOCKS, classifier, trained, moved=history.best > 0)
         fit.record(STAGE, history, [paths.MANIFEST, paths.PHASE1 / model.WEIGHTS], **figures)
         console.result(STAGE, f"{boundary.describe()}; {history.summary()} → {paths.PHASE2}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from thaw import console, paths, records
 from thaw.config import load, schema
-from thaw.data import attributes, manifest_table, splits, validation, validation_on_ray
+from thaw.data import attributes, manifest_table, splits, units, validation, validation_on_ray
 from thaw.tracking import mlflow_mirror
 
 
@@ -29,7 +29,7 @@ def main() -> None:
 
         division = splits.divide(found.samples, data, splits.remembered(data))
         splits.write(found.samples, division, data)
-        for warning in splits.warnings(found.samples, division):
+        for warning in (*splits.warnings(found.samples, division), *units.few(division.units, division.splits)):
             console.warn(warning)
         splits.assign(found.samples, division)
         own = attributes.read(data.raw)

@@ -546,7 +546,7 @@ def short_copy(project: Path) -> None:
         ("data/digits.yaml", "val", 0.3),
         ("data/digits.yaml", "test", 0.02),  # the parity gate asks for each of these three times
         ("image/*.yaml", "size", 32),
-        ("augment/*.yaml", "views", 1),
+        ("augment/*.yaml", "views", 3),
     ):
         for path in (project / "conf").glob(pattern):
             text, count = re.subn(rf"^( *{field}): .*", rf"\1: {value}", path.read_text(), flags=re.MULTILINE)

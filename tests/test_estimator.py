@@ -151,6 +151,8 @@ def test_labels_may_be_numbers_and_columns_follow_them(files: list[str], monkeyp
     [
         (np.zeros((4, 3)), [0, 1, 0, 1], r"X: expected the paths of images, \(n,\) or \(n, 1\), received an array of"),
         (["a.png", "b.png"], ["x", "x"], "y: expected 2 classes or more"),
+        (["a.png", "b.png"], ["x", None], r"y: expected a label for each image, received none for 1 \(first at 1\)"),
+        (["a.png", "b.png"], [float("nan"), 1.0], r"received none for 1 \(first at 0\)"),
         (["a.png", "b.png"], ["x"], r"y: expected a label for each of 2 images, received \(1,\)"),
         (["a.png", "b.png"], [0.5, 0.7], "Unknown label type"),
     ],

@@ -17,6 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from thaw import api, paths, records
+from thaw.data import cells
 from thaw.data.table import NEEDED
 
 Choice: TypeAlias = "str | Mapping[str, Any] | None"
@@ -106,6 +107,12 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
             ValueError: these are no paths, labels are no classes, or images or a choice can't be used; one line.
         """
         files, labels = _paths(X), np.asarray(y)
+        missing = [place for place, label in enumerate(labels.ravel().tolist()) if cells.is_nothing(label)]
+        if missing:
+            raise ValueError(
+                f"y: expected a label for each image, received none for {len(missing):,} (first at {missing[0]}); "
+                "label these images or leave them out"
+            )
         check_classification_targets(labels)
         if labels.shape != (len(files),):
             raise ValueError(f"y: expected a label for each of {len(files):,} images, received {labels.shape}")

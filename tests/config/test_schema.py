@@ -28,6 +28,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("image", "fit", "stretch", "image.fit: expected one of squash, crop, pad, received 'stretch'"),
     ("image", "interpolation", "lanczos", "image.interpolation: expected one of nearest, bilinear, bicubic"),
     ("augment", "views", 0, "augment.views: expected 1 to 64, received 0"),
+    ("augment", "views", 1, "augment.views: expected 2 or more where images are augmented, received 1"),
     ("augment", "rotation", 181.0, "augment.rotation: expected 0 to 180 degrees, received 181.0"),
     ("augment", "zoom", 0.91, "augment.zoom: expected 0 to 0.9"),
     ("augment", "translation", -0.1, "augment.translation: expected 0 to 0.5, received -0.1"),

@@ -53,6 +53,22 @@ def test_a_name_that_is_not_unicode_is_refused(root: Path) -> None:
     assert findings(find(root)) == {"cat/caf?.png": ("name", "its name is not valid Unicode")}
 
 
+def test_a_class_folder_whose_name_is_not_unicode_is_a_class_without_images(root: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        made(root, f"{name}/1.png")
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    found = find(root)
+    assert found.classes == ["caf?", "cat", "dog"]
+    assert findings(found)["caf?/1.png"][0] == "name"
+    ready = made(root.parent / "ready", "train/a/1.png", "train/b/1.png", f"train/{name}/1.png", f"val/{name}/1.png")
+    assert find(ready).classes == ["a", "b", "caf?"]
+    made(ready, f"{name}/1.png")
+    with pytest.raises(ValueError, match=r"received caf\?/ beside train"):
+        find(ready)
+
+
 def test_hidden_files_and_what_systems_leave_behind_are_only_counted(root: Path) -> None:
     made(root, ".DS_Store", "cat/Thumbs.db", "cat/._good.png", "desktop.ini", ".git/config", "__MACOSX/cat.png")
     found = find(root)

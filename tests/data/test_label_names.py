@@ -6,6 +6,7 @@ from thaw.data import label_names
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
+        (["a", " ", "b"], "expected labels that can be read, received ' '"),
         (["a", "a ", "b"], "'a' and 'a ', which differ only by blanks"),
         (["great  white", "great white"], "which differ only by blanks"),
         (["caf\u00e9", "cafe\u0301"], "which differ only by blanks or the coding of accents"),
@@ -41,3 +42,10 @@ def test_labels_that_may_be_the_same_are_named(labels: list[str], capsys: pytest
     label_names.check("images.csv", labels)
     said = " ".join(capsys.readouterr().err.split())
     assert all(repr(label) in said for label in labels)
+
+
+def test_words_for_nothing_are_classes_and_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    label_names.check("images.csv", ["cat", "nan", "None", "N/A", "nankeen", "null"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert all(repr(label) in said for label in ("nan", "None", "N/A", "null"))
+    assert "cat" not in said and "nankeen" not in said

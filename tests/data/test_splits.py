@@ -126,15 +126,43 @@ def test_warnings_count_what_leaks_what_joined_a_given_split_and_what_is_in_none
     found = [sample(number, ("cat", "dog")[number % 2], split=split) for number, split in enumerate(given)]
     found += [sample(number, "cat", split="train") for number in range(30, 50)]
     found.append(sample(80, "cat", like=15))  # goes to the test with its copy
-    assert [text.split(" images")[0] for text in splits.warnings(found, splits.divide(found, data, {}))] == ["1"]
+    division = splits.divide(found, data, {})
+    drawn = sum(place == "val" for one, place in zip(found, division.splits, strict=True) if one.split == "train")
+    assert [text.split(" images")[0] for text in splits.warnings(found, division)] == ["1", f"{drawn}"]
     found.append(sample(81, "cat", like=2, split="test"))
     leaking = list(splits.warnings(found, splits.divide(found, data, {})))
-    assert len(leaking) == 2 and leaking[0].startswith("leaks: 1 of 10 test images")
+    assert len(leaking) == 3 and leaking[0].startswith("leaks: 1 of 10 test images")
     found[-1] = sample(81, "cat", like=2, group="p")
     found.append(sample(82, "cat", like=15, group="p", split="test"))
     found.append(sample(2, "dog"))  # of two labels, and not trained on since its copy is tested
     between = list(splits.warnings(found, splits.divide(found, data, {})))
     assert any("in no split" in text for text in between)
+
+
+def test_images_given_to_training_are_not_drawn_and_a_folder_of_them_is_without_a_word(data: schema.Data) -> None:
+    given = ["train"] * 20 + [""] * 20
+    found = [sample(number, ("cat", "dog")[number % 2], split=split) for number, split in enumerate(given)]
+    division = splits.divide(found, data, {found[0].sha256: "test"})
+    assert set(division.splits[:20]) == {"train"} and set(division.splits[20:]) == {"train", "val", "test"}
+    assert list(splits.warnings(found, division)) == []
+    found = [sample(number, ("cat", "dog")[number % 2], split="train") for number in range(40)]
+    division = splits.divide(found, data, {})
+    assert division.splits.count("train") == 24 and list(splits.warnings(found, division)) == []
+
+
+def test_classes_that_validation_or_the_test_has_no_image_of_are_named(data: schema.Data) -> None:
+    def told(val: str, test: str) -> list[str]:
+        given = [("train", label) for label in ("cat", "dog", "elk") * 4]
+        given += [("val", label) for label in val.split()] + [("test", label) for label in test.split()]
+        found = [sample(number, label, split=split) for number, (split, label) in enumerate(given)]
+        return list(splits.warnings(found, splits.divide(found, data, {})))
+
+    assert told("cat dog elk", "cat dog elk") == []
+    (lacking,) = told("cat dog", "cat dog elk")
+    assert "elk" in lacking and "cat" not in lacking and lacking.startswith("val ")
+    (alone,) = told("dog dog", "cat dog elk")
+    assert alone.startswith("all val images are of one class, dog")
+    assert [text.split()[0] for text in told("cat elk", "cat")] == ["val", "all"]
 
 
 def test_likeness_can_be_left_aside_but_equal_bytes_cannot(data: schema.Data) -> None:

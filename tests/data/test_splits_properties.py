@@ -123,13 +123,25 @@ def test_what_was_given_stays_and_nothing_else_is_torn(case: Case) -> None:
             assert len({divided[index] for index in members}) == 1
 
 
-def test_what_joins_old_images_of_two_splits_is_left_out_though_it_was_given_to_training() -> None:
+def test_what_joins_old_images_of_two_splits_is_left_out_unless_one_is_given_to_training() -> None:
     contents = [content(number) for number in (0, 1, 2, 1, *range(4, 18))]
     known = {contents[0]: "train", contents[2]: "val"}
-    given = ["", "", "", "train", *[""] * 14]
-    case = Case(contents, ["cat"] * 18, [(0, 1), (1, 2)], [""] * 18, given, known, (0.5, 0.25), 0)
-    divided = case.divide()
-    assert divided[:4] == ["train", "", "val", ""]
+    for own, expected in (("", ["train", "", "val", ""]), ("train", ["train"] * 4)):
+        given = ["", "", "", own, *[""] * 14]
+        case = Case(contents, ["cat"] * 18, [(0, 1), (1, 2)], [""] * 18, given, known, (0.5, 0.25), 0)
+        assert case.divide()[:4] == expected
+
+
+@given(cases(marked=True), st.integers(0, 39))
+def test_what_was_given_to_training_stays_where_each_class_has_others_to_draw_from(case: Case, place: int) -> None:
+    count = len(case.contents)
+    more = range(100, 108)  # each on its own
+    labels = [*case.labels, *["cat", "dog"] * 4]
+    given = [*case.given, *[""] * 8]
+    given[place % count] = "train"
+    contents = [*case.contents, *map(content, more)]
+    divided = replace(case, contents=contents, labels=labels, given=given, groups=[*case.groups, *[""] * 8]).divide()
+    assert all(own == "train" for own, split in zip(divided, given, strict=True) if split == "train")
 
 
 @given(cases(marked=True), st.randoms(use_true_random=False))

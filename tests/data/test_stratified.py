@@ -238,6 +238,40 @@ def test_a_missing_split_is_drawn_from_train_alone(missing: str) -> None:
     assert sources == {"train": "folder", missing: "drawn", other: "folder"}
 
 
+def test_images_given_to_training_stay_and_those_without_a_split_are_divided() -> None:
+    contents, labels = data_set(cat=60, dog=60, elk=10)
+    given = [*(["train"] * 20 + [""] * 40) * 2, *["train"] * 10]
+    known = dict.fromkeys(contents[:5], "test") | dict.fromkeys(contents[20:24], "train")  # as they were before
+    for seed in range(3):
+        divided, sources = stratified.complete(contents, labels, given, val=0.2, test=0.1, seed=seed, known=known)
+        assert set(divided[:20]) == set(divided[60:80]) == {"train"}
+        assert divided[20:24] == ["train"] * 4
+        for own in (slice(20, 60), slice(80, 120)):
+            assert Counter(divided[own]) == {"train": 28, "val": 8, "test": 4}
+        assert Counter(divided[120:]) == {"train": 7, "val": 2, "test": 1}  # no other elk could be drawn
+        assert sources == {"train": "folder", "val": "drawn", "test": "drawn"}
+
+
+def test_what_looks_like_an_image_given_to_training_goes_there_also_from_the_memory() -> None:
+    contents, labels = data_set(cat=60)
+    given = ["train"] * 20 + [""] * 40
+    known = dict.fromkeys(contents[20:25], "test")
+    links = [(0, 20), (1, 30), (30, 21), (2, 40)]
+    divided, _ = stratified.complete(contents, labels, given, val=0.2, test=0.2, seed=0, links=links, known=known)
+    assert {divided[index] for index in (*range(20), 20, 21, 30, 40)} == {"train"}
+    assert divided[22:25] == ["test"] * 3
+
+
+def test_a_class_with_too_few_images_without_a_split_is_drawn_from_as_a_whole() -> None:
+    contents, labels = data_set(cat=40, dog=40)
+    given = [*["train"] * 39, "", *["train"] * 20, *[""] * 20]
+    for links in ([(0, 39)], []):  # it goes with an image of training, or is one where two splits are drawn
+        divided, _ = stratified.complete(contents, labels, given, val=0.2, test=0.2, seed=0, links=links)
+        assert Counter(divided[:40]) == {"train": 24, "val": 8, "test": 8}
+        assert set(divided[40:60]) == {"train"}
+        assert Counter(divided[60:]) == {"train": 12, "val": 4, "test": 4}
+
+
 def test_nothing_given_means_all_is_drawn() -> None:
     contents, labels = data_set(cat=20, dog=20)
     divided, sources = stratified.complete(contents, labels, [""] * 40, val=0.2, test=0.2, seed=0)

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from thaw.data import table
+from thaw.data import cells, table
 from thaw.data.table import Entry
 
 
@@ -65,6 +65,40 @@ def test_a_parquet_file_gives_the_same_whatever_its_types(folder: Path) -> None:
     assert [each.label for each in table.read(parquet(folder, path=["a.jpg"], label=[3]))[0]] == ["3"]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_the_columns_that_mean_something_are_known_whatever_the_case_and_with_blanks_around(
+    folder: Path, kind: str
+) -> None:
+    def made(**columns: Any) -> Path:
+        if kind == "parquet":
+            return parquet(folder, **columns)
+        rows = [columns, *zip(*columns.values(), strict=True)]
+        return csv(folder, "\n".join(",".join(map(str, row)) for row in rows))
+
+    own = {"Path": ["a.jpg", "d.jpg"], "LABEL": ["cat", "dog"], " Split": ["train", "test"], "GROUP ": ["p", "q"]}
+    path = made(**own, Weight=[0, 2], Camera=["n", "s"])
+    assert list(table.read(path)[0]) == [Entry("a.jpg", "cat", "train", "p", 0), Entry("d.jpg", "dog", "test", "q", 2)]
+    assert cells.heads(path) == ["path", "label", "split", "group", "weight", "Camera"]
+    with pytest.raises(ValueError, match="expected each column once"):
+        table.read(made(**own, split=["val", "val"]))
+
+
+def test_columns_that_may_be_meant_for_another_are_told() -> None:
+    names = ["path", "label", "Groups", "fold", "sample_weight", "camera"]
+    assert cells.misnamed(names) == {"Groups": "group", "fold": "split", "sample_weight": "weight"}
+    assert cells.misnamed([*names, "group", "split", "weight"]) == {}
+
+
+def test_a_label_that_is_missing_is_an_error_with_its_row_and_a_whole_number_is_no_float(folder: Path) -> None:
+    for labels in (["x", None], [1.0, math.nan], ["x", " "]):
+        with pytest.raises(ValueError, match="row 2: label: expected one in every row"):
+            table.read(parquet(folder, path=["a.jpg", "d.jpg"], label=labels))
+    with pytest.raises(ValueError, match="row 3: label: expected one in every row"):
+        table.read(csv(folder, "path,label\na.jpg,x\nd.jpg,  \n"))
+    path = parquet(folder, path=["a.jpg", "d.jpg"], label=[1.0, 2.5], group=[7.0, math.nan])
+    assert list(table.read(path)[0]) == [Entry("a.jpg", "1", group="7"), Entry("d.jpg", "2.5")]
+
+
 def test_blanks_after_the_commas_belong_to_no_cell(folder: Path) -> None:
     entries, findings = table.read(csv(folder, 'path, label, split\na.jpg, cat, train\n"b, c.jpg", "dog, wild", \n'))
     assert list(entries) == [Entry("a.jpg", "cat", "train"), Entry("b, c.jpg", "dog, wild")] and not findings
@@ -108,8 +142,8 @@ def test_a_file_that_is_not_there_is_a_finding_with_its_row(folder: Path) -> Non
         ("", "expected the columns path, label and perhaps split, group, weight, received none; add path"),
         ("path,class\na.jpg,cat\n", "received path, class; rename class to label"),
         (
-            "Image Path;Label\na.jpg;cat\n",
-            "received Image Path, Label; rename Image Path to path and rename Label to label",
+            "Image Path;Class\na.jpg;cat\n",
+            "received Image Path, Class; rename Image Path to path and rename Class to label",
         ),
         ("path,kind\na.jpg,cat\n", "received path, kind; add label"),
         ("path,label,label\na.jpg,cat,dog\n", "expected each column once"),

@@ -30,3 +30,12 @@ def test_an_image_is_leaked_if_its_unit_was_learnt_from_or_chosen_by() -> None:
 def test_the_line_says_how_many_of_which_and_where_they_are_listed(found: dict[str, int], told: str) -> None:
     said = units.warning(found, ["test", "test", "test", "val", "train"])
     assert said.startswith(told) and bool(said) is bool(told) and (not told or str(paths.LEAKS) in said)
+
+
+@pytest.mark.parametrize(
+    ("val", "test", "told"), [(10, 10, []), (9, 10, ["val"]), (40, 1, ["test"]), (1, 0, ["val", "test"])]
+)
+def test_held_out_splits_of_few_units_are_named(val: int, test: int, told: list[str]) -> None:
+    own = [*range(val), *range(100, 100 + test), *range(200, 203)]
+    divided = ["val"] * val + ["test"] * test + ["train"] * 3
+    assert [line.split()[0] for line in units.few([*own, *own], [*divided, *divided])] == told

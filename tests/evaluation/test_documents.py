@@ -69,6 +69,7 @@ def test_the_card_has_the_usual_sections_filled_from_the_records() -> None:
     ]
     tested = records.read_json(paths.metrics("evaluate"))["phase2"]
     assert "36 held-out test images, 9 of them independent" in text
+    assert "the verdict chooses the phase to ship by them" in text and "nothing was chosen" not in text.lower()
     assert f"The accuracy is {100 * tested['accuracy']:.1f} %" in text
     assert (
         "Fine-tuning helped" in text

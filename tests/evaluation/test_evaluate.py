@@ -187,6 +187,18 @@ def test_each_prediction_is_in_the_splits_order(written: dict[str, np.ndarray], 
 
 
 @pytest.mark.usefixtures("written")
+def test_slices_and_map_are_of_the_model_to_ship(written: dict[str, np.ndarray], split: manifest.Images) -> None:
+    turned = {"phase1": written["phase2"], "phase2": written["phase1"]}
+    rows = [row | {"camera": "ab"[number % 2]} for number, row in enumerate(listed(split, {}))]
+    for found in (written, turned):
+        _, judged = evaluate.write(answered(found), split, rows, CLASSES, SETTINGS.evaluate)
+        shipped = answered(found)[judged.ship].embeddings
+        np.testing.assert_array_equal(np.load(paths.EMBEDDINGS), shipped)
+        right = found[judged.ship].argmax(axis=1) == split.labels
+        cameras = [row for row in records.read_csv(paths.SLICES) if row["slice"] == "camera"]
+        assert [float(row["accuracy"]) for row in cameras] == [right[::2].mean(), right[1::2].mean()]
+
+
 def test_pictures_of_the_confusion_are_written() -> None:
     for phase in ("phase1", "phase2"):
         with Image.open(paths.confusion_picture(phase)) as picture:

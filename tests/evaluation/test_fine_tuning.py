@@ -20,6 +20,11 @@ def test_what_ended_too_early_is_said_and_nothing_where_it_did_not() -> None:
     assert fine_tuning.early({"layers": 0}) == ""
 
 
+def test_a_change_without_an_interval_is_said_without_one() -> None:
+    said = fine_tuning.kept_start(KEPT_START | {"val_loss_low": None, "val_loss_high": None})
+    assert "by 0.051, on the same images" in said
+
+
 @pytest.mark.parametrize(
     ("layers", "epochs", "best", "told"),
     [
@@ -38,3 +43,8 @@ def test_whether_phase_2_kept_its_start_is_read_from_its_figures(
 ) -> None:
     said = fine_tuning.kept_start(KEPT_START | {"layers": layers, "epochs": epochs, "best_epoch": best})
     assert said.startswith(told) and bool(said) is bool(told)
+
+
+def test_the_test_chooses_between_two_models_and_not_where_both_are_one() -> None:
+    assert "chooses the phase to ship" in fine_tuning.chosen_by_test(same=False)
+    assert fine_tuning.chosen_by_test(same=True) == "Nothing was chosen by the test images."

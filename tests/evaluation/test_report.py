@@ -230,6 +230,22 @@ def test_the_page_says_if_the_training_curve_is_of_mixed_images(mixup: float, to
     assert ("mixtures of two images" in page(["ant", "bee"], params={"phase2": {"mixup": mixup}})) is told
 
 
+def test_slices_map_and_title_are_those_of_the_model_to_ship_and_say_so() -> None:
+    for ship, name in (("phase1", "phase 1"), ("phase2", "phase 2")):
+        evaluated.write(["ant", "bee", "cow"])
+        evaluated.write_figures()
+        records.write_json(paths.VERDICT, records.read_json(paths.VERDICT) | {"ship": ship})
+        report.write()
+        html = paths.REPORT.read_text("utf-8")
+        for part in ("slices", "map"):
+            assert f"he model to ship, {name}" in section(html, part)
+        answers = records.read_csv(paths.predictions(ship))
+        wrong = sum(row["label"] != row["predicted"] for row in answers)
+        assert section(html, "map").count(", answered ") == wrong > 0
+        accuracy = records.read_json(paths.metrics("evaluate"))[ship]["accuracy"]
+        assert f"<title>Test report: {100 * accuracy:.1f}" in html
+
+
 def test_mistakes_have_picture_heat_map_labels_and_path_and_suspects_are_linked() -> None:
     text = section(page(["ant", "bee"], right=(0.5, 0.6)), "mistakes")
     wrong = records.read_csv(paths.MISTAKES)

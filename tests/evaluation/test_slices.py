@@ -66,6 +66,14 @@ def test_a_folder_that_is_the_class_a_column_of_one_value_and_one_of_names_are_n
     assert found([], []) == {}
 
 
+def test_a_folder_whose_name_only_ends_like_the_class_is_no_part_of_another() -> None:
+    rows = [
+        row(f"{site}/{n}.png", f"{n % 2}") for site in ("site1", "site10", "site11", "/far/site0/0") for n in range(4)
+    ]
+    of = {value: sum(chosen) for (kind, value), chosen in found(rows, []).items() if kind == "folder"}
+    assert of == {"site1": 4, "site10": 4, "site11": 4, "/far/site0": 2, "/far/site0/0": 2}
+
+
 def test_the_figures_are_cluster_robust_and_say_whether_they_are_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

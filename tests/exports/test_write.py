@@ -18,7 +18,7 @@ from thaw import records
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import evaluate
-from thaw.exports import provenance, write
+from thaw.exports import formats, provenance, write
 from thaw.images import manifest, preprocessing
 from thaw.runtime.framework import keras, tf
 
@@ -104,6 +104,7 @@ def test_both_formats_name_their_classes(folder: Path) -> None:
     with zipfile.ZipFile(folder / project_paths.KERAS_FILE) as archive:
         assert json.loads(archive.read(project_paths.LABELS)) == about
     assert records.read_json(folder / project_paths.LABELS) == about
+    assert formats.load(folder, "saved_model").about == about | {"format": "saved_model"}
     names = tf.saved_model.load(str(folder / project_paths.SAVED_MODEL)).signatures["classes"]()["classes"].numpy()
     assert [name.decode() for name in names] == CLASSES
 
@@ -195,7 +196,7 @@ def test_equal_models_are_equal_saved_models_in_each_process(tmp_path: Path) -> 
         subprocess.run(command, cwd=ROOT, check=True)
         folder = tmp_path / name / project_paths.SAVED_MODEL
         found.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
-    assert len(found[0]) == 4
+    assert len(found[0]) == 5
     assert found[0] == found[1]
     kept = tf.train.list_variables(str(tmp_path / "first" / project_paths.SAVED_MODEL / "variables" / "variables"))
     weights = write.serving(build()).weights  # and no state of Dropout, which differs in each process

@@ -400,7 +400,7 @@ def test_what_the_trained_model_says_of_the_validation_images_adds_up_to_one(
     classifier = built()
     cut, frozen, thawed = parts(classifier, "1blocks")
     found = inputs.at_boundary(frozen, cut, classifier, settings, train, val)
-    phase_outputs.phase2(found, len(train), len(val), thawed, tmp_path)
+    phase_outputs.phase2(found, train.labels, len(val), thawed, tmp_path)
     found = np.load(paths.validation(tmp_path))
     np.testing.assert_allclose(found.sum(axis=1), np.ones(5), rtol=1e-6)
     logits = np.asarray(thawed(np.asarray(frozen(pixels(val), training=False)), training=False))

@@ -41,21 +41,22 @@ def _cluster() -> Iterator[None]:
     patch.undo()
 
 
-def kill_a_worker_when(begun: Path, killed: list[int]) -> threading.Thread:
-    """Kill one of this process's workers once files are there."""
+def kill_a_worker_when(begun: Path, killed: list[int], ended: threading.Event) -> threading.Thread:
+    """Kill one of this process's workers once rows are there."""
 
     def kill() -> None:
-        for _ in range(3000):
+        while not ended.wait(0.01):
+            if not any(path.stat().st_size for path in begun.rglob("rows.f16")):
+                continue
             workers = [
                 each
                 for each in psutil.Process().children(recursive=True)
                 if each.status() != psutil.STATUS_ZOMBIE and "".join(each.cmdline()[:1]).startswith("ray::_Worker")
             ]
-            if workers and any(path.stat().st_size for path in begun.rglob("rows.f16")):
+            if workers:
                 killed.append(workers[0].pid)
                 os.kill(workers[0].pid, signal.SIGKILL)
                 return
-            time.sleep(0.01)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -68,8 +69,10 @@ def test_extraction_by_workers_has_the_bytes_of_one_process(tmp_path: Path, monk
     monkeypatch.setattr(extraction, "ON_CLUSTER", 4 * 3 * sum(many.row_bytes()))  # a batch: 23 parts
     many.compute.ray = "auto"
     killed: list[int] = []
-    thread = kill_a_worker_when(tmp_path / "many", killed)
+    ended = threading.Event()
+    thread = kill_a_worker_when(tmp_path / "many", killed, ended)
     found = extraction.cached(many, [(split, 3)])
+    ended.set()
     thread.join()
     assert killed, "no worker was killed, so nothing is shown"
     expected = extraction.cached(one, [(split, 3)])

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,22 @@ def test_a_pack_has_so_many_bytes_at_most_and_is_copied_in_parts(
     np.testing.assert_array_equal(
         read(second, 40)[2], np.stack([values(sha, 0, 1) for sha in IMAGES]).astype(np.float16).astype(np.float32)
     )
+
+
+def test_several_writers_at_once_lose_nothing(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "PACK", 100)
+    machines = [machine(tmp_path / str(number)) for number in range(3)]
+    for number, each in enumerate(machines):  # of the same images in part, in another order
+        own = IMAGES[number * 10 : number * 10 + 20][:: (-1) ** number]
+        compute(each, each.ask([(own, 2)]).missing)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda each: opened_at(place).publish(each), machines))
+    other = machine(tmp_path / "other")
+    assert opened_at(place).fetch(other, other.ask(wanted(40)).missing) == {}
+    for view in range(2):
+        for cut in range(2):
+            expected = np.stack([values(sha, view, cut) for sha in IMAGES]).astype(np.float16)
+            np.testing.assert_array_equal(read(other, 40)[2 * cut + view], expected.astype(np.float32))
 
 
 def test_a_damaged_pack_is_removed_and_what_it_lacks_is_computed_and_written_again(tmp_path: Path, place: str) -> None:

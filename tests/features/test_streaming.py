@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from thaw.runtime.framework import keras, tf
 pytestmark = pytest.mark.usefixtures("processor")
 
 SIZE = schema.Image(32, "squash", "bilinear", antialias=True)
-FLIPPED = replace(schema.Augment(1, False, False, False, 0, 0, 0, 0, 0, 0), horizontal_flip=True, brightness=0.2)
+FLIPPED = schema.Augment(2, True, False, False, 0, 0, 0, 0.2, 0, 0)
 
 
 @pytest.fixture

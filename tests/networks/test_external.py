@@ -38,6 +38,10 @@ def vector(size):
     given = keras.Input((size, size, 3))
     return keras.Model(given, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(given)))
 
+def channels_first(size):
+    network = residual(size)
+    return keras.Model(network.input, keras.layers.Permute((3, 1, 2))(network.output))
+
 def nothing(size):
     return "no model"
 
@@ -220,6 +224,15 @@ def test_a_builders_own_weights_are_kept_and_its_pixels_scaled(builder: str) -> 
     dense = of.backbone.get_layer("dense")
     expected = (PIXELS / 255).mean(axis=(1, 2)) @ np.asarray(dense.kernel)
     np.testing.assert_allclose(np.asarray(of.backbone(PIXELS))[:, 0, 0], expected, atol=1e-5)
+
+
+def test_channels_that_come_first_are_warned_of_where_that_is_seen(
+    builder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for function, warnings in (("channels_first", 1), ("residual", 0), ("vector", 0)):
+        external.build("custom", "builder", SIZE, f"{builder}:{function}", "0..1", pretrained=False)
+        said = capsys.readouterr().err
+        assert said.count("channels seem to come first") == warnings == len(said.splitlines())
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,10 @@ def test_the_folder_holds_a_table_of_the_images_where_they_lie_and_short_phases(
     found, missing = read_table(first_look.FOLDER / "images.csv")
     assert len(found) == 36 and missing == []
     changed = yaml.safe_load((first_look.FOLDER / paths.PARAMS).read_text(encoding="utf-8"))
-    load.check(changed)
+    assert not settings.augment.is_clean
     assert (
         changed["phase2"]["minutes"] == 0.25
+        and load.check(changed).augment.is_clean
         and changed["augment"]["views"] == 1
         and not changed["tracking"]["enabled"]
     )

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from thaw.config import load, schema
-from thaw.data import validation
+from thaw.data import judgement
 from thaw.features import extraction
 from thaw.runtime import code_version
 from thaw.runtime.framework import keras
@@ -82,7 +82,7 @@ def keys(project: Path) -> list[str]:
     family, names = extraction._names(frozen, 1)
     return [
         f"{family} {names}",
-        validation.version(stretch=False),
+        judgement.version(stretch=False),
         trial.trial_name(["a=1"], values, trial.fingerprint(settings)),
     ]
 

@@ -114,8 +114,9 @@ def test_ready_made_splits_are_kept_and_their_leaks_are_told(
     assert figures["splits"]["val"]["images"] == 4
     assert figures["leaks"]["train_test"] + figures["leaks"]["val_test"] == 1
     assert figures["leaked_images"] == {"val": 0, "test": 1}
-    (line,) = capsys.readouterr().err.splitlines()
+    line, few = capsys.readouterr().err.splitlines()
     assert "1 of 21 test images" in line
+    assert "val has 4 independent images" in few
 
 
 def test_where_too_much_is_bad_the_stage_stops_and_the_quarantine_tells_why(project: Path) -> None:

@@ -159,6 +159,16 @@ def test_a_trial_that_dvc_composed_otherwise_fails_and_leaves_no_experiment(
     assert experiments.finished(ran[0], experiments.head()) is None
 
 
+def test_an_experiment_of_another_composition_under_its_name_is_run_again(
+    composed: DictConfig, folder: Path, succeed: list[str], leave_experiment: Callable[..., None]
+) -> None:
+    job.run(composed)
+    experiments.forget(succeed[0])
+    leave_experiment(succeed[0], [*OVERRIDES, "phase1.epochs=7"], FIGURES | {"val_loss": 0.125}, 30)
+    assert job.run(composed) == 0.25
+    assert len(succeed) == 2 and record(folder).measured.val_loss == 0.25
+
+
 def test_two_jobs_at_once_with_the_same_trial_run_it_once(
     composed: DictConfig, folder: Path, succeed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

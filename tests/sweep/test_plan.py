@@ -90,6 +90,19 @@ def test_the_same_trials_have_the_same_folder_and_others_another(make: Make) -> 
     assert make(*BASE, *GRID, "phase2.epochs=2").folder != first
 
 
+@pytest.mark.parametrize("swept", ["compute.cache_gb=0.001,20", "compute.extractor=onnxruntime,tensorflow"])
+def test_what_no_result_hangs_on_is_not_swept(make: Make, swept: str) -> None:
+    fixed = (*BASE, "phase2.learning_rate=1e-5", "phase2.unfreeze=20")
+    with pytest.raises(ValueError, match=rf"^{swept.partition('=')[0]}: expected one value") as caught:
+        make(*fixed, swept)
+    assert "\n" not in str(caught.value)
+    assert len({each.name for each in make(*fixed, "compute.deterministic=true,false").trials}) == 2
+    # Two ways to write one value are one trial, and no mistake.
+    assert (
+        len({each.name[-8:] for each in make(*fixed[:2], "phase2.learning_rate=1e-5,0.00001", fixed[3]).trials}) == 1
+    )
+
+
 def test_what_is_finished_or_has_failed_is_not_missing(make: Make) -> None:
     made = make(*BASE, *GRID)
     finish(made, 0, failure="it diverged")

@@ -252,6 +252,13 @@ def test_the_run_has_parameters_test_figures_pictures_and_tags(project: Path) ->
     }
     assert run.info.run_name == "efficientnet_lite0"
     assert run.data.tags["thaw.data_sha256"] == records.sha256(paths.MANIFEST)
+    assert run.data.tags["mlflow.source.name"] == project.name
+    with mlflow_mirror.stage("evaluate", SETTINGS, PARAMS):
+        pass
+    inputs = only_run(project).inputs
+    assert inputs
+    (images,) = inputs.dataset_inputs  # once, though several stages look
+    assert images.dataset.digest == records.sha256(paths.MANIFEST)[:12]
     assert artifacts(project, "pictures") == {"confusion_phase1.png", "confusion_phase2.png", "curves.png"}
     assert artifacts(project, "report") == {"data.html", "report.html", "model_card.md"}
     assert "phase1_head_history.csv" in artifacts(project, "metrics")

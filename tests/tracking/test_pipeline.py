@@ -241,6 +241,8 @@ def test_the_commit_is_told_and_only_changes_that_the_run_did_not_make_itself_co
     assert pipeline.tags("key") == {
         "thaw.pipeline": "key",
         "thaw.project": pipeline.project(),
+        "mlflow.source.name": Path.cwd().name,
+        "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": head,
         "thaw.git_dirty": "true",
     }
@@ -252,7 +254,8 @@ def test_without_a_commit_there_is_none_to_tell(tmp_path: Path, monkeypatch: pyt
     assert pipeline.commit() is None
     git("init", "--quiet")
     assert pipeline.commit() is None
-    assert pipeline.tags("key") == {"thaw.pipeline": "key", "thaw.project": pipeline.project()}
+    source = {"mlflow.source.name": Path.cwd().name, "mlflow.source.type": "LOCAL"}
+    assert pipeline.tags("key") == {"thaw.pipeline": "key", "thaw.project": pipeline.project(), **source}
     monkeypatch.setenv("PATH", "")
     assert pipeline.commit() is None
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from thaw.config import schema
-from thaw.tracking import mlflow_mirror, pipeline, sweep_run
+from thaw.tracking import mlflow_mirror, pipeline, saved_view, sweep_run
 
 pytestmark = pytest.mark.filterwarnings("default")
 SETTINGS = schema.Tracking(enabled=True, uri="", experiment="thaw")
@@ -32,6 +33,37 @@ def test_a_sweep_that_goes_on_has_the_run_that_it_began_with(client: MlflowClien
     run = client.get_run(parent)
     assert (run.info.status, run.info.run_name) == ("FINISHED", "sweep lr")
     assert [file.path for file in client.list_artifacts(parent)] == ["table.csv"]
+
+
+def test_a_sweep_has_a_view_of_its_trials_that_the_pages_open_with(client: MlflowClient, tmp_path: Path) -> None:
+    swept = ["phase2.learning_rate", "phase2.unfreeze"]
+    parent = sweep_run.begin(SETTINGS, "rate-12345678", ", ".join(swept))
+    with mlflow_mirror.stage("phase1_head", SETTINGS, PARAMS):
+        pass
+    experiment = client.get_experiment(client.get_run(parent).info.experiment_id)
+    view = json.loads(experiment.tags[f"{saved_view.TAG}rate-12345678"])
+    assert view["selectedColumns"][:2] == [f"params.`{key}`" for key in swept]
+    runs = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[f"{view['orderByKey']} ASC"])
+    assert [run.info.run_id for run in runs] == [parent]
+    every = json.loads(experiment.tags[f"{saved_view.TAG}{saved_view.RUNS}"])
+    assert "metrics.`test/accuracy`" in every["selectedColumns"] and not every["searchFilter"]
+
+    pages = saved_view.kept(tmp_path / "mlflow.db")
+    assert list(pages) == [saved_view.RUNS, "rate-12345678"]
+    assert f"/{experiment.experiment_id}/" in pages["rate-12345678"]
+    assert saved_view.kept(tmp_path / "no.db") == {} and not (tmp_path / "no.db").exists()
+
+
+def test_a_server_that_lets_nobody_change_the_experiment_gets_the_runs_all_the_same(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise MlflowException("PERMISSION_DENIED")
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", forbidden)
+    run_id = sweep_run.begin(SETTINGS, "rate-12345678", "phase2.learning_rate")
+    assert run_id and client.get_run(run_id).info.run_id == run_id
+    assert capsys.readouterr().err == ""
 
 
 def test_a_trials_run_hangs_under_it_with_a_name_and_what_was_swept(

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from thaw import paths
+from thaw.tracking import saved_view
 
 SQLITE = "sqlite:///"
 GRACE = 10.0  # seconds in which MLflow ends by itself
@@ -46,7 +47,12 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--port: expected a free port, received {options.port}; choose another: thaw ui --port 5001"
         ) from None
-    print(f"MLflow's pages: http://127.0.0.1:{options.port}/{TRAINING} (Ctrl-C stops it)", flush=True)
+    views = saved_view.kept(local) if local else {}
+    address = f"http://127.0.0.1:{options.port}/"
+    print(f"MLflow's pages: {address}{views.pop(saved_view.RUNS, TRAINING)} (Ctrl-C stops it)")
+    for name, page in views.items():
+        print(f"sweep {name}: {address}{page}")
+    sys.stdout.flush()
     # MLflow starts seven more processes for jobs of its own, which showing runs has no use for.
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     words = ["ui", "--host", "127.0.0.1", "--port", str(options.port), "--workers", "1", "--backend-store-uri", uri]

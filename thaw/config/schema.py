@@ -93,7 +93,9 @@ class Image:
 class Augment:
     """Augmentation: random views of the training images. Every range is symmetric around "unchanged"."""
 
-    views: int  # seeded views kept of each training image; the first is the image as it is
+    # seeded views kept of each training image; the first is the image as it is, so that 1 goes with no augmentation
+    # alone
+    views: int
     horizontal_flip: bool  # left and right exchanged in half of the views
     vertical_flip: bool  # top and bottom exchanged in half of the views
     quarter_turns: bool  # turned by 0, 90, 180 or 270 degrees
@@ -112,6 +114,18 @@ class Augment:
         between(self, "translation", 0, 0.5)
         between(self, "brightness", 0, 1)
         between(self, "contrast", 0, 1)
+        if self.views == 1 and not self.is_clean:
+            raise ValueError(
+                "augment.views: expected 2 or more where images are augmented, received 1, and the first view is the "
+                "image as it is; set augment.views=2, or augment=none for no augmentation"
+            )
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every view is the image as it is."""
+        flags = self.horizontal_flip, self.vertical_flip, self.quarter_turns
+        ranges = self.rotation, self.zoom, self.translation, self.brightness, self.contrast
+        return not any(flags) and not any(ranges)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw import paths
-from thaw.data import table
+from thaw.data import cells, table
 
 PREFIX = "table:"  # of the columns in the manifest, which has others of its own
 MOST_COLUMNS = 20
@@ -97,9 +97,9 @@ def read(raw: str) -> Attributes:
     if not paths.is_listing(raw):
         return Attributes()
     path = paths.local(raw)
-    own = [name for name in table.heads(path) if name and name not in (*table.NEEDED, *table.OPTIONAL)]
+    own = [name for name in cells.heads(path) if name and name not in (*table.NEEDED, *table.OPTIONAL)]
     columns = {name: _Column() for name in own[:MOST_COLUMNS]}
-    for _, values in table.rows(path, own[:MOST_COLUMNS]) if own else ():
+    for _, values in cells.rows(path, own[:MOST_COLUMNS]) if own else ():
         for name, column in columns.items():
             column.add(values[name].strip())
     left_out = {name: why for name, column in columns.items() if (why := column.left_out())}
@@ -115,7 +115,7 @@ def _values(path: Path, found: Attributes, taken: Mapping[str, _Column]) -> dict
     bounds = {name: ranges(list(taken[name].numbers or ())) for name in found.ranged}
     same: dict[tuple[str, ...], tuple[str, ...]] = {}  # few differ, and each is kept once
     of = {}
-    for _, values in table.rows(path, found.columns):
+    for _, values in cells.rows(path, found.columns):
         row = tuple(
             _ranged(values[name].strip(), bounds[name]) if name in bounds else values[name].strip()
             for name in found.columns

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw import console, paths
-from thaw.data import label_names, object_store, table
+from thaw.data import cells, label_names, object_store, table
 from thaw.data.issues import Finding
 from thaw.data.packed import Rows
 from thaw.data.table import Entry
@@ -60,6 +60,8 @@ def find(raw: str, nested: bool) -> Found:
         if len(classes) < 2:
             raise ValueError(f"{raw}: expected at least 2 labels, received {len(classes)}; add the other classes")
         label_names.check(raw, classes)
+        for name, meant in cells.misnamed(cells.heads(paths.local(raw))).items():
+            console.warn(f"{raw}: the column {name} is taken for slices only; call it {meant} if it is that")
         return Found(root, classes, entries, findings)
     if not root.is_dir():
         received = "another file" if root.exists() else "nothing there"
@@ -165,8 +167,8 @@ def _depth(root: Path, nested: bool, folders: list[tuple[str, ...]], files: Sequ
         splits = (named & {parts[0] for parts in folders if len(parts) > 1}) - holding
         if {"train", "training"} & {name.lower() for name in splits} and (len(splits) > 1 or not nested):
             raise ValueError(
-                f"{root}: {LAYOUT}, received {others[0]}/ beside {', '.join(sorted(splits))}; move what is no split "
-                "elsewhere"
+                f"{root}: {LAYOUT}, received {printable(others[0])}/ beside {', '.join(sorted(splits))}; "
+                "move what is no split elsewhere"
             )
     if others or not named:
         return 1
@@ -205,8 +207,8 @@ def _check_hidden(found: Found, depth: int, nested: bool) -> None:
             continue
         if inside:
             raise ValueError(
-                f"{found.root / path}: expected names of classes and splits that do not begin with a dot, received a "
-                f"hidden folder that holds {printable(Path(min(inside)))}; rename it, or move it elsewhere"
+                f"{printable(found.root / path)}: expected names of classes and splits that do not begin with a dot, "
+                f"received a hidden folder that holds {printable(Path(min(inside)))}; rename it, or move it elsewhere"
             )
 
 
@@ -235,7 +237,8 @@ def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]
         chosen = [parts for parts in folders if len(parts) >= depth and (parts in holding or parts not in inner)]
     else:
         chosen = [parts for parts in folders if len(parts) == depth]
-    classes = sorted({"/".join(parts[depth - 1 :]) for parts in chosen})
+    # As findings have them: a name that is not valid Unicode cannot be written down.
+    classes = sorted({printable("/".join(parts[depth - 1 :])) for parts in chosen})
     if not classes:
         raise ValueError(
             f"{root}: {LAYOUT}, received {len(files)} files and no class folder; "
@@ -249,7 +252,7 @@ def _classes(root: Path, depth: int, nested: bool, folders: list[tuple[str, ...]
             f"{root}: expected at least 2 classes, received only {only}/; {remedy or 'add the other classes'}"
         )
     if depth == 2:
-        trained = {"/".join(parts[1:]) for parts in chosen if parts[0] == "train"}
+        trained = {printable("/".join(parts[1:])) for parts in chosen if parts[0] == "train"}
         strange = [name for name in classes if name not in trained]
         if strange:
             raise ValueError(

@@ -8,6 +8,8 @@ from thaw import console
 
 NAMED = 5  # pairs of labels in a line
 SEPARATORS = ",;|"  # between several labels, as tables write them
+# What programs write where they have no value.
+NOTHING = {"nan", "none", "null", "n/a", "#n/a", "<na>", "nil", "undefined"}
 
 
 def check(raw: str, labels: Sequence[str]) -> None:
@@ -18,8 +20,15 @@ def check(raw: str, labels: Sequence[str]) -> None:
         labels: distinct, in any order.
 
     Raises:
-        ValueError: two differ by what nobody sees, or they are lists of several labels.
+        ValueError: one is blanks, two differ by what nobody sees, or they are lists of several labels.
     """
+    if blank := [label for label in labels if not label.strip()]:
+        raise ValueError(f"{raw}: expected labels that can be read, received {blank[0]!r}; give the class a name")
+    if nothing := [label for label in sorted(labels) if label.strip().casefold() in NOTHING]:
+        console.warn(
+            f"{raw}: labels that may stand for a missing one are classes like any other: "
+            f"{', '.join(map(repr, nothing))}; give these images a label or take them out if it is missing"
+        )
     unseen, spelt, doubtful = dict[str, str](), dict[str, str](), list[str]()
     for label in sorted(labels):
         plain = " ".join(unicodedata.normalize("NFC", label).split())

@@ -109,8 +109,27 @@ def before(contents: Sequence[str], known: Mapping[str, str]) -> Placed:
     return np.fromiter((NUMBERS.get(known.get(content, "none"), FREE) for content in contents), np.int8, len(contents))
 
 
+def kept(own: Images, given: Placed) -> NDArray[np.bool_]:
+    """Return which images may stay in training since they were given to it, (n,).
+
+    Others of their class came without a split, and are drawn from in their place. A class that has none, as where all
+    images came in a folder ``train``, is drawn from as a whole.
+
+    Args:
+        given: the split that each came with, or FREE.
+    """
+    without = np.bincount(own.label[given == FREE], minlength=len(own.labels))
+    kept: NDArray[np.bool_] = (given == NUMBERS["train"]) & (without > 0)[own.label]
+    return kept
+
+
 def settled(
-    own: Images, whole: NDArray[np.int32], given: Placed, old: Placed, parts: Sequence[str]
+    own: Images,
+    whole: NDArray[np.int32],
+    given: Placed,
+    old: Placed,
+    parts: Sequence[str],
+    trained: NDArray[np.bool_],
 ) -> tuple[Placed, Sides]:
     """Return each image's split before any is drawn; and all splits of its cluster.
 
@@ -121,12 +140,16 @@ def settled(
         given: the split that each came with, or FREE.
         old: the one that it had in earlier runs, or FREE.
         parts: the splits that are wanted; an old image of another one counts as new.
+        trained: the images that are ``kept`` in training, whatever they were before.
     """
     held = held_out(given)
-    beside = np.zeros(len(own), np.bool_)
-    beside[whole[held]] = True
+    beside, taught = np.zeros((2, len(own)), np.bool_)
+    beside[whole[held]], taught[whole[trained]] = True, True
     old = np.where(np.isin(old, [NUMBERS[split] for split in parts]), old, np.int8(FREE))
-    stays = (given == NUMBERS["train"]) & (beside[whole] | (len(parts) == 1))
+    # Nobody held them out, and what they belong to is trained on: they go there with it.
+    old[held_out(old) & (taught & ~beside)[whole]] = FREE
+    old[trained] = NUMBERS["train"]
+    stays = (given == NUMBERS["train"]) & (beside[whole] | (len(parts) == 1)) | trained
     # A leak is no smaller where it goes from one held-out split to two.
     placed = np.where(held, given, np.where(stays & (old == FREE), given, old))
     company = own.joined(placed != FREE)
@@ -166,6 +189,17 @@ def units(own: Images, placed: Placed, sides: Sides, barred: NDArray[np.bool_], 
     # Of 256 bits the first 64: two are equal once in thirty million times a million images.
     each = np.fromiter((int.from_bytes(digest[:8], "big") for digest in digests), np.uint64, len(images))
     return Units(images, np.append(start, len(images)), np.minimum.reduceat(each, start) if len(start) else each)
+
+
+def short(own: Images, units: Units, placed: Placed, wanted: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which classes have fewer units that are free than splits that they have no image in, (classes,)."""
+    unit = np.repeat(np.arange(len(units)), np.diff(units.start))
+    classes = np.unique(unit * len(own.labels) + own.label[units.images]) % max(len(own.labels), 1)
+    lacking = np.zeros(len(own.labels), np.int64)
+    for split in wanted:
+        lacking += np.bincount(own.label[placed == NUMBERS[split]], minlength=len(lacking)) == 0
+    few: NDArray[np.bool_] = np.bincount(classes, minlength=len(lacking)) < lacking
+    return few
 
 
 def _beside(owner: NDArray[np.int32], own: Images, placed: Placed, sides: Sides) -> Sides:

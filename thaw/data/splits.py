@@ -12,6 +12,7 @@ from thaw.config import schema
 from thaw.data import (
     clusters,
     fingerprints,
+    given_splits,
     leaks,
     near_duplicates,
     packed,
@@ -146,17 +147,10 @@ def _leaks(
 
 def warnings(samples: Sequence[Sample], division: Division) -> Iterator[str]:
     """Yield what a person should know of the division before a result is trusted, a line each."""
-    if found := units.warning(units.leaks(division.units, division.splits), division.splits):
-        yield f"{found}; take one of each pair out of the data, or give both the same split, or figures are too good"
-    given = packed.rows(Sample, samples).columns["split"]
-    for split in placement.HELD_OUT:
-        if division.sources[split] == "drawn":
-            continue
-        if joined := sum(not came and place == split for came, place in zip(given, division.splits, strict=True)):
-            yield (
-                f"{joined:,} images without a split went to {split}, since they are one picture or of one group with "
-                f"images that were given to {split}; give them a split of their own if that is wrong"
-            )
+    if leaking := units.warning(units.leaks(division.units, division.splits), division.splits):
+        yield f"{leaking}; take one of each pair out of the data, or give both the same split, or figures are too good"
+    found = packed.rows(Sample, samples)
+    yield from given_splits.warnings(found, division.splits, division.sources, _cells(found, division.splits))
     if left_out := division.splits.count(LEFT_OUT):
         yield (
             f"{left_out:,} images are in no split, since they belong to images of several splits or have two labels; "

@@ -13,7 +13,7 @@ are exact as long as enough new units come.
 
 - New images that belong to old ones of one split join them there.
 - New images that belong to old ones of several splits would leak whichever way they went: they are left out.
-- Splits that came with the images count like old ones that nothing moves.
+- Splits that came with the images count like old ones that nothing moves, training where others can be drawn from.
 - Images with two labels for the same bytes go to training with all that belongs to them. If an old one of these is
   held out, they are left out instead, so that nothing is trained on that was tested on before.
 
@@ -55,7 +55,7 @@ def draw(
         links: pairs of images that belong together for another reason.
         keys: lists with a word for each image; those with the same word belong together, an empty one says nothing.
             Numbers may stand for words, and such as are below 0 for an empty one.
-        given: "val" or "test" for images that stay there; "train" for those that none of these takes along; else "".
+        given: "val" or "test" for images that stay there; "train" for those that stay as ``complete`` says; else "".
         known: the split of contents that were divided before.
 
     Returns:
@@ -72,20 +72,23 @@ def draw(
 
 def _drawn(own: Images, given: Placed, old: Placed, *, val: float, test: float, seed: int, again: bool) -> Placed:
     shares = {split: share for split, share in (("test", test), ("val", val)) if share > 0}
-    whole = own.joined()
-    placed, sides = placement.settled(own, whole, given, old, ("train", *shares))
+    whole, kept = own.joined(), placement.kept(own, given)
     torn = clusters.torn(own.content, own.label)
-    tested = np.zeros(len(own), np.bool_)
-    tested[whole[placement.held_out(placed)]] = True
-    learned = np.zeros(len(own), np.bool_)
-    learned[whole[torn]] = True
-    for_training = learned[whole] & ~tested[whole]
-    placed[for_training] = TRAIN
-    # They hold their cluster together, and go nowhere.
-    barred = torn & ~for_training & (placed != TRAIN) & (given == FREE)
-    units = placement.units(own, placed, sides, barred, seed)
+    while True:
+        placed, sides = placement.settled(own, whole, given, old, ("train", *shares), kept)
+        tested, learned = np.zeros((2, len(own)), np.bool_)
+        tested[whole[placement.held_out(placed)]], learned[whole[torn]] = True, True
+        for_training = learned[whole] & ~tested[whole]
+        placed[for_training] = TRAIN
+        # They hold their cluster together, and go nowhere.
+        barred = torn & ~for_training & (placed != TRAIN) & (given == FREE)
+        units = placement.units(own, placed, sides, barred, seed)
+        few = kept & placement.short(own, units, placed, list(shares))[own.label] if kept.any() else kept
+        if not few.any():
+            break
+        kept = kept & ~few  # what came without a split is too few, or bound elsewhere
     placed[barred] = NUMBERS[LEFT_OUT]
-    _fill(_Filling(own, whole, placed, for_training, shares, again), units)
+    _fill(_Filling(own, whole, placed, for_training, kept, shares, again), units)
     placed[placed == FREE] = NUMBERS[LEFT_OUT]
     return placed
 
@@ -98,6 +101,7 @@ class _Filling:
     whole: NDArray[np.int32]
     placed: Placed
     for_training: NDArray[np.bool_]
+    kept: NDArray[np.bool_]  # given to training, and not drawn from: the shares are of the others
     shares: Mapping[str, float]
     again: bool  # whether images were divided before
 
@@ -113,7 +117,7 @@ def _fill(to: _Filling, units: Units) -> None:
     own, placed, shares = to.own, to.placed, to.shares
     parts = ("train", *shares)
     drawn = np.isin(placed, [FREE, *(NUMBERS[split] for split in parts)])
-    totals = np.bincount(own.label[drawn], minlength=len(own.labels)).tolist()
+    totals = np.bincount(own.label[drawn & ~to.kept], minlength=len(own.labels)).tolist()
     tally, clean = to.count(drawn), to.count(drawn & ~to.for_training)
     # The classes of each unit, and how many of its images are of each.
     unit_of = np.repeat(np.arange(len(units)), np.diff(units.start))
@@ -138,7 +142,7 @@ def _fill(to: _Filling, units: Units) -> None:
         own = ((kinds[cell], int(sizes[cell])) for cell in cells)
         return all(tally[NUMBERS[split]][kind] + n <= shares[split] * totals[kind] + 0.5 for kind, n in own)
 
-    for label in sorted((kind for kind, total in enumerate(totals) if total), key=own.labels.__getitem__):
+    for label in sorted(np.unique(own.label[drawn]).tolist(), key=own.labels.__getitem__):
         free = of[order[bounds[label] : bounds[label + 1]]]
         free = free[placed[units.images[units.start[free]]] == FREE]
         lacking = [split for split in parts if not clean[NUMBERS[split]][label]]
@@ -179,10 +183,11 @@ def complete(
 ) -> tuple[list[str], dict[str, str]]:
     """Keep the splits that came with the images and draw the missing ones from the others.
 
-    What came without a split and belongs to a given validation or test image goes there with it. If it belongs to
-    given images of several splits, it is left out: it would be a leak whichever way it went. Where all training images
-    of a class belong to given held-out images, those leak already; the missing split is then drawn from them, which
-    adds no leak of another kind.
+    Images given to training stay there, whatever they were before, where their class has enough without a split to
+    draw from. What came without a split and belongs to a given validation or test image goes there with it. If it
+    belongs to given images of several splits, it is left out: it would be a leak whichever way it went. Where all
+    training images of a class belong to given held-out images, those leak already; the missing split is then drawn
+    from them, which adds no leak of another kind.
 
     Args:
         given: "train", "val" or "test" for each image, or "".
@@ -236,9 +241,8 @@ def _too_few(to: _Filling, label: int, lacking: Sequence[str]) -> str:
     if bound:
         kept = " and ".join(f"{count} in {split}" for split, count in bound.items())
         received += f" beside {kept}, where {'data/splits.json has' if to.again else 'given images keep'} them"
-    held = np.zeros(len(own), np.bool_)
-    held[to.whole[placement.held_out(to.placed)]] = True
-    leaking = int((clean & (to.placed == TRAIN) & held[to.whole]).sum())
+    held = np.isin(to.whole, to.whole[placement.held_out(to.placed)])
+    leaking = int((clean & (to.placed == TRAIN) & held).sum())
     received += f", {leaking} in train being one picture or of one group with held-out images" if leaking else ""
     others = f", give {' and '.join(lacking)} images of its own" if leaking else ""
     others += ", or divide anew without data/splits.json" if to.again else ""

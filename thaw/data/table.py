@@ -9,35 +9,25 @@ weight.
 | group | optional: images of one group, such as a person, stay in one split; empty for none |
 | weight | optional: 0 or more; empty for 1 |
 
-Other columns are the user's own: ``thaw.data.attributes``.
+Other columns are the user's own: ``thaw.data.attributes``. Cells are read by ``thaw.data.cells``.
 """
 
-import csv
 import math
 import os.path
 import unicodedata
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, TextIO
 
 import numpy as np
 
-from thaw.data import packed, text_columns
+from thaw.data import cells, packed, text_columns
 from thaw.data.issues import Finding
 from thaw.data.packed import Rows
 from thaw.paths import SPLITS
 
-NEEDED = ("path", "label")
-OPTIONAL = ("split", "group", "weight")
-# Of a .csv file's columns. Excel writes semicolons where a comma is part of numbers.
-SEPARATORS = (",", ";", "\t")
-# What such columns are called elsewhere: a table that has them is told which to rename.
-ELSEWHERE = {
-    "path": ("file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path"),
-    "label": ("class", "class_name", "category", "labels", "target"),
-}
+NEEDED, OPTIONAL = cells.NEEDED, cells.OPTIONAL
 
 
 @dataclass(slots=True)
@@ -56,7 +46,8 @@ def read(path: Path) -> tuple[Rows[Entry], Rows[Finding]]:
     """Read the rows of a table, and find the files that it names and that are not there.
 
     Args:
-        path: a ``.csv`` (UTF-8, a line of heads, columns separated by one of ``SEPARATORS``) or ``.parquet`` file.
+        path: a ``.csv`` (UTF-8, a line of heads, columns separated by one of ``cells.SEPARATORS``) or
+            ``.parquet`` file.
 
     Raises:
         ValueError: the table cannot be read, or a row makes no sense; with the row's number.
@@ -67,7 +58,7 @@ def read(path: Path) -> tuple[Rows[Entry], Rows[Finding]]:
     places = text_columns.Texts()
     lines = array("q")  # the row of each place
     try:
-        for row, values in rows(path, OPTIONAL):
+        for row, values in cells.rows(path, OPTIONAL):
             try:
                 entry = _entry(values | {"path": _as_it_is_there(path.parent, values["path"])})
             except ValueError as error:
@@ -119,39 +110,14 @@ def _check_once(path: Path, places: Sequence[str], lines: Sequence[int]) -> None
             )
 
 
-def rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the number of each row and its cells as text: path, label, and of ``columns`` those that are there.
-
-    A CSV file has all of them.
-
-    Raises:
-        ValueError: the table cannot be read.
-    """
-    return _csv(path) if _is_csv(path) else _parquet(path, columns)
-
-
-def heads(path: Path) -> list[str]:
-    """Return the names of the columns of a table that ``read`` has taken."""
-    if _is_csv(path):
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _reader(file)[1]
-    import pyarrow.parquet  # noqa: PLC0415
-
-    return list(pyarrow.parquet.ParquetFile(path).schema_arrow.names)
-
-
 def labels(path: Path) -> set[str]:
     """Return the labels of all rows of a table that ``read`` has taken, also of files that are not there."""
-    return {values["label"] for _, values in rows(path, ())}
+    return {values["label"] for _, values in cells.rows(path, ())}
 
 
 def place(path: Path, name: str) -> str:
     """Return the path of an image as its ``Entry`` has it, from its cell in the table."""
     return Path(_as_it_is_there(path.parent, name)).as_posix()
-
-
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv"
 
 
 def _as_it_is_there(root: Path, name: str) -> str:
@@ -164,9 +130,9 @@ def _as_it_is_there(root: Path, name: str) -> str:
 
 def _entry(values: dict[str, str]) -> Entry:
     label, split, weight = values["label"], values.get("split", "").strip(), values.get("weight", "")
-    if not values["path"] or not label:
-        missing = "label" if values["path"] else "path"
-        raise ValueError(f"{missing}: expected one in every row, received an empty cell; fill it or remove the row")
+    for name in NEEDED:
+        if not values[name].strip():
+            raise ValueError(f"{name}: expected one in every row, received an empty cell; fill it or remove the row")
     if split and split not in SPLITS:
         raise ValueError(f"split: expected {', '.join(SPLITS)} or an empty cell, received {split!r}; rename it")
     try:
@@ -181,84 +147,3 @@ def _entry(values: dict[str, str]) -> Entry:
 def _group(values: dict[str, str]) -> str:
     """Return the group, the same of all that look the same: otherwise a blank would tear it."""
     return unicodedata.normalize("NFC", values.get("group", "").strip())
-
-
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows as text, with the number of their line."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows, names = _reader(file)
-            _check_columns(path, names)
-            for values in rows:
-                if None in values or None in values.values():
-                    raise ValueError(
-                        f"{path}, row {rows.line_num}: expected {len(names)} cells, received another "
-                        "number; put names that hold a comma in double quotes"
-                    )
-                yield rows.line_num, values
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected UTF-8, received another encoding; save it as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"{path}: expected separated values, received {error}; correct the quotes") from None
-
-
-def _reader(file: TextIO) -> tuple["csv.DictReader[str]", list[str]]:
-    """Return what reads the rows of an open file, and the names of its columns."""
-    separator = _separator(file.readline())
-    file.seek(0)
-    heads = next(csv.reader(file, strict=True, delimiter=separator), [])
-    # A blank after each comma belongs to the comma, in the rows as in the heads; quotes may follow it.
-    spaced = any(head.startswith(" ") for head in heads[1:])
-    file.seek(0)
-    rows = csv.DictReader(file, strict=True, skipinitialspace=spaced, delimiter=separator)
-    names = [head.strip() for head in rows.fieldnames or []]
-    rows.fieldnames = names
-    return rows, names
-
-
-def _separator(line: str) -> str:
-    """Return what separates the columns that must be there in a table's first line, or else the most of any."""
-    for each in SEPARATORS:
-        if set(NEEDED) <= {head.strip().strip('"') for head in line.split(each)}:
-            return each
-    return max(SEPARATORS, key=line.count)  # the first of those that separate none
-
-
-def _parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield the rows as text, counted from 1."""
-    import pyarrow  # noqa: PLC0415 -- half a second, which only those wait who have such a table
-    import pyarrow.parquet  # noqa: PLC0415
-
-    try:
-        table = pyarrow.parquet.ParquetFile(path)
-        names = table.schema_arrow.names
-        _check_columns(path, names)
-        wanted = [name for name in (*NEEDED, *columns) if name in names]
-        row = 0
-        for batch in table.iter_batches(columns=wanted):
-            for values in batch.to_pylist():
-                row += 1
-                yield row, {name: _text(value) for name, value in values.items()}
-    except (pyarrow.ArrowException, OSError, OverflowError, UnicodeDecodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: expected a Parquet file, received {reason}; write it again") from None
-
-
-def _text(value: Any) -> str:
-    return "" if value is None or value != value else str(value)  # noqa: PLR0124 -- NaN, pandas's word for nothing
-
-
-def _check_columns(path: Path, names: list[str] | Any) -> None:
-    lacking = [name for name in NEEDED if name not in names]
-    if lacking:
-        called = {name.casefold().replace(" ", "_"): name for name in reversed(names)}
-        meant = {
-            name: next((called[each] for each in (name, *ELSEWHERE[name]) if each in called), "") for name in lacking
-        }
-        remedies = [f"rename {meant[name]} to {name}" if meant[name] else f"add {name}" for name in lacking]
-        raise ValueError(
-            f"{path}: expected the columns {', '.join(NEEDED)} and perhaps {', '.join(OPTIONAL)}, "
-            f"received {', '.join(names) or 'none'}; {' and '.join(remedies)}"
-        )
-    if len(set(names)) < len(names):
-        raise ValueError(f"{path}: expected each column once, received {', '.join(names)}; rename one")

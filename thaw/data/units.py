@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from thaw import paths
 from thaw.data import placement
 
+FEW = 10  # units of a split below which its figures tell hardly anything
+HELD_OUT = {"val": "choose an epoch or a model by", "test": "tell how good a model is"}
 LEARNT_FROM = {"val": ("train",), "test": ("train", "val")}  # what a held-out image must have nothing in common with
 
 
@@ -70,3 +72,22 @@ def warning(found: Mapping[str, int], divided: Sequence[str]) -> str:
     learnt = "training or validation" if found["test"] else "training"
     alike = f"are copies or near-duplicates of {learnt} images, or of a group with them"
     return f"leaks: {' and '.join(said)} {alike}; {paths.LEAKS} lists pairs" if said else ""
+
+
+def few(units: Sequence[int] | NDArray[np.integer[Any]], divided: Sequence[str]) -> list[str]:
+    """Return a warning for each held-out split that has fewer than ``FEW`` units, a sentence without its end.
+
+    Args:
+        units: of each image.
+        divided: its split.
+    """
+    own, placed = np.asarray(units), placement.splits(divided, none=placement.NUMBERS[placement.LEFT_OUT])
+    said = []
+    for split, serves in HELD_OUT.items():
+        count = len(np.unique(own[placed == placement.NUMBERS[split]]))
+        if count < FEW:
+            said.append(
+                f"{split} has {count} independent image{'' if count == 1 else 's'} or groups of images that belong "
+                f"together, too few to {serves}; add images, or raise data.{split} if splits are drawn"
+            )
+    return said

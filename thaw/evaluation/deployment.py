@@ -1,6 +1,7 @@
 """What a deployed model carries besides its weights, by phase: temperature, thresholds, the score of unlike images.
 
-All of it is fitted on validation images (the score on training images too) and measured on the test images.
+All of it is fitted on validation images (the score on training images too) and measured on the test images. Leaked
+images are left out of both: a model is surer of them than of new ones.
 """
 
 from collections.abc import Mapping
@@ -10,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from thaw import paths, records
+from thaw import console, paths, records
 from thaw.config import schema
+from thaw.data import units
 from thaw.evaluation import calibration, conformal, held_out, intervals, out_of_distribution
 
 Floats = NDArray[np.floating[Any]]
@@ -55,6 +57,9 @@ def write(
             )
     if options.unfamiliar:
         out_of_distribution.save(paths.UNFAMILIAR, parameters, scores)
+    left_out = {split: int((~splits[split].clean).sum()) for split in units.LEARNT_FROM}
+    if any(left_out.values()):
+        found = {phase: record and {**record, "leaks_left_out": left_out} for phase, record in found.items()}
     if any(found.values()):
         records.write_json(paths.CALIBRATION, {"phase": ship, **found[ship], **found})
     return _few(found[ship])
@@ -65,28 +70,42 @@ def _calibrated(
 ) -> dict[str, Any]:
     val, test = splits["val"], splits["test"]
     held = np.load(paths.validation(held_out.source(phase)), mmap_mode="r", allow_pickle=False)
+    labels, tested, own = val.labels[val.clean], test.labels[test.clean], test.units[test.clean]
     record, (val_rows, test_rows) = calibration.record(
-        (held, val.labels), (rows, test.labels), options.precision, options.confidence, test.units
+        (_some(held, val.clean), labels), (_some(rows, test.clean), tested), options.precision, options.confidence, own
     )
     sets = {}
     for level in options.conformal:
-        least = conformal.threshold(val_rows, val.labels, level, val.units)
+        least = conformal.threshold(val_rows, labels, level, val.units[val.clean])
         sets[f"{level:.2f}" if round(level, 2) == level else f"{level:g}"] = conformal.measured(
-            test_rows, test.labels, least, options.confidence, test.units
+            test_rows, tested, least, options.confidence, own
         )
     return {**record, "conformal": sets}
+
+
+def _some(rows: Floats, wanted: NDArray[np.bool_]) -> Floats:
+    """Return the rows that are wanted; where all are, no copy of them."""
+    return rows if wanted.all() else rows[wanted]
 
 
 def _unfamiliar(
     phase: str, rows: Floats, splits: Mapping[str, held_out.Split], options: schema.Evaluate
 ) -> dict[str, Any]:
     train, images = held_out.embedded(held_out.source(phase), "train")
-    parameters = out_of_distribution.fit(train, splits["train"].labels[images])
-    held = out_of_distribution.score(held_out.embedded(held_out.source(phase), "val")[0], parameters)
-    least = out_of_distribution.threshold(held, options.unfamiliar)
-    scores = out_of_distribution.score(rows, parameters)
-    flagged = scores > least
-    low, high = intervals.accuracy(flagged, options.confidence, splits["test"].units)
+    labels = splits["train"].labels
+    if lacking := len(np.unique(labels)) - len(np.unique(labels[images])):
+        console.warn(
+            f"{lacking:,} classes left no embedding in {phase}, so their images count as unlike the training's"
+        )
+    parameters = out_of_distribution.fit(train, labels[images])
+    held, places = held_out.embedded(held_out.source(phase), "val")
+    clean = splits["val"].clean[places]
+    least = out_of_distribution.threshold(
+        out_of_distribution.score(held[clean] if clean.any() else held, parameters), options.unfamiliar
+    )
+    scores, test = out_of_distribution.score(rows, parameters), splits["test"]
+    flagged = scores[test.clean] > least
+    low, high = intervals.accuracy(flagged, options.confidence, test.units[test.clean])
     record = {"threshold": least, "share": options.unfamiliar, "flagged": float(flagged.mean()), "low": low}
     more = {"training_images": len(images), "parameters": parameters, "scores": scores}
     return {"unfamiliar": {**record, "high": high, **more}}

@@ -43,7 +43,7 @@ def write(embeddings: NDArray[np.floating[Any]], images: Sequence[int] | NDArray
     """Write the map of test images: ``x`` and ``y`` from 0 to ``SIDE``, and ``explained``, the share of each axis.
 
     Args:
-        embeddings: (n, channels) float, the pooled features of the fine-tuned model.
+        embeddings: (n, channels) float, the pooled features of the model to ship.
         images: (n,) their places among the test images.
     """
     places, explained = project(embeddings)

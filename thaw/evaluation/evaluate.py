@@ -77,7 +77,6 @@ def write(
         tables[phase] = metrics.per_class(split.labels, guesses, len(classes))
         pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))
         _write_predictions(phase, answer.probabilities, split, classes)
-    records.write_array(paths.EMBEDDINGS, found["phase2"].embeddings[mapped(len(split))])
     first, second = right.values()
     summaries["difference"] = {
         **intervals.difference(first, second, options.confidence, own),
@@ -90,6 +89,7 @@ def write(
     made_from = records.made_from([paths.MANIFEST, *weights])
     kept = fine_tuning.kept_start(records.read_json(paths.metrics("phase2_finetune")))
     judged = comparison.write(right, found["phase1"].embeddings, splits, options, same=bool(kept), scratch=scratch)
+    records.write_array(paths.EMBEDDINGS, found[judged.ship].embeddings[mapped(len(split))])
     carried = deployment.write(
         {phase: answer.probabilities for phase, answer in found.items()},
         {phase: answer.embeddings for phase, answer in found.items()},
@@ -98,7 +98,7 @@ def write(
         judged.ship,
     )
     every = columns.of(rows)
-    slices.write(every.take(every.are("split", "test")), right["phase2"], options.confidence, own)
+    slices.write(every.take(every.are("split", "test")), right[judged.ship], options.confidence, own)
     if stressed:
         robust = robustness.write(stressed, split.labels, right, options.confidence, own)
         carried["robustness"] = robust

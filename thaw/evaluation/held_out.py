@@ -21,6 +21,11 @@ class Split:
     units: NDArray[np.integer[Any]]  # (images,) equal numbers for images that are not independent
     leaked: NDArray[np.bool_]  # (images,) whether a unit's images were learnt from or selected by
 
+    @property
+    def clean(self) -> NDArray[np.bool_]:
+        """Which images to fit or measure by, (images,): those that are not leaked; all where each is."""
+        return np.ones_like(self.leaked) if self.leaked.all() else ~self.leaked
+
 
 def read(rows: Sequence[Mapping[str, str]], classes: Sequence[str]) -> dict[str, Split]:
     """Return each split.

@@ -33,6 +33,7 @@ def text() -> str:
     params = records.read_json(paths.CONFIGURATION)
     verdict = records.read_json(paths.VERDICT) if paths.VERDICT.is_file() else {}
     ship = verdict.get("ship", "phase2")
+    kept = fine_tuning.kept_start(records.read_json(paths.metrics("phase2_finetune")))
     parts = [
         _metadata(evaluation[ship]),
         f"# {_plain(params['backbone']['name'])}, fine-tuned in two phases",
@@ -40,7 +41,7 @@ def text() -> str:
         "## Intended use",
         OPEN,
         *_data(params),
-        *_evaluation(evaluation, verdict, ship, params["evaluate"]["confidence"]),
+        *_evaluation(evaluation, verdict, ship, params["evaluate"]["confidence"], kept=bool(kept)),
         *_limits(evaluation, ship),
         "## Ethical considerations",
         OPEN,
@@ -94,7 +95,9 @@ def _data(params: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _evaluation(evaluation: Mapping[str, Any], verdict: Mapping[str, Any], ship: str, confidence: float) -> list[str]:
+def _evaluation(
+    evaluation: Mapping[str, Any], verdict: Mapping[str, Any], ship: str, confidence: float, *, kept: bool
+) -> list[str]:
     tested = evaluation[ship]
     rows = [
         f"| {name} | " + " | ".join(page.percent(evaluation[phase][key]) for phase in paths.PHASES) + " |"
@@ -109,7 +112,8 @@ def _evaluation(evaluation: Mapping[str, Any], verdict: Mapping[str, Any], ship:
     return [
         "## Evaluation",
         *([_plain(verdict["text"])] if verdict else []),
-        f"On {tested['images']:,} held-out test images{units}, by which nothing was chosen. {accuracy}",
+        f"On {tested['images']:,} held-out test images{units}. {accuracy}",
+        fine_tuning.chosen_by_test(same=kept),
         "| metric | phase 1 | phase 2 |\n|---|---|---|\n" + "\n".join(rows),
     ]
 

@@ -32,7 +32,7 @@ def write(
 
     Args:
         rows: of the manifest, one for each test image, in their order.
-        right: (images,) bool, whether phase 2 is right.
+        right: (images,) bool, whether the model to ship is right.
         confidence: of the intervals.
         units: (images,) integer, which images are not independent.
     """
@@ -94,8 +94,8 @@ def slices(
 
 def _folder(row: Mapping[str, str]) -> str:
     """Return the folder of an image, without the folder that is its class."""
-    parent = PurePosixPath(row["path"]).parent.as_posix()
-    return parent.removesuffix(row["label"]).rstrip("/") or "."
+    parent = f"/{PurePosixPath(row['path']).parent.as_posix()}"
+    return parent.removesuffix(f"/{row['label']}")[1:] or "."  # a site10 is not a site1 of the class 0
 
 
 def _size(row: Mapping[str, str]) -> str:

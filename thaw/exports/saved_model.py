@@ -19,6 +19,7 @@ from thaw.images import content, decoding
 from thaw.runtime import threads
 
 CLASSES = f"signature classes of {paths.SAVED_MODEL}"  # the place where it names them
+EXTRA = "assets.extra"  # TensorFlow's name of the folder in a SavedModel for files that it does not read itself
 
 
 def write(folder: Path, deployed: Deployed) -> None:
@@ -66,6 +67,7 @@ def write(folder: Path, deployed: Deployed) -> None:
     with records.room_said(folder):
         tf.saved_model.save(exported, folder, signatures)
     _name_by_content(folder / "fingerprint.pb")
+    records.write_json(folder / EXTRA / paths.LABELS, deployed.about_file("saved_model"))
 
 
 def _name_by_content(path: Path) -> None:
@@ -100,7 +102,9 @@ def load(path: Path) -> Exported:
         said = loaded.signatures["files"]()
         reading = decoding.Reading(int(said["max_pixels"]), bool(said["stretch"]))
     scores = UNFAMILIARITY in loaded.signatures["encoded"].structured_outputs
-    return Exported([name.decode() for name in names], say, reading, scores=scores)
+    described = path / EXTRA / paths.LABELS  # which versions before had not
+    about = records.read_json(described) if described.is_file() else {}
+    return Exported([name.decode() for name in names], say, reading, about, scores=scores)
 
 
 def _answers(said: Mapping[str, Any]) -> list[Answer]:

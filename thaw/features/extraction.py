@@ -76,7 +76,7 @@ class Frozen:
 
     def views(self) -> int:
         """Return the number of different views that the cache keeps of each training image."""
-        return 1 if augment.clean(self.augment) else self.augment.views
+        return 1 if self.augment.is_clean else self.augment.views
 
 
 def complete(frozen: Frozen, sets: Sets) -> bool:

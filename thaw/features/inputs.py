@@ -164,7 +164,7 @@ def at_boundary(
                 raise
             reason = "activations streaming: one is too large for the cache's fp16"
     # The first of them is the image as it is, cached or not.
-    views = 1 if frozen.views() == 1 else FRESH_VIEWS
+    views = 1 if settings.augment.is_clean else FRESH_VIEWS
     return Inputs(streaming.source(frozen, train), streaming.source(frozen, val), views, "streaming", reason)
 
 

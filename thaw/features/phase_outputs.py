@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thaw import paths, records
 from thaw.classifier import model
@@ -17,7 +18,8 @@ from thaw.images import manifest
 from thaw.runtime.framework import keras, tf
 
 AT_ONCE = 64  # images that go through thawed layers when these don't train
-THAWED = 5000  # training images at most that pass thawed layers once more, for their embeddings
+# Training images at most that pass thawed layers once more, for their embeddings. Of more classes, one of each.
+THAWED = 5000
 
 
 def phase1(
@@ -35,8 +37,9 @@ def phase1(
     out_of_fold.save(paths.out_of_sample("train"), unfitted, len(train), count, half=True)
     by_head = out_of_fold.trained(clean(inputs.val), len(val), classifier.head)
     out_of_fold.save(paths.out_of_sample("val"), by_head, len(val), count)
-    for split, source, images in (("train", inputs.train, len(train)), ("val", inputs.val, len(val))):
-        some = embeddings.chosen(images)
+    chosen = {"train": embeddings.by_class(train.labels), "val": embeddings.chosen(len(val))}
+    for split, source in (("train", inputs.train), ("val", inputs.val)):
+        some = chosen[split]
         embeddings.save(paths.embeddings(paths.PHASE1, split), some, [clean(source)(some)])
     some = auto_unfreeze.sample(train.labels, manifest.independent(train))
     # The head learns from the same images that are neighbours, or it would win by their number.
@@ -45,14 +48,14 @@ def phase1(
     records.write_json(paths.AUTO_DEPTH, asdict(auto_unfreeze.choose(features, said, labels, len(train))))
 
 
-def phase2(inputs: Inputs, train: int, val: int, trained: keras.Model, folder: Path) -> None:
+def phase2(inputs: Inputs, train: NDArray[np.integer[Any]], val: int, trained: keras.Model, folder: Path) -> None:
     """Write what a trained model makes of validation and training images, for evaluation.
 
     That is for each validation image the probabilities, ``paths.validation``: (val, classes) float32, rows that sum to
     1; and of both splits ``paths.embeddings``.
 
     Args:
-        train: the number of images.
+        train: labels, (images,).
         val: the number of images.
         trained: of ``model.attach``: activations → logits.
         folder: the phase's.
@@ -72,7 +75,7 @@ def phase2(inputs: Inputs, train: int, val: int, trained: keras.Model, folder: P
     some = embeddings.chosen(val)
     embeddings.save(paths.embeddings(folder, "val"), some, [np.concatenate(kept)[some]])
     kept.clear()
-    some = embeddings.chosen(train, THAWED)
+    some = embeddings.by_class(train, max(THAWED, min(trained.output_shape[-1], embeddings.LIMIT)))
     for first in range(0, len(some), AT_ONCE):
         logits(clean(inputs.train)(some[first : first + AT_ONCE]))
     embeddings.save(paths.embeddings(folder, "train"), some, kept)

@@ -20,13 +20,6 @@ from thaw.runtime.framework import keras, tf
 _QUARTER_TURNS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)], np.float64)
 
 
-def clean(augment: schema.Augment) -> bool:
-    """Return whether every view is the image as it is."""
-    flags = augment.horizontal_flip, augment.vertical_flip, augment.quarter_turns
-    ranges = augment.rotation, augment.zoom, augment.translation, augment.brightness, augment.contrast
-    return not any(flags) and not any(ranges)
-
-
 def view_seeds(augment: schema.Augment, hashes: Sequence[str], views: Sequence[int]) -> np.ndarray:
     """Return the seed of each view of each image.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from thaw import records
+from thaw import console, records
 from thaw.catalog.backbones import CUSTOM, KERAS_HUB, SAVED_MODEL
 from thaw.config.backbone import HANDLE, KAGGLE, PIN
 from thaw.networks import graph, saved_model, scaling
@@ -51,12 +51,27 @@ def build(name: str, weights: str, size: int, builder: str, pixels: str, *, pret
             features = _saved(folder(weights, _SAVED), scaled)
         if len(features.shape) not in (2, 3, 4):
             raise ValueError(f"backbone.name={name}: expected features of 2 to 4 axes, received {features.shape}")
+        key = "backbone.builder" if name == CUSTOM else "backbone.weights"
+        _check_axes(features.shape, key)
         if len(features.shape) < 4:
             features = keras.layers.Reshape((1, -1, features.shape[-1]), name="as_map")(features)
         network = keras.Model(given, features, name=name)
         if pretrained:
-            _try(network, "backbone.builder" if name == CUSTOM else "backbone.weights")
+            _try(network, key)
         return network
+
+
+def _check_axes(shape: tuple[int | None, ...], key: str) -> None:
+    """Warn of features whose channels come first, as far as that is seen: pooling would take these for rows.
+
+    A map of square images is square, and such a one has its two equal axes at the end. With as many channels as rows
+    nothing can be told.
+    """
+    if len(shape) == 4 and None not in shape[1:] and 1 != shape[1] != shape[2] == shape[3]:
+        console.warn(
+            f"{key}: expected features (batch, height, width, channels), received {shape}, whose channels seem to "
+            "come first and would be pooled like rows; let the network end with keras.layers.Permute((2, 3, 1))"
+        )
 
 
 def _try(network: keras.Model, key: str) -> None:

@@ -22,7 +22,7 @@ from thaw.project import pipeline_run, template
 FOLDER = Path(".thaw/first_look")
 IMAGES = 400  # in all
 FEWEST = 12  # of a class, so that each split has some
-MINUTES, EPOCHS, VIEWS = 0.25, 8, 1
+MINUTES, EPOCHS = 0.25, 8
 
 
 def run(project: schema.Project, values: dict[str, Any], *, quiet: bool = False) -> tuple[dict[str, Any], str]:
@@ -88,7 +88,9 @@ def shortened(project: schema.Project, values: dict[str, Any]) -> dict[str, Any]
     if Path(project.backbone.weights).exists() and project.backbone.weights:
         changed["backbone"] |= {"weights": os.path.abspath(project.backbone.weights)}  # noqa: PTH100
     changed["tracking"] |= {"enabled": False}
-    changed["augment"] |= {"views": min(VIEWS, project.augment.views)}
+    # One view, the image as it is: each further one is a pass through the frozen layers.
+    changed["augment"] |= {name: type(value)(0) for name, value in changed["augment"].items() if name != "seed"}
+    changed["augment"] |= {"views": 1}
     changed["evaluate"] |= {"robustness": 0.0, "scratch": False}
     if project.phase2.schedule == "cosine":  # which has no bound in minutes
         changed["phase2"] |= {"epochs": min(EPOCHS, project.phase2.epochs or EPOCHS)}

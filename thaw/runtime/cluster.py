@@ -50,7 +50,7 @@ def done(
         console.say(f"{len(parts):,} parts of the work go to {workers} workers of Ray")
         options = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": RETRIES}
         kind = ray.remote(**options)(_Worker)
-        shared = ray.put((set_up, tuple(given)))
+        shared = [ray.put((set_up, tuple(given)))]  # in a list: what a worker that is started again asks for again
         crew = [kind.remote(str(Path.cwd()), shared) for _ in range(workers)]
         left, running = iter(enumerate(parts)), {}
 
@@ -81,9 +81,11 @@ def done(
 class _Worker:
     """A process of the cluster."""
 
-    def __init__(self, project: str, given: tuple[Callable[..., Callable[[Any], Any]], tuple[Any, ...]]):
+    def __init__(self, project: str, given: Sequence[Any]):
+        import ray  # noqa: PLC0415 -- as below
+
         os.chdir(project)
-        set_up, arguments = given
+        set_up, arguments = ray.get(given[0])
         self.work = set_up(*arguments)
 
     def do(self, part: Any) -> Any:

@@ -135,7 +135,7 @@ async def _predict(server: Server, request: Request, top: str) -> dict[str, Any]
         raise RefusedError(
             400, f"expected a number of classes from 1 on as top, received {top:.40}; leave it out for all"
         )
-    count = int(top) if top and int(top) < len(server.model.classes) else None
+    count = int(top) if top else None
     size = uploads.declared(request, server.limits.request_bytes)
     if server.running >= MOST_RUNNING:
         raise RefusedError(

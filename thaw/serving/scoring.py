@@ -1,7 +1,8 @@
 """The exported model as MLflow serves it: a model from code, which MLflow copies and runs; nothing is unpickled.
 
 Images come as bytes, or as base64, in the column ``image``. An image that can't be used has an ``error`` in one line
-in its row, and takes nothing from the others: MLflow would answer an exception with its traceback.
+in its row, and takes nothing from the others: MLflow would answer an exception with its traceback. Without the column
+there is no row that could say so, and that is an exception.
 """
 
 import base64
@@ -24,7 +25,15 @@ def rows(model: Exported, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
     Args:
         given: a table of pandas, or columns by name.
+
+    Raises:
+        ValueError: there is no column ``image``.
     """
+    if IMAGE not in given:
+        raise ValueError(
+            f"expected the column {IMAGE} with bytes or base64, received {', '.join(map(str, given)) or 'no column'}; "
+            f"name it {IMAGE}"
+        )
 
     def row(value: Any) -> dict[str, Any]:
         told: dict[str, Any] = dict.fromkeys(("label", "probability", "probabilities", "unfamiliarity", "error"))

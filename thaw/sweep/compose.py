@@ -27,7 +27,8 @@ def make(composed: DictConfig) -> Plan:
         composed: Hydra's configuration of the whole sweep.
 
     Raises:
-        ValueError: a trial's configuration is wrong, or a grid is asked for a range; one line.
+        ValueError: a trial's configuration is wrong, a grid is asked for a range, or no result hangs on what is
+            swept; one line.
     """
     sweeper = composed.hydra.sweeper
     given = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
@@ -47,6 +48,7 @@ def make(composed: DictConfig) -> Plan:
             f"{key}: expected choices, since all combinations are run, received the range {parsed[key].input_line}; "
             "write its values, or let a sampler choose: hydra/sweeper=random or hydra/sweeper=tpe"
         )
+    _check_results(trials)
     count = len(trials) if grid else int(sweeper.get("n_trials") or 0)
     # The same trials have the same folder, in whichever order they are given. More of a sampler's trials go on there.
     told: Any = OmegaConf.to_container(sweeper, resolve=False)
@@ -60,6 +62,22 @@ def make(composed: DictConfig) -> Plan:
     unasked = [item for item in preset if parsed[item.get_key_element()] is item and item.is_sweep_override()]
     added = _added(unasked, str(composed.hydra.runtime.choices["hydra/sweeper"]))
     return Plan(swept, ranges, trials, count, grid, states, folder, commit, added)
+
+
+def _check_results(trials: Sequence[Trial]) -> None:
+    """Refuse trials that differ only in what DVC tracks for no stage: all would have the first one's result."""
+    first: dict[str, dict[str, Any]] = {}
+    for each in trials:
+        known = first.setdefault(each.name.rsplit("-", 1)[1], each.values)
+        for group in load.UNTRACKED.keys() & each.values.keys():
+            for name, value in each.values[group].items():
+                if value != known[group][name]:
+                    raise ValueError(
+                        f"{group}.{name}: expected one value, since DVC tracks it for no stage and would give each "
+                        f"trial the result of the first, received {known[group][name]!r} and {value!r} in trials "
+                        "that are the same else; to compare activations that are cached and fresh ones, sweep "
+                        "phase2.activations=cached,streaming"
+                    )
 
 
 def _added(unasked: Sequence[Override], sweeper: str) -> str:

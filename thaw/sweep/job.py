@@ -98,6 +98,10 @@ def _known(this: Job) -> TrialResult | None:
     """Return the record of a trial that is finished, or has failed and is not to run again; None of any other."""
     known = this.known()
     found = experiments.finished(this.name, this.begun.commit)
+    # One that DVC composed from another conf/ is left where its sweep was killed before it looked.
+    if found and not _composed(this, found):
+        experiments.forget(found.name, found.commit)
+        found = None
     if found:
         record = _record(this, found, "", _seconds(this))
         console.print(f"finished before: {record.shown}\n  {_figures(record.measured)}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from thaw import paths, pipes, records
 from thaw.config import schema
-from thaw.tracking import connection, dvc_lock, mirrored, naming, pipeline, system_metrics
+from thaw.tracking import connection, dataset_input, dvc_lock, mirrored, naming, pipeline, saved_view, system_metrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -154,12 +154,14 @@ def _open(run: Run) -> "MlflowClient":
         _close_killed(client, experiment)
         tags = pipeline.tags(key) | naming.filters(run.params)
         run.id = client.create_run(experiment, tags=tags, run_name=naming.title(run.params)).info.run_id
+        saved_view.save(client, experiment, saved_view.RUNS)
         if paths.PARAMS.exists():
             client.log_artifact(run.id, str(paths.PARAMS))
     data = client.get_run(run.id).data
     _log_params(client, run, data.params)
     if paths.MANIFEST.exists():
-        client.set_tag(run.id, DATA, records.sha256(paths.MANIFEST))
+        client.set_tag(run.id, DATA, sha256 := records.sha256(paths.MANIFEST))
+        dataset_input.log(client, run.id, str(run.params.get("data", {}).get("raw", "")), sha256)
     run.before, run.points, run.client = data.metrics, {}, client
     return client
 

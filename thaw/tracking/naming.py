@@ -24,7 +24,7 @@ def title(params: Mapping[str, Any]) -> str:
     """Return a name for people: the trial's, the DVC experiment's where a person chose it, or else what differs.
 
     What differs is what params.yaml has otherwise than in the last commit, as ``lr=0.0001 epochs=20``. Where nothing
-    does, the name is the network.
+    does, the name is that of the network and the commit.
     """
     if told := pipeline.of_sweep():
         return str(told["label"])
@@ -32,7 +32,9 @@ def title(params: Mapping[str, Any]) -> str:
     if named and not UNNAMED.fullmatch(named):
         return named
     changed = label(differences(params))[:LENGTH]
-    return changed or named or str(params["backbone"]["name"])
+    committed = pipeline.commit()
+    at = f" {committed[0][:7]}" if committed else ""
+    return changed or named or f"{params['backbone']['name']}{at}"
 
 
 def label(shown: Sequence[str]) -> str:

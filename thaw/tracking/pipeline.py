@@ -109,7 +109,9 @@ def commit() -> tuple[str, bool] | None:
 
 def tags(key: str) -> dict[str, str]:
     """Return the tags that the run gets when it begins."""
-    found = {"thaw.pipeline": key, PROJECT: project()}
+    # The source is what MLflow's list shows of the project where several use one server.
+    source = {"mlflow.source.name": paths.main_root().name, "mlflow.source.type": "LOCAL"}
+    found = {"thaw.pipeline": key, PROJECT: project(), **source}
     if experiment():
         found["dvc.exp_name"] = experiment()
     if told := of_sweep():

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from thaw.config import schema
-from thaw.tracking import connection, mlflow_mirror, naming, pipeline
+from thaw.tracking import connection, mlflow_mirror, naming, pipeline, saved_view
 
 KIND = "thaw.kind"  # the tag that tells the run of a sweep from those of its trials
 
@@ -31,6 +31,7 @@ def begin(settings: schema.Tracking, name: str, swept: str) -> str:
             run.id = client.create_run(
                 experiment, tags=tags, run_name=f"sweep {naming.label(swept.split(', '))}"
             ).info.run_id
+        saved_view.save_sweep(client, experiment, name, swept.split(", "), run.id)
 
     mlflow_mirror.attempt(run, open_parent)
     return run.id

@@ -29,7 +29,7 @@ class Change:
     low: float | None  # None: one unit alone tells nothing of the others
     high: float | None
     units: int  # independent images, or groups of those that are alike
-    error: float = 0.0  # standard error of the change
+    error: float = 0.0  # standard error of the change, where ``low`` is a number
 
     @property
     def is_worse(self) -> bool:
@@ -37,8 +37,9 @@ class Change:
 
         Of two models that the images cannot tell apart the trained one is kept: the one-standard-error rule (Breiman
         et al., 1984, Classification and Regression Trees). To ask for 95 % would keep what is worse of few images.
+        One unit has no standard error, and any rise of it may be chance.
         """
-        return self.change > self.error
+        return self.low is not None and self.change > self.error
 
     @property
     def is_shown_worse(self) -> bool:
