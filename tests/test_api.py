@@ -2,8 +2,10 @@
 
 import doctest
 import io
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import thaw
 from tests.conftest import make_images
 from tests.serving import tiny
 from thaw import api, estimator, paths, records
+from thaw.images import decoding
 from thaw.project import pipeline_run
 from thaw.serving import predictor
 
@@ -74,6 +77,62 @@ def test_an_opened_image_is_read_as_its_file_is(project: Path, tmp_path: Path) -
             np.testing.assert_array_equal(model.predict_proba(image), model.predict_proba(path))
     for mode in ("YCbCr", "HSV", "LAB", "CMYK", "RGBa", "PA", "LA", "I"):
         assert model.predict_proba(Image.new(mode, (9, 9))).shape == (1, 2)
+
+
+def deep(numbers: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel in colour, which Pillow does not write."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", numbers.shape[1], numbers.shape[0], 16, 2, 0, 0, 0))
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in numbers)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def seen(given: bytes) -> np.ndarray:
+    """What a model sees of a file."""
+    return np.asarray(decoding.inspect(decoding.servable(given))[1])
+
+
+def test_an_opened_image_of_16_bits_has_the_bits_in_use_of_its_file_or_is_refused(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(0, 4096, (12, 16, 3), dtype=np.uint16)
+    path = tmp_path / "deep.png"
+    path.write_bytes(deep(numbers))
+    for image in (Image.open(path), Image.open(io.BytesIO(path.read_bytes()))):
+        for _ in range(2):  # before its pixels are loaded and then
+            np.testing.assert_array_equal(seen(predictor._file(image)), numbers >> 4)
+            image.load()
+    touched = Image.open(path)
+    touched.putpixel((0, 0), (1, 2, 3))
+    gone = Image.open(path)
+    gone.load()
+    path.unlink()
+    for image in (touched, gone):
+        with pytest.raises(ValueError, match="dark PNG"):
+            predictor._file(image)
+        np.testing.assert_array_equal(seen(predictor._file(image, stretch=False)), np.asarray(image))
+    bright = Image.open(io.BytesIO(deep(numbers << 4)))
+    bright.putpixel((0, 0), (1, 2, 3))
+    np.testing.assert_array_equal(seen(predictor._file(bright)), np.asarray(bright))
+    night = Image.open(io.BytesIO(as_bytes((numbers >> 8).astype(np.uint8))))
+    night.load()
+    np.testing.assert_array_equal(seen(predictor._file(night)), numbers >> 8)
+
+
+def test_an_opened_tiff_in_which_0_is_white_is_no_negative(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0).integers(0, 4096, (12, 16), dtype=np.uint16)
+    held = io.BytesIO()
+    Image.fromarray(numbers).save(held, "TIFF")
+    black = struct.pack("<HHII", 262, 3, 1, 1)
+    assert held.getvalue().count(black) == 1
+    (tmp_path / "grey.tif").write_bytes(held.getvalue().replace(black, struct.pack("<HHII", 262, 3, 1, 0)))
+    image = Image.open(tmp_path / "grey.tif")
+    expected = np.repeat(255 - (numbers >> 4)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(seen(predictor._file(image)), expected)
+    image.putpixel((0, 0), 0)
+    expected[0, 0] = 255
+    np.testing.assert_array_equal(seen(predictor._file(image)), expected)
 
 
 @pytest.mark.parametrize(

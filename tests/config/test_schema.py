@@ -66,7 +66,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
         "expected a regular expression after variables:, received 'variables:' (it is",
     ),
     ("phase2", "unfreeze", "variables:[", "received 'variables:[' (unterminated character set at position 0)"),
-    ("phase2", "epochs", 1001, "phase2.epochs: expected 1 to 1000"),
+    ("phase2", "epochs", 1001, "phase2.epochs: expected 0 to 1000"),
     ("phase2", "minutes", -1, "phase2.minutes: expected 0 to 100000 minutes, received -1"),
     ("phase2", "flat_epochs", 0, "phase2.flat_epochs: expected 1 to 1000 epochs, received 0"),
     ("phase2", "min_improvement", 0.6, "phase2.min_improvement: expected 0 to 0.5, received 0.6"),

@@ -79,6 +79,15 @@ def test_the_page_needs_nothing_but_itself_and_names_are_text() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_who_does_not_see_the_page_finds_its_parts() -> None:
+    text = page()
+    assert text.count("<main>") == text.count("</main>") == 1
+    scrolling = re.findall(r'<div class="scroll"[^>]*>', text)
+    assert scrolling and all('tabindex="0"' in each and "aria-label=" in each for each in scrolling)
+    assert not re.search(r"<th[^>]*></th>", text)
+
+
+@pytest.mark.usefixtures("project")
 def test_the_same_input_gives_the_same_bytes() -> None:
     assert page() == page()
 

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,20 @@ def test_rows_come_back_bit_for_bit_in_the_order_asked_for(entry: cache.Entry) -
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found.view(np.uint32), rows[[4, 0, 4, 2]].astype(np.float32).view(np.uint32))
     assert entry.size() == 5 * (ROW_BYTES + 74) == sum(file.stat().st_size for file in entry.path.glob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("scale", "refused"), [(1e4, False), (1.0, False), (1e-4, False), (1e-7, True), (1e-9, True), (0.0, False)]
+)
+def test_activations_of_which_fp16_keeps_hardly_anything_are_refused(scale: float, refused: bool) -> None:
+    usual = scale * np.random.default_rng(0).normal(0, 1, (4, 500))
+    with pytest.raises(cache.TooSmallError) if refused else nullcontext():
+        cache.check_small(usual, usual.astype(np.float16))
+
+
+def test_a_few_small_values_among_usual_ones_are_no_loss() -> None:
+    mixed = np.random.default_rng(0).normal(0, 1, (4, 500)) * np.where(np.arange(500) % 2, 1e-9, 1)
+    cache.check_small(mixed, mixed.astype(np.float16))
 
 
 def test_the_images_of_an_entry_are_told_by_its_index(entry: cache.Entry) -> None:

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("processor")]
 def _cluster() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_worker_niceness", "0")  # Ray's own is 15, which gets nothing of a busy machine
     patch.setenv("TF_NUM_INTRAOP_THREADS", "1")
     variables = {"PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     ray.init(

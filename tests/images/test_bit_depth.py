@@ -36,12 +36,12 @@ def png(numbers: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + middle + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
-def tiff(numbers: np.ndarray, order: str = "<", planes: bool = False) -> bytes:
+def tiff(numbers: np.ndarray, order: str = "<", planes: bool = False, white: int = 65535) -> bytes:
     """An uncompressed TIFF of 16 bits a channel, of either order of bytes."""
     height, width, channels = numbers.shape
     sides = np.moveaxis(numbers, 2, 0) if planes else numbers
     data, strips = sides.astype(f"{order}u2").tobytes(), channels if planes else 1
-    photometric = 2 if channels > 1 else 1
+    photometric = 2 if channels > 1 else int(white > 0)
     size, place, parts = len(data) // strips, 8 + 2 + 12 * 10 + 4, b""
     entries = []
 
@@ -91,6 +91,21 @@ def test_the_upper_8_of_the_bits_in_use_are_taken_by_each_program(used: int, cha
         assert ("unused_bits" in picture.oddities) == (used < 16)
         served = preprocessing.decode(tf.constant(decoding.servable(data)))  # what training and the exported model see
         np.testing.assert_array_equal(served.numpy(), expected(numbers, used))
+
+
+@pytest.mark.parametrize("used", [10, 16])
+def test_where_0_is_white_it_is_white(used: int) -> None:
+    numbers = values(used, 1)
+    data = tiff(numbers, white=0)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode in bit_depth.GREY and np.array_equal(
+            np.asarray(image), numbers[..., 0]
+        )  # Pillow's, as it is
+    np.testing.assert_array_equal(np.asarray(decoding.inspect(data)[1]), 255 - expected(numbers, used))
+    kept = np.asarray(decoding.inspect(data, stretch=False)[1])
+    np.testing.assert_array_equal(kept, 255 - expected(numbers, 16))
+    with pytest.raises(integrity.Unusable):  # of the other order of bytes Pillow knows nothing
+        decoding.inspect(tiff(numbers, ">", white=0))
 
 
 @pytest.mark.parametrize(

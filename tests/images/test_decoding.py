@@ -41,14 +41,14 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
-def png(bits: int, colour: int, channels: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of any depth and colour type, which Pillow does not write, of random bits."""
+def png(bits: int, colour: int, channels: int, *chunks: tuple[bytes, bytes], lines: bytes = b"") -> bytes:
+    """A PNG of any depth and colour type, which Pillow does not write, of random bits unless its lines are given."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     row = (WIDTH * bits * channels + 7) // 8
-    lines = b"".join(b"\0" + RANDOM.bytes(row) for _ in range(HEIGHT))
+    lines = lines or b"".join(b"\0" + RANDOM.bytes(row) for _ in range(HEIGHT))
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, colour, 0, 0, 0))
     middle = b"".join(chunk(*each) for each in chunks)
     return b"\x89PNG\r\n\x1a\n" + head + middle + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
@@ -242,6 +242,21 @@ def test_transparency_is_put_on_white_and_sixteen_bits_keep_their_upper_half() -
     assert half[0, 0].tolist() == [127, 177, 255]
     deep = Image.fromarray(np.full((4, 4), 0xABCD, np.uint16))
     assert np.unique(np.asarray(decoding.inspect(encoded("PNG", deep))[1])).tolist() == [0xAB]
+
+
+@pytest.mark.parametrize(("bits", "kind"), [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2)])
+def test_the_one_transparent_colour_of_a_png_is_white_at_each_depth_and_no_other_is(bits: int, kind: int) -> None:
+    channels = 3 if kind else 1
+    numbers = np.random.default_rng(bits).integers(0, 1 << bits, (HEIGHT, WIDTH, channels), dtype=np.uint16)
+    if bits == 16:
+        numbers[1] = numbers[0] ^ 1  # another colour, which has the same upper 8 bits
+    hole = (numbers == numbers[0, 0]).all(axis=-1)
+    rows = [np.unpackbits(row.astype(">u2").view(np.uint8)).reshape(-1, 16)[:, 16 - bits :] for row in numbers]
+    lines = b"".join(b"\0" + np.packbits(row.ravel()).tobytes() for row in rows)
+    data = png(bits, kind, channels, (b"tRNS", numbers[0, 0].astype(">u2").tobytes()), lines=lines)
+    pixels = np.asarray(decoding.inspect(data)[1])
+    shown = numbers >> 8 if bits == 16 else numbers * (255 // ((1 << bits) - 1))
+    np.testing.assert_array_equal(pixels, np.where(hole[..., None], 255, np.broadcast_to(shown, (HEIGHT, WIDTH, 3))))
 
 
 def test_what_is_written_in_place_of_a_file_has_its_pixels_and_nothing_else() -> None:

@@ -93,8 +93,7 @@ class Image:
 class Augment:
     """Augmentation: random views of the training images. Every range is symmetric around "unchanged"."""
 
-    # seeded views kept of each training image; the first is the image as it is, so that 1 goes with no augmentation
-    # alone
+    # 2 to 64, or 1 where nothing augments | seeded views kept of each training image; the first is the image as it is
     views: int
     horizontal_flip: bool  # left and right exchanged in half of the views
     vertical_flip: bool  # top and bottom exchanged in half of the views

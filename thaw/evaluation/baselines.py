@@ -74,7 +74,7 @@ def logistic_regression(train: Embedded, val: Embedded, test: Embedded) -> tuple
     if count < min(len(train.labels), FEWEST * classes):
         raise LeftOutError(
             f"{classes:,} classes of {channels:,} channels leave {count:,} of {len(train.labels):,} images for "
-            f"{MOST:.0e} multiplications a step, fewer than {FEWEST} a class"
+            f"{MOST / 1e9:,.3g} billion multiplications a step, fewer than {FEWEST} a class"
         )
     some = np.unique(np.linspace(0, len(train.labels) - 1, count).round().astype(np.int64))
     train = Embedded(train.rows[some], train.labels[some])

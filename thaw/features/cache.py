@@ -26,6 +26,7 @@ from thaw import paths, records
 from thaw.features import stored
 
 FORMAT = 1  # of an entry; a new number makes old entries unknown, never wrong
+LOST = 0.01  # most that fp16 may take of activations, of their length; of usual ones it takes 0.0002
 _LINE = 64 + 1 + 8 + 1  # sha256 hex, comma, crc32 hex, newline
 
 
@@ -61,6 +62,36 @@ def is_whole(row: bytes, line: bytes) -> bool:
 
 class TooLargeError(ValueError):
     """fp16 can't hold a value."""
+
+    what = "one is too large for the cache's fp16"
+
+
+class TooSmallError(TooLargeError):
+    """fp16 holds hardly anything of values that are near zero."""
+
+    what = "they are too small for the cache's fp16"
+
+
+def check_small(values: np.ndarray, rows: np.ndarray) -> None:
+    """Refuse rows that are far from what they were made of.
+
+    fp16 holds 11 bits down to 6e-5, fewer below, and takes for zero what is below 3e-8.
+
+    Args:
+        values: (n, ...) float32.
+        rows: the same in float16.
+
+    Raises:
+        TooSmallError: the difference is more than ``LOST`` of the values, by their root mean squares.
+    """
+    whole = np.asarray(values, np.float64)
+    length = float(np.linalg.norm(whole))
+    if np.isfinite(rows).all() and float(np.linalg.norm(whole - rows)) > LOST * length:
+        raise TooSmallError(
+            "activations at this cut are too small for the cache's fp16, which takes for zero what is below 3e-8; "
+            "set phase2.activations=streaming, or choose another phase2.unfreeze; pooled features are always cached, "
+            "so for these choose another network, weights or backbone.pixels"
+        )
 
 
 class Entry:

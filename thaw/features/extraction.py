@@ -184,7 +184,7 @@ def _fill(
                 for view, shas, outputs in made:
                     for cut in opened.add(some, view, shas, outputs):
                         console.warn(
-                            f"an activation at {frozen.cuts[cut]} is too large for fp16, none of there is kept"
+                            f"fp16 can't hold activations at {frozen.cuts[cut]}: too large or near zero, none is kept"
                         )
                     done += len(shas)
                     bar.update(task, completed=done, note=f"{done / (time.monotonic() - start):,.0f} views/s")

@@ -159,10 +159,10 @@ def at_boundary(
                 passed = _frozen(classifier, settings, cuts, classifier.backbone.input, cuts.keys() - own.keys())
             (train_reader,), (val_reader,) = extraction.cached(passed, sets)
             return Inputs(train_reader, val_reader, frozen.views(), "cached", reason)
-        except cache.TooLargeError:
+        except cache.TooLargeError as error:
             if settings.phase2.activations != "auto":
                 raise
-            reason = "activations streaming: one is too large for the cache's fp16"
+            reason = f"activations streaming: {error.what}"
     # The first of them is the image as it is, cached or not.
     views = 1 if settings.augment.is_clean else FRESH_VIEWS
     return Inputs(streaming.source(frozen, train), streaming.source(frozen, val), views, "streaming", reason)

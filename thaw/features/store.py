@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from thaw import console
 from thaw.features import cache, cache_room, stored
 
+COMPARED = 8  # images of each entry that are looked at in float32
 WAIT = 2.0  # seconds for another process before a person is told of it
 
 Wanted = Sequence[tuple[Sequence[str], int]]  # sets of images by their sha256, and how many views of each
@@ -76,6 +77,7 @@ class Store:
         folder = cache.folder(cache_dir)
         cache_room.claim(folder, [name for view in names for name in view])
         self.folder, self.family, self.spare = folder, family, set(spare)
+        self.compared: set[cache.Entry] = set()  # with what they were made of
         self.entries = [
             [
                 cache.Entry(folder / name, shape, stored.of(kind, shape))
@@ -140,10 +142,10 @@ class Store:
             outputs: what the layers made of this view of them, (b, *shape) of each cut.
 
         Returns:
-            The spare cuts of which none is kept, since one of these rows is too large for fp16.
+            The spare cuts of which none is kept, since one of these rows is too large for fp16, or all too small.
 
         Raises:
-            cache.TooLargeError: fp16 can't hold a row that is not spare.
+            cache.TooLargeError: fp16 can't hold a row that is not spare, or its first ones are too small for it.
         """
         refused = set()
         for cut, values in enumerate(outputs):
@@ -152,8 +154,12 @@ class Store:
                 continue
             with np.errstate(over="ignore"):  # append() says it, with a way out
                 rows = values[kept].astype(np.float16)
+            entry = self.entries[view][cut]
             try:
-                self.entries[view][cut].append([hashes[row] for row in kept], rows)
+                if entry not in self.compared:  # a few images stand for all
+                    cache.check_small(values[kept[:COMPARED]], rows[:COMPARED])
+                    self.compared.add(entry)
+                entry.append([hashes[row] for row in kept], rows)
             except cache.TooLargeError:
                 if cut not in self.spare:
                     raise

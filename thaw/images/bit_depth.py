@@ -19,6 +19,7 @@ from thaw.images.integrity import Unusable
 
 GREY = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes that hold all 16 bits
 COLOUR = ("RGB", "RGBA")  # modes in which it keeps the upper 8; RGBA also of grey with alpha
+PHOTOMETRIC = 262  # TIFF tag; 0 where white is 0
 PLANES = 284  # TIFF tag; 2 where each channel lies by itself
 IN_USE = (8, 10, 12, 14)  # bits that cameras have; a number that needs more is one of 16
 NATIVE, FOREIGN = ("L", "B") if sys.byteorder == "little" else ("B", "L")
@@ -36,12 +37,36 @@ def in_use(image: Image.Image, data: bytes) -> int:
     Raises:
         Unusable: few are in use, and Pillow decodes no more than the upper 8.
     """
-    values = np.asarray(image)
-    if image.mode in COLOUR and int(_colours(values).max(initial=0)) < 1 << max(IN_USE) - 8:
-        values = _all_bits(image, data)
-    elif image.mode not in GREY:
+    if may_be_fewer(image):
+        values = all_bits(image, data)
+    elif image.mode in GREY:
+        values = np.asarray(image)
+    else:
         return 16
     return _bits(_colours(values))
+
+
+def may_be_fewer(image: Image.Image) -> bool:
+    """Return whether of a decoded image in colour, if its file has 16 bits a channel, fewer may be in use.
+
+    Args:
+        image: decoded by Pillow, which keeps the upper 8 bits.
+    """
+    return image.mode in COLOUR and int(_colours(np.asarray(image)).max(initial=0)) < 1 << max(IN_USE) - 8
+
+
+def upper(image: Image.Image, bits: int = 16) -> Image.Image:
+    """Return a grey image of 16 bits in 8: the upper 8 of so many, white where it is white.
+
+    Pillow leaves a TIFF of 16 bits in which 0 is white as it is, and turns one of 8 over.
+    """
+    values = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+    return Image.fromarray(255 - values if is_negative(image) else values)
+
+
+def is_negative(image: Image.Image) -> bool:
+    """Return whether an image is a grey TIFF of 16 bits in which 0 is white."""
+    return image.mode in GREY and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
 
 
 def stretched(image: Image.Image, data: bytes) -> Image.Image:
@@ -52,9 +77,8 @@ def stretched(image: Image.Image, data: bytes) -> Image.Image:
         data: the file's bytes.
     """
     if image.mode in GREY:
-        values = np.asarray(image)
-        return Image.fromarray((values >> (_bits(values) - 8)).astype(np.uint8))
-    values = _all_bits(image, data)
+        return upper(image, _bits(np.asarray(image)))
+    values = all_bits(image, data)
     parts = [_colours(values), values[..., 3:]]  # alpha, if there is one, has a range of its own
     return Image.fromarray(np.concatenate([(part >> (_bits(part) - 8)).astype(np.uint8) for part in parts], axis=-1))
 
@@ -92,7 +116,7 @@ def _colours(values: np.ndarray) -> np.ndarray:
     return values[..., :3] if values.ndim == 3 else values
 
 
-def _all_bits(image: Image.Image, data: bytes) -> np.ndarray:
+def all_bits(image: Image.Image, data: bytes) -> np.ndarray:
     """Return what Pillow keeps the upper halves of, an image in colour: (height, width, 3 or 4) uint16.
 
     The file is decoded again with its bytes taken in the other order, by which Pillow keeps the lower halves.

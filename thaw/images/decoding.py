@@ -90,7 +90,8 @@ def _decoded(
             if ratio > 1 and "converted" not in oddities:  # training has a PNG of all pixels in its place
                 image.draft(None, (image.width // ratio, image.height // ratio))
             image.load()
-            pixels = _rgb(_eight_bits(image, data, oddities, stretch) if "deep" in oddities else image)
+            hole = _transparent(image, data) if "alpha" in oddities and kind == "PNG" else None
+            pixels = _rgb(_eight_bits(image, data, oddities, stretch) if "deep" in oddities else image, hole)
     except (Unusable, MemoryError):
         raise
     except Exception as error:
@@ -145,10 +146,43 @@ def _eight_bits(image: Image.Image, data: bytes, oddities: dict[str, str], stret
     return bit_depth.stretched(image, data)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Return the decoded pixels as 8-bit RGB: of 16 bits the upper 8, transparency on white, grey repeated."""
+def _transparent(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """Return where a PNG has the one colour that it calls transparent, (height, width) bool.
+
+    None where Pillow can tell: it compares 8-bit pixels with a colour of as many bits as the file has a channel.
+
+    Args:
+        image: decoded by Pillow.
+        data: the file's bytes.
+    """
+    bits, kind, colour = data[24], data[25], image.info.get("transparency")
+    if bits == 8 or kind not in (0, 2) or colour is None:  # palettes and alpha have no such colour
+        return None
+    found: np.ndarray
+    if kind == 2:
+        found = (bit_depth.all_bits(image, data) == np.array(colour)).all(axis=-1)
+        return found
+    largest = (1 << bits) - 1
+    # Pillow spreads 2 and 4 bits over the range of 8; of 1 and 16 it keeps the numbers.
+    found = np.asarray(image).astype(np.uint16) == (colour & largest) * (255 // largest if bits in (2, 4) else 1)
+    return found
+
+
+def _rgb(image: Image.Image, hole: np.ndarray | None = None) -> Image.Image:
+    """Return the decoded pixels as 8-bit RGB: of 16 bits the upper 8, transparency on white, grey repeated.
+
+    Args:
+        image: decoded by Pillow.
+        hole: (height, width) bool, where it is transparent, if its own word for that is not to be taken.
+    """
+    if hole is not None:
+        image.info.pop("transparency")
     if image.mode in bit_depth.GREY:
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = bit_depth.upper(image)
+    if hole is not None:
+        pixels = np.array(image.convert("RGB"))
+        pixels[hole] = 255
+        return Image.fromarray(pixels)
     if image.mode == "CMYK" and image.format in cmyk.JPEGS:
         image = cmyk.rgb(image)
     if not image.has_transparency_data:

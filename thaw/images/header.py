@@ -96,7 +96,7 @@ def _tiles(image: Image.Image) -> list[Any]:
 
 def _depth(kind: str, image: Image.Image, data: bytes) -> int:
     """Return the bits of a channel, where these are decoded."""
-    depth = _bits(kind, image, data)
+    depth = bits(kind, image, data)
     if image.mode not in MODES or depth not in (1, 2, 4, 8, 16):
         raise Unusable(
             "unsupported", f"a {kind} with pixels of {depth} bits ({image.mode}), which have no fixed range"
@@ -106,7 +106,8 @@ def _depth(kind: str, image: Image.Image, data: bytes) -> int:
     return depth
 
 
-def _bits(kind: str, image: Image.Image, data: bytes) -> int:
+def bits(kind: str, image: Image.Image, data: bytes) -> int:
+    """Return the bits of a channel as the file of an opened image has them, so far as its format has several."""
     if kind == "PNG":
         return data[24]
     if kind == "TIFF":

@@ -10,8 +10,9 @@ from PIL import Image, ImageOps
 
 from thaw import paths
 from thaw.exports import exported
-from thaw.images import cmyk, content, decoding
+from thaw.images import bit_depth, cmyk, content, decoding
 from thaw.images.integrity import Unusable
+from thaw.serving import opened
 
 PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")  # of Pillow, which a PNG holds as they are
 
@@ -67,7 +68,7 @@ class Predictor:
         """Return the bytes of a file for an image, judged as ``prepare`` judges a file."""
         reading = self._model.reading
         try:
-            data = content.read(paths.whole(image)) if isinstance(image, str | Path) else _file(image)
+            data = content.read(paths.whole(image)) if isinstance(image, str | Path) else _file(image, reading.stretch)
             return decoding.servable(data, reading.max_pixels, stretch=reading.stretch)
         except (Unusable, ValueError) as refused:
             reason = refused.reason if isinstance(refused, Unusable) else str(refused)
@@ -89,7 +90,7 @@ def _each(images: "Picture | Iterable[Picture]") -> Iterator[Picture]:
         )
 
 
-def _file(image: "bytes | Image.Image | np.ndarray") -> bytes:
+def _file(image: "bytes | Image.Image | np.ndarray", stretch: bool = True) -> bytes:
     """Return an image as the bytes of a file, without loss."""
     if isinstance(image, bytes):
         return image
@@ -101,6 +102,10 @@ def _file(image: "bytes | Image.Image | np.ndarray") -> bytes:
         image = Image.fromarray(image)
     if not isinstance(image, Image.Image):
         raise ValueError(f"expected a path, bytes, a PIL image or an array, received {type(image).__name__}")
+    if found := opened.file(image, stretch):
+        return found
+    if bit_depth.is_negative(image):  # which a PNG cannot be
+        image = bit_depth.upper(image, bit_depth.in_use(image, b"") if stretch else 16)
     held = io.BytesIO()
     _storable(image).save(held, "PNG", compress_level=1)
     return held.getvalue()
