@@ -225,6 +225,24 @@ def test_a_cut_more_costs_one_pass_and_leaves_what_is_there(tmp_path: Path, pass
         assert_stored(values(reader, 5, 1), output)
 
 
+def test_in_int8_activations_take_half_the_bytes_and_pooled_features_are_those_of_float16(
+    tmp_path: Path, passes: list[int]
+) -> None:
+    split = some_images(tmp_path / "raw", 6)
+    half, small = frozen(tmp_path), replace(frozen(tmp_path), kind="int8")
+    ((pool, middle),) = extraction.cached(half, [(split, 2)])
+    passes.clear()
+    ((same, near),) = extraction.cached(small, [(split, 2)])
+    assert sum(passes) == 6 * 2
+    assert [entry.path for entry in same.entries] == [entry.path for entry in pool.entries]
+    assert not {entry.path for entry in near.entries} & {entry.path for entry in middle.entries}
+    assert small.row_bytes() == [20, 7 * 7 * 6 + 2 * 6] and half.row_bytes() == [20, 2 * 7 * 7 * 6]
+    for view in range(2):
+        exact, found = values(middle, 6, view), values(near, 6, view)
+        largest = exact.max(axis=(1, 2), keepdims=True)
+        assert (np.abs(found - exact) <= largest * (0.5 / 127 + 2.0**-11) + 1e-7).all() and not (found == exact).all()
+
+
 def test_an_image_that_comes_twice_is_computed_once(tmp_path: Path, passes: list[int]) -> None:
     split = some_images(tmp_path / "raw", 4)
     twice = manifest.Images([*split.paths] * 2, [*split.names] * 2, [*split.hashes] * 2, np.zeros(8, np.int64))
