@@ -15,7 +15,8 @@ PROJECT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="u
 NAMES = {field.name for field in fields(FitSettings)}
 IMAGES = 4096
 OFF = {field.name: field.default for field in fields(FitSettings) if field.default is not MISSING}
-ELSEWHERE = {"canary", "unfreeze", "batch_norm", "allow_high_rate", "activations", "stored_as"}  # options that no training reads
+# Options that no training reads.
+ELSEWHERE = {"canary", "unfreeze", "batch_norm", "allow_high_rate", "activations", "stored_as"}
 
 
 def taken(phase: phases.Phase1 | phases.Phase2) -> FitSettings:
