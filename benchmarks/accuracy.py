@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks import project, record, subset, trials
 from thaw import paths, records
 from thaw.classifier import model
-from thaw.config import schema
+from thaw.config import phases, schema
 from thaw.features import extraction, inputs
 from thaw.images import manifest
 from thaw.runtime.framework import keras
@@ -40,9 +40,13 @@ COSINE = ("phase2.schedule=cosine", "phase2.average_epochs=0", "phase2.mixup=0.2
 TENTHS = 10
 
 
-def cosine(unfreeze: str, epochs: int) -> list[str]:
-    """Return a cosine over so many epochs with a warm-up of a tenth of them."""
-    return [*COSINE, f"phase2.unfreeze={unfreeze}", f"phase2.epochs={epochs}", f"phase2.warmup={epochs / 10:g}"]
+def cosine(unfreeze: str, epochs: int, steps: int) -> list[str]:
+    """Return a cosine over so many epochs of so many steps with a warm-up of a tenth of them, also of few images.
+
+    MixUp begins after the warm-up, as it does in the default.
+    """
+    warmup = epochs / 10 / phases.counted(1, steps)  # what the schedule makes longer where epochs are short
+    return [*COSINE, f"phase2.unfreeze={unfreeze}", f"phase2.epochs={epochs}", f"phase2.warmup={warmup:.6g}"]
 
 
 def recipes(steps: int) -> dict[str, list[str]]:
@@ -51,13 +55,13 @@ def recipes(steps: int) -> dict[str, list[str]]:
     return {
         REGRESSION: [],
         PHASE1: [],
-        "former default": cosine("40", former),
+        "former default": cosine("40", former, steps),
         DEFAULT: [],
         "article": ["phase2=article"],
-        "cosine 10, 40 layers": cosine("40", 10),
-        "cosine 30, 40 layers": cosine("40", 30),
-        "cosine 10, all layers": cosine("all", 10),
-        "cosine 30, all layers": cosine("all", 30),
+        "cosine 10, 40 layers": cosine("40", 10, steps),
+        "cosine 30, 40 layers": cosine("40", 30, steps),
+        "cosine 10, all layers": cosine("all", 10, steps),
+        "cosine 30, all layers": cosine("all", 30, steps),
     }
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import accuracy, subset
+from thaw.config import load
 from thaw.runtime.framework import keras
-from thaw.training import averaging, mixing, validation
+from thaw.training import averaging, fit_settings, mixing, schedule, validation
 
 POINTS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 LABELS = np.arange(40) % 2
@@ -41,7 +43,16 @@ def test_the_table_compares_the_same_images_with_the_default() -> None:
 @pytest.mark.parametrize(("steps", "epochs"), [(1, 20), (9, 15), (43, 3), (5000, 3)])
 def test_the_former_default_had_three_epochs_or_128_steps(steps: int, epochs: int) -> None:
     former = accuracy.recipes(steps)["former default"]
-    assert f"phase2.epochs={epochs}" in former and f"phase2.warmup={epochs / 10:g}" in former
+    assert f"phase2.epochs={epochs}" in former
+
+
+@pytest.mark.parametrize("steps", [1, 7, 10, 64, 500])
+@pytest.mark.parametrize("epochs", [10, 30])
+def test_a_cosine_warms_up_over_a_tenth_of_its_epochs_however_short_they_are(steps: int, epochs: int) -> None:
+    composed = yaml.safe_load(load.compose(accuracy.cosine("all", epochs, steps), []))
+    phase = load.check(composed).phase2
+    settings = fit_settings.phase2(phase, images=steps * phase.batch_size)
+    assert schedule.warmup_steps(settings, steps) == pytest.approx(epochs * steps / 10, abs=0.6)
 
 
 def test_the_tenths_are_of_what_would_be_kept_and_change_nothing() -> None:

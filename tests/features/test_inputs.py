@@ -1,3 +1,4 @@
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from tests.features import computing
 from thaw import paths, records
 from thaw.catalog import backbones, pixel_contracts
 from thaw.classifier import model
-from thaw.config import schema
+from thaw.config import phases, schema
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.features import auto_unfreeze, cache, engines, extraction, inputs, phase_outputs
 from thaw.images import manifest, preprocessing
@@ -448,6 +449,22 @@ def test_what_fp16_cannot_hold_ends_no_phase_one_and_streams_in_phase_two(
     settings.phase2.activations = "cached"
     with pytest.raises(cache.TooLargeError, match=r"set phase2\.activations=streaming"):
         inputs.at_boundary(frozen, cut, classifier, settings, train, val)
+
+
+@pytest.mark.parametrize(("warmup", "expected"), [(0, 0), (0.5, 1), (2, 2)])
+def test_images_are_mixed_from_the_epoch_on_in_which_the_rate_has_risen(
+    train: manifest.Images, val: manifest.Images, warmup: float, expected: int
+) -> None:
+    def source(indices: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return np.zeros((len(indices), 2), np.float32)
+
+    # Of so few images an epoch counts as one of 64 steps, so the warm-up is said in shorter ones.
+    short = warmup / phases.counted(1, math.ceil(len(train) / PHASE2.batch_size))
+    phase = replace(PHASE2, mixup=0.2, warmup=short, epochs=10)
+    mixed, plain = inputs.batches(
+        inputs.Inputs(source, source, 1, "cached", ""), train, val, fit_settings.phase2(phase, len(train)), 3
+    )
+    assert (mixed.begin, mixed.alpha, plain.alpha) == (expected, 0.2, 0)
 
 
 def weights(trained: keras.Model) -> np.ndarray:
