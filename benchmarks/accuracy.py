@@ -4,8 +4,8 @@
 recipes start from one phase 1 for each seed, on the same split and from one activation cache. Each finished trial is a
 line of ``benchmarks/results/accuracy_<set>.jsonl``, and the same command again runs what is missing there: delete the
 file after a change of the code. ``--images N`` trains on N images of a set at most and tests on the
-others, for what a machine without a GPU can do in an hour. Beside accuracy and time it measures the harm of the
-first epoch: the validation loss after each tenth of it, of what would be kept, against the start.
+others, for what a machine without a GPU can do in an hour. Beside accuracy and the processor's time, which
+other programs change little, it measures the harm of the first epoch: the validation loss after each tenth of it, of what would be kept, against the start.
 """
 
 import argparse
@@ -73,7 +73,7 @@ class Row:
     seed: int
     settings: list[str]  # overrides, of the recipe and of all
     right: str  # of each test image 1 or 0
-    seconds: float  # of the recipe alone, imports and the probes of the first epoch left out
+    seconds: float  # of the processor, for the recipe alone: imports and the probes of the first epoch left out
     tenths: list[float] = field(default_factory=list)  # validation loss after each of the first epoch
     start: float = 0.0  # validation loss before it
     losses: list[float] = field(default_factory=list)  # after each epoch
@@ -103,11 +103,11 @@ class Tenths(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Keras's hook."""
-        begin = time.monotonic()
+        begin = time.process_time()
         while self.epoch == 0 and len(self.losses) < TENTHS and self.marks[len(self.losses)] <= batch + 1:
             with averaging.averaged(self.model.optimizer):
                 self.losses.append(float(validation.answers(self.run, self.val).loss.mean()))
-        self.seconds += time.monotonic() - begin
+        self.seconds += time.process_time() - begin
 
 
 @contextmanager
@@ -199,16 +199,16 @@ def measure(
         # One pass of the images for all depths.
         everywhere = [*where, *drawn, *common, "compute.depths=[40,30%,75%]"]
         before = project.configure(everywhere)
-        begin = time.monotonic()
+        begin = time.process_time()
         project.run("phase1_head")
-        in_phase1 = time.monotonic() - begin
+        in_phase1 = time.process_time() - begin
         for name, overrides in missing:
             keras.utils.clear_session(free_memory=True)
             told = [*common, *overrides]
-            begin = time.monotonic()
+            begin = time.process_time()
             if name == REGRESSION:
                 right = regression(before)
-                results.add(Row(name, seed, told, text(right), time.monotonic() - begin))
+                results.add(Row(name, seed, told, text(right), time.process_time() - begin))
             elif name == PHASE1:
                 right = trials.tested(project.configure([*everywhere, "phase2.unfreeze=none"]), paths.PHASE1)
                 results.add(Row(name, seed, told, text(right), in_phase1))
@@ -217,10 +217,10 @@ def measure(
 
 
 def _phase2(settings: schema.Project, name: str, seed: int, told: list[str]) -> Row:
-    begin = time.monotonic()
+    begin = time.process_time()
     with probed() as left:
         project.run("phase2_finetune")
-    seconds = time.monotonic() - begin - sum(probe.seconds for probe in left)
+    seconds = time.process_time() - begin - sum(probe.seconds for probe in left)
     figures = records.read_json(paths.metrics("phase2_finetune"))
     losses = [float(row["val_loss"]) for row in records.read_csv(paths.history("phase2_finetune"))]
     # What is kept less what it has changed by; where the start is kept, its loss is the figure.
@@ -243,7 +243,7 @@ def table(rows: Sequence[Row]) -> list[dict[str, str]]:
         line["by seed"] = ", ".join(f"{row.answers().mean():.1%}" for row in of)
         line["points from the default"] = _apart(share[name], share[DEFAULT]) if DEFAULT in share else ""
         line["epochs"] = ", ".join(str(len(row.losses)) for row in of if row.losses)
-        line["seconds"] = f"{np.median([row.seconds for row in of]):.0f}"
+        line["processor s"] = f"{np.median([row.seconds for row in of]):.0f}"
         line["first epoch's loss by tenths"] = _harm(of)
         lines.append(line)
     return lines

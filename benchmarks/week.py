@@ -92,9 +92,9 @@ def main() -> None:
         for file in held_back(files, options.more / len(files)):
             (later / file.relative_to(images)).parent.mkdir(parents=True, exist_ok=True)
             file.rename(later / file.relative_to(images))
-        new = ["thaw", "new", "--data", str(images), *options.choices]
+        more = ["--data", str(images), *options.choices]
         began = time.monotonic()
-        repository.run(Path(scratch), *new, str(project))
+        repository.run(Path(scratch), "thaw", "new", str(project), *more)
         made = time.monotonic() - began
         rows.append({"what": "thaw new", "seconds": round(made, 1)})
         rows.append({"what": "thaw run", **ran(project)})
@@ -103,7 +103,7 @@ def main() -> None:
         rows.append({"what": f"thaw run, {added} images more", **ran(project)})
         after = splits(project)
         if options.again:
-            repository.run(Path(scratch), *new, f"{project}-again")
+            repository.run(Path(scratch), "thaw", "new", f"{project}-again", *more)
             rows.append({"what": "all of them from nothing", **ran(Path(f"{project}-again"))})
     rows = [{**dict.fromkeys(rows[-1], ""), **row} for row in rows]
     record.write(
