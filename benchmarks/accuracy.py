@@ -4,8 +4,9 @@
 recipes start from one phase 1 for each seed, on the same split and from one activation cache. Each finished trial is a
 line of ``benchmarks/results/accuracy_<set>.jsonl``, and the same command again runs what is missing there: delete the
 file after a change of the code. ``--images N`` trains on N images of a set at most and tests on the
-others, for what a machine without a GPU can do in an hour. Beside accuracy and the processor's time, which
-other programs change little, it measures the harm of the first epoch: the validation loss after each tenth of it, of what would be kept, against the start.
+others, for what a machine without a GPU can do in an hour. Beside accuracy and the processor's time, which other
+programs change little, it measures the harm of the first epoch: the validation loss after each tenth of it, of what
+would be kept, against the start.
 """
 
 import argparse
