@@ -51,6 +51,26 @@ def test_a_loss_that_is_more_than_noise_is_harm() -> None:
     assert found.difference["high"] < 0 and "harm" in found.text and found.text.endswith("Ship phase 1.")
 
 
+@pytest.mark.parametrize(
+    ("right", "same", "helped", "ship"),
+    [
+        (answers(500, 430, 10, 40), False, "yes", "phase2"),
+        (answers(500, 430, 40, 10), False, "no", "phase1"),
+        (answers(5000, 4800, 10, 12), False, "unknown", "phase1"),
+        (answers(500, 430, 0, 0), True, "unknown", "phase1"),
+        (answers(50, 40, 2, 3), False, "unknown", "phase2"),
+    ],
+)
+def test_training_that_ended_too_early_is_no_proof_that_it_does_not_help(
+    right: dict[str, NDArray[np.bool_]], same: bool, helped: str, ship: str
+) -> None:
+    found = judge(right, same=same, early="set phase2.epochs above 3")
+    assert (found.helped, found.ship) == (helped, ship)
+    assert ("set phase2.epochs above 3" in found.text) == (helped != "yes")
+    assert "did not help" not in found.text
+    assert "one of" not in found.text and found.text.count("Ship phase") == 1
+
+
 def test_a_gain_too_small_to_be_worth_it_did_not_help() -> None:
     found = judge(answers(5000, 4800, 10, 12))
     assert 0 < found.difference["high"] < 100 * WORTH

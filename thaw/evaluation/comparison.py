@@ -28,6 +28,7 @@ def write(
     options: schema.Evaluate,
     *,
     same: bool,
+    early: str = "",
     scratch: Trained | None = None,
 ) -> verdict.Verdict:
     """Write ``paths.VERDICT``, of the test images that are not leaked; of all where each is.
@@ -38,6 +39,7 @@ def write(
         splits: train, val and test.
         options: whether there are baselines of the embeddings, and what a difference must be.
         same: whether phase 2 found nothing better than its start.
+        early: what to set, where phase 2 ended too early.
         scratch: the same network trained from scratch, where it was.
     """
     test = splits["test"]
@@ -63,6 +65,7 @@ def write(
         options.worth,
         test.units[clean],
         same=same,
+        early=early,
         leaked=int((~clean).sum()),
     )
     found.left_out = left_out

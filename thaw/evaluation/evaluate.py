@@ -87,8 +87,10 @@ def write(
     warnings = [*_leaks(clean, held_out.warning(rows, splits)), *_untested(absent)]
     weights = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
     made_from = records.made_from([paths.MANIFEST, *weights])
-    kept = fine_tuning.kept_start(records.read_json(paths.metrics("phase2_finetune")))
-    judged = comparison.write(right, found["phase1"].embeddings, splits, options, same=bool(kept), scratch=scratch)
+    trained = records.read_json(paths.metrics("phase2_finetune"))
+    one, advice = bool(fine_tuning.kept_start(trained)), str(trained.get("advice", ""))
+    embeddings = found["phase1"].embeddings
+    judged = comparison.write(right, embeddings, splits, options, same=one, early=advice, scratch=scratch)
     records.write_array(paths.EMBEDDINGS, found[judged.ship].embeddings[mapped(len(split))])
     carried = deployment.write(
         {phase: answer.probabilities for phase, answer in found.items()},
@@ -119,7 +121,7 @@ def write(
     count = summaries["phase2"]["units"]
     apart = f", on {count:,} independent units" if count < len(split) else ""
     before, after = (_line(summaries[phase]) for phase in ("phase1", "phase2"))
-    early = fine_tuning.early(records.read_json(paths.metrics("phase2_finetune")))
+    early = fine_tuning.early(trained)
     text = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
     return (f"{text}; {early[0].lower()}{early[1:].rstrip('.')}" if early else text), judged
 

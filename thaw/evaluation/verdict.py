@@ -51,6 +51,7 @@ def judge(
     units: intervals.Units | None = None,
     *,
     same: bool = False,
+    early: str = "",
     leaked: int = 0,
 ) -> Verdict:
     """Compare the phases, and both with the baselines.
@@ -62,6 +63,7 @@ def judge(
         worth: the smallest gain of accuracy, 0 to 1, that is worth shipping phase 2.
         units: (images,) integer, which images are not independent; None: each image is one.
         same: whether phase 2 found nothing better than its start, so that both models are one.
+        early: what to set, where phase 2 ended too early; then that it did not help is not known.
         leaked: test images that are left out, since others like them were learnt from.
     """
     before, after = right["phase1"], right["phase2"]
@@ -79,6 +81,8 @@ def judge(
     else:
         helped = NO if gain["accuracy_high"] < worth else UNKNOWN
     ship = "phase2" if helped == YES or (helped == UNKNOWN and gain["accuracy"] >= 0) else "phase1"
+    if early and helped == NO and apart >= 0:
+        helped = UNKNOWN
     baselines = {}
     for name, correct in right.items():
         low, high = intervals.accuracy(correct, confidence, units)
@@ -93,7 +97,7 @@ def judge(
         baselines=baselines,
     )
     said = [
-        _sentence(found, worth, same=same, harmed=apart < 0),
+        _sentence(found, worth, same=same, harmed=apart < 0, early=early),
         *_stronger(right, found, units),
         *_from_scratch(right, found, units),
         *_left_out(leaked),
@@ -106,16 +110,20 @@ def judge(
 _PARTS = (("points", ""), ("low", "_low"), ("high", "_high"))
 
 
-def _sentence(found: Verdict, worth: float, *, same: bool, harmed: bool) -> str:
+def _sentence(found: Verdict, worth: float, *, same: bool, harmed: bool, early: str) -> str:
     first, second = (100 * found.baselines[phase]["accuracy"] for phase in ("phase1", "phase2"))
+    told = f"{second:.1f} % against {first:.1f} % with frozen features, {_gain(found.difference)}"
+    if found.helped == YES:
+        return f"Fine-tuning helped: {told}."
+    if early:
+        what = f"with {second:.1f} % right both models are one" if same else told
+        outcome = "did harm" if harmed else "has not helped yet"
+        return f"Fine-tuning {outcome}: {what}; but phase 2 ended too early, {early}."
     if same:
         return (
             "Fine-tuning did not help: phase 2 found nothing better than its start, so both models are one, with "
             f"{second:.1f} % right."
         )
-    told = f"{second:.1f} % against {first:.1f} % with frozen features, {_gain(found.difference)}"
-    if found.helped == YES:
-        return f"Fine-tuning helped: {told}."
     if harmed:
         return f"Fine-tuning did harm: {told}."
     if found.helped == NO:
