@@ -102,11 +102,13 @@ def test_an_upgrade_says_which_stages_it_runs_again(project: Path, monkeypatch: 
     records.write_json(paths.PACKAGE / "version.json", {"thaw": "0.0.1"})
     assert stale.upgrade() == f"thaw 0.0.1 → {now}: nothing runs again"
     records.write_json(template.record("evaluate"), {"code": "that of 0.0.1"})
-    assert stale.upgrade().startswith(f"thaw 0.0.1 → {now}: other code for evaluate; these run again")
+    assert stale.upgrade() == f"thaw 0.0.1 → {now}: other code for evaluate; {stale.AGAIN}"
     (project / "dvc.yaml").write_text(template.pipeline(), encoding="utf-8")
     reasons = explain.project()["stale"]
     assert f"thaw 0.0.1 → {now}" in reasons["evaluate"]
     assert not any(each.startswith("thaw ") for each in reasons["phase1_head"])
+    records.write_json(paths.PACKAGE / "version.json", {"thaw": now})  # built again from other code
+    assert stale.upgrade() == f"thaw {now}, another build of it: other code for evaluate; {stale.AGAIN}"
 
 
 @pytest.fixture(scope="module")
