@@ -6,10 +6,21 @@ from typing import Any
 from thaw.evaluation import intervals
 from thaw.tracking import registry
 
+EXAMPLES = """\
+examples:
+  thaw champion                                       # all versions, the champion with a star
+  thaw champion 3                                     # if it is better, by the paired test
+  thaw champion 3 --force"""
+
 
 def add(commands: Any) -> None:
     """Add ``champion`` to the command ``thaw``."""
-    command = commands.add_parser("champion", help="list the registered exports, or make one the champion")
+    command = commands.add_parser(
+        "champion",
+        help="list the registered exports, or make one the champion",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("version", nargs="?", help="of the registered model (default: list all)")
     command.add_argument("--force", action="store_true", help="also where the paired test does not call it better")
     command.set_defaults(run=_champion)

@@ -29,10 +29,24 @@ from thaw.tracking import lineage
 UNCOMPARED = (paths.PROVENANCE,)  # says what has changed, and is no result
 NOT_AGAIN = ("sample",)  # writes the demonstration images, which prepare reads
 
+EXAMPLES = """\
+examples:
+  thaw verify                                         # all stages, from the images on
+  thaw verify export
+  thaw verify HEAD~1 --tolerance 1e-4                 # an earlier run, from DVC's cache
+  thaw verify models/export                           # what was copied or downloaded
+
+exit codes: 0 reproduced, 1 not, or nothing to compare"""
+
 
 def add(commands: Any) -> None:
     """Make the subcommand known."""
-    parser = commands.add_parser("verify", help="run stages again in a copy, and compare what comes out, file by file")
+    parser = commands.add_parser(
+        "verify",
+        help="run stages again in a copy, and compare what comes out, file by file",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "what",
         nargs="?",

@@ -26,10 +26,22 @@ LATER = ("compute", "evaluate", "export")
 # What an experiment depends on or leaves in git besides its own file.
 KEPT = (paths.MEMORY, paths.CHOSEN, paths.PARAMS, paths.DVC_LOCK, paths.METRICS)
 
+EXAMPLES = """\
+examples:
+  thaw promote 'lr=0.0001 depth=30%'
+  thaw promote 0123abcd --name gentle
+
+`thaw sweep-report` lists the trials of the last sweep and names the one that it proposes."""
+
 
 def add(commands: Any) -> None:
     """Add ``promote`` to the command ``thaw``."""
-    command = commands.add_parser("promote", help="make a sweep's trial an experiment of conf/")
+    command = commands.add_parser(
+        "promote",
+        help="make a sweep's trial an experiment of conf/",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("trial", metavar="TRIAL", help="its name, the eight characters at its end, or its label")
     command.add_argument("--name", help="of the experiment (default: made of what was swept)")
     command.set_defaults(run=_promote)

@@ -3,6 +3,7 @@
 Intervals, the effect of each parameter, the surface of rate × depth, cost against accuracy, and what is proposed.
 """
 
+import argparse
 import shlex
 import tempfile
 from pathlib import Path
@@ -16,11 +17,21 @@ from thaw.sweep.plan import SweepPlan
 from thaw.sweep.ranking import Ranking
 
 FILE = "report.html"
+EXAMPLES = """\
+examples:
+  thaw sweep-report
+  thaw sweep-report --margin 0.005                     # a simpler trial may lose half a point
+  thaw sweep-report .thaw/sweeps/learning_rate-0123abcd"""
 
 
 def add(commands: Any) -> None:
     """Add ``sweep-report`` to the command ``thaw``."""
-    command = commands.add_parser("sweep-report", help="compare the trials of a sweep, and propose one")
+    command = commands.add_parser(
+        "sweep-report",
+        help="compare the trials of a sweep, and propose one",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("sweep", nargs="?", type=Path, help="its folder (default: the sweep that ran last)")
     command.add_argument(
         "--margin",
