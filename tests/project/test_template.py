@@ -131,6 +131,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+def test_a_wheel_has_the_marker_of_types_the_command_and_what_projects_are_made_of(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+        (command,) = [name for name in names if name.endswith("entry_points.txt")]
+        assert "thaw = thaw.commands.cli:main" in file.read(command).decode()
+    assert {"thaw/py.typed", "thaw/project/files/gitignore.in", "thaw/project/packed/dvc.yaml"} <= names
+
+
 @pytest.mark.slow
 def test_a_wheel_is_enough_for_a_project_from_images_to_an_exported_model(
     wheel: Path, tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,7 @@ def test_a_sweep_has_a_view_of_its_trials_that_the_pages_open_with(client: Mlflo
     with mlflow_mirror.stage("phase1_head", SETTINGS, PARAMS):
         pass
     experiment = client.get_experiment(client.get_run(parent).info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"  # «Model training», not «GenAI»
     view = json.loads(experiment.tags[f"{saved_view.TAG}rate-12345678"])
     assert view["selectedColumns"][:2] == [f"params.`{key}`" for key in swept]
     runs = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[f"{view['orderByKey']} ASC"])
