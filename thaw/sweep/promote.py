@@ -30,6 +30,7 @@ EXAMPLES = """\
 examples:
   thaw promote 'lr=0.0001 depth=30%'
   thaw promote 0123abcd --name gentle
+  thaw promote 0123abcd --json
 
 `thaw sweep-report` lists the trials of the last sweep and names the one that it proposes."""
 
@@ -44,6 +45,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("trial", metavar="TRIAL", help="its name, the eight characters at its end, or its label")
     command.add_argument("--name", help="of the experiment (default: made of what was swept)")
+    command.add_argument("--json", action="store_true", help="what was written, and the commands, as JSON")
     command.set_defaults(run=_promote)
 
 
@@ -52,6 +54,11 @@ def _promote(options: argparse.Namespace) -> None:
     name = options.name or re.sub(r"[^\w-]+", "_", record.label).strip("_-")
     there = (EXPERIMENTS / f"{name}.yaml").exists()
     path = write(name, sweep, record)
+    if options.json:
+        told = {"trial": record.name, "sweep": sweep, "experiment": name, "file": path.as_posix(), "was_there": there}
+        kept = [path.as_posix(), *(each.as_posix() for each in KEPT)]
+        print(json.dumps(told | {"command": command(name, record), "commit": kept}, indent=2))
+        return
     print(
         f"{path} {'was there already, the same' if there else 'written'}. Run it, look at the test once, and export:"
     )
