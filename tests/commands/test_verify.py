@@ -123,7 +123,7 @@ def test_a_script_gets_a_verdict_for_each_file_and_nothing_else_on_standard_outp
     assert (told["reproduced"], told["differs_first"], told["changed"]) == (True, None, [])
     assert {each["verdict"] for each in told["findings"]} == {comparison.SAME} and "prepare: " in said.err
     paths.QUARANTINE.unlink()
-    with pytest.raises(ValueError, match="^not reproduced: "):
+    with pytest.raises(ValueError, match=r"^not reproduced: "):
         run(as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["reproduced"], told["differs_first"]) == (False, "prepare")

@@ -62,7 +62,7 @@ def test_a_script_gets_a_verdict_for_each_part(export: Path, capsys: pytest.Capt
     assert told["as_exported"] and told["provenance"] == CAME_OF
     assert {each["path"]: each["verdict"] for each in told["findings"]} == {paths.ONNX_FILE: SAME, paths.LABELS: SAME}
     (export / paths.ONNX_FILE).unlink()
-    with pytest.raises(ValueError, match="^not what was exported: "):
+    with pytest.raises(ValueError, match=r"^not what was exported: "):
         verify_export.report(export, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (
