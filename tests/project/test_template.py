@@ -51,6 +51,11 @@ def test_a_project_has_a_file_for_each_stage_and_the_options_of_the_repository()
     options = {path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
     lacking = {paths.CHOSEN, Path("conf/data/digits.yaml")}
     assert {path for path in files if path.parts[0] == "conf" and path.suffix == ".yaml"} == options - lacking
+    written = [path for path in files if path.parts[0] in (".vscode", "schemas")]
+    assert {path: files[path] for path in written} == {
+        path: (ROOT / path).read_text(encoding="utf-8") for path in written
+    }
+    assert {Path(".vscode/settings.json"), Path("schemas/params.json")} <= set(written)
     assert {"data": "folder"} in read(files[Path("conf/config.yaml")])["defaults"]
     for path, text in files.items():
         if path.suffix == ".py":

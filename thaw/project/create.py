@@ -28,6 +28,8 @@ FOLLOWED = """\
 !/.dvc/**
 !/.dvcignore
 !/.gitignore
+!/.vscode/
+!/.vscode/**
 !/README.md
 !/conf/
 !/conf/**
