@@ -53,7 +53,7 @@ def test_the_names_of_the_api_are_completed_though_they_are_imported_when_they_a
     assert imported == "[]" and told == version("thaw") == thaw.__version__
     assert all(getattr(thaw, name) for name in thaw.NAMES)
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
-        thaw.fitt  # type: ignore[attr-defined]  # noqa: B018
+        thaw.fitt  # noqa: B018
 
 
 @pytest.mark.parametrize("made", [as_bytes, Image.fromarray, lambda pixels: pixels])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -35,8 +36,12 @@ def test_every_subcommand_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys
 
 def examples(command: str) -> list[list[str]]:
     """The words of each example in the help of a command, without what a shell makes of the rest of the line."""
-    commands = next(iter(cli.parser([command])._subparsers._group_actions)).choices  # type: ignore[union-attr, arg-type]
-    shown = str(commands[command].format_help()).partition("\nexamples:\n")[2].partition("\n\n")[0]
+    commands: Any = cli.parser([command])._subparsers
+    shown = (
+        str(commands._group_actions[0].choices[command].format_help())
+        .partition("\nexamples:\n")[2]
+        .partition("\n\n")[0]
+    )
     found = []
     for line in shown.splitlines():
         words = list(shlex.shlex(line, posix=True, punctuation_chars=True))

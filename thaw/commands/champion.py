@@ -51,7 +51,7 @@ def _champion(options: argparse.Namespace) -> None:
         versions = [
             {
                 "version": str(each.version),
-                "champion": bool(holder) and str(each.version) == str(holder.version),
+                "champion": holder is not None and str(each.version) == str(holder.version),
                 "test_accuracy": float(each.tags[ACCURACY]) if ACCURACY in each.tags else None,
                 "reason": each.tags.get(registry.REASON, ""),
             }

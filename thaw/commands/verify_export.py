@@ -27,8 +27,8 @@ def report(path: Path, *, as_json: bool = False) -> None:
     wrong = [each for each in found if each.verdict != SAME]
     about = records.read_json(folder / paths.LABELS)
     if as_json:
-        told = {"as_exported": not wrong, "provenance": about.get("provenance", {})}
-        print(json.dumps(told | {"findings": list(map(vars, found))}, indent=2))
+        whole = {"as_exported": not wrong, "provenance": about.get("provenance", {})}
+        print(json.dumps(whole | {"findings": list(map(vars, found))}, indent=2))
     for each in found if not as_json else ():
         console.result(each.verdict, f"{each.path}{each.note and f': {each.note}'}")
     if wrong:
