@@ -32,8 +32,8 @@ MODULES = {
     "completion": "thaw.commands.completion",
 }
 EPILOG = """\
-`thaw COMMAND --help` has examples. Exit codes: 0 done, 1 refused or failed, with one line that says why, 2 wrong words
-on the command line, 130 interrupted."""
+`thaw COMMAND --help` has examples. Exit codes: 0 done, 1 refused or failed, with one
+line that says why, 2 wrong words on the command line, 130 interrupted."""
 
 
 def parser(asked: Iterable[str] = MODULES) -> argparse.ArgumentParser:
