@@ -42,7 +42,8 @@ API = """\
 ::: thaw.estimator.ThawClassifier
 """
 LINK = re.compile(r"\]\((?:\.\./)?([\w./-]+)(#[\w-]+)?\)")
-WIDTH = "100"  # characters of a line of help
+NAMED = re.compile(r"\[((?:docs/)?[\w-]+\.md)\](?=\((?:\.\./)?\1[)#])")  # a link that is called as its file is
+WIDTH = "88"  # characters of a line of help, as many as a page is wide
 
 
 def write(pages: Path = PAGES) -> None:
@@ -67,7 +68,13 @@ def on_the_site(text: str) -> str:
         name = found[1].removeprefix("docs/")
         return f"]({AT_ROOT.get(name) or ELSEWHERE.get(name) or name}{found[2] or ''})"
 
-    return LINK.sub(led, text)
+    return LINK.sub(led, NAMED.sub(lambda found: f"[{_title(found[1])}]", text))
+
+
+def _title(name: str) -> str:
+    """Return the head of a document; guides name each other without their folder."""
+    path = ROOT / name if (ROOT / name).is_file() else ROOT / "docs" / name
+    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
 
 
 def commands() -> str:

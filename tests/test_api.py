@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,20 @@ def as_bytes(pixels: np.ndarray) -> bytes:
     held = io.BytesIO()
     Image.fromarray(pixels).save(held, "PNG")
     return held.getvalue()
+
+
+def test_the_names_of_the_api_are_completed_though_they_are_imported_when_they_are_used_only() -> None:
+    code = (
+        "import sys, thaw; names = dir(thaw); slow = {'thaw.api', 'thaw.estimator', 'importlib.metadata', 'numpy'}; "
+        "print(*names); print(sorted(slow & set(sys.modules))); from thaw import *; print(thaw.__version__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names, imported, told = done.stdout.splitlines()
+    assert {*thaw.NAMES, "__version__", "__doc__"} <= set(names.split())
+    assert imported == "[]" and told == version("thaw") == thaw.__version__
+    assert all(getattr(thaw, name) for name in thaw.NAMES)
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        thaw.fitt  # noqa: B018
 
 
 @pytest.mark.parametrize("made", [as_bytes, Image.fromarray, lambda pixels: pixels])

@@ -99,3 +99,4 @@ def test_the_example_runs_and_shows_its_figures_and_its_report(
     assert any("test accuracy" in each for each in shown)
     assert any("<iframe srcdoc" in each for each in shown)
     assert any("image/png" in each for each in shown)
+    assert any("<progress value=" in each and "of 7" in each for each in shown)  # the bar, in the cell that fits

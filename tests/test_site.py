@@ -39,6 +39,13 @@ def test_every_guide_and_every_command_has_its_place(site: Path) -> None:
     assert "usage: thaw predict" in commands and "\x1b" not in commands
 
 
+def test_on_the_site_a_guide_is_called_by_its_title_and_not_by_its_file(site: Path) -> None:
+    text = "[docs/evaluation.md](docs/evaluation.md), [SECURITY.md](SECURITY.md), [see](docs/data.md#splits)"
+    assert pages.on_the_site(text) == "[Evaluation](evaluation.md), [Security](security.md), [see](data.md#splits)"
+    for page in (site / "build/guides").glob("*.md"):
+        assert not re.search(r"\[[\w/-]+\.md\]\(", page.read_text(encoding="utf-8")), page.name
+
+
 @needs_the_extra
 def test_it_builds_strictly_and_asks_nobody_for_anything(site: Path) -> None:
     done = build(site)

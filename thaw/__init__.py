@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from thaw.estimator import ThawClassifier as ThawClassifier
     from thaw.serving.predictor import Predictor as Predictor
 
+    __version__: str
+
 # Where each name is.
 NAMES = dict.fromkeys(("Run", "fit", "load"), "thaw.api") | {
     "Predictor": "thaw.serving.predictor",
@@ -31,4 +33,13 @@ def __getattr__(name: str) -> object:
         import importlib  # noqa: PLC0415 -- what no stage needs
 
         return getattr(importlib.import_module(NAMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 -- as above
+
+        return version("thaw")
     raise AttributeError(f"module 'thaw' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names of the module, those that are not imported yet too: what an editor or a shell completes."""
+    return sorted({*globals(), *NAMES, "__version__"})

@@ -8,6 +8,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -29,6 +30,19 @@ def note(what: str, **facts: Any) -> None:
         params = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
         depth = {"depth": resolved(str(params["phase2"]["unfreeze"]))} if what == "phase2" else {}
         write(what, params, run=os.environ.get("DVC_EXP_NAME", ""), **depth, **facts)
+
+
+def take(ledger: Path) -> None:
+    """Remember here too what was measured elsewhere.
+
+    Args:
+        ledger: the file in which it stands; it need not be there.
+    """
+    if ledger.is_file():
+        path = paths.main_root() / paths.LEDGER
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(ledger.read_text(encoding="utf-8"))
 
 
 def resolved(unfreeze: str) -> str:

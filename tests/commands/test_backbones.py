@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,31 @@ def test_blocks_are_printed_at_the_networks_own_size_or_another(capsys: pytest.C
         " ".join(printed(capsys, "mobilenet_v2")["block_13"]) == "block_13 9 38 157,888 5.2% 29.9% 14 x 14 x 96 37.6"
     )
     assert printed(capsys, "mobilenet_v2", "64")["block_13"][6:] == ["4", "x", "4", "x", "96", "3.1"]
+
+
+def test_a_script_gets_the_same_table_and_the_same_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    backbones.main([], as_json=True)
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert list(rows) == list(catalog.ROWS)
+    assert rows["resnet50"] == {
+        "name": "resnet50",
+        "size": 224,
+        "smallest": 32,
+        "parameters": 23587712,
+        "pixels": "caffe",
+        "weights": "imagenet",
+    }
+    backbones.main(["mobilenet_v2", "64"], as_json=True)
+    blocks = {block["block"]: block for block in json.loads(capsys.readouterr().out)}
+    told = blocks["block_13"]
+    assert (told["layers"], told["layers_from_here"], told["parameters"], told["enters_as"]) == (
+        9,
+        38,
+        157888,
+        [4, 4, 96],
+    )
+    assert 0 < told["computation"] < told["computation_from_here"] < 1
+    assert sum(block["computation"] for block in blocks.values()) == pytest.approx(1)
 
 
 def test_of_a_large_network_no_weights_are_drawn(

@@ -1,17 +1,21 @@
 """The command and its subcommands."""
 
 import importlib
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from tests.conftest import set_params
 from thaw.commands import cli, completion, ui
+from thaw.config import load
 from thaw.sweep import multirun
 
 
@@ -28,6 +32,44 @@ def test_every_subcommand_is_in_the_help(monkeypatch: pytest.MonkeyPatch, capsys
     assert all(name in shown for name in cli.MODULES)
     assert call(monkeypatch) == "2"  # no word at all: the same, so that nobody need ask for it
     assert capsys.readouterr().err == shown
+
+
+def examples(command: str) -> list[list[str]]:
+    """The words of each example in the help of a command, without what a shell makes of the rest of the line."""
+    commands: Any = cli.parser([command])._subparsers
+    shown = (
+        str(commands._group_actions[0].choices[command].format_help())
+        .partition("\nexamples:\n")[2]
+        .partition("\n\n")[0]
+    )
+    found = []
+    for line in shown.splitlines():
+        words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
+        assert line.startswith("  ") and len(line) <= 119
+        pipe = words.index("|") + 1 if "|" in words else 0
+        end = words.index(">") if ">" in words else None
+        found.append(words[pipe:end])
+    return found
+
+
+@pytest.mark.parametrize("command", cli.MODULES)
+def test_the_help_of_each_command_has_examples_that_are_understood(command: str) -> None:
+    """Those of `thaw sweep` show what comes after it too, and that of `thaw serve` the request."""
+    own = [words for words in examples(command) if words[:2] == ["thaw", command]]
+    assert own
+    for _, *words in (words for words in examples(command) if words[0] == "thaw"):
+        options = cli.parse(words)
+        assert options.command == words[0]
+        if options.command in ("run", "new", "check"):
+            given = [f"+experiment={options.preset}"] if getattr(options, "preset", None) else []
+            load.check(yaml.safe_load(load.compose([*given, *options.choices], ())))
+
+
+def test_an_example_that_is_not_understood_would_be_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ["thaw", "predict", "-"] in examples("predict") and ["thaw", "completion", "fish"] in examples("completion")
+    with pytest.raises(SystemExit):
+        cli.parse(["serve", "--prot", "8001"])
+    assert "did you mean --port?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`thaw explain`: a field, and what is stale."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,10 +11,10 @@ import pytest
 import yaml
 from dvc.lock import FAILED_TO_LOCK_MESSAGE
 
-from thaw import paths, records
+from thaw import paths, records, timings
 from thaw.commands import explain
 from thaw.config import composition, load
-from thaw.project import stale
+from thaw.project import first_look, stale
 from thaw.tracking import dvc_lock
 
 
@@ -101,8 +102,6 @@ def test_time_is_estimated_by_what_was_measured_here(project: Path) -> None:
     records.write_json(paths.metrics("prepare"), {"splits": {name: {"images": 100} for name in paths.SPLITS}})
     settings, values = load.read()
     assert yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8")) == values
-    from thaw import timings  # noqa: PLC0415
-
     timings.write("extraction", values, count=10, seconds=1.0)
     times = explain.times(settings, {"phase1_head": ["never run"], "phase2_finetune": ["after phase1_head"]})
     # 100 training images in two views, and 100 for validation, a tenth of a second each.
@@ -110,6 +109,35 @@ def test_time_is_estimated_by_what_was_measured_here(project: Path) -> None:
     timings.write("phase2", values, depth="auto", count=10, seconds=1.0)
     settings.phase2.epochs = 0  # which is 300 of so few
     assert explain.times(settings, {"phase2_finetune": ["changed"]}) == {"phase2": 0.1 * 100 * 300}
+
+
+def test_a_first_look_makes_times_and_disk_known(project: Path) -> None:
+    settings, values = load.read()
+    settings.phase2.unfreeze = values["phase2"]["unfreeze"] = "auto"
+    stale = {name: ["never run"] for name in ("prepare", "phase1_head", "phase2_finetune")}
+    assert set(explain.times(settings, stale).values()) == {None} and explain.disk(settings)["cache_needs"] is None
+    text = "\n".join(explain._project_lines({**explain.project(), "stale": stale}))
+    assert "time of phase2: unknown yet, nothing like it has run here; `thaw run --fast` measures it" in text
+    assert "GB, needs unknown yet, at most" in text
+
+    look = project / first_look.FOLDER
+    records.write_json(look / paths.metrics("prepare"), {"splits": {"train": {"images": 30}, "val": {"images": 10}}})
+    with contextlib.chdir(look):
+        timings.write("phase2", values, depth="75%", count=10, seconds=1.0)
+    # 1,000 images in all, of which 40 views were looked at.
+    first_look._remember(settings, values, 1000, 40_000_000)
+    times = explain.times(settings, stale)
+    epochs = settings.phase2.most_epochs(700)
+    assert times["extraction"] is None and times["phase2"] == pytest.approx(0.1 * 700 * epochs)
+    # Of each of 700 training images two views, of 150 for validation one, a megabyte each.
+    assert explain.disk(settings)["cache_needs"] == 1.6 and settings.augment.views == 2
+    settings.image.size += 32
+    assert explain.disk(settings)["cache_needs"] is None
+    settings.image.size -= 32
+    first_look._remember(settings, values, 2000, 0)  # all was in the cache
+    assert explain.disk(settings)["cache_needs"] == 3.1
+    settings.data.raw = "elsewhere"
+    assert explain.disk(settings)["cache_needs"] is None
 
 
 def test_a_rate_that_dvc_writes_otherwise_has_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

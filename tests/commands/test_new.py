@@ -40,7 +40,7 @@ def test_what_comes_next_can_be_given_to_a_shell(
     monkeypatch.chdir(tmp_path)
     made = tmp_path / folder
     made.mkdir()
-    monkeypatch.setattr(create, "make", lambda *_, **__: create.Made(made, "data/raw", "new", True, []))
+    monkeypatch.setattr(create, "make", lambda *_, **__: create.Made(made, "data/raw", "new", True, "", []))
     call(monkeypatch, "new", "--", folder)
     said = capsys.readouterr().out.splitlines()[-1]
     words = said.removeprefix("next: ").removesuffix(" && thaw run")
@@ -59,7 +59,7 @@ def test_a_path_from_the_project_on_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = create.Made(tmp_path / "mine", "../x", "new", True, [])
+    made = create.Made(tmp_path / "mine", "../x", "new", True, "", [])
     monkeypatch.setattr(create, "make", lambda *_, **__: made)
     call(monkeypatch, "new", "mine", "data.raw=../x")
     assert f"put your images into {tmp_path / 'x'}, or" in capsys.readouterr().out

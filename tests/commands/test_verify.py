@@ -1,6 +1,7 @@
 """``thaw verify``: what is reproduced, and what has changed where it is not."""
 
 import argparse
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,8 +21,8 @@ from thaw.runtime import threads
 from thaw.tracking import lineage
 
 
-def run(what: str = "", tolerance: float = 1e-3) -> None:
-    verify.run(argparse.Namespace(what=what, tolerance=tolerance))
+def run(what: str = "", tolerance: float = 1e-3, *, as_json: bool = False) -> None:
+    verify.run(argparse.Namespace(what=what, tolerance=tolerance, json=as_json))
 
 
 @pytest.fixture
@@ -110,6 +111,24 @@ def test_what_was_edited_by_hand_differs_though_no_input_has_changed() -> None:
     shutil.rmtree(paths.PREPARED)
     with pytest.raises(ValueError, match=r"expected data/prepared, which prepare makes, found none"):
         run()
+
+
+@pytest.mark.usefixtures("prepared")
+def test_a_script_gets_a_verdict_for_each_file_and_nothing_else_on_standard_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(as_json=True)
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (told["reproduced"], told["differs_first"], told["changed"]) == (True, None, [])
+    assert {each["verdict"] for each in told["findings"]} == {comparison.SAME} and "prepare: " in said.err
+    paths.QUARANTINE.unlink()
+    with pytest.raises(ValueError, match=r"^not reproduced: "):
+        run(as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["reproduced"], told["differs_first"]) == (False, "prepare")
+    differs = [each for each in told["findings"] if each["verdict"] != comparison.SAME]
+    assert differs == [{"stage": "prepare", "path": str(paths.QUARANTINE), "verdict": comparison.OTHER, "note": "new"}]
 
 
 @pytest.mark.usefixtures("prepared")

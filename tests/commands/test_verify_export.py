@@ -56,6 +56,21 @@ def test_a_machine_without_the_project_says_that_it_is_whole_and_what_it_came_of
     assert list(empty.iterdir()) == []
 
 
+def test_a_script_gets_a_verdict_for_each_part(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verify_export.report(export, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert told["as_exported"] and told["provenance"] == CAME_OF
+    assert {each["path"]: each["verdict"] for each in told["findings"]} == {paths.ONNX_FILE: SAME, paths.LABELS: SAME}
+    (export / paths.ONNX_FILE).unlink()
+    with pytest.raises(ValueError, match=r"^not what was exported: "):
+        verify_export.report(export, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (
+        not told["as_exported"]
+        and {each["path"]: each["note"] for each in told["findings"]}[paths.ONNX_FILE] == "gone"
+    )
+
+
 @pytest.mark.parametrize("wrong", [{"classes": None}, {"provenance": ["x"]}, {"provenance": {"thaw": 1}}], ids=str)
 def test_labels_of_something_else_are_one_line(export: Path, wrong: dict[str, object]) -> None:
     records.write_json(export / paths.LABELS, records.read_json(export / paths.LABELS) | wrong)

@@ -1,5 +1,6 @@
 """The JSON schemas of editors, beside the values that they describe and the checks that they stand for."""
 
+import fnmatch
 import json
 from pathlib import Path
 from typing import Any
@@ -39,23 +40,35 @@ def wrong(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
 
 
 def test_the_files_are_those_that_make_docs_writes() -> None:
-    written = dict(json_schema.files())
-    assert {path.relative_to(ROOT) for path in (ROOT / json_schema.FOLDER).iterdir()} == set(written)
+    written = dict([*json_schema.files(), *json_schema.editor(ROOT / "conf")])
+    there = {path for folder in (json_schema.FOLDER, json_schema.VSCODE) for path in (ROOT / folder).iterdir()}
+    assert {path.relative_to(ROOT) for path in there} == set(written)
     for path, text in written.items():
         assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path} is older than thaw/config: make docs"
 
 
-def test_params_yaml_and_the_options_of_conf_fit() -> None:
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    assert wrong(SCHEMAS["params"], params) == []
-    looked = 0
-    for group in fields.GROUPS:
-        for path in (ROOT / "conf" / group).glob("*.yaml"):
-            text = path.read_text(encoding="utf-8")
-            if not text.startswith("# @package _global_"):
-                looked += 1
-                assert wrong(SCHEMAS[group], yaml.safe_load(text) or {}) == [], path
-    assert looked > 20
+def used(name: str) -> list[str]:
+    """The schemas that VS Code uses of a file, where the last pattern counts that it fits."""
+    ((_, text), _) = json_schema.editor(ROOT / "conf")
+    found = []
+    for schema, patterns in json.loads(text)["yaml.schemas"].items():
+        fits = [pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern.removeprefix("!"))]
+        found += [Path(schema).stem] if fits and not fits[-1].startswith("!") else []
+    return found
+
+
+def test_params_yaml_and_each_option_of_conf_fit_the_one_schema_that_vs_code_uses_of_it() -> None:
+    looked = {}
+    for path in (ROOT / "params.yaml", *(ROOT / "conf").glob("*/*.yaml")):
+        name = path.relative_to(ROOT).as_posix()
+        if path.parent.name in (*fields.GROUPS, "experiment", ROOT.name):
+            (looked[name],) = used(name)
+            read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            assert wrong(SCHEMAS[looked[name]], read) == [], path
+    assert len(looked) > 20 and set(looked.values()) == set(SCHEMAS)
+    assert looked["params.yaml"] == "params" and looked["conf/phase2/article.yaml"] == "phase2"
+    assert looked["conf/experiment/article.yaml"] == looked["conf/data/digits.yaml"] == "experiment"
+    assert wrong(SCHEMAS["experiment"], {"phase2": {"epoch": 3}}) == [".phase2.epoch: unknown"]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def _outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("named")
 def test_a_new_project_is_committed_and_means_the_images_it_was_given(tmp_path: Path, tiny_images: Path) -> None:
     made = create.make(tmp_path / "mine", str(tiny_images), ["backbone=mobilenet_v3_small", "phase2.epochs=7"])
-    assert made.committed and made.raw == tiny_images.as_posix()
+    assert made.committed and made.uncommitted == "" and made.raw == tiny_images.as_posix()
     params = yaml.safe_load((made.folder / "params.yaml").read_text(encoding="utf-8"))
     assert params["data"]["raw"] == tiny_images.as_posix() and params["phase2"]["epochs"] == 7
     assert params["backbone"]["name"] == "mobilenet_v3_small" and params["image"]["size"] == 224
@@ -41,6 +41,48 @@ def test_a_new_project_is_committed_and_means_the_images_it_was_given(tmp_path: 
     assert {"dvc.yaml", "params.yaml", ".dvc/config", ".dvcignore", ".gitignore", "README.md"} <= known
     assert "conf/config.yaml" in known and "stages/prepare.py" in known
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+SIGNED = "[user]\nname = test\nemail = test@example.com\n[commit]\ngpgsign = true\n[gpg]\nprogram = {}/sign\n"
+HOOKED = "[user]\nname = test\nemail = test@example.com\n[core]\nhooksPath = {}\n"
+NOBODY = "[user]\nuseConfigOnly = true\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "script", "said"),
+    [
+        (SIGNED, "exit 2", "gpg failed to sign the data"),
+        (HOOKED, "echo 'line 1: too\nlong'; exit 1", "git commit: line 1: too long; mend that"),
+        (HOOKED, "exit 3", "git commit: ended with exit code 1, and said nothing; mend that"),
+        (
+            NOBODY,
+            "",
+            'tell it, and commit: git config --global user.name "…" && git config --global user.email "…" && ',
+        ),
+    ],
+    ids=["signing", "hook", "silent hook", "nobody"],
+)
+def test_where_git_commits_nothing_its_own_reason_is_said_with_what_to_do(
+    config: str, script: str, said: str, tmp_path: Path, tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sign", "pre-commit"):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "config").write_text(config.format(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in [name for name in os.environ if name.startswith(("GIT_AUTHOR", "GIT_COMMITTER")) or name == "EMAIL"]:
+        monkeypatch.delenv(name)
+    made = create.make(tmp_path / "my flowers", str(tiny_images))
+    assert not made.committed and said in made.uncommitted and "\n" not in made.uncommitted
+    assert ("user.name" in made.uncommitted) == (config == NOBODY)
+    git(made.folder, "config", "--file", str(tmp_path / "config"), "--remove-section", "user")
+    for key, value in (("user.name", "x"), ("user.email", "x@example.com"), ("commit.gpgsign", "false")):
+        git(made.folder, "config", "--file", str(tmp_path / "config"), key, value)
+    (tmp_path / "pre-commit").unlink()
+    again = made.uncommitted[made.uncommitted.index("git -C") :]
+    subprocess.run(["bash", "-c", again], check=True, capture_output=True)
+    assert git(made.folder, "status", "--porcelain") == "" and git(made.folder, "log", "--format=%s") == "start\n"
 
 
 def test_an_address_in_an_object_store_is_taken_as_it_is(tmp_path: Path) -> None:

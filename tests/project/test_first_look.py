@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from thaw import api, paths, records
-from thaw.commands import cli
+from thaw.commands import cli, explain
 from thaw.config import composition, load, schema
 from thaw.data.table import Entry
 from thaw.data.table import read as read_table
@@ -148,10 +148,13 @@ def test_a_stage_that_fails_fails_the_run(project: Path, capfd: pytest.CaptureFi
 def test_a_first_look_leaves_the_project_as_it_is(project: Path, tiny_images: Path) -> None:
     composition.configure(["data=folder", "image=px64", "phase2.unfreeze=block_7a"])
     before = {path: path.stat().st_mtime_ns for path in project.rglob("*") if ".thaw" not in path.parts}
+    assert set(explain.project()["time"].values()) == {None}
     found, line = first_look.run(*load.read(), quiet=True)
     assert found["phase2"]["images"] > 0 and Path(found["report"]).is_file()
     assert "36 of 36 images" in line and os.fspath(first_look.FOLDER) in found["report"]
     assert {path: path.stat().st_mtime_ns for path in project.rglob("*") if ".thaw" not in path.parts} == before
+    told = explain.project()
+    assert None not in told["time"].values() and told["disk"]["cache_needs"] > 0
 
 
 def test_images_in_an_object_store_are_not_looked_for_on_the_disk() -> None:

@@ -1,10 +1,14 @@
 """The files of a new project, beside those of the repository."""
 
 import ast
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
+import venv
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +55,11 @@ def test_a_project_has_a_file_for_each_stage_and_the_options_of_the_repository()
     options = {path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
     lacking = {paths.CHOSEN, Path("conf/data/digits.yaml")}
     assert {path for path in files if path.parts[0] == "conf" and path.suffix == ".yaml"} == options - lacking
+    written = [path for path in files if path.parts[0] in (".vscode", "schemas")]
+    assert {path: files[path] for path in written} == {
+        path: (ROOT / path).read_text(encoding="utf-8") for path in written
+    }
+    assert {Path(".vscode/settings.json"), Path("schemas/params.json")} <= set(written)
     assert {"data": "folder"} in read(files[Path("conf/config.yaml")])["defaults"]
     for path, text in files.items():
         if path.suffix == ".py":
@@ -102,11 +111,13 @@ def test_an_upgrade_says_which_stages_it_runs_again(project: Path, monkeypatch: 
     records.write_json(paths.PACKAGE / "version.json", {"thaw": "0.0.1"})
     assert stale.upgrade() == f"thaw 0.0.1 → {now}: nothing runs again"
     records.write_json(template.record("evaluate"), {"code": "that of 0.0.1"})
-    assert stale.upgrade().startswith(f"thaw 0.0.1 → {now}: other code for evaluate; these run again")
+    assert stale.upgrade() == f"thaw 0.0.1 → {now}: other code for evaluate; {stale.AGAIN}"
     (project / "dvc.yaml").write_text(template.pipeline(), encoding="utf-8")
     reasons = explain.project()["stale"]
     assert f"thaw 0.0.1 → {now}" in reasons["evaluate"]
     assert not any(each.startswith("thaw ") for each in reasons["phase1_head"])
+    records.write_json(paths.PACKAGE / "version.json", {"thaw": now})  # built again from other code
+    assert stale.upgrade() == f"thaw {now}, another build of it: other code for evaluate; {stale.AGAIN}"
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +138,45 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", *words, str(source)], check=True)
     (found,) = built.glob("*.whl")
     return found
+
+
+def test_a_wheel_has_the_marker_of_types_the_command_and_what_projects_are_made_of(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+        (command,) = [name for name in names if name.endswith("entry_points.txt")]
+        assert "thaw = thaw.commands.cli:main" in file.read(command).decode()
+    assert {"thaw/py.typed", "thaw/project/files/gitignore.in", "thaw/project/packed/dvc.yaml"} <= names
+
+
+def test_a_wheel_that_pip_installs_brings_a_command_that_makes_projects(
+    wheel: Path, tmp_path: Path, tiny_images: Path
+) -> None:
+    made = tmp_path / "environment"
+    venv.create(made, with_pip=False, symlinks=True)
+    (there,) = (made / "lib").glob("python3*/site-packages")
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    (there / "others.pth").write_text("\n".join(packages))  # what the package needs, and not this clone
+    pip = [sys.executable, "-m", "pip", "--python", str(made / "bin" / "python"), "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--no-index", "--ignore-installed", str(wheel)], check=True, capture_output=True)
+
+    def run(*words: str) -> str:
+        own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        own |= {"PATH": f"{made / 'bin'}{os.pathsep}{os.environ['PATH']}", "GIT_CEILING_DIRECTORIES": str(tmp_path)}
+        done = subprocess.run(words, cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert run("thaw", "--version") == f"thaw {version('thaw')}\n"
+    where = run("python", "-c", "from thaw.project import template; print(template.source())")
+    assert where.strip() == str(there / "thaw" / "project" / "packed")
+    assert "36 usable images of 3 classes" in run("thaw", "check", str(tiny_images))
+    told = json.loads(run("thaw", "new", "mine", "--data", str(tiny_images), "--json", "phase2.epochs=3"))
+    project = Path(told["folder"])
+    assert read((project / "params.yaml").read_text(encoding="utf-8"))["phase2"]["epochs"] == 3
+    assert tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"] == []
+    assert {path.as_posix() for path, _ in template.files("mine")} <= {
+        path.relative_to(project).as_posix() for path in project.rglob("*")
+    }
 
 
 @pytest.mark.slow

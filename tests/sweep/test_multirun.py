@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from tests.conftest import ROOT
 from thaw import paths, records, timings
 from thaw.config import load, schema
+from thaw.project import origin
 from thaw.sweep import experiments, multirun, plan, results, supervisor
 from thaw.tracking import sweep_run
 
@@ -497,7 +498,7 @@ def test_a_preset_whose_extra_is_missing_says_what_to_install(project: Path, pre
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     if package:
-        remedy = "install it with `pip install 'thaw[joblib]'`"
+        remedy = f"install it with `{origin.install_extra('joblib')}`"
         assert done.stderr == f"thaw.sweep: expected the package {package}, found none; {remedy}\n"
         Path("requirements").mkdir()
         multirun.LOCK.touch()

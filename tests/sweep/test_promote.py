@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from thaw import paths, records
+from thaw.commands import cli
 from thaw.config import chosen, load
 from thaw.runtime import threads
 from thaw.sweep import experiments, promote, results
@@ -40,6 +41,19 @@ def test_an_unknown_and_a_failed_trial_are_refused(finished_sweep: Path) -> None
     for wanted in ("00000007", "00000009"):
         with pytest.raises(ValueError, match="expected one finished trial"):
             promote.find(wanted)
+
+
+def test_a_script_learns_what_was_written_and_what_runs_it(
+    finished_sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thaw", "promote", "00000002", "--name", "chosen", "--json"])
+    cli.main()
+    told = json.loads(capsys.readouterr().out)
+    assert (told["trial"], told["sweep"], told["was_there"]) == (NAME, finished_sweep.name, False)
+    assert Path(told["file"]).is_file() and told["file"] in told["commit"]
+    assert told["command"] == promote.command("chosen", promote.find(NAME)[1])
+    cli.main()
+    assert json.loads(capsys.readouterr().out) == told | {"was_there": True}
 
 
 def test_the_experiment_composes_to_what_the_trial_was_and_says_what_to_expect(finished_sweep: Path) -> None:

@@ -1,7 +1,9 @@
 """The page and the text that compare a sweep's trials."""
 
 import itertools
+import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from thaw import paths, records
+from thaw.commands import cli
 from thaw.evaluation import pictures as drawing
 from thaw.sweep import pictures, results
 from thaw.sweep import report as sweep_report
@@ -33,6 +36,24 @@ def test_the_page_shows_every_trial_the_pictures_and_what_is_proposed(finished_s
     before = page
     sweep_report.write(finished_sweep)
     assert (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8") == before
+
+
+def test_a_script_gets_the_trials_and_what_is_proposed(
+    finished_sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thaw", "sweep-report", "--json"])
+    cli.main()
+    told = json.loads(capsys.readouterr().out)
+    trials = {each["name"]: each for each in told["trials"]}
+    assert [each["val_loss"] for each in told["trials"]] == [0.2, 0.3, 0.5, 0.6]
+    assert [name for name, each in trials.items() if each["proposed"]] == [told["proposed"]]
+    best = trials["rate=0.0001,depth=40-00000003"]
+    assert best["swept"] == {"phase2.learning_rate": "0.0001", "phase2.unfreeze": "40"}
+    assert (best["val_accuracy"], best["layers"], best["seconds"], best["within_noise"]) == (0.95, 40, 13.0, True)
+    assert best["val_accuracy_low"] < 0.95 < best["val_accuracy_high"] and best["p_value"] is None
+    assert told["failed"] == [{"name": "failed-00000009", "label": "lr=0.0001 depth=80", "failure": "it diverged"}]
+    assert told["verdict"].startswith("Proposed: ") and Path(told["report"]).is_file()
+    assert told["sweep"] == finished_sweep.name
 
 
 def test_the_verdict_says_how_noise_was_judged(finished_sweep: Path) -> None:

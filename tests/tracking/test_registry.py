@@ -157,6 +157,11 @@ def test_the_command_lists_the_versions_and_moves_the_champion(
     assert [line[0] for line in lines] == ["  1", "  2", "* 3", "  4", "  5", "  6"]
     assert [line[1] for line in lines] == ["75.0%", "80.0%", "100.0%", "25.0%", "100.0%", "100.0%"]
     assert call("2").startswith("version 2 of it's mine: not champion: against version 3")
+    told = json.loads(call("2", "--json"))
+    assert told["model"] == "it's mine" and [each["version"] for each in told["versions"]] == list("123456")
+    assert [each["champion"] for each in told["versions"]].index(True) == 2
+    assert told["versions"][1]["test_accuracy"] == 0.8 and told["versions"][1]["reason"].startswith("not champion: ")
+    assert json.loads(call("--json")) == told
     assert call("9").startswith("thaw champion: expected a version of it's mine (1, 2, 3, 4, 5, 6), received 9")
     assert call("--force").startswith("thaw champion: --force: expected a version with it, received none")
 

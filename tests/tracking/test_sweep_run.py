@@ -1,6 +1,7 @@
 """A sweep's run in a real MLflow, and those of its trials under it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def test_a_sweep_has_a_view_of_its_trials_that_the_pages_open_with(client: Mlflo
     with mlflow_mirror.stage("phase1_head", SETTINGS, PARAMS):
         pass
     experiment = client.get_experiment(client.get_run(parent).info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"  # «Model training», not «GenAI»
     view = json.loads(experiment.tags[f"{saved_view.TAG}rate-12345678"])
     assert view["selectedColumns"][:2] == [f"params.`{key}`" for key in swept]
     runs = client.search_runs([experiment.experiment_id], view["searchFilter"], order_by=[f"{view['orderByKey']} ASC"])
@@ -52,6 +54,24 @@ def test_a_sweep_has_a_view_of_its_trials_that_the_pages_open_with(client: Mlflo
     assert list(pages) == [saved_view.RUNS, "rate-12345678"]
     assert f"/{experiment.experiment_id}/" in pages["rate-12345678"]
     assert saved_view.kept(tmp_path / "no.db") == {} and not (tmp_path / "no.db").exists()
+
+
+def test_each_column_of_a_sweeps_view_is_something_that_its_trials_have(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = {"backbone": "x", "+experiment": "article", "phase2.learning_rate": "3e-05", "data.policy": "{small:keep}"}
+    parent = sweep_run.begin(SETTINGS, "groups-12345678", ", ".join(swept))
+    told = {"sweep": "groups-12345678", "parent": parent, "label": "x", "swept": swept}
+    monkeypatch.setenv(pipeline.TRIAL, json.dumps(told))
+    with mlflow_mirror.stage("phase1_head", SETTINGS, PARAMS):
+        pass
+    experiment = client.get_experiment(client.get_run(parent).info.experiment_id)
+    columns = json.loads(experiment.tags[f"{saved_view.TAG}groups-12345678"])["selectedColumns"]
+    (trial,) = [run for run in client.search_runs([experiment.experiment_id]) if run.info.run_id != parent]
+    shown = {"params": trial.data.params, "tags": trial.data.tags}
+    parts = [re.fullmatch(r"(\w+)\.`(.+)`", each) for each in columns if not each.startswith("metrics.")]
+    values = [shown[part[1]][part[2]] for part in parts if part]
+    assert values == ["x", "article", "3e-05", "{small:keep}"] and len(columns) == 4 + len(saved_view.VALIDATION)
 
 
 def test_a_server_that_lets_nobody_change_the_experiment_gets_the_runs_all_the_same(

@@ -18,7 +18,7 @@ MODULES = {
     "check": "thaw.commands.check",
     "run": "thaw.commands.run",
     "explain": "thaw.commands.explain",
-    "report": "thaw.evaluation.report",
+    "report": "thaw.commands.report",
     "predict": "thaw.serving.predict",
     "serve": "thaw.serving.serve",
     "demo": "thaw.serving.demo",
@@ -32,8 +32,8 @@ MODULES = {
     "completion": "thaw.commands.completion",
 }
 EPILOG = """\
-`thaw COMMAND --help` has examples. Exit codes: 0 done, 1 refused or failed, with one line that says why, 2 wrong words
-on the command line, 130 interrupted."""
+`thaw COMMAND --help` has examples. Exit codes: 0 done, 1 refused or failed, with one
+line that says why, 2 wrong words on the command line, 130 interrupted."""
 
 
 def parser(asked: Iterable[str] = MODULES) -> argparse.ArgumentParser:
@@ -51,6 +51,17 @@ def parser(asked: Iterable[str] = MODULES) -> argparse.ArgumentParser:
     return made
 
 
+def parse(words: list[str]) -> argparse.Namespace:
+    """Return the options of a command line that begins with a subcommand; a mistake in it ends the process."""
+    reader = parser([words[0]] if words[0] in MODULES else MODULES)
+    options, more = reader.parse_known_args(words)
+    if more and ("choices" not in options or any(word.startswith("-") for word in more)):
+        reader.error(f"unrecognized arguments: {' '.join(more)}{_nearest(reader, options.command, more)}")
+    if more:
+        options.choices += more  # argparse takes positional words of no fixed number in one row only
+    return options
+
+
 @pipes.reader_may_leave()
 def main() -> None:
     if sys.argv[1:2] == ["help"]:  # as of many commands: `thaw help run` is `thaw run --help`
@@ -59,15 +70,10 @@ def main() -> None:
     if first and not first.startswith("-") and first not in MODULES:
         print(f"thaw: {pipes.shown(first)}: {_unknown(first)}", file=sys.stderr)
         sys.exit(2)
-    reader = parser([first] if first in MODULES else MODULES)
     if not first:
-        reader.print_help(sys.stderr)
+        parser().print_help(sys.stderr)
         sys.exit(2)
-    options, more = reader.parse_known_args()
-    if more and ("choices" not in options or any(word.startswith("-") for word in more)):
-        reader.error(f"unrecognized arguments: {' '.join(more)}{_nearest(reader, options.command, more)}")
-    if more:
-        options.choices += more  # argparse takes positional words of no fixed number in one row only
+    options = parse(sys.argv[1:])
     command = pipes.reader_may_leave()(options.run)  # here too, or pipes.run would call it an error
     resumes = options.command == "run" and not options.fast  # the others begin anew; a sweep speaks for itself
     pipes.run(lambda: command(options), f"thaw {options.command}", resumes=resumes)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # OmegaConf, which the help need not wait for
 SHOWN = ("data.raw", "backbone.name", "image.size", "augment.views", "head.units", "phase2.unfreeze", "phase2.epochs")
 NEEDED = ("phase2.learning_rate", "phase2.minutes", "export.formats")
 PHASES = ("phase1", "phase2")
+LOOK = "first_look"  # the notes that one leaves
+MEASURES = "nothing like it has run here; `thaw run --fast` measures it"
 EXAMPLES = """\
 examples:
   thaw explain
@@ -155,20 +157,18 @@ def times(settings: "schema.Project", stale: dict[str, list[str]]) -> dict[str, 
     None where nothing like it was measured here. Steps: the frozen layers for all views (nothing where the
     activations are in the cache), and the epochs of both phases.
     """
-    prepared = paths.metrics("prepare")
-    if not prepared.is_file():
+    images = _images(settings)
+    if not images:
         return dict.fromkeys(("extraction", *PHASES))
-    images = records.read_json(prepared)["splits"]
     about = {"backbone": settings.backbone.name, "size": settings.image.size}
-    views = images["train"]["images"] * settings.augment.views + images["val"]["images"]
-    counts = {"extraction": views}
-    trained = images["train"]["images"]
+    trained = images["train"]
+    counts = {"extraction": _views(settings, images)}
     counts |= {"phase1": trained * settings.phase1.epochs, "phase2": trained * settings.phase2.most_epochs(trained)}
     needed = {"extraction": "phase1_head", "phase1": "phase1_head", "phase2": "phase2_finetune"}
     found: dict[str, float | None] = {}
     for what, count in counts.items():
         if needed[what] in stale:
-            depth = {"depth": timings.resolved(settings.phase2.unfreeze)} if what == "phase2" else {}
+            depth = _depth(settings.phase2.unfreeze) if what == "phase2" else {}
             each = timings.seconds_each(what, **about, **depth)
             found[what] = None if each is None else round(each * count, 1)
     if found.get("phase2") and settings.phase2.minutes:
@@ -176,12 +176,50 @@ def times(settings: "schema.Project", stale: dict[str, list[str]]) -> dict[str, 
     return found
 
 
-def disk(settings: "schema.Project") -> dict[str, float]:
-    """Return GB (10⁹ bytes): what the activation cache holds and may hold at most, and what is free."""
+def _depth(unfreeze: str) -> dict[str, str]:
+    """Return how notes of phase 2 are found; before `auto` is known, those of whatever a first look took it for."""
+    resolved = timings.resolved(unfreeze)
+    return {"unfreeze": resolved} if resolved == "auto" else {"depth": resolved}
+
+
+def _images(settings: "schema.Project") -> dict[str, int]:
+    """Return how many images there are to train on and to validate with; {} where that is not known yet.
+
+    `prepare` has counted them; before that a first look has, and they are divided by the shares.
+    """
+    if paths.metrics("prepare").is_file():
+        splits = records.read_json(paths.metrics("prepare"))["splits"]
+        return {name: splits[name]["images"] for name in ("train", "val")}
+    counted = [line["images"] for line in timings.lines(what=LOOK, raw=settings.data.raw)]
+    if not counted:
+        return {}
+    val, test = (round(counted[-1] * share) for share in (settings.data.val, settings.data.test))
+    return {"train": counted[-1] - val - test, "val": val}
+
+
+def _views(settings: "schema.Project", images: dict[str, int]) -> int:
+    return images["train"] * settings.augment.views + images["val"]
+
+
+def disk(settings: "schema.Project") -> dict[str, float | None]:
+    """Return GB (10⁹ bytes): what the activation cache holds, needs and may hold at most, and what is free.
+
+    What is needed is known by what a first look took for each view, and None without one.
+    """
+    from thaw.project import first_look  # noqa: PLC0415 -- as above
+
     folder = Path(settings.compute.cache_dir or paths.main_root() / ".thaw" / "activations")
-    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
     free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
-    return {"cache": round(held / 1e9, 3), "cache_at_most": settings.compute.cache_gb, "free": round(free / 1e9, 1)}
+    about = {"backbone": settings.backbone.name, "size": settings.image.size, "unfreeze": settings.phase2.unfreeze}
+    looks = list(timings.lines(what=LOOK, stored_as=settings.phase2.stored_as, **about))
+    images = _images(settings)
+    needed = looks[-1]["bytes"] / looks[-1]["views"] * _views(settings, images) if looks and images else None
+    return {
+        "cache": round(first_look.cached(settings) / 1e9, 3),
+        "cache_needs": None if needed is None else float(f"{needed / 1e9:.2g}"),
+        "cache_at_most": settings.compute.cache_gb,
+        "free": round(free / 1e9, 1),
+    }
 
 
 def _project_lines(found: dict[str, Any]) -> list[str]:
@@ -190,10 +228,12 @@ def _project_lines(found: dict[str, Any]) -> list[str]:
     lines.append("stale:" if found["stale"] else "stale: nothing")
     lines += [f"  {name}: {'; '.join(why)}" for name, why in found["stale"].items()]
     for what, seconds in found["time"].items() if found["stale"] else ():
-        told = "unknown yet, nothing like it was measured here" if seconds is None else f"{console.duration(seconds)}"
+        told = f"unknown yet, {MEASURES}" if seconds is None else f"{console.duration(seconds)}"
         lines.append(f"time of {what}: {'at most about ' if seconds is not None else ''}{told}")
     disk = found["disk"]
+    needs = "unknown yet" if disk["cache_needs"] is None else f"about {disk['cache_needs']:g} GB"
     lines.append(
-        f"disk: activation cache {disk['cache']:g} GB, at most {disk['cache_at_most']:g} GB; {disk['free']:g} GB free"
+        f"disk: activation cache {disk['cache']:g} GB, needs {needs}, at most {disk['cache_at_most']:g} GB by "
+        f"compute.cache_gb; {disk['free']:g} GB free"
     )
     return lines

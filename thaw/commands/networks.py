@@ -7,7 +7,8 @@ EXAMPLES = """\
 examples:
   thaw backbones
   thaw backbones efficientnet_lite0
-  thaw backbones mobilenet_v3_small 96"""
+  thaw backbones mobilenet_v3_small 96
+  thaw backbones --json"""
 
 
 def add(commands: Any) -> None:
@@ -20,6 +21,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("name", nargs="?", metavar="NAME", help="a network")
     command.add_argument("size", nargs="?", metavar="SIZE", help="of its input in pixels (default: as pretrained)")
+    command.add_argument("--json", action="store_true", help="the same as JSON; shares of computation are 0 to 1")
     command.set_defaults(run=run)
 
 
@@ -27,4 +29,4 @@ def run(options: argparse.Namespace) -> None:
     """Print it."""
     from thaw.commands import backbones  # noqa: PLC0415 -- OmegaConf, which the help need not wait for
 
-    backbones.main([word for word in (options.name, options.size) if word])
+    backbones.main([word for word in (options.name, options.size) if word], as_json=options.json)

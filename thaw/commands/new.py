@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     if made.repository == "yours":
         print("nothing was committed to your repository; experiments need it: git add it and commit")
     elif not made.committed:
-        print("git knows no user.name and user.email, so nothing is committed; experiments need that")
+        print(f"nothing is committed, which experiments need: {made.uncommitted}")
     if not options.data:
         _print_place(made.folder, made.raw, options.dir)
     print(f"next: cd {_word(options.dir)} && thaw run")

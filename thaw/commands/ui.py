@@ -19,11 +19,20 @@ SQLITE = "sqlite:///"
 GRACE = 10.0  # seconds in which MLflow ends by itself
 TRAINING = "#/experiments?workflowType=machine_learning"  # the view for models that are trained, not asked
 
+EXAMPLES = """\
+examples:
+  thaw ui
+  thaw ui --port 5001"""
+
 
 def add(commands: Any) -> None:
     """Add ``ui`` to the command ``thaw``."""
     command = commands.add_parser(
-        "ui", help="show the runs in MLflow", description="Start MLflow's pages on 127.0.0.1; Ctrl-C stops them."
+        "ui",
+        help="show the runs in MLflow",
+        description="Start MLflow's pages on 127.0.0.1; Ctrl-C stops them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--port", type=int, default=5000, help="(default: %(default)s)")
     command.set_defaults(run=run)

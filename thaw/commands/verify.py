@@ -8,13 +8,14 @@ that differs is named, and what has changed in its inputs since ``metrics/proven
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,25 @@ from thaw.tracking import lineage
 UNCOMPARED = (paths.PROVENANCE,)  # says what has changed, and is no result
 NOT_AGAIN = ("sample",)  # writes the demonstration images, which prepare reads
 
+EXAMPLES = """\
+examples:
+  thaw verify                                         # all stages, from the images on
+  thaw verify export
+  thaw verify HEAD~1 --tolerance 1e-4                 # an earlier run, from DVC's cache
+  thaw verify models/export                           # what was copied or downloaded
+  thaw verify prepare --json
+
+exit codes: 0 reproduced, 1 not, or nothing to compare"""
+
 
 def add(commands: Any) -> None:
     """Make the subcommand known."""
-    parser = commands.add_parser("verify", help="run stages again in a copy, and compare what comes out, file by file")
+    parser = commands.add_parser(
+        "verify",
+        help="run stages again in a copy, and compare what comes out, file by file",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "what",
         nargs="?",
@@ -45,6 +61,7 @@ def add(commands: Any) -> None:
         default=TOLERANCE,
         help="by which figures may differ that do not have the same bytes (default: %(default)s)",
     )
+    parser.add_argument("--json", action="store_true", help="a verdict for each file, as JSON")
     parser.set_defaults(run=run)
 
 
@@ -56,14 +73,14 @@ def run(options: argparse.Namespace) -> None:
     """
     declared = lineage.stages() if Path(lineage.PIPELINE).is_file() else {}
     if options.what and options.what not in declared and Path(options.what).exists():
-        verify_export.report(Path(options.what))
+        verify_export.report(Path(options.what), as_json=options.json)
         return
     pipeline_run.check_here()
-    if not options.what or options.what in declared:
-        report(verify(Path.cwd(), options.what, options.tolerance), options.tolerance)
-        return
-    with checked_out(options.what) as folder:
-        report(verify(folder, "", options.tolerance), options.tolerance)
+    here = not options.what or options.what in declared
+    with nullcontext(Path.cwd()) if here else checked_out(options.what) as folder:
+        with redirect_stdout(sys.stderr) if options.json else nullcontext():
+            found = verify(folder, options.what if here else "", options.tolerance)
+        report(found, options.tolerance, as_json=options.json)
 
 
 def verify(project: Path, stage: str, tolerance: float) -> tuple[list[Finding], list[str]]:
@@ -193,25 +210,35 @@ def _count(found: Sequence[Finding]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
 
 
-def report(found: tuple[list[Finding], list[str]], tolerance: float) -> None:
+def report(found: tuple[list[Finding], list[str]], tolerance: float, *, as_json: bool = False) -> None:
     """Say what is not the same, the first stage that differs, and why.
+
+    Args:
+        found: what ``verify`` returns.
+        tolerance: that it was given.
+        as_json: print all findings as JSON instead.
 
     Raises:
         ValueError: something is different.
     """
     findings, changed = found
-    for each in findings:
-        if each.verdict != SAME:
-            console.result(each.verdict, f"{each.path}: {each.note}")
     differing = [each for each in findings if each.verdict != SAME]
+    verdicts = {each.verdict for each in differing}
+    fails = OTHER in verdicts or (bool(differing) and NEAR not in verdicts)
+    if as_json:
+        told = {"reproduced": not fails, "differs_first": differing[0].stage if differing else None}
+        print(json.dumps(told | {"changed": changed, "findings": list(map(vars, findings))}, indent=2))
+    for each in differing if not as_json else ():
+        console.result(each.verdict, f"{each.path}: {each.note}")
+    if as_json and not fails:
+        return
     if not differing:
         though = f", though these inputs have changed: {'; '.join(changed)}" if changed else ""
         console.result("verify", f"reproduced: all {len(findings)} files have the same bytes{though}")
         return
     why = "; ".join(changed) or "nothing in its inputs has changed, so it is not repeatable here: please report this"
     said = f"{differing[0].stage} is the first stage that differs; changed in its inputs: {why}"
-    verdicts = {each.verdict for each in differing}
-    if OTHER in verdicts or NEAR not in verdicts:
+    if fails:
         raise ValueError(f"not reproduced: {said}")
     console.result("verify", f"reproduced within {tolerance:g}: {said}")
 

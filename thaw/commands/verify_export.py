@@ -1,5 +1,6 @@
 """``thaw verify EXPORT``: compare an export with what it says of itself. It needs no project, only the files."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +12,32 @@ from thaw.exports import formats, hashes
 CARRIED = ("classes", "image", "temperature", "provenance")
 
 
-def report(path: Path) -> None:
+def report(path: Path, *, as_json: bool = False) -> None:
     """Say of each file whether it is the one that was exported, and what all came of.
 
     Args:
         path: a folder that the stage `export` wrote, or a file or folder in one.
+        as_json: print all findings as JSON instead.
 
     Raises:
         ValueError: there is no export, or it is not what was written.
     """
     folder = path if (path / paths.HASHES).is_file() or not (path.parent / paths.HASHES).is_file() else path.parent
     found = findings(folder)
-    for each in found:
-        console.result(each.verdict, f"{each.path}{each.note and f': {each.note}'}")
     wrong = [each for each in found if each.verdict != SAME]
+    about = records.read_json(folder / paths.LABELS)
+    if as_json:
+        whole = {"as_exported": not wrong, "provenance": about.get("provenance", {})}
+        print(json.dumps(whole | {"findings": list(map(vars, found))}, indent=2))
+    for each in found if not as_json else ():
+        console.result(each.verdict, f"{each.path}{each.note and f': {each.note}'}")
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise ValueError(
             f"not what was exported: {wrong[0].path}{more}; copy the whole folder again, or run `dvc pull`"
         )
-    about = records.read_json(folder / paths.LABELS)
+    if as_json:
+        return
     came_of = {name: f"{value:.12}" for name, value in about.get("provenance", {}).items()}
     told = f"thaw {came_of.get('thaw', '?')}, weights {came_of.get('weights', '?')}, images {came_of.get('data', '?')}"
     console.result("verify", f"as it was exported: all {len(found)} parts, {len(about['classes'])} classes; by {told}")

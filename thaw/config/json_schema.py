@@ -1,7 +1,7 @@
-"""JSON schemas of params.yaml and of the groups of conf/, from which editors complete keys and mark mistakes.
+"""JSON schemas of params.yaml and conf/, by which editors complete keys and mark mistakes; where VS Code uses each.
 
-They are made of ``thaw.config.fields``; ``make docs`` writes them to schemas/. What groups must agree on is no part of
-them: the check of a composition has that.
+They are made of ``thaw.config.fields``; ``make docs`` writes them to schemas/, and `thaw new` into each project. What
+groups must agree on is no part of them: the check of a composition has that.
 """
 
 import json
@@ -13,12 +13,16 @@ from typing import Any, get_args, get_origin
 from thaw.config.fields import GROUPS, Field, every, number
 
 FOLDER = Path("schemas")
+EXPERIMENT = FOLDER / "experiment.json"
+VSCODE = Path(".vscode")
+EXTENSION = "redhat.vscode-yaml"  # that of VS Code with YAML's language server
+WHOLE = "# @package _global_"  # begins an option that may set fields of any group
 DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that YAML's language server knows best
 KINDS = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def files() -> Iterator[tuple[Path, str]]:
-    """Yield the schema files with their text: ``params.json``, and one for the options of each group of conf/."""
+    """Yield the schema files with their text: of params.yaml, of each group's options in conf/, of experiments."""
     known = every()
     groups = {name: _group(kind, name, known) for name, kind in GROUPS.items()}
     compiled = {"type": "string", "description": "digest of the conf/ that this file was compiled from"}
@@ -27,6 +31,26 @@ def files() -> Iterator[tuple[Path, str]]:
     for name, group in groups.items():
         option = group | {"properties": {"defaults": {"type": "array"}, **group["properties"]}}
         yield FOLDER / f"{name}.json", _text(f"an option of conf/{name}", option)
+    partly = _object({"defaults": {"type": "array"}, **groups})
+    yield EXPERIMENT, _text("an experiment, or another option of conf/ that sets fields of several groups", partly)
+
+
+def editor(conf: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the files that have VS Code use the schemas in a project, with their text.
+
+    Args:
+        conf: the project's. An option in it that begins with ``WHOLE`` has the schema of experiments.
+    """
+    used = {"params": ["params.yaml"], **{name: [f"conf/{name}/*.yaml"] for name in GROUPS}}
+    used[EXPERIMENT.stem] = ["conf/experiment/*.yaml"]
+    for path in sorted(conf.glob("*/*.yaml")):
+        if path.parent.name in GROUPS and path.read_text(encoding="utf-8").startswith(WHOLE):
+            name = f"conf/{path.parent.name}/{path.name}"
+            used[path.parent.name].append(f"!{name}")
+            used[EXPERIMENT.stem].append(name)
+    schemas = {f"./{FOLDER.as_posix()}/{name}.json": patterns for name, patterns in used.items()}
+    yield VSCODE / "settings.json", json.dumps({"yaml.schemas": schemas}, indent=2) + "\n"
+    yield VSCODE / "extensions.json", json.dumps({"recommendations": [EXTENSION]}, indent=2) + "\n"
 
 
 def _group(kind: Any, prefix: str, known: dict[str, Field]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ FOLLOWED = """\
 !/.dvc/**
 !/.dvcignore
 !/.gitignore
+!/.vscode/
+!/.vscode/**
 !/README.md
 !/conf/
 !/conf/**
@@ -59,6 +61,7 @@ class Made:
     raw: str  # ``data.raw``, as the project has it
     repository: str  # "new", or "yours": it was there before, and nothing was committed to it
     committed: bool
+    uncommitted: str  # why a new repository has no first commit, and the remedy, in a line; else empty
     choices: list[str]  # those remembered in conf/chosen.yaml
 
 
@@ -97,7 +100,7 @@ def make(
         write(lying, folder.name, choices)
         for path in sorted(lying.iterdir()) if there else [lying]:
             path.rename(folder / path.name if there else folder)
-    committed = False
+    reason = ""
     try:
         if within:
             _follow(folder)
@@ -107,14 +110,13 @@ def make(
             _add(folder, images)
         if not within:
             _git(folder, "add", ".")
-            with contextlib.suppress(ValueError):  # git does not know who commits, which is said
-                _git(folder, "commit", "--quiet", f"--message=Start a project of thaw {version('thaw')}")
-                committed = True
+            reason = _commit(folder, f"Start a project of thaw {version('thaw')}")
     except BaseException:
         _take_back(folder, there=there, within=within is not None)
         raise
     settled = yaml.safe_load((folder / paths.PARAMS).read_text(encoding="utf-8"))["data"]["raw"]
-    return Made(folder, settled, "yours" if within else "new", committed, choices)
+    committed = not within and not reason
+    return Made(folder, settled, "yours" if within else "new", committed, reason, choices)
 
 
 def check_named(data: str, named: str) -> None:
@@ -231,9 +233,23 @@ def _take_back(folder: Path, *, there: bool, within: bool) -> None:
             path.unlink()
 
 
+def _commit(folder: Path, message: str) -> str:
+    """Commit what was added; return why git did not, with the remedy, in a line, or nothing."""
+    try:
+        _git(folder, "commit", "--quiet", f"--message={message}")
+    except ValueError as error:
+        again = f"git -C {shlex.quote(str(folder))} commit --message=start"
+        if not all(_git(folder, "var", f"GIT_{who}_IDENT", fails=True) for who in ("AUTHOR", "COMMITTER")):
+            who = 'git config --global user.name "…" && git config --global user.email "…"'
+            return f"git knows no user.name and user.email; tell it, and commit: {who} && {again}"
+        return f"{error!s:.400}; mend that, and commit: {again}"
+    return ""
+
+
 def _git(folder: Path, *words: str, fails: bool = False) -> str:
     """Return what git says in a folder; nothing where it may fail and does."""
     done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode and not fails:
-        raise ValueError(f"git {words[0]}: {' '.join((done.stderr or done.stdout).split())}")
+        said = " ".join((done.stderr or done.stdout).split())
+        raise ValueError(f"git {words[0]}: {said or f'ended with exit code {done.returncode}, and said nothing'}")
     return "" if done.returncode else done.stdout

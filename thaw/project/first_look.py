@@ -1,7 +1,8 @@
 """A first look: the pipeline on a sample of the images and for a short time, in a folder of its own.
 
 The same stages run on params.yaml with a few values changed, in ``.thaw/first_look``. Nothing else of the project
-changes: no split, no figure, no run in MLflow. The activation cache is the project's, which finds them again.
+changes: no split, no figure, no run in MLflow. The activation cache is the project's, which finds them again, and what
+was measured goes into the project's ledger of timings, so that `thaw explain` can say what the whole may take.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from thaw import paths, records
+from thaw import paths, records, timings
 from thaw.config import concurrency, schema
 from thaw.data import folders
 from thaw.data.table import NEEDED, OPTIONAL, Entry
@@ -44,12 +45,34 @@ def run(project: schema.Project, values: dict[str, Any], *, quiet: bool = False)
     if not taken:
         raise ValueError(f"data.raw: expected images, found none in {project.data.raw}")
     write(found.root, taken, project, values)
+    held = cached(project)
     pipeline_run.reproduce(FOLDER, "evaluate", quiet=quiet, modules=Path.cwd())
+    _remember(project, values, len(found.entries), cached(project) - held)
     line = (
         f"a first look at {len(taken):,} of {len(found.entries):,} images, {MINUTES:g} minutes of phase 2 at most; "
         "`thaw run` takes all"
     )
     return pipeline_run.outcome(FOLDER), line
+
+
+def cached(project: schema.Project) -> int:
+    """Return the bytes in the activation cache."""
+    folder = Path(project.compute.cache_dir or paths.main_root() / ".thaw" / "activations")
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def _remember(project: schema.Project, values: dict[str, Any], images: int, grown: int) -> None:
+    """Remember what was measured, for `thaw explain`: the times, how many images there are, and what a view takes.
+
+    Args:
+        images: in all, of which this was a look at some.
+        grown: bytes by which the activation cache has grown; 0: all was there.
+    """
+    timings.take(FOLDER / paths.LEDGER)
+    splits = records.read_json(FOLDER / paths.metrics("prepare"))["splits"]
+    views = splits["train"]["images"] + splits["val"]["images"]
+    facts = {"bytes": grown, "views": views, "stored_as": project.phase2.stored_as} if grown > 0 else {}
+    timings.write("first_look", values, raw=project.data.raw, images=images, **facts)
 
 
 def draw(entries: Sequence[Entry]) -> list[Entry]:

@@ -17,6 +17,7 @@ from thaw.project import code, template
 from thaw.tracking import dvc_lock, pipeline
 
 LOOKS = "always changed"  # what DVC says of a stage that runs each time
+AGAIN = "these run again, and after them what reads an output that has become another"
 NO_GIT = "is not a git repository"
 BUSY = ("is busy, it is being blocked", "Unable to acquire lock")  # and where another DVC is at work
 
@@ -135,16 +136,14 @@ def _of_values(before: dict[str, Any], state: Any) -> list[str]:
 def upgrade() -> str:
     """Return which stages another version of the package than that of the last run runs again, in a line.
 
-    Empty where the version is the same, nothing has run, or the project runs code of its own.
+    Empty where version and code are the same, nothing has run, or the project runs code of its own.
     """
     before, now = _version(), version("thaw")
-    if before in (None, now):
+    other = [stage for stage in template.stages() if _of_code(stage)] if before else []
+    if before is None or (before == now and not other):
         return ""
-    other = [stage for stage in template.stages() if _of_code(stage)]
-    again = (
-        f"other code for {', '.join(other)}; these run again, and all after them" if other else "nothing runs again"
-    )
-    return f"thaw {before} → {now}: {again}"
+    again = f"other code for {', '.join(other)}; {AGAIN}" if other else "nothing runs again"
+    return f"thaw {before} → {now}: {again}" if before != now else f"thaw {now}, another build of it: {again}"
 
 
 def _of_code(stage: str) -> list[str]:
@@ -153,7 +152,7 @@ def _of_code(stage: str) -> list[str]:
     if stage == template.RECORD or not path.is_file() or records.read_json(path) == {"code": code.of(stage)}:
         return []
     before, now = _version(), version("thaw")
-    return [f"other code in the installed thaw ({now}, edited)" if now == before else f"thaw {before} → {now}"]
+    return [f"other code in the installed thaw ({now}, another build)" if now == before else f"thaw {before} → {now}"]
 
 
 def _version() -> str | None:

@@ -5,6 +5,7 @@ the files that its own pipeline runs, so the two cannot differ.
 """
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +18,7 @@ import yaml
 
 from thaw import paths
 from thaw.config import json_schema
+from thaw.project import origin
 from thaw.runtime import code_version
 
 HERE = Path(__file__).parent
@@ -45,6 +47,12 @@ PACKAGE = f"""\
       - {paths.PACKAGE.as_posix()}
 
 """
+# What pyproject.toml says of the package, by whether pip can be told where this very one is.
+PINNED = "from the address below"
+LOCAL = (
+    "which is no dependency here, since no address of it is known. Install it first, from a clone or a\n"
+    "# wheel of its repository; `pip install thaw` would bring another program, which PyPI has under that name"
+)
 STAGE = '''\
 """{said}
 
@@ -104,12 +112,20 @@ def files(name: str) -> Iterator[tuple[Path, str]]:
             yield inside, text.replace("data: digits", "data: folder") if path.name == "config.yaml" else text
     for path in sorted((root / json_schema.FOLDER).glob("*.json")):
         yield path.relative_to(root), path.read_text(encoding="utf-8")
+    yield from json_schema.editor(root / "conf")
     yield Path("stages/__init__.py"), f'"""{_docstring(root / "stages/__init__.py")}"""\n'
     for stage in (RECORD, *(each for each in stages() if each != SAMPLE)):
         yield Path(f"stages/{stage}.py"), STAGE.format(name=stage, said=_said(stage))
-    told = {"name": name, "package": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "images"}
+    wanted = origin.requirement()
+    told = {
+        "name": name,
+        "package": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "images",
+        "version": version("thaw"),
+        "origin": PINNED if wanted else LOCAL,
+        "needs": json.dumps(wanted) if wanted else "",
+    }
     for path in sorted((HERE / "files").glob("*.in")):
-        text = Template(path.read_text(encoding="utf-8")).substitute(told, version=version("thaw"))
+        text = Template(path.read_text(encoding="utf-8")).substitute(told)
         yield Path({"gitignore": ".gitignore"}.get(path.stem, path.stem)), text
 
 

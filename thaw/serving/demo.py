@@ -34,11 +34,21 @@ POLICY = (
     "img-src blob: data:; base-uri 'none'; form-action 'none'"
 )
 FETCH_SECONDS = 600
+EXAMPLES = """\
+examples:
+  thaw demo
+  thaw demo --out flowers.html
+  thaw demo --model models/export/model_int8.onnx --runtime onnxruntime-web-1.30.0.tgz    # without npm"""
 
 
 def add(commands: Any) -> None:
     """Add ``demo`` to the command ``thaw``."""
-    command = commands.add_parser("demo", help="write one HTML file that classifies images without a server")
+    command = commands.add_parser(
+        "demo",
+        help="write one HTML file that classifies images without a server",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("--model", type=Path, default=paths.EXPORTED, help="exported model (default: %(default)s)")
     command.add_argument("--out", type=Path, default=OUT, help="the file to write (default: %(default)s)")
     command.add_argument(

@@ -15,13 +15,27 @@ from thaw.serving import answers, files
 
 UNFAMILIAR = "unlike the training images"  # a remark behind the label, where the model says so
 MANY = 100  # files from which on a bar shows how far it is
+EXAMPLES = """\
+examples:
+  thaw predict new.jpg
+  thaw predict ~/pictures 'camera/*.jpg' --top 3
+  thaw predict --csv ~/pictures > labels.csv
+  thaw predict --json new.jpg --model models/export/model.onnx
+  find ~/pictures -name '*.jpg' | thaw predict -
+
+exit codes: 0 all answered, 1 a file could not be used, 2 wrong words on the command line"""
 
 Answered = dict[str, Any]  # path, and what ``answers.told`` returns, or error: an entry of --json
 
 
 def add(commands: Any) -> None:
     """Add ``predict`` to the command ``thaw``."""
-    command = commands.add_parser("predict", help="label and probability for images, from the exported model")
+    command = commands.add_parser(
+        "predict",
+        help="label and probability for images, from the exported model",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument(
         "images",
         nargs="+",

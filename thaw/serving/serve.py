@@ -15,11 +15,22 @@ HOST, PORT = "127.0.0.1", 8000
 REQUEST_MB = 32  # a photograph of 50 megapixels takes about 25 as a JPEG
 # Seconds: that a connection is kept without a request, and that requests may go on once the server is told to end.
 KEEP_ALIVE, GRACE = 5, 30
+EXAMPLES = """\
+examples:
+  thaw serve                                          # on 127.0.0.1, port 8000
+  thaw serve --port 0 --format onnx
+  thaw serve --host 0.0.0.0 --max-mb 8                # open to the network: put it behind a proxy
+  curl --data-binary @new.jpg http://127.0.0.1:8000/predict"""
 
 
 def add(commands: Any) -> None:
     """Add ``serve`` to the command ``thaw``."""
-    command = commands.add_parser("serve", help="answer over HTTP with the exported model, and show a page")
+    command = commands.add_parser(
+        "serve",
+        help="answer over HTTP with the exported model, and show a page",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("--model", type=Path, default=paths.EXPORTED, help="exported model (default: %(default)s)")
     command.add_argument(
         "--format",

@@ -26,12 +26,26 @@ LATER = ("compute", "evaluate", "export")
 # What an experiment depends on or leaves in git besides its own file.
 KEPT = (paths.MEMORY, paths.CHOSEN, paths.PARAMS, paths.DVC_LOCK, paths.METRICS)
 
+EXAMPLES = """\
+examples:
+  thaw promote 'lr=0.0001 depth=30%'
+  thaw promote 0123abcd --name gentle
+  thaw promote 0123abcd --json
+
+`thaw sweep-report` lists the trials of the last sweep and names the one that it proposes."""
+
 
 def add(commands: Any) -> None:
     """Add ``promote`` to the command ``thaw``."""
-    command = commands.add_parser("promote", help="make a sweep's trial an experiment of conf/")
+    command = commands.add_parser(
+        "promote",
+        help="make a sweep's trial an experiment of conf/",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("trial", metavar="TRIAL", help="its name, the eight characters at its end, or its label")
     command.add_argument("--name", help="of the experiment (default: made of what was swept)")
+    command.add_argument("--json", action="store_true", help="what was written, and the commands, as JSON")
     command.set_defaults(run=_promote)
 
 
@@ -40,6 +54,11 @@ def _promote(options: argparse.Namespace) -> None:
     name = options.name or re.sub(r"[^\w-]+", "_", record.label).strip("_-")
     there = (EXPERIMENTS / f"{name}.yaml").exists()
     path = write(name, sweep, record)
+    if options.json:
+        told = {"trial": record.name, "sweep": sweep, "experiment": name, "file": path.as_posix(), "was_there": there}
+        kept = [path.as_posix(), *(each.as_posix() for each in KEPT)]
+        print(json.dumps(told | {"command": command(name, record), "commit": kept}, indent=2))
+        return
     print(
         f"{path} {'was there already, the same' if there else 'written'}. Run it, look at the test once, and export:"
     )

@@ -3,6 +3,8 @@
 Intervals, the effect of each parameter, the surface of rate × depth, cost against accuracy, and what is proposed.
 """
 
+import argparse
+import json
 import shlex
 import tempfile
 from pathlib import Path
@@ -16,11 +18,22 @@ from thaw.sweep.plan import SweepPlan
 from thaw.sweep.ranking import Ranking
 
 FILE = "report.html"
+EXAMPLES = """\
+examples:
+  thaw sweep-report
+  thaw sweep-report --margin 0.005                     # a simpler trial may lose half a point
+  thaw sweep-report .thaw/sweeps/learning_rate-0123abcd
+  thaw sweep-report --json"""
 
 
 def add(commands: Any) -> None:
     """Add ``sweep-report`` to the command ``thaw``."""
-    command = commands.add_parser("sweep-report", help="compare the trials of a sweep, and propose one")
+    command = commands.add_parser(
+        "sweep-report",
+        help="compare the trials of a sweep, and propose one",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("sweep", nargs="?", type=Path, help="its folder (default: the sweep that ran last)")
     command.add_argument(
         "--margin",
@@ -28,7 +41,8 @@ def add(commands: Any) -> None:
         default=ranking.MARGIN,
         help="accuracy that a simpler trial may lose to be proposed (default: %(default)s, which is a point)",
     )
-    command.set_defaults(run=lambda options: _show(options.sweep or latest(), options.margin))
+    command.add_argument("--json", action="store_true", help="the trials, what is proposed and why, as JSON")
+    command.set_defaults(run=_show)
 
 
 def latest() -> Path:
@@ -43,9 +57,51 @@ def latest() -> Path:
     return found[-1].parent
 
 
-def _show(folder: Path, margin: float) -> None:
-    ranked = write(folder, margin)
-    print("\n".join([*_lines(ranked), verdict(ranked), f"→ {folder / FILE}"]))
+def _show(options: argparse.Namespace) -> None:
+    folder = options.sweep or latest()
+    ranked = write(folder, options.margin)
+    if options.json:
+        print(json.dumps(told(folder, ranked), indent=2))
+    else:
+        print("\n".join([*_lines(ranked), verdict(ranked), f"→ {folder / FILE}"]))
+
+
+def told(folder: Path, ranked: Ranking) -> dict[str, Any]:
+    """Return the comparison for a script: each trial, the lowest loss first, and what is proposed.
+
+    Args:
+        folder: of the sweep.
+        ranked: its finished trials.
+    """
+    swept = list(SweepPlan.of(folder).swept)
+    trials = [
+        {
+            "name": each.record.name,
+            "label": each.record.label,
+            "swept": {key: each.record.given.get(key) for key in swept},
+            "val_accuracy": each.accuracy,
+            "val_accuracy_low": each.low,
+            "val_accuracy_high": each.high,
+            "val_loss": each.record.measured.val_loss,
+            "best_epoch": each.record.measured.best_epoch,
+            "layers": each.layers,
+            "seconds": each.record.seconds,
+            "proposed": each is ranked.proposed,
+            "within_noise": each.within_noise,
+            "p_value": each.p_value,
+        }
+        for each in ranked.trials
+    ]
+    failed = [each for each in results.read(folder) if each.failure]
+    return {
+        "sweep": folder.name,
+        "proposed": ranked.proposed.record.name,
+        "verdict": verdict(ranked),
+        "margin": ranked.margin,
+        "trials": trials,
+        "failed": [{"name": each.name, "label": each.label, "failure": each.failure} for each in failed],
+        "report": str(folder / FILE),
+    }
 
 
 def write(folder: Path, margin: float = ranking.MARGIN) -> Ranking:

@@ -11,6 +11,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.config import fields
+from thaw.tracking import pipeline
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -41,12 +44,21 @@ def save_sweep(client: "MlflowClient", experiment: str, name: str, swept: Sequen
     Args:
         experiment: its id.
         name: of the sweep.
-        swept: keys of the configuration.
+        swept: keys as they were typed, such as phase2.learning_rate, backbone or +experiment.
         parent: the run of the sweep, under which the trials are shown.
     """
-    columns = [*(f"params.`{key.lstrip('+~')}`" for key in swept), *VALIDATION]
+    columns = [*map(column, filter(None, swept)), *VALIDATION]
     state = _state(columns, f"tags.`thaw.sweep` = '{name}'", VALIDATION[0], ascending=True)
     _save(client, experiment, name, state | {"runsExpanded": {parent: True}})
+
+
+def column(key: str) -> str:
+    """Return the column of what was swept: the value of a field, and of a group or an experiment the option's name.
+
+    A run has the fields of the configuration as parameters, and what was swept as tags, which a trial begins with.
+    """
+    field = key.lstrip("+~")
+    return f"params.`{field}`" if field in fields.every() else f"tags.`{pipeline.allowed(key)}`"
 
 
 def _save(client: "MlflowClient", experiment: str, name: str, state: dict[str, object]) -> None:
