@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +56,44 @@ def test_a_format_alone_is_written_loaded_and_asked_in_each_way(
     assert not isinstance(answer, str)
     found = parity.check(folder, parity.Probes([str(picture)], answer.probabilities[None]), CLASSES, OPTIONS)
     assert list(found) == form.ways(name) == [name, *(f"{name}_{probe}" for probe in form.probes)]
+
+
+# Runs the process in which `export` asks a runtime, and prints what can't be imported when a model is loaded there.
+ASKED = """\
+import importlib, json, sys
+from thaw.exports import formats, probe
+load, wanted, failing = formats.load, json.loads(sys.argv.pop()), []
+def loaded(*words):
+    for name in wanted:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            failing.append(name)
+    return load(*words)
+formats.load = loaded
+probe.main()
+print(json.dumps(failing))
+"""
+WRITERS = ["tf2onnx", "onnx", "ai_edge_quantizer"]
+
+
+@pytest.mark.parametrize(("name", "own", "other"), [
+    ("onnx", "onnxruntime", "ai_edge_litert"), ("litert", "ai_edge_litert", "onnxruntime"),
+])  # fmt: skip
+def test_where_onnx_or_litert_is_asked_neither_tensorflow_nor_another_runtime_can_be_imported(
+    name: str, own: str, other: str, classifier: model.Classifier, tmp_path: Path, picture: Path
+) -> None:
+    write.write(tmp_path / "export", classifier, [name])
+    (tmp_path / "paths.json").write_text(json.dumps([str(picture)]), encoding="utf-8")
+    runtime = formats.FORMATS[name].about.runtime
+    words = [runtime, str(tmp_path / "export"), str(tmp_path / "paths.json"), str(tmp_path / "out.npz")]
+    wanted = ["tensorflow", "keras", other, own, *WRITERS]
+    command = [sys.executable, "-c", ASKED, *words, json.dumps(wanted)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == ["tensorflow", "keras", other, *WRITERS]
+    with np.load(tmp_path / "out.npz") as said:
+        assert said[name].shape == (1, len(CLASSES)) and np.isfinite(said[name]).all()
 
 
 def test_the_process_that_asks_reads_files_as_training_did(picture: Path) -> None:
