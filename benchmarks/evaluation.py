@@ -1,18 +1,21 @@
 """Measure what ``evaluate`` takes beside the predictions of the test images.
 
 ``python -m benchmarks.evaluation --data DIR [--images 2500]``. Both phases are trained for an epoch, on what is
-left over of the images. Then the stage runs with everything on and with ``OFF``, ``--rounds`` times in turn, in this
-process, so without imports. The predictions are what both models say of the test images, decoding included.
+left over of the images. Then the stage runs with everything on and with ``OFF``, ``--rounds`` times each, in this
+process. A run before them, which imports what there is to import, is not counted, and which of both comes first
+changes from round to round. The predictions are what both models say of the test images, decoding included.
 """
 
 import argparse
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks import project, record
-from benchmarks.timed_stage import clocked
 from thaw.evaluation import predictions
 from thaw.images import manifest
 
@@ -41,30 +44,39 @@ def main() -> None:
         for stage in ("prepare", "phase1_head", "phase2_finetune"):
             project.run(stage)
         images = len(manifest.read(str(options.data.resolve()), "test")[0])
-        times: dict[str, Any] = {}
-        clocked(predictions, "answers", times, "predictions")
-        for _ in range(options.rounds):
-            for name, overrides in SETTINGS.items():
-                project.configure([*common, *overrides])
-                times.clear()
-                begin, used = time.monotonic(), time.process_time()
-                project.run("evaluate")
-                found[name].append({"all": time.monotonic() - begin, "processor": time.process_time() - used, **times})
+        timed(common)
+        for number in range(options.rounds):
+            for name in list(SETTINGS)[:: -1 if number % 2 else 1]:
+                found[name].append(timed([*common, *SETTINGS[name]]))
     rows = []
     for name, of in found.items():
-        middle = {part: statistics.median(each[part] for each in of) for part in of[0]}
-        more = statistics.median(each["all"] / each["predictions"] - 1 for each in of)
-        rows.append(
-            {
-                "evaluate": name,
-                "test images": images,
-                "predictions s": round(middle["predictions"], 1),
-                "stage s": round(middle["all"], 1),
-                "processor s": round(middle["processor"], 1),
-                "more than the predictions": f"{more:+.0%}",
-            }
-        )
+        middle = {part: round(statistics.median(each[part] for each in of), 1) for part in of[0]}
+        more = statistics.median(each["stage s"] / each["predictions s"] - 1 for each in of)
+        rows.append({"evaluate": name, "test images": images, **middle, "more than the predictions": f"{more:+.0%}"})
     record.write(f"evaluation_{options.data.resolve().name}", "evaluate beside its predictions", rows, rounds=found)
+
+
+def timed(overrides: list[str]) -> dict[str, float]:
+    """Run the stage, and return the seconds that it and its predictions took, and those of processor time."""
+    project.configure(overrides)
+    found: dict[str, float] = {}
+    answers = predictions.answers
+
+    def clocked(*arguments: Any) -> Any:
+        with clock(found, "predictions"):
+            return answers(*arguments)
+
+    with mock.patch.object(predictions, "answers", clocked), clock(found, "stage"):
+        project.run("evaluate")
+    return found
+
+
+@contextmanager
+def clock(found: dict[str, float], part: str) -> Iterator[None]:
+    """Note the seconds that a part takes, and the processor's, of all threads."""
+    begin, used = time.monotonic(), time.process_time()
+    yield
+    found.update({f"{part} s": time.monotonic() - begin, f"{part} processor s": time.process_time() - used})
 
 
 if __name__ == "__main__":

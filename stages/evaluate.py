@@ -1,5 +1,6 @@
 """evaluate: measure the models of both phases on the held-out test images, by which nothing was chosen."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 from thaw import console, paths, records
@@ -31,24 +32,24 @@ class Config:
 def main() -> None:
     """Run both models over every test image once; write figures, tables, pictures and the report."""
     settings, params = load.groups(Config)
-    done = unfinished.results(STAGE)
-    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept:
+    done, aside = unfinished.results(STAGE), ThreadPoolExecutor(1)
+    with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept, aside:
         seeds.fix(0, deterministic=settings.compute.deterministic)
         rows, classes = columns.read(), manifest.classes()
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
-        classifiers = predictions.classifiers()
-        runs = predictions.predictors(classifiers)
+        records.make_new(paths.EVALUATION)
+        label_errors.record(classes, {"train": train, "val": val})
+        page = aside.submit(data_report.write, settings.data.raw, classes, settings.evaluate.suspects, rows)
+        runs = predictions.predictors(classifiers := predictions.classifiers())
         card, options = classifiers["phase1"].card, settings.evaluate
         found = predictions.answers(runs, card.image, test, options.batch_size, kept)
         stressed = predictions.corrupted(runs, card.image, test, options, kept)
         splits = {"train": train, "val": val, "test": test}
         scratch = from_scratch.train(card, settings, splits, run.epoch, kept) if options.scratch else None
-        records.make_new(paths.EVALUATION)
         text, judged = evaluate.write(found, test, rows, classes, options, stressed, scratch)
         run.note("verdict", judged.text)
-        label_errors.record(classes, {"train": train, "val": val})
-        data_report.write(settings.data.raw, classes, options.suspects, rows)
         inspection.write(judged.ship, classifiers[judged.ship], test, found[judged.ship].probabilities)
+        page.result()
         documents.write(asdict(settings))
         records.write_json(paths.PROVENANCE, lineage.describe())
         console.result(STAGE, f"{text} → {paths.REPORT}")

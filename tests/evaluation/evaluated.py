@@ -154,8 +154,8 @@ def write_figures() -> None:
     coverage = [{"coverage": n / 20, "accuracy": 1 - n / 100, "threshold": 1 - n / 30} for n in range(1, 21)]
     calibration = {
         "temperature": 1.234,
-        "before": {"ece": 0.08, "log_loss": 0.5},
-        "after": {"ece": 0.02, "log_loss": 0.4},
+        "before": {"ece": 0.08, "log_loss": 0.5, "brier": 0.31},
+        "after": {"ece": 0.02, "log_loss": 0.4, "brier": 0.27},
         "reliability": {"before": bins, "after": bins},
         "coverage": coverage,
         "conformal": {

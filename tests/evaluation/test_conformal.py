@@ -56,6 +56,23 @@ def test_the_threshold_is_the_quantile_of_the_finite_sample() -> None:
         conformal.threshold(rows, labels, 1.0)
 
 
+@pytest.mark.parametrize("level", [0.6, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("count", [19, 20, 57, 200, 1001])
+def test_sets_are_those_of_numpys_quantile_of_the_scores(count: int, level: float) -> None:
+    """The rule as libraries of conformal prediction write it: 1 less the label's probability, its quantile, sets."""
+    chance = np.random.default_rng(count)
+    held, labels = drawn(chance, count)
+    fresh, _ = drawn(chance, 500)
+    rank = int(np.ceil((count + 1) * level))
+    if rank <= count:
+        score = 1 - held[np.arange(count), labels]
+        sets = 1 - fresh <= np.quantile(score, rank / count, method="inverted_cdf")
+    else:
+        sets = np.ones_like(fresh, bool)
+    np.testing.assert_array_equal(fresh >= conformal.threshold(held, labels, level), sets)
+    assert sets.all() == (rank > count)
+
+
 def test_what_is_measured_of_the_sets_of_a_case_by_hand() -> None:
     rows = np.array([[0.6, 0.3, 0.1], [0.4, 0.35, 0.25], [0.45, 0.35, 0.2], [0.34, 0.33, 0.33]])
     labels = np.array([0, 1, 2, 0])

@@ -1,6 +1,7 @@
 """What ships with a model is fitted on images that nothing was learnt from."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.evaluation import calibration, conformal, deployment, held_out, out_of_distribution, probabilities
+from thaw.evaluation import beside, calibration, conformal, deployment, held_out, out_of_distribution, probabilities
 
 OPTIONS = schema.Evaluate([2], 0.9, 4, 3, True, False, 1, 0.001, 0.01, True, 0.9, [0.8], 0.1, 0.0)
 RANDOM = np.random.default_rng(0)
@@ -50,7 +51,8 @@ def test_leaked_images_set_and_measure_nothing_unless_all_leak(
         records.write_arrays(
             paths.embeddings(paths.PHASE1, name), rows=seen[name], images=np.arange(len(splits[name].labels))
         )
-    deployment.write({"phase1": rows["test"]}, {"phase1": seen["test"]}, splits, OPTIONS, "phase1")
+    answers = {"phase1": SimpleNamespace(probabilities=rows["test"], embeddings=seen["test"])}
+    deployment.write(deployment.started(beside.InTurn(), answers, splits, OPTIONS), splits, "phase1")
     found = records.read_json(paths.CALIBRATION)
     kept = slice(None) if leaked == 200 else slice(0, 200 - leaked)
     heat = calibration.temperature(rows["val"][kept], val.labels[kept])

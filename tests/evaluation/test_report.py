@@ -214,6 +214,31 @@ def test_a_baseline_that_was_left_out_is_named_with_the_reason() -> None:
     assert "Logistic regression is left out: too &lt;large&gt;" in shown
 
 
+@pytest.mark.parametrize(("best", "told"), [(3, "best in epoch 3 of 8"), (0, "no epoch better than its start")])
+def test_the_row_of_training_from_scratch_says_which_epoch_was_best(best: int, told: str) -> None:
+    evaluated.write(["a", "b"])
+    evaluated.write_figures()
+    verdict = records.read_json(paths.VERDICT)
+    scratch = verdict["baselines"]["knn"] | {"best_epoch": best, "epochs": 8, "images_to_best": best * 100}
+    records.write_json(paths.VERDICT, verdict | {"baselines": verdict["baselines"] | {"scratch": scratch}})
+    report.write()
+    rows = section(paths.REPORT.read_text(encoding="utf-8"), "baselines").split("<tr>")[2:]
+    assert len(rows) == 6
+    assert [told in row for row in rows] == ["From scratch" in row for row in rows]
+
+
+def test_calibration_error_log_loss_and_brier_score_are_told_before_and_after() -> None:
+    rows = re.findall(
+        r"<tr><th scope=\"row\">(Calibration error|Log loss|Brier score).*?</th><td>(.*?)</td><td>(.*?)</td></tr>",
+        section(page(["a", "b"], figures=True), "calibration"),
+    )
+    assert rows == [
+        ("Calibration error", "8.0 %", "2.0 %"),
+        ("Log loss", "0.5000", "0.4000"),
+        ("Brier score", "0.3100", "0.2700"),
+    ]
+
+
 def test_the_page_says_at_each_place_that_phase_2_was_not_kept() -> None:
     text = page(["ant", "bee"], trained=KEPT | {"ended_too_early": True, "advice": "set phase2.epochs above 3"})
     told = "the best of its 3 epochs is higher than its start&#39;s by 0.051 (0.010 to 0.092), on the same images"

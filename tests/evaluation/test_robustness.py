@@ -24,6 +24,10 @@ def test_the_draws_are_as_many_as_asked_for_spread_over_all_conditions_and_no_im
     assert set(Counter((draw.corruption, draw.severity) for draw in more).values()) == {12}
     assert len(robustness.draws(HASHES, 99)) == 90 * 30
     assert robustness.draws(HASHES, 0) == []
+    many = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(2000)]
+    sample = robustness.draws(many, 0.2)
+    assert len(sample) == 300 and len(robustness.draws(many, 1.0)) == 2000
+    assert set(Counter((draw.corruption, draw.severity) for draw in sample).values()) == {10}
     assert robustness.draws(HASHES, 0.5) == some
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from stages import evaluate, prepare
 from tests import small_network
@@ -164,6 +165,19 @@ def test_what_was_interrupted_goes_on_from_what_is_done_to_the_same_bytes(
     text = load.compose([*OPTIONS, f"evaluate.batch_size={BATCH}", "evaluate.robustness=3", "evaluate.confidence=0.9"])
     project_paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
     assert ask(1) == 1 and not old.exists()
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.filterwarnings("default")  # MLflow's own
+def test_the_verdict_is_a_tag_of_the_run_in_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri := f"sqlite:///{Path('mlflow.db').resolve()}")
+    off = ("evaluate.robustness=0", "evaluate.baselines=false", "evaluate.calibration=false", "evaluate.unfamiliar=0")
+    text = load.compose([*OPTIONS, *off, "tracking.enabled=true"])
+    project_paths.PARAMS.write_text(text, encoding="utf-8", newline="\n")
+    evaluate.main()
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert run.data.tags["thaw.verdict"] == records.read_json(project_paths.VERDICT)["text"]
 
 
 @pytest.mark.usefixtures("ready")

@@ -24,7 +24,7 @@ class Evaluate:
     precision: float  # share of right answers that the threshold below which the model abstains shall give
     conformal: list[float]  # 0.5 to 0.999, each | shares of prediction sets that shall hold the right class
     unfamiliar: float  # share of validation images called unlike the training images; 0: no score for such
-    robustness: float  # corrupted images, as a share of the test images, through both models; 0: none
+    robustness: float  # corrupted images through both models, as a share of the test; below 1 at most 300; 0: none
 
     def __post_init__(self) -> None:
         between(self, "suspects", 0, 1000, "images")

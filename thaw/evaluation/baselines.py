@@ -8,13 +8,11 @@ A step of the regression multiplies images × channels × classes numbers. Beyon
 images, and where that is too few images a class it is left out.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
@@ -51,6 +49,11 @@ def majority(train: Integers, test: Integers) -> NDArray[np.bool_]:
     return right
 
 
+def are_large(images: int, channels: int, classes: int) -> bool:
+    """Return whether a step of the regression multiplies so much that several threads make it faster."""
+    return images * channels * classes > LARGE
+
+
 class LeftOutError(ValueError):
     """A baseline is not fitted, and why."""
 
@@ -84,8 +87,7 @@ def logistic_regression(train: Embedded, val: Embedded, test: Embedded) -> tuple
     features, held, asked = (scaler.transform(each.rows.astype(np.float32)) for each in (train, val, test))
     model = LogisticRegression(max_iter=steps, tol=TOLERANCE, warm_start=True)
     answers, chosen, best = np.full(len(test.labels), train.labels[0]), penalties[0], -1.0
-    with warnings.catch_warnings(), _threads(work):
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with _threads(work):
         for strength in penalties if len(np.unique(train.labels)) > 1 else ():
             model.set_params(C=strength).fit(features, train.labels)
             score = float((_predicted(model, held) == val.labels).mean())

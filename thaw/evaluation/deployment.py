@@ -5,7 +5,9 @@ images are left out of both: a model is surer of them than of new ones.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,44 +21,69 @@ from thaw.evaluation import calibration, conformal, held_out, intervals, out_of_
 Floats = NDArray[np.floating[Any]]
 
 
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]  # as in thaw.evaluation.baselines
-def write(
-    probabilities: Mapping[str, Floats],
-    embeddings: Mapping[str, Floats],
-    splits: Mapping[str, held_out.Split],
-    options: schema.Evaluate,
-    ship: str,
-) -> dict[str, Any]:
-    """Write calibration.json and unfamiliar.npz.
+class Answers(Protocol):
+    """The part of a model's answers for the test images that is needed here."""
+
+    probabilities: Floats  # (images, classes)
+    embeddings: Floats  # (images, channels)
+
+
+@dataclass
+class Carried:
+    """What a phase's model carries."""
+
+    record: dict[str, Any] = field(default_factory=dict)  # of calibration.json
+    parameters: out_of_distribution.Parameters = field(default_factory=dict)  # of the score, empty without it
+    scores: NDArray[np.float32] | None = None  # of the test images
+
+
+def started(
+    pool: Executor, answers: Mapping[str, Answers], splits: Mapping[str, held_out.Split], options: schema.Evaluate
+) -> dict[str, Future[Carried]]:
+    """Begin to fit and measure what each phase's model carries.
 
     Args:
-        probabilities: of the test images by phase, (images, classes).
-        embeddings: of the test images by phase, (images, channels).
+        pool: what does it.
+        answers: for the test images, by phase.
         splits: train, val and test.
         options: what of it is wanted.
+
+    Returns:
+        By phase what comes of it. Where both phases are one model, they have one answer, and this is one too.
+    """
+    found: dict[int, Future[Carried]] = {}
+    for phase, answer in answers.items():
+        if id(answer.probabilities) not in found:
+            found[id(answer.probabilities)] = pool.submit(_carried, phase, answer, splits, options)
+    return {phase: found[id(answer.probabilities)] for phase, answer in answers.items()}
+
+
+@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]  # as in thaw.evaluation.baselines
+def _carried(phase: str, answers: Answers, splits: Mapping[str, held_out.Split], options: schema.Evaluate) -> Carried:
+    found = Carried(_calibrated(phase, answers.probabilities, splits, options) if options.calibration else {})
+    if options.unfamiliar:
+        found.record["unfamiliar"], found.parameters, found.scores = _unfamiliar(
+            phase, answers.embeddings, splits, options
+        )
+    return found
+
+
+def write(begun: Mapping[str, Future[Carried]], splits: Mapping[str, held_out.Split], ship: str) -> dict[str, Any]:
+    """Write calibration.json and unfamiliar.npz, as far as they are wanted.
+
+    Args:
+        begun: of ``started``.
+        splits: train, val and test.
         ship: the phase whose figures are at the top of calibration.json too.
 
     Returns:
         A few figures of the phase that is shipped, for ``metrics/evaluate.json``.
     """
-    found: dict[str, dict[str, Any]] = {}
-    parameters: dict[str, out_of_distribution.Parameters] = {}
-    scores: dict[str, Floats] = {}
-    for phase, rows in probabilities.items():
-        # Where both phases are one model, they have one answer.
-        if known := next((other for other in found if probabilities[other] is rows), None):
-            found[phase] = found[known]
-            if options.unfamiliar:
-                parameters[phase], scores[phase] = parameters[known], scores[known]
-            continue
-        found[phase] = _calibrated(phase, rows, splits, options) if options.calibration else {}
-        if options.unfamiliar:
-            found[phase] |= _unfamiliar(phase, embeddings[phase], splits, options)
-            parameters[phase], scores[phase] = (
-                found[phase]["unfamiliar"].pop(key) for key in ("parameters", "scores")
-            )
-    if options.unfamiliar:
-        out_of_distribution.save(paths.UNFAMILIAR, parameters, scores)
+    carried = {phase: each.result() for phase, each in begun.items()}
+    found = {phase: each.record for phase, each in carried.items()}
+    scores = {phase: each.scores for phase, each in carried.items() if each.scores is not None}
+    if scores:
+        out_of_distribution.save(paths.UNFAMILIAR, {phase: carried[phase].parameters for phase in scores}, scores)
     left_out = {split: int((~splits[split].clean).sum()) for split in units.LEARNT_FROM}
     if any(left_out.values()):
         found = {phase: record and {**record, "leaks_left_out": left_out} for phase, record in found.items()}
@@ -90,7 +117,7 @@ def _some(rows: Floats, wanted: NDArray[np.bool_]) -> Floats:
 
 def _unfamiliar(
     phase: str, rows: Floats, splits: Mapping[str, held_out.Split], options: schema.Evaluate
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], out_of_distribution.Parameters, NDArray[np.float32]]:
     train, images = held_out.embedded(held_out.source(phase), "train")
     labels = splits["train"].labels
     if lacking := len(np.unique(labels)) - len(np.unique(labels[images])):
@@ -107,8 +134,7 @@ def _unfamiliar(
     flagged = scores[test.clean] > least
     low, high = intervals.accuracy(flagged, options.confidence, test.units[test.clean])
     record = {"threshold": least, "share": options.unfamiliar, "flagged": float(flagged.mean()), "low": low}
-    more = {"training_images": len(images), "parameters": parameters, "scores": scores}
-    return {"unfamiliar": {**record, "high": high, **more}}
+    return {**record, "high": high, "training_images": len(images)}, parameters, scores
 
 
 def _few(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from thaw import console, paths, records
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import (
+    baselines,
+    beside,
     comparison,
     confusion,
     deployment,
@@ -64,19 +66,22 @@ def write(
     Returns:
         One line for people, and the verdict.
     """
-    summaries: dict[str, Any] = {}
-    tables: dict[str, list[dict[str, Any]]] = {}
-    right: dict[str, np.ndarray] = {}
-    splits = held_out.read(rows, classes)
+    guessed = {phase: answer.probabilities.argmax(axis=1) for phase, answer in found.items()}
+    right = {phase: guesses == split.labels for phase, guesses in guessed.items()}
+    splits, every = held_out.read(rows, classes), columns.of(rows)
     own, leaked = splits["test"].units, splits["test"].leaked
-    for phase, answer in found.items():
-        guesses = answer.probabilities.argmax(axis=1)
-        right[phase] = guesses == split.labels
-        counts = confusion.counted(split.labels, guesses, len(classes))
-        summaries[phase] = metrics.summary(answer.probabilities, split.labels, options.top_k, options.confidence, own)
-        tables[phase] = metrics.per_class(split.labels, guesses, len(classes))
-        pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))
-        _write_predictions(phase, answer.probabilities, split, classes)
+    trained = records.read_json(paths.metrics("phase2_finetune"))
+    ended = {"same": bool(fine_tuning.kept_start(trained)), "early": str(trained.get("advice", ""))}
+    frozen = found["phase1"].embeddings
+    large = baselines.are_large(len(splits["train"].labels), frozen.shape[1], len(classes))
+    with beside.pool(large=large) as pool:
+        verdicts = pool.submit(comparison.write, right, frozen, splits, options, scratch=scratch, **ended)
+        begun = deployment.started(pool, found, splits, options)
+        summaries, tables = _described(found, guessed, split, classes, options, own)
+        judged = verdicts.result()
+        records.write_array(paths.EMBEDDINGS, found[judged.ship].embeddings[mapped(len(split))])
+        slices.write(every.take(every.are("split", "test")), right[judged.ship], options.confidence, own)
+        carried = deployment.write(begun, splits, judged.ship)
     first, second = right.values()
     summaries["difference"] = {
         **intervals.difference(first, second, options.confidence, own),
@@ -87,20 +92,6 @@ def write(
     warnings = [*_leaks(clean, held_out.warning(rows, splits)), *_untested(absent)]
     weights = [folder / model.WEIGHTS for folder in paths.PHASES.values()]
     made_from = records.made_from([paths.MANIFEST, *weights])
-    trained = records.read_json(paths.metrics("phase2_finetune"))
-    one, advice = bool(fine_tuning.kept_start(trained)), str(trained.get("advice", ""))
-    embeddings = found["phase1"].embeddings
-    judged = comparison.write(right, embeddings, splits, options, same=one, early=advice, scratch=scratch)
-    records.write_array(paths.EMBEDDINGS, found[judged.ship].embeddings[mapped(len(split))])
-    carried = deployment.write(
-        {phase: answer.probabilities for phase, answer in found.items()},
-        {phase: answer.embeddings for phase, answer in found.items()},
-        splits,
-        options,
-        judged.ship,
-    )
-    every = columns.of(rows)
-    slices.write(every.take(every.are("split", "test")), right[judged.ship], options.confidence, own)
     if stressed:
         robust = robustness.write(stressed, split.labels, right, options.confidence, own)
         carried["robustness"] = robust
@@ -124,6 +115,26 @@ def write(
     early = fine_tuning.early(trained)
     text = f"test accuracy {before} after phase 1, {after} after phase 2{apart}"
     return (f"{text}; {early[0].lower()}{early[1:].rstrip('.')}" if early else text), judged
+
+
+def _described(
+    found: Mapping[str, predictions.Answers],
+    guessed: Mapping[str, np.ndarray],
+    split: manifest.Images,
+    classes: Sequence[str],
+    options: schema.Evaluate,
+    own: np.ndarray,
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Write the answers and the picture of their confusion; return the figures of each phase, and those by class."""
+    summaries: dict[str, Any] = {}
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for phase, answer in found.items():
+        counts = confusion.counted(split.labels, guessed[phase], len(classes))
+        summaries[phase] = metrics.summary(answer.probabilities, split.labels, options.top_k, options.confidence, own)
+        tables[phase] = metrics.per_class(split.labels, guessed[phase], len(classes))
+        pictures.confusion_picture(counts, classes, f"{phase}, test images", paths.confusion_picture(phase))
+        _write_predictions(phase, answer.probabilities, split, classes)
+    return summaries, tables
 
 
 def mapped(count: int) -> np.ndarray:

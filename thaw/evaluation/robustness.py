@@ -1,8 +1,9 @@
 """Robustness: the accuracy of both phases on corrupted test images, since fine-tuning can cost it.
 
-A bounded number of test images is corrupted, each at first in one way and one severity. So what it costs goes by the
-test, not by the thirty conditions. Both phases see the same corrupted images. Images of a condition may be few; its
-interval says so, and the rows over all corruptions, all severities and both together have more.
+A bounded number of test images is corrupted, each at first in one way and one severity. So what it costs goes neither
+by the thirty conditions nor, from some images on, by the test. Both phases see the same corrupted images. Images of a
+condition may be few; its interval says so, and the rows over all corruptions, all severities and both together have
+more.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from thaw.runtime import threads
 COLUMNS = ("corruption", "severity", "phase", "images", "accuracy", "low", "high")
 ALL, CLEAN = "all", "none"
 CONDITIONS = tuple(product(corruptions.CORRUPTIONS, corruptions.SEVERITIES))
+SAMPLE = 300  # corrupted images at most where not all are corrupted: ten of each condition
 Integers = NDArray[np.integer[Any]]
 
 
@@ -46,11 +48,12 @@ def draws(hashes: Sequence[str], share: float) -> list[Draw]:
 
     Args:
         hashes: of the images, hex; images are taken in their order, which has nothing to do with what is on them.
-        share: corrupted images, as a share of all; above 1 an image is corrupted in several ways, each once.
+        share: corrupted images, as a share of all, of which a part has at most ``SAMPLE``; above 1 an image is
+            corrupted in several ways, each once.
     """
     count = len(hashes)
     order = np.argsort(hashes, kind="stable")
-    wanted = min(round(share * count), count * len(CONDITIONS))
+    wanted = min(round(share * count), SAMPLE if share < 1 else count * len(CONDITIONS))
     # In each round through the images the conditions are one further on.
     found = [
         Draw(int(order[n % count]), *CONDITIONS[(n % count + n // count) % len(CONDITIONS)]) for n in range(wanted)
