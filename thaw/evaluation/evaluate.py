@@ -71,11 +71,13 @@ def write(
     splits, every = held_out.read(rows, classes), columns.of(rows)
     own, leaked = splits["test"].units, splits["test"].leaked
     trained = records.read_json(paths.metrics("phase2_finetune"))
-    ended = {"same": bool(fine_tuning.kept_start(trained)), "early": str(trained.get("advice", ""))}
+    same, advice = bool(fine_tuning.kept_start(trained)), str(trained.get("advice", ""))
     frozen = found["phase1"].embeddings
     large = baselines.are_large(len(splits["train"].labels), frozen.shape[1], len(classes))
     with beside.pool(large=large) as pool:
-        verdicts = pool.submit(comparison.write, right, frozen, splits, options, scratch=scratch, **ended)
+        verdicts = pool.submit(
+            comparison.write, right, frozen, splits, options, same=same, early=advice, scratch=scratch
+        )
         begun = deployment.started(pool, found, splits, options)
         summaries, tables = _described(found, guessed, split, classes, options, own)
         judged = verdicts.result()
