@@ -1,5 +1,6 @@
 """Making a project: what is there afterwards, and what is refused with nothing written."""
 
+import contextlib
 import os
 import subprocess
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thaw.project import create, pipeline_run
+from thaw.project import create, pipeline_run, stale
 
 
 def git(folder: Path, *words: str) -> str:
@@ -136,6 +137,10 @@ def test_what_their_repository_leaves_out_is_followed_where_the_project_needs_it
         (made / name).touch()
     seen = git(made, "ls-files", "--others", "--exclude-standard").splitlines()
     assert set(seen) == written | set(create.LATER)
+    for name in create.LATER:
+        (made / name).unlink()
+    with contextlib.chdir(made):
+        assert stale.reasons()["prepare"] == ["never run"]  # `thaw explain` sees the pipeline too
 
 
 @pytest.mark.usefixtures("named")

@@ -54,12 +54,13 @@ def reasons() -> dict[str, list[str]]:
 
 def _check_followed() -> None:
     """Require that git looks at dvc.yaml: DVC sees no pipeline otherwise, and says that nothing is stale."""
-    words = ["git", "check-ignore", "--no-index", "--verbose", "dvc.yaml"]
+    words = ["git", "check-ignore", "--no-index", "dvc.yaml"]
     if shutil.which("git") is None:
         raise ValueError("expected the program git, which DVC needs, found none; install it")
-    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
-    if done.returncode == 0:
-        rule = done.stdout.partition("\t")[0]
+    if subprocess.run(words, capture_output=True, check=False).returncode == 0:
+        # Asked for the rule, git also names one that takes the file in again.
+        told = subprocess.run([*words, "--verbose"], capture_output=True, text=True, encoding="utf-8", check=False)
+        rule = told.stdout.partition("\t")[0]
         raise ValueError(f"dvc.yaml: expected a file that git follows, received one that is ignored by {rule}")
 
 
