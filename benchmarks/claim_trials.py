@@ -13,14 +13,17 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from scipy import special
 
 from benchmarks import project
 from thaw import paths, records
+from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import evaluate, predictions
 from thaw.features import out_of_fold
 from thaw.images import manifest
+from thaw.networks import efficientnet_lite, torch_checkpoint
 from thaw.runtime.framework import keras
 from thaw.training import improvement
 
@@ -43,6 +46,7 @@ class Trial:
     worse: bool = False  # whether the pipeline would have kept phase 2's start, by the validation images
     drift: float = 0.0  # 1 - mean cosine of the embeddings of validation images before and after phase 2
     probe: dict[str, float] = field(default_factory=dict)  # by phase the accuracy on other images; see ``probed``
+    imagenet: dict[str, float] = field(default_factory=dict)  # what of ImageNet's classes is forgotten; see there too
 
 
 def pooled(trials: Sequence[Trial]) -> Trial:
@@ -54,6 +58,7 @@ def pooled(trials: Sequence[Trial]) -> Trial:
         worse=all(each.worse for each in trials),
         drift=float(np.mean([each.drift for each in trials])),
         probe=_mean([each.probe for each in trials]),
+        imagenet=_mean([each.imagenet for each in trials]),
     )
 
 
@@ -105,7 +110,8 @@ def run(rows: Sequence[Row], overrides: Sequence[str], other: Path | None = None
     history = {phase: records.read_csv(paths.history(folder.name)) for phase, folder in paths.PHASES.items()}
     found = Trial(*_tested(settings), seconds, history, bool(verdicts and verdicts[-1]), _drift())
     if other:
-        found.probe = {phase: probed(model.load(folder), other) for phase, folder in paths.PHASES.items()}
+        loaded = {phase: model.load(folder) for phase, folder in paths.PHASES.items()}
+        found.probe, found.imagenet = probed(loaded, other)
     keras.backend.clear_session()
     return found
 
@@ -167,12 +173,15 @@ def _drift() -> float:
     return float(1 - ((before * after).sum(axis=1) / np.maximum(lengths, 1e-12)).mean())
 
 
-def probed(classifier: model.Classifier, other: Path) -> float:
-    """Return the accuracy of a linear model of the backbone's features on other images, out of fold.
+def probed(classifiers: Mapping[str, model.Classifier], other: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Return what two backbones still tell of other images; the heads are not asked.
 
     Args:
-        classifier: its backbone is asked, its head is not.
+        classifiers: by phase.
         other: folder with one folder per class.
+
+    Returns:
+        By phase the accuracy of a linear model of the backbone's features, out of fold; and ``forgotten``.
     """
     folders = sorted(folder for folder in other.iterdir() if folder.is_dir())
     files = {folder: sorted(path for path in folder.iterdir() if path.is_file()) for folder in folders}
@@ -180,8 +189,43 @@ def probed(classifier: model.Classifier, other: Path) -> float:
     chosen = [(path, number) for number, folder in enumerate(folders) for path in files[folder][:each]]
     labels = np.array([number for _, number in chosen])
     images, hashes = [str(path) for path, _ in chosen], [records.sha256(path) for path, _ in chosen]
-    run_one = predictions.predictor(classifier)
-    batches = manifest.pixels(classifier.card.image, images, hashes, 32)
-    features = np.concatenate([run_one(pixels)[1] for pixels in batches]).astype(np.float32)
-    said = out_of_fold.probabilities(lambda at: features[at], labels, len(folders), 0)
-    return float((np.concatenate(list(said)).argmax(axis=1) == labels).mean())
+    batches = list(manifest.pixels(classifiers["phase1"].card.image, images, hashes, 32))
+    accuracy: dict[str, float] = {}
+    features: dict[str, np.ndarray] = {}
+    for phase, classifier in classifiers.items():
+        run_one = predictions.predictor(classifier)
+        features[phase] = np.concatenate([run_one(pixels)[1] for pixels in batches]).astype(np.float32)
+        said = out_of_fold.probabilities(features[phase].__getitem__, labels, len(folders), 0)
+        accuracy[phase] = float((np.concatenate(list(said)).argmax(axis=1) == labels).mean())
+    head = imagenet_head(classifiers["phase1"].card.backbone.name)
+    return accuracy, forgotten(features["phase1"], features["phase2"], *head) if head else {}
+
+
+def imagenet_head(name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return kernel and bias of the layer that tells ImageNet's 1,000 classes, (1000, channels) and (1000,).
+
+    Only checkpoints of EfficientNet-Lite have it in the file that the backbone's weights come from.
+    """
+    row = backbones.row(name)
+    if not isinstance(row, backbones.Lite):
+        return None
+    tensors = torch_checkpoint.read(efficientnet_lite.package_file(row), row.sha256)
+    return tensors["_fc.weight"], tensors["_fc.bias"]
+
+
+def forgotten(before: np.ndarray, after: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> dict[str, float]:
+    """Return what became of a layer's answers when the features before it changed.
+
+    Args:
+        before, after: pooled features of the same images, (images, channels).
+        kernel: (classes, channels).
+        bias: (classes,).
+
+    Returns:
+        ``same answer``, the share of images with the same likeliest class, and ``KL``, the mean divergence of the
+        probabilities after from those before, in nats.
+    """
+    logits = [rows.astype(np.float64) @ kernel.astype(np.float64).T + bias for rows in (before, after)]
+    first, second = (special.log_softmax(each, axis=1) for each in logits)
+    divergence = float((np.exp(first) * (first - second)).sum(axis=1).mean())
+    return {"same answer": float((first.argmax(axis=1) == second.argmax(axis=1)).mean()), "KL": divergence}

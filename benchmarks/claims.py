@@ -157,6 +157,7 @@ def rates(run: Experiment, options: argparse.Namespace) -> list[dict[str, Any]]:
         row = figures(f"{rate:g}", trials) | {"start would be kept": str(all_seeds.worse), "drift": all_seeds.drift}
         if all_seeds.probe:
             row |= {"other images before": all_seeds.probe["phase1"], "and after": all_seeds.probe["phase2"]}
+        row |= {f"ImageNet, {name}": value for name, value in all_seeds.imagenet.items()}
         found.append(row)
     return found
 

@@ -105,6 +105,19 @@ def test_phase_1_is_trained_once_for_all_that_follow_on_the_same(
     assert len(asked) == 4 * 3
 
 
+def test_what_is_forgotten_of_imagenet_is_told_by_its_own_classifier() -> None:
+    head = claim_trials.imagenet_head("efficientnet_lite0")
+    assert head and [each.shape for each in head] == [(1000, 1280), (1000,)]
+    assert claim_trials.imagenet_head("mobilenet_v2") is None
+    kernel, bias = np.eye(3), np.zeros(3)
+    before = np.array([[4.0, 0, 0], [0, 4, 0], [0, 0, 4], [4, 0, 0]])
+    assert claim_trials.forgotten(before, before, kernel, bias) == {"same answer": 1, "KL": 0}
+    after = before[:, [1, 0, 2]]  # of two classes each now says the other
+    sure, less = np.exp(4) / (np.exp(4) + 2), 1 / (np.exp(4) + 2)
+    found = claim_trials.forgotten(before, after, kernel, bias)
+    assert found["same answer"] == 0.25 and found["KL"] == pytest.approx(0.75 * 4 * (sure - less))
+
+
 def test_the_rule_that_keeps_the_start_is_off_and_what_it_would_have_said_is_kept() -> None:
     losses = np.ones(9), np.linspace(2, 3, 9)
     assert improvement.compare(*losses, range(9)).is_worse

@@ -227,10 +227,12 @@ def test_the_row_of_training_from_scratch_says_which_epoch_was_best(best: int, t
     assert [told in row for row in rows] == ["From scratch" in row for row in rows]
 
 
-def test_calibration_error_log_loss_and_brier_score_are_told_before_and_after() -> None:
+def test_calibration_error_log_loss_brier_score_and_reliability_are_told_before_and_after() -> None:
+    text = section(page(["a", "b"], figures=True), "calibration")
+    assert re.findall(r"<caption>(Reliability \w+)", text) == ["Reliability before", "Reliability after"]
     rows = re.findall(
         r"<tr><th scope=\"row\">(Calibration error|Log loss|Brier score).*?</th><td>(.*?)</td><td>(.*?)</td></tr>",
-        section(page(["a", "b"], figures=True), "calibration"),
+        text,
     )
     assert rows == [
         ("Calibration error", "8.0 %", "2.0 %"),

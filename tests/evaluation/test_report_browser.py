@@ -33,6 +33,77 @@ def test_tables_can_be_sorted_and_searched_and_a_link_unfolds(tmp_path: Path, mo
     assert folded.startswith(' open=""')  # by the address
 
 
+ROWS = """[...document.querySelectorAll("#class-table tbody tr:not([hidden])")]
+    .map((row) => [row.cells[0].textContent, row.cells[7].dataset.value])"""
+
+
+def test_a_click_sorts_words_search_and_the_keyboard_reaches_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated.write([f"class {n:02}" for n in range(30)])
+    evaluated.write_figures()
+    report.write()
+    with browser.tab() as tab:
+        tab.call("Page.navigate", url=paths.REPORT.resolve().as_uri())
+        tab.until("document.readyState === 'complete'")
+        scores = [float(score) for _, score in tab.value(ROWS)]
+        assert len(scores) == 30 and scores == sorted(scores) != sorted(scores, reverse=True)
+        tab.click("#class-table thead th:last-child button")
+        assert [float(score) for _, score in tab.value(ROWS)] == sorted(scores, reverse=True)
+        assert tab.value("document.querySelector('#class-table th:last-child').ariaSort") == "descending"
+        tab.click("#class-table thead th:first-child button")
+        assert [name for name, _ in tab.value(ROWS)] == [f"class {n:02}" for n in range(30)]
+
+        tab.click("input[data-table=class-table]")
+        tab.call("Input.insertText", text="CLASS 2")  # both words, anywhere in a name
+        assert [name for name, _ in tab.value(ROWS)] == [
+            "class 02",
+            "class 12",
+            *(f"class {n}" for n in range(20, 30)),
+        ]
+        assert tab.value("document.getElementById('class-told').textContent") == "12 of 30"
+
+        # By Tab from the search box: the table, which scrolls, and the heads, which sort.
+        told = []
+        for _ in range(3):
+            tab.press("Tab", 9)
+            told.append(tab.value("document.activeElement.ariaLabel ?? document.activeElement.textContent.trim()"))
+        assert told == ["Classes", "Class", "Train"]
+        assert tab.value("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        tab.press("Enter", 13, "\r")
+        assert tab.value("document.activeElement.closest('th').ariaSort") == "descending"
+        assert not tab.complaints() and tab.requested() == [paths.REPORT.resolve().as_uri()]
+
+
+def test_tab_comes_by_everything_that_can_be_used_in_the_order_of_the_page_and_shows_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated.write(["ant", "bee", "cow"])
+    evaluated.write_figures()
+    report.write()
+    with browser.tab() as tab:
+        tab.call("Page.navigate", url=paths.REPORT.resolve().as_uri())
+        tab.until("document.readyState === 'complete'")
+        order = """(() => {
+          window.all = [...document.querySelectorAll("a[href], button, input, summary, [tabindex='0']")];
+          window.all = all.filter((each) => each.checkVisibility());
+          return all.length;
+        })()"""
+        places, unmarked = list[int](), list[str]()
+        for _ in range(tab.value(order)):
+            tab.press("Tab", 9)
+            place, marked, text = tab.value(
+                "[all.indexOf(document.activeElement), getComputedStyle(document.activeElement).outlineStyle, "
+                "document.activeElement.outerHTML.slice(0, 80)]"
+            )
+            places.append(place)
+            unmarked += [text] if marked == "none" else []
+        assert places == list(range(len(places))) and len(places) > 40
+        assert unmarked == []
+
+
 def test_names_beside_the_picture_of_a_matrix_lie_outside_of_its_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

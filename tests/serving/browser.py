@@ -91,6 +91,18 @@ class Tab:
             given = {"text": text} if text and kind == "keyDown" else {}
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **given)
 
+    def click(self, selector: str) -> None:
+        """Click with the mouse in the middle of what is selected, which is scrolled to."""
+        box = f"""(() => {{
+          const found = document.querySelector({json.dumps(selector)});
+          found.scrollIntoView({{block: "center"}});
+          const box = found.getBoundingClientRect();
+          return [box.x + box.width / 2, box.y + box.height / 2];
+        }})()"""
+        x, y = self.value(box)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
     def picture(self, path: Path, width: int, height: int, scheme: str = "light") -> None:
         """Save what is seen at a width and with a colour scheme."""
         self.call(

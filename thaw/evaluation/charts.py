@@ -122,7 +122,7 @@ def lines(name: str, axes: Axes, series: Sequence[Series], marks: Mapping[float,
     for x, word in (marks or {}).items():
         across, _ = axes.place(x, axes.y[0])
         parts.append(Markup('<path class="mark" d="M{} {}V{}"/>').format(across, TOP, HEIGHT - BOTTOM))
-        parts.append(Markup('<text class="tick" x="{}" y="{}">{}</text>').format(across + 4, TOP + 9, word))
+        parts.append(Markup('<text class="tick" x="{}" y="{}">{}</text>').format(across + 4, TOP - 3, word))
     return picture(name, [*parts, *(line(axes, each) for each in series)])
 
 
