@@ -194,7 +194,7 @@ def text(document: str) -> str:
 
 def main() -> None:
     """Write all tables into their guides, the schemas for editors, and what has VS Code use them."""
-    for path, content in (*json_schema.files(), *json_schema.editor(ROOT / "conf")):
+    for path, content in (*json_schema.files(), *json_schema.editor()):
         (ROOT / path).parent.mkdir(exist_ok=True)
         (ROOT / path).write_text(content, encoding="utf-8", newline="\n")
     for document in WRITERS:

@@ -24,6 +24,10 @@ KINDS: dict[str, Any] = {
 
 def wrong(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
     """Return what is wrong with a value by a schema, of which only the few words that are used here are read."""
+    if "$ref" in schema:
+        return wrong(SCHEMAS[Path(schema["$ref"]).stem], value, at)
+    if "anyOf" in schema:  # what is wrong by the one that fits best
+        return min((wrong(each, value, at) for each in schema["anyOf"]), key=len)
     kind = KINDS.get(schema.get("type", ""), object)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
         return [f"{at}: no {schema['type']}"]
@@ -40,7 +44,7 @@ def wrong(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
 
 
 def test_the_files_are_those_that_make_docs_writes() -> None:
-    written = dict([*json_schema.files(), *json_schema.editor(ROOT / "conf")])
+    written = dict([*json_schema.files(), *json_schema.editor()])
     there = {path for folder in (json_schema.FOLDER, json_schema.VSCODE) for path in (ROOT / folder).iterdir()}
     assert {path.relative_to(ROOT) for path in there} == set(written)
     for path, text in written.items():
@@ -48,26 +52,25 @@ def test_the_files_are_those_that_make_docs_writes() -> None:
 
 
 def used(name: str) -> list[str]:
-    """The schemas that VS Code uses of a file, where the last pattern counts that it fits."""
-    ((_, text), _) = json_schema.editor(ROOT / "conf")
-    found = []
-    for schema, patterns in json.loads(text)["yaml.schemas"].items():
-        fits = [pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern.removeprefix("!"))]
-        found += [Path(schema).stem] if fits and not fits[-1].startswith("!") else []
-    return found
+    """The schemas that VS Code uses of a file."""
+    ((_, text), _) = json_schema.editor()
+    schemas = json.loads(text)["yaml.schemas"]
+    return [Path(each).stem for each in schemas if any(fnmatch.fnmatchcase(name, fits) for fits in schemas[each])]
 
 
 def test_params_yaml_and_each_option_of_conf_fit_the_one_schema_that_vs_code_uses_of_it() -> None:
     looked = {}
-    for path in (ROOT / "params.yaml", *(ROOT / "conf").glob("*/*.yaml")):
+    for path in (ROOT / "params.yaml", *(ROOT / "conf").glob("*/**/*.yaml")):
         name = path.relative_to(ROOT).as_posix()
-        if path.parent.name in (*fields.GROUPS, "experiment", ROOT.name):
+        if not name.startswith("conf/hydra/"):
             (looked[name],) = used(name)
             read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             assert wrong(SCHEMAS[looked[name]], read) == [], path
     assert len(looked) > 20 and set(looked.values()) == set(SCHEMAS)
     assert looked["params.yaml"] == "params" and looked["conf/phase2/article.yaml"] == "phase2"
-    assert looked["conf/experiment/article.yaml"] == looked["conf/data/digits.yaml"] == "experiment"
+    assert looked["conf/data/digits.yaml"] == looked["conf/data/policy/default.yaml"] == "data"
+    assert wrong(SCHEMAS["data"], {"raw": "x", "vall": 0.1}) == [".vall: unknown"]
+    assert wrong(SCHEMAS["data"], {"image": {"size": 1}, "data": {"raw": "x"}}) == [".image.size: range"]
     assert wrong(SCHEMAS["experiment"], {"phase2": {"epoch": 3}}) == [".phase2.epoch: unknown"]
 
 

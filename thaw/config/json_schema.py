@@ -16,7 +16,7 @@ FOLDER = Path("schemas")
 EXPERIMENT = FOLDER / "experiment.json"
 VSCODE = Path(".vscode")
 EXTENSION = "redhat.vscode-yaml"  # that of VS Code with YAML's language server
-WHOLE = "# @package _global_"  # begins an option that may set fields of any group
+WIDE = ("data", "backbone")  # groups whose options may set fields of others too, as experiments do
 DIALECT = "http://json-schema.org/draft-07/schema#"  # the one that YAML's language server knows best
 KINDS = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
@@ -29,25 +29,18 @@ def files() -> Iterator[tuple[Path, str]]:
     whole = _object({"compiled_from": compiled, **groups}) | {"required": ["compiled_from", *groups]}
     yield FOLDER / "params.json", _text("params.yaml of a project of thaw", whole)
     for name, group in groups.items():
-        option = group | {"properties": {"defaults": {"type": "array"}, **group["properties"]}}
-        yield FOLDER / f"{name}.json", _text(f"an option of conf/{name}", option)
-    partly = _object({"defaults": {"type": "array"}, **groups})
-    yield EXPERIMENT, _text("an experiment, or another option of conf/ that sets fields of several groups", partly)
+        inner = [each for each in group["properties"].values() if each.get("type") == "object"]  # of conf/GROUP/FIELD
+        options = [_option(each["properties"]) for each in (group, *inner)]
+        options += [{"$ref": f"./{EXPERIMENT.name}"}] if name in WIDE else []
+        one = {"anyOf": options} if len(options) > 1 else options[0]
+        yield FOLDER / f"{name}.json", _text(f"an option of conf/{name}", one)
+    yield EXPERIMENT, _text("an experiment, or an option of conf/ that sets fields of several groups", _option(groups))
 
 
-def editor(conf: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the files that have VS Code use the schemas in a project, with their text.
-
-    Args:
-        conf: the project's. An option in it that begins with ``WHOLE`` has the schema of experiments.
-    """
-    used = {"params": ["params.yaml"], **{name: [f"conf/{name}/*.yaml"] for name in GROUPS}}
-    used[EXPERIMENT.stem] = ["conf/experiment/*.yaml"]
-    for path in sorted(conf.glob("*/*.yaml")):
-        if path.parent.name in GROUPS and path.read_text(encoding="utf-8").startswith(WHOLE):
-            name = f"conf/{path.parent.name}/{path.name}"
-            used[path.parent.name].append(f"!{name}")
-            used[EXPERIMENT.stem].append(name)
+def editor() -> Iterator[tuple[Path, str]]:
+    """Yield the files that have VS Code use the schemas in a project, with their text."""
+    used = {"params": ["params.yaml"]}
+    used |= {name: [f"conf/{name}/*.yaml", f"conf/{name}/*/*.yaml"] for name in (*GROUPS, EXPERIMENT.stem)}
     schemas = {f"./{FOLDER.as_posix()}/{name}.json": patterns for name, patterns in used.items()}
     yield VSCODE / "settings.json", json.dumps({"yaml.schemas": schemas}, indent=2) + "\n"
     yield VSCODE / "extensions.json", json.dumps({"recommendations": [EXTENSION]}, indent=2) + "\n"
@@ -59,6 +52,10 @@ def _group(kind: Any, prefix: str, known: dict[str, Field]) -> dict[str, Any]:
         name = f"{prefix}.{field.name}"
         properties[field.name] = _group(field.type, name, known) if is_dataclass(field.type) else _field(known[name])
     return _object(properties)
+
+
+def _option(properties: dict[str, Any]) -> dict[str, Any]:
+    return _object({"defaults": {"type": "array"}, **properties})
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

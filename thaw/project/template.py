@@ -112,7 +112,7 @@ def files(name: str) -> Iterator[tuple[Path, str]]:
             yield inside, text.replace("data: digits", "data: folder") if path.name == "config.yaml" else text
     for path in sorted((root / json_schema.FOLDER).glob("*.json")):
         yield path.relative_to(root), path.read_text(encoding="utf-8")
-    yield from json_schema.editor(root / "conf")
+    yield from json_schema.editor()
     yield Path("stages/__init__.py"), f'"""{_docstring(root / "stages/__init__.py")}"""\n'
     for stage in (RECORD, *(each for each in stages() if each != SAMPLE)):
         yield Path(f"stages/{stage}.py"), STAGE.format(name=stage, said=_said(stage))
