@@ -18,9 +18,8 @@ import numpy as np
 
 from benchmarks import claim_trials, project, record
 from benchmarks.claim_trials import Row, Trial
-from thaw import paths
+from thaw import paths, pipes
 from thaw.classifier import model
-from thaw.config import load
 from thaw.evaluation import intervals, predictions
 from thaw.images import manifest
 
@@ -217,4 +216,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    load.run(main, "claims")
+    pipes.run(main, "claims", resumes=False)

@@ -15,9 +15,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import project, record
-from thaw import paths, records
+from thaw import paths, pipes, records
 from thaw.classifier import model
-from thaw.config import load
 from thaw.evaluation import out_of_distribution, predictions
 from thaw.images import manifest
 
@@ -86,4 +85,4 @@ def row(name: str, found: np.ndarray, known: np.ndarray, least: float) -> dict[s
 
 
 if __name__ == "__main__":
-    load.run(main, "foreign")
+    pipes.run(main, "foreign", resumes=False)

@@ -108,7 +108,7 @@ def test_names_beside_the_picture_of_a_matrix_lie_outside_of_its_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    evaluated.write([f"a rather long name {n}" for n in range(40)])
+    evaluated.write([f"a_rather_long_name_of_a_class_{n}" for n in range(40)])
     evaluated.write_figures()
     report.write()
     with browser.tab() as tab:
@@ -127,4 +127,9 @@ def test_names_beside_the_picture_of_a_matrix_lie_outside_of_its_cells(
         for width in (1280, 390):
             tab.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=True)
             assert tab.value("document.scrollingElement.scrollWidth") <= width
+            assert tab.value("document.querySelector('#class-table td').getBoundingClientRect().right") < width / 2
+        tab.call("Emulation.setDeviceMetricsOverride", width=1280, height=900, deviceScaleFactor=1, mobile=False)
+        for table in ("#class-table", "#confusion table[data-sort]"):  # as wide as the page, or it would scroll
+            frame = f"document.querySelector({table!r}).closest('.scroll')"
+            assert tab.value(f"{frame}.scrollWidth <= {frame}.clientWidth")
         assert not tab.complaints()

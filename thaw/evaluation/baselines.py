@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
@@ -33,6 +34,7 @@ LARGE, ONE_PENALTY = 5e9, PENALTIES[1:2]
 MOST = 2e10  # multiplications in a step: a minute for all steps of 1,200 classes, and half a gigabyte
 FEWEST = 10  # images a class on average, below which a part of them tells nothing
 NEIGHBOURS = (1, 5, 20)
+UNFINISHED = ConvergenceWarning  # of the regression whose steps end it; what it has then is taken
 
 
 @dataclass

@@ -6,9 +6,9 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from thaw.evaluation import baselines
 from thaw.runtime import threads
 
 
@@ -33,7 +33,7 @@ def pool(*, large: bool) -> Iterator[Executor]:
         large: whether a matrix product is worth several threads, and memory counts: then each piece is done at once.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", baselines.UNFINISHED)
         if large:
             yield InTurn()
         else:
