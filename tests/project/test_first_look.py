@@ -147,8 +147,8 @@ def test_a_stage_that_fails_fails_the_run(project: Path, capfd: pytest.CaptureFi
 @pytest.mark.slow
 def test_a_first_look_leaves_the_project_as_it_is(project: Path, tiny_images: Path) -> None:
     composition.configure(["data=folder", "image=px64", "phase2.unfreeze=block_7a"])
-    before = {path: path.stat().st_mtime_ns for path in project.rglob("*") if ".thaw" not in path.parts}
     assert set(explain.project()["time"].values()) == {None}
+    before = {path: path.stat().st_mtime_ns for path in project.rglob("*") if ".thaw" not in path.parts}
     found, line = first_look.run(*load.read(), quiet=True)
     assert found["phase2"]["images"] > 0 and Path(found["report"]).is_file()
     assert "36 of 36 images" in line and os.fspath(first_look.FOLDER) in found["report"]

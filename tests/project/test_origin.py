@@ -33,9 +33,9 @@ class Told:
     ("told", "wanted"),
     [
         (None, ""),
-        ({"url": "file:///home/me/thaw", "dir_info": {"editable": True}}, ""),
-        ({"url": "file:///home/me/thaw.whl", "archive_info": {"hashes": {"sha256": "ab"}}}, ""),
-        ({"url": "file:///home/me/thaw", "vcs_info": {"vcs": "git", "commit_id": COMMIT}}, ""),
+        ({"url": "file:///a/thaw", "dir_info": {"editable": True}}, ""),
+        ({"url": "file:///a/thaw.whl", "archive_info": {"hashes": {"sha256": "ab"}}}, ""),
+        ({"url": "file:///a/thaw", "vcs_info": {"vcs": "git", "commit_id": COMMIT}}, ""),
         (
             {"url": "https://git.example/thaw.git", "vcs_info": {"vcs": "git", "commit_id": COMMIT}},
             f"thaw @ git+https://git.example/thaw.git@{COMMIT}",

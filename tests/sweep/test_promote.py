@@ -94,7 +94,7 @@ def test_no_file_is_overwritten(finished_sweep: Path) -> None:
 def test_what_was_written_is_said_and_what_was_there_too(
     finished_sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = argparse.Namespace(trial=NAME, name="chosen")
+    options = argparse.Namespace(trial=NAME, name="chosen", json=False)
     promote._promote(options)
     assert capsys.readouterr().out.startswith("conf/experiment/chosen.yaml written. Run it")
     promote._promote(options)
@@ -175,7 +175,7 @@ def test_a_trial_of_other_threads_is_run_again_with_as_many(
     record = records.read_json(finished_sweep / f"{NAME}.json")
     record["figures"]["threads"] = count = threads.used() + more
     records.write_json(finished_sweep / f"{NAME}.json", record)
-    promote._promote(argparse.Namespace(trial=NAME, name="chosen"))
+    promote._promote(argparse.Namespace(trial=NAME, name="chosen", json=False))
     told = f"python -m thaw.config +experiment=chosen && {expected.format(count)}\n"
     assert told in capsys.readouterr().out
     # The file is the same wherever it is written.
@@ -183,7 +183,7 @@ def test_a_trial_of_other_threads_is_run_again_with_as_many(
 
 
 def test_the_default_name_is_made_of_the_label(finished_sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    promote._promote(argparse.Namespace(trial=NAME, name=None))
+    promote._promote(argparse.Namespace(trial=NAME, name=None, json=False))
     assert Path("conf/experiment/lr_0_0001_depth_20.yaml").is_file()
     steps = capsys.readouterr().out
     assert "python -m thaw.config +experiment=lr_0_0001_depth_20 && dvc repro" in steps

@@ -19,8 +19,7 @@ EXAMPLES = """\
 examples:
   thaw serve                                          # on 127.0.0.1, port 8000
   thaw serve --port 0 --format onnx
-  thaw serve --host 0.0.0.0 --max-mb 8                # open to the network: put it behind a proxy
-  curl --data-binary @new.jpg http://127.0.0.1:8000/predict"""
+  thaw serve --host 0.0.0.0 --max-mb 8                # open to the network: put it behind a proxy"""
 
 
 def add(commands: Any) -> None:
