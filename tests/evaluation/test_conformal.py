@@ -61,7 +61,8 @@ def test_the_threshold_is_the_quantile_of_the_finite_sample() -> None:
 def test_sets_are_those_of_numpys_quantile_of_the_scores(count: int, level: float) -> None:
     """The rule as libraries of conformal prediction write it: 1 less the label's probability, its quantile, sets.
 
-    MAPIE 1.6.0, which is no dependency, gave the same sets of these draws wherever it takes so few images.
+    MAPIE 1.6.0, which is no dependency, gave the same sets of these draws at levels of 0.6, 0.9 and 0.95, where it
+    accepts as few images.
     """
     chance = np.random.default_rng(count)
     held, labels = drawn(chance, count)
