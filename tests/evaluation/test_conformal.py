@@ -59,7 +59,11 @@ def test_the_threshold_is_the_quantile_of_the_finite_sample() -> None:
 @pytest.mark.parametrize("level", [0.6, 0.9, 0.95, 0.99])
 @pytest.mark.parametrize("count", [19, 20, 57, 200, 1001])
 def test_sets_are_those_of_numpys_quantile_of_the_scores(count: int, level: float) -> None:
-    """The rule as libraries of conformal prediction write it: 1 less the label's probability, its quantile, sets."""
+    """The rule as libraries of conformal prediction write it: 1 less the label's probability, its quantile, sets.
+
+    MAPIE 1.6.0, which is no dependency, gave the same sets of these draws at levels of 0.6, 0.9 and 0.95, where it
+    accepts as few images.
+    """
     chance = np.random.default_rng(count)
     held, labels = drawn(chance, count)
     fresh, _ = drawn(chance, 500)
