@@ -349,7 +349,8 @@ def test_keras_unpacks_a_file_to_a_folder_that_goes_and_nothing_in_it_leads_out_
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does so where a zip has more than three parts, as those have in which labels.json is."""
-    scratch, unpacked = tmp_path / "temporary" / "deep", set()
+    scratch = tmp_path / "temporary" / "deep"
+    unpacked: set[str] = set()
     scratch.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     extractall = zipfile.ZipFile.extractall
