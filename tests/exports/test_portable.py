@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -340,6 +343,37 @@ def test_code_in_a_keras_file_is_not_run(folder: Path, tmp_path: Path) -> None:
         file.writestr(paths.LABELS, whole.read(paths.LABELS))
     with pytest.raises(ValueError, match=r"expected a whole exported model|expected a model of Keras's own layers"):
         formats.load(tmp_path / paths.KERAS_FILE)
+
+
+def test_keras_unpacks_a_file_to_a_folder_that_goes_and_nothing_in_it_leads_out_of_that(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does so where a zip has more than three parts, as those have in which labels.json is."""
+    scratch = tmp_path / "temporary" / "deep"
+    unpacked: set[str] = set()
+    scratch.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    extractall = zipfile.ZipFile.extractall
+
+    def watched(self: zipfile.ZipFile, *words: Any, **options: Any) -> None:
+        extractall(self, *words, **options)
+        unpacked.update(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", watched)
+    file = tmp_path / paths.KERAS_FILE
+    file.write_bytes((folder / paths.KERAS_FILE).read_bytes())
+    leading_out = ("../out", "../../out", "assets/../../../out", f"{tmp_path}/out")
+    with zipfile.ZipFile(file, "a") as archive:
+        for name in ("assets/within", *leading_out):
+            archive.writestr(name, b"")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert formats.load(file).classes == CLASSES
+    skipped = [str(each.message) for each in said if "Skipping invalid path" in str(each.message)]
+    assert len(skipped) == len(leading_out)
+    assert {name.rpartition("/")[2] for name in unpacked} > {paths.LABELS, "within"} and "out" not in unpacked
+    assert all(name == file.name or name.startswith("temporary/deep/") for name in unpacked), unpacked
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", file.name, "temporary"]
 
 
 def test_metadata_is_read_without_flatbuffers_and_of_no_other_file(folder: Path) -> None:
