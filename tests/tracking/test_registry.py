@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ import pytest
 from PIL import Image
 
 from tests.serving import tiny
-from thaw import paths
+from thaw import paths, records
 from thaw.commands import cli
 from thaw.config import load, schema
 from thaw.evaluation import intervals
@@ -258,6 +259,22 @@ def test_no_pickle_is_in_a_version_and_its_files_say_what_it_takes(loaded: Any, 
     assert [column.name for column in loaded.metadata.get_output_schema()][:2] == ["label", "probability"]
     wanted = (folder / "requirements.txt").read_text().split()
     assert [line.split("==")[0] for line in wanted] == ["mlflow", "numpy", "onnxruntime", "pillow"]
+
+
+def test_a_version_whose_file_is_not_the_one_that_was_registered_is_not_loaded(
+    loaded: Any, run: mlflow_mirror.Run, tmp_path: Path
+) -> None:
+    assert run.client
+    version = registry.versions(run.client, run.settings.experiment)[0]
+    given = run.client.download_artifacts(str(version.run_id), version.tags[registry.FOLDER])
+    folder = tmp_path / "version"
+    shutil.copytree(given, folder)
+    (file,) = folder.rglob(paths.ONNX_FILE)
+    assert loaded.model_config[registry.MODEL_SHA256] == version.tags[registry.MODEL_SHA256] == records.sha256(file)
+    assert mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame({"image": [RED]}))[0]["label"] == "red"
+    tiny.write(file, number="another whole model that would answer")
+    with pytest.raises(ValueError, match=r"expected the model that was registered \(sha256 .* received another one"):
+        mlflow.pyfunc.load_model(str(folder))
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 Images come as bytes, or as base64, in the column ``image``. An image that can't be used has an ``error`` in one line
 in its row, and takes nothing from the others: MLflow would answer an exception with its traceback. Without the column
-there is no row that could say so, and that is an exception.
+there is no row that could say so, and that is an exception. So is a file that is not the one that was registered.
 """
 
 import base64
@@ -11,12 +11,32 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from thaw import records
 from thaw.exports import formats
 from thaw.exports.exported import Exported
 from thaw.images.integrity import Unusable
 from thaw.serving import answers
+from thaw.tracking import model_version
 
 IMAGE = "image"
+
+
+def load(path: Path, expected: str) -> Exported:
+    """Load the file of a version.
+
+    Args:
+        path: where MLflow has put it.
+        expected: its hex sha256, as the version's MLmodel has it.
+
+    Raises:
+        ValueError: it is another file.
+    """
+    if (received := records.sha256(path)) != expected:
+        raise ValueError(
+            f"{path}: expected the model that was registered (sha256 {expected:.12}…, by the version's MLmodel), "
+            f"received another one ({received:.12}…); download the version again, or take another version"
+        )
+    return formats.load(path)
 
 
 def rows(model: Exported, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -76,8 +96,8 @@ def _for_mlflow() -> None:
         """An exported model of one file."""
 
         def load_context(self, context: Any) -> None:
-            """Load the file."""
-            self.model = formats.load(Path(context.artifacts["model"]))
+            """Load the file, if it is the one that was registered."""
+            self.model = load(Path(context.artifacts["model"]), context.model_config[model_version.SHA256])
 
         def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[dict[str, Any]]:
             """Return a row an image."""

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from thaw import records
+
+SHA256 = "thaw.model_sha256"  # of the ONNX file: its key in the version's configuration, and the version's tag
 # What a version needs where it is served; thaw's own code goes with it.
 REQUIREMENTS = ("numpy", "onnxruntime", "pillow")
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -39,6 +42,7 @@ def write(model: Path, folder: Path) -> None:
         folder,
         python_model=str(CODE),
         artifacts={"model": str(model)},
+        model_config={SHA256: records.sha256(model)},
         code_paths=[str(PACKAGE)],
         signature=signature,
         input_example={"image": [_example()]},

@@ -17,7 +17,7 @@ import numpy as np
 
 from thaw import console, paths, records
 from thaw.config import schema
-from thaw.tracking import connection, mlflow_mirror
+from thaw.tracking import connection, mlflow_mirror, model_version
 
 # How MLflow says that there is no model of a name, and no version with an alias.
 NONE_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
-MODEL_SHA256, FOLDER, REASON = "thaw.model_sha256", "thaw.folder", "thaw.champion"  # tags of a version
+MODEL_SHA256, FOLDER, REASON = model_version.SHA256, "thaw.folder", "thaw.champion"  # tags of a version
 TEST = "test.csv"
 COLUMNS = ("sha256", "label", "predicted", "unit")
 SIGNIFICANT = 0.05  # p-value below which the better of two is better
