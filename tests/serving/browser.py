@@ -14,8 +14,20 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import pytest
+
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECONDS = 90  # that anything may take
+needs_browser = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium")
+DONE = "document.getElementById('list').getAttribute('aria-busy') === 'false'"
+# What a person reads: of each entry, the newest first, its name and either label and share or the error.
+READ = """[...document.querySelectorAll('#list > li')].map((item) => ({
+  name: item.querySelector('.name').textContent,
+  label: item.querySelector('.label')?.firstChild.textContent ?? '',
+  share: item.querySelector('.label small')?.textContent ?? '',
+  bars: [...item.querySelectorAll('.bars li')].map((row) => [row.firstChild.textContent, row.lastChild.textContent]),
+  error: item.querySelector('.error')?.textContent ?? '',
+}))"""
 
 
 class Tab:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving import tiny
+from tests.serving import browser, tiny
 from thaw import paths
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,3 +91,9 @@ def server(tiny_export: Path) -> Iterator[Running]:
     """A server whose requests may have one megabyte, and its images a tenth of a megapixel."""
     with serving(tiny_export, "--max-mb", "1", "--max-megapixels", "0.1") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[browser.Tab]:
+    with browser.tab() as opened:
+        yield opened

@@ -41,7 +41,7 @@ def run(line: str) -> str:
 ELSEWHERE = {
     "docker run ": "needs Docker",
     "thaw serve ": "tests/serving/test_server.py",
-    "thaw demo ": "tests/serving/test_pages.py",
+    "thaw demo ": "tests/serving/test_demo.py",
     "thaw champion": "tests/tracking/test_registry.py",
     'curl --json \'{"dataframe_split"': "tests/tracking/test_registry.py",
 }
