@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from unittest import mock
 
+import thaw
 from thaw.commands import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,9 +57,16 @@ def write(pages: Path = PAGES) -> None:
         elif path.suffix == ".png":
             shutil.copyfile(path, pages / path.name)
     for name, page in AT_ROOT.items():
-        (pages / page).write_text(on_the_site((ROOT / name).read_text(encoding="utf-8")), encoding="utf-8")
+        text = on_the_site((ROOT / name).read_text(encoding="utf-8"))
+        (pages / page).write_text(of_version(text) if page == "index.md" else text, encoding="utf-8")
     (pages / "commands.md").write_text(commands(), encoding="utf-8")
     (pages / "api.md").write_text(API, encoding="utf-8")
+
+
+def of_version(text: str) -> str:
+    """Return a page that says below its title which version all pages are of."""
+    title, _, rest = text.partition("\n")
+    return f"{title}\n\n*These pages are of version {thaw.__version__}. [What has changed](changelog.md)*\n{rest}"
 
 
 def on_the_site(text: str) -> str:

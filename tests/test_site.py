@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_on_the_site_a_guide_is_called_by_its_title_and_not_by_its_file(site: Pa
     assert pages.on_the_site(text) == "[Evaluation](evaluation.md), [Security](security.md), [see](data.md#splits)"
     for page in (site / "build/guides").glob("*.md"):
         assert not re.search(r"\[[\w/-]+\.md\]\(", page.read_text(encoding="utf-8")), page.name
+
+
+def test_the_first_page_says_which_version_the_pages_are_of(site: Path) -> None:
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    first = (site / "build/guides/index.md").read_text(encoding="utf-8")
+    assert first.startswith(f"# Thaw\n\n*These pages are of version {about['version']}.")
+    assert first.count("These pages are of version") == 1
 
 
 @needs_the_extra
