@@ -124,7 +124,7 @@ def test_what_is_refused_is_not_remembered(project: Path, monkeypatch: pytest.Mo
     for wrong in (
         "phase2.epoch=7",
         "data=nonesuch",
-        "phase2.epochs=0",
+        "phase2.epochs=-1",
         "phase2.epochs=1,2",
         "image.size=???",
         *WORDLESS,
@@ -182,7 +182,7 @@ def test_a_remembered_choice_that_no_longer_holds_is_named(
 
 
 @pytest.mark.parametrize(
-    "wrong", ["image.size=abc", "~phase2", "++phase2.foo=1", "phase2=5", "phase2.epochs=0", "image=nix"]
+    "wrong", ["image.size=abc", "~phase2", "++phase2.foo=1", "phase2=5", "phase2.epochs=-1", "image=nix"]
 )
 def test_no_memory_is_blamed_for_what_was_just_typed(
     project: Path, wrong: str, monkeypatch: pytest.MonkeyPatch

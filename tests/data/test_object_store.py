@@ -104,6 +104,32 @@ def test_a_store_is_read_as_a_folder_is(store: Any, images: Path) -> None:
     assert paths.images_root("s3://bucket/set").is_relative_to(Path.cwd() / ".thaw")
 
 
+def test_the_same_bytes_that_come_at_the_same_time_are_kept_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, names = tmp_path / "content", (tmp_path / "a", tmp_path / "b")
+    parts = [tmp_path / f"{number}.part" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(b"the same")
+    begun: list[Path] = []
+    size = object_store._size
+
+    def meanwhile(path: Path) -> int:
+        found = size(path)
+        if path == content and not begun:
+            begun.append(path)  # the second name settles between the first one's question and its answer
+            object_store._settle(parts[1], content, names[1])
+        return found
+
+    monkeypatch.setattr(object_store, "_size", meanwhile)
+    object_store._settle(parts[0], content, names[0])
+    assert names[0].samefile(names[1]) and names[0].samefile(content)
+    content.write_bytes(b"cut")  # damaged: another download makes it good
+    parts[0].write_bytes(b"the same")
+    object_store._settle(parts[0], content, names[0])
+    assert content.read_bytes() == names[0].read_bytes() == b"the same"
+
+
 def test_the_same_bytes_are_kept_once_and_only_what_is_new_is_downloaded(
     store: Any, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,7 @@ def begun(owner: str = "") -> plan.SweepPlan:
             "phase2.learning_rate: expected a rate below phase1.learning_rate (0.001)",
         ),
         (["augment=light,ligth"], "ligth"),
-        (["phase2.epochs=range(0,3)"], "phase2.epochs: expected 1 to 1000 epochs, received 0"),
+        (["phase2.batch_size=range(0,3)"], "phase2.batch_size: expected 1 to "),
         (["phase2.learning_rate=interval(1e-5,1)"], "phase2.learning_rate: expected a rate below"),
         (["phase2.epochs"], "phase2.epochs: expected key=value or group=option"),
         (["data.raw=data/mine"], "thaw.sweep: data/mine: expected one folder per class"),

@@ -234,8 +234,9 @@ def _settle(part: Path, content: Path, path: Path) -> None:
     beside = part.with_name(f"{part.stem}.link.part")
     beside.unlink(missing_ok=True)
     try:
-        if _size(content) != _size(part):
-            content.unlink(missing_ok=True)  # damaged
+        if (held := _size(content)) != _size(part):
+            if held >= 0:  # damaged; one that has come meanwhile is not
+                content.unlink(missing_ok=True)
             with suppress(FileExistsError):  # under another name it has come just now
                 os.link(part, content)
         os.link(content, beside)

@@ -1,4 +1,4 @@
-"""The process that the parity gate starts: it knows exported files only, and answers for images by their bytes.
+"""The process that the parity gate starts: it decodes images as training does and asks the exported files about them.
 
 ``python -m thaw.exports.probe RUNTIME FOLDER LIST OUT`` asks each format of FOLDER that RUNTIME answers for, in each
 way there is, about every image of LIST, and writes the probabilities to OUT. Where the runtime is not TensorFlow,
