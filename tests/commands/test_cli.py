@@ -54,7 +54,7 @@ def examples(command: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("command", cli.MODULES)
 def test_the_help_of_each_command_has_examples_that_are_understood(command: str) -> None:
-    """Those of `thaw sweep` show what comes after it too."""
+    """Check all of them: those of `thaw sweep` show what comes after it too."""
     own = [words for words in examples(command) if words[:2] == ["thaw", command]]
     assert own
     for _, *words in (words for words in examples(command) if words[0] == "thaw"):

@@ -1,4 +1,4 @@
-"""What another run that is under way keeps from being written, and what a stage notices at its end."""
+"""Tests of what another run under way keeps from being written, and of what a stage notices at its end."""
 
 import argparse
 import fcntl

@@ -1,4 +1,4 @@
-"""What ships with a model is fitted on images that nothing was learnt from."""
+"""Tests that what ships with a model is fitted on images that nothing was learnt from."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -3,6 +3,8 @@
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,18 @@ from thaw.evaluation import report
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="needs Chromium")]
+
+
+@contextmanager
+def opened(classes: Sequence[str]) -> Iterator[browser.Tab]:
+    """Write the report of some classes into the current folder, and yield a tab that shows it."""
+    evaluated.write(list(classes))
+    evaluated.write_figures()
+    report.write()
+    with browser.tab() as tab:
+        tab.call("Page.navigate", url=paths.REPORT.resolve().as_uri())
+        tab.until("document.readyState === 'complete'")
+        yield tab
 
 
 def test_tables_can_be_sorted_and_searched_and_a_link_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,12 +55,7 @@ def test_a_click_sorts_words_search_and_the_keyboard_reaches_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    evaluated.write([f"class {n:02}" for n in range(30)])
-    evaluated.write_figures()
-    report.write()
-    with browser.tab() as tab:
-        tab.call("Page.navigate", url=paths.REPORT.resolve().as_uri())
-        tab.until("document.readyState === 'complete'")
+    with opened([f"class {n:02}" for n in range(30)]) as tab:
         scores = [float(score) for _, score in tab.value(ROWS)]
         assert len(scores) == 30 and scores == sorted(scores) != sorted(scores, reverse=True)
         tab.click("#class-table thead th:last-child button")
@@ -80,12 +89,7 @@ def test_tab_comes_by_everything_that_can_be_used_in_the_order_of_the_page_and_s
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    evaluated.write(["ant", "bee", "cow"])
-    evaluated.write_figures()
-    report.write()
-    with browser.tab() as tab:
-        tab.call("Page.navigate", url=paths.REPORT.resolve().as_uri())
-        tab.until("document.readyState === 'complete'")
+    with opened(["ant", "bee", "cow"]) as tab:
         order = """(() => {
           window.all = [...document.querySelectorAll("a[href], button, input, summary, [tabindex='0']")];
           window.all = all.filter((each) => each.checkVisibility());
@@ -108,12 +112,7 @@ def test_names_beside_the_picture_of_a_matrix_lie_outside_of_its_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    evaluated.write([f"a_rather_long_name_of_a_class_{n}" for n in range(40)])
-    evaluated.write_figures()
-    report.write()
-    with browser.tab() as tab:
-        tab.call("Page.navigate", url=paths.REPORT.resolve().as_uri())
-        tab.until("document.readyState === 'complete'")
+    with opened([f"a_rather_long_name_of_a_class_{n}" for n in range(40)]) as tab:
         inside = tab.value(
             """(() => {
               const svg = document.querySelector("svg.matrix");

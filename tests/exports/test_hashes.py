@@ -1,4 +1,4 @@
-"""What is not taken for an export: files that hashes.json does not know, or that name others. No TensorFlow here."""
+"""Tests of what is no export: what hashes.json does not know, or that names others. No TensorFlow here."""
 
 import json
 import shutil

@@ -31,7 +31,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, s
 
 
 def ended(words: tuple[str, ...], folder: Path, env: dict[str, str]) -> str:
-    """What a command that must not fail writes to standard output."""
+    """Return what a command writes to standard output; it must not fail."""
     done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

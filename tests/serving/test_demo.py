@@ -61,7 +61,7 @@ def test_only_a_model_that_it_can_hold_is_taken(tmp_path: Path, monkeypatch: pyt
 
 
 def held_in(page: str, name: str) -> bytes:
-    """What an element of the page holds, as the page's script reads it."""
+    """Return what an element of the page holds, as the page's script reads it."""
     (text,) = re.findall(rf'<script type="text/plain" id="{name}">(.*?)</script>', page)
     return gzip.decompress(base64.b64decode(text))
 
