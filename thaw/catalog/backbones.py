@@ -235,6 +235,11 @@ def check_size(name: str, size: int) -> None:
         raise ValueError(f"image.size: expected {smallest} pixels or more, as {name} needs, received {size}")
 
 
+def contract(name: str, pixels: str) -> str:
+    """Return the pixel contract of a network, by its name and ``backbone.pixels``, which those of the table lack."""
+    return ROWS[name].pixels if name in ROWS else pixels
+
+
 def identity(name: str) -> str:
     """Return a text that changes with all that a row says of what its network computes, and with no other row."""
     return f"{ROWS[name]!r} {pixel_contracts.CONTRACTS[ROWS[name].pixels]!r}"

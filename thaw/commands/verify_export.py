@@ -9,7 +9,7 @@ from thaw.commands.comparison import OTHER, SAME, Finding
 from thaw.exports import formats, hashes
 
 # What each format carries of labels.json, where it can.
-CARRIED = ("classes", "image", "temperature", "provenance")
+CARRIED = ("classes", "image", "pixels", "temperature", "provenance")
 
 
 def report(path: Path, *, as_json: bool = False) -> None:

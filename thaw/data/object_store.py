@@ -23,13 +23,13 @@ import fsspec
 from filelock import FileLock
 
 from thaw import console, paths, pipes
+from thaw.runtime import extras
 
 THREADS = 16  # downloads at a time: each waits for the network
 AT_ONCE = 256  # downloads between two notes of what is there
 CHUNK = 1 << 20  # bytes
 # Seconds until a server counts as dead, and how often its client asks again.
 PATIENCE = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
-CLIENTS = {"s3": "thaw[s3]", "s3a": "thaw[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 TAGS = ("ETag", "etag", "LastModified", "last_modified", "mtime")
 CONTENT = "content"  # the folder, beside those of the addresses
 MD5 = re.compile(r"[0-9a-f]{32}")
@@ -90,7 +90,8 @@ def _listing(address: str) -> tuple[Any, list[Stored]]:
     try:
         store = fsspec.get_filesystem_class(protocol)(skip_instance_cache=True, **options)
     except (ImportError, ValueError) as error:
-        remedy = f"run `pip install '{CLIENTS[protocol]}'`" if protocol in CLIENTS else "copy the images to a folder"
+        command = extras.install_client(protocol)
+        remedy = f"run `{command}`" if command else "copy the images to a folder"
         raise _RefusedError(
             f"data.raw: expected an address whose client is installed, received {address} ({_plain(error)}); {remedy}"
         ) from None

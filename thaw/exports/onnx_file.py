@@ -34,15 +34,15 @@ def converted(deployed: Deployed) -> Any:
     Raises:
         onnx.checker.ValidationError: ONNX lacks an operation of the network.
     """
-    from thaw.exports import graph, onnx_graph  # noqa: PLC0415 -- seconds, for TensorFlow
+    from thaw.exports import graph  # noqa: PLC0415 -- seconds, for TensorFlow
+    from thaw.runtime import onnx_conversion  # noqa: PLC0415
     from thaw.runtime.framework import numbered_from_the_start  # noqa: PLC0415
 
     with quiet.python(), numbered_from_the_start():
         import onnx  # noqa: PLC0415 -- loaded only where it converts
-        import tf2onnx  # noqa: PLC0415
 
         answer, spec, _ = graph.function(deployed)
-        model, _ = tf2onnx.convert.from_function(answer, [spec], opset=onnx_graph.OPSET)
+        model = onnx_conversion.converted(answer, spec)
         onnx.checker.check_model(model)  # an operation that ONNX lacks is left as it is, and only logged
         return model
 

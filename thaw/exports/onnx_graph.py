@@ -10,7 +10,7 @@ from onnx import helper
 from thaw.exports.exported import UNFAMILIARITY
 
 METADATA = "thaw"  # the key under which a file holds, as JSON, what it is to be known by
-OPSET, IR_VERSION = 17, 8
+IR_VERSION = 8
 IMAGES, PROBABILITIES, LABEL, SCORE = "images", "probabilities", "label", UNFAMILIARITY
 _CLASSES, _LIKELIEST = "thaw/classes", "thaw/likeliest"
 

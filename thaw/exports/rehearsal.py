@@ -38,7 +38,7 @@ def check(
     if backbone.name not in backbones.FOREIGN:
         return
     told = [asdict(backbone), asdict(image), options.formats, environment, provenance.writers()]
-    code = code_version.of("exports", "networks", "classifier")
+    code = code_version.of("exports", "networks", "classifier", "runtime/onnx_conversion.py")
     known = hashlib.sha256(json.dumps([told, code], sort_keys=True).encode()).hexdigest()
     passed = paths.main_root() / paths.REHEARSED / known
     if not passed.is_file():

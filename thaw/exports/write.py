@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from thaw import paths, records
+from thaw.catalog import backbones
 from thaw.classifier import model
 from thaw.exports import formats, hashes
 from thaw.exports.exported import ABOUT, Deployed, unless_refused
@@ -87,6 +88,7 @@ def described(
     return {
         "classes": card.classes,
         "image": asdict(card.image),
+        "pixels": backbones.contract(card.backbone.name, card.backbone.pixels),
         "files": asdict(reading),
         "limits": {"max_pixels": reading.max_pixels, "max_bytes": content.MAX_BYTES},
         "temperature": temperature,

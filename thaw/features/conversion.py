@@ -5,20 +5,18 @@ and whoever reads it compares it with the layers before it is trusted.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from thaw import records
-from thaw.runtime import threads
+from thaw.runtime import onnx_conversion, threads
 from thaw.runtime.framework import keras, tf
 
 KEPT = 8  # graphs in a folder; those that were not used for longest go first
-OPSET = 17
 
 
 def function(frozen: keras.Model) -> tuple[Callable[..., list[tf.Tensor]], tf.TensorSpec]:
@@ -37,41 +35,9 @@ def convert(frozen: keras.Model) -> bytes:
     Raises:
         Exception: whatever tf2onnx may raise.
     """
-    import tf2onnx  # noqa: PLC0415 -- loaded only where it converts
-
     run, spec = function(frozen)
-    with _inlined():
-        graph, _ = tf2onnx.convert.from_function(
-            tf.function(run, input_signature=[spec]),
-            [spec],
-            opset=OPSET,
-            custom_op_handlers={"Erfc": (_without_erfc, [])},
-        )
-    data: bytes = graph.SerializeToString()
+    data: bytes = onnx_conversion.converted(tf.function(run, input_signature=[spec]), spec).SerializeToString()
     return data
-
-
-@contextmanager
-def _inlined() -> Iterator[None]:
-    """Trace calls of functions as what they do. Keras compiles grouped convolutions, as those of ConvNeXt, with XLA,
-    and a call of compiled code cannot be converted.
-    """
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
-
-
-def _without_erfc(graph: Any, node: Any, name: str, _arguments: Any) -> None:
-    """Rewrite the complementary error function, of which TensorFlow makes the exact GELU and which ONNX has not."""
-    kind, shape = graph.get_dtype(node.output[0]), graph.get_shape(node.output[0])
-    one = graph.make_const(f"{name}_one", np.array(1, np.float32))
-    error_function = graph.make_node("Erf", node.input)
-    graph.remove_node(node.name)
-    inputs = [one.output[0], error_function.output[0]]
-    graph.make_node("Sub", inputs, outputs=node.output, name=node.name, dtypes=[kind], shapes=[shape])
 
 
 def session(graph: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:

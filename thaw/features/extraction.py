@@ -70,7 +70,7 @@ class Frozen:
             "cuts": self.cuts,
             "size": self.image.size,
             "versions": [version(package) for package in ("tensorflow", "keras", "tf2onnx")],
-            "code": code_version.of("classifier", "features", "networks"),
+            "code": code_version.of("classifier", "features", "networks", "runtime/onnx_conversion.py"),
         }
         return cache.folder(self.compute.cache_dir) / "converted" / f"{cache.name(**made_of)}.onnx"
 

@@ -14,10 +14,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from thaw import pipes, records
+from thaw.runtime import extras
 
 # Seconds until a server counts as dead, and how often its client asks again.
 PATIENCE = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}
-CLIENTS = {"s3": "thaw[s3]", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")  # as clients call the time of an object
 
 
@@ -99,7 +99,8 @@ def at(address: str) -> Folder:
         elif not client.exists(root):  # a folder may come yet, its bucket must be there
             client.ls(root.partition("/")[0])
     except (ImportError, ValueError) as error:
-        remedy = f"run `pip install '{CLIENTS[protocol]}'`" if protocol in CLIENTS else "give a folder or s3://…"
+        command = extras.install_client(protocol)
+        remedy = f"run `{command}`" if command else "give a folder or s3://…"
         raise _refused(address, error, remedy) from None
     except Exception as error:  # each client has kinds of its own
         remedy = "see that it can be reached, and that the environment has credentials; or leave it empty"

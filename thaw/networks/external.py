@@ -17,9 +17,10 @@ from thaw import console, records
 from thaw.catalog.backbones import CUSTOM, KERAS_HUB, SAVED_MODEL
 from thaw.config.backbone import HANDLE, KAGGLE, PIN
 from thaw.networks import graph, saved_model, scaling
+from thaw.runtime import extras
 from thaw.runtime.framework import keras, numbered_from_the_start, tf
 
-INSTALL = "install the extra with: pip install 'thaw[hub]'"
+EXTRA = "hub"
 _PRESET = "config.json"  # all of a preset that tells its architecture
 _SAVED = "saved_model.pb"
 
@@ -158,7 +159,9 @@ def _preset(path: Path, pretrained: bool) -> keras.Model:
     try:
         import keras_hub  # noqa: PLC0415 -- an extra, and slow to import
     except ImportError as error:
-        raise ValueError(f"backbone.name=keras_hub: expected the package keras-hub, found none; {INSTALL}") from error
+        raise ValueError(
+            f"backbone.name=keras_hub: expected the package keras-hub, found none; run `{extras.install(EXTRA)}`"
+        ) from error
     try:
         return keras_hub.models.Backbone.from_preset(str(path), load_weights=pretrained)
     except Exception as error:  # whatever KerasHub raises
@@ -193,7 +196,9 @@ def _fetched(handle: str, pin: str) -> Path:
     try:
         import kagglehub  # noqa: PLC0415 -- an extra
     except ImportError as error:
-        raise ValueError(f"backbone.weights: expected the package kagglehub for {handle}; {INSTALL}") from error
+        raise ValueError(
+            f"backbone.weights: expected the package kagglehub for {handle}; run `{extras.install(EXTRA)}`"
+        ) from error
     try:
         path = Path(kagglehub.model_download(handle))
     except Exception as error:  # whatever its HTTP client raises

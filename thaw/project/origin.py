@@ -1,13 +1,13 @@
-"""Where the installed package came from: what a project asks pip for, and how an extra of the package is installed.
+"""Where the installed package came from: what a project asks pip for.
 
 The package is installed from its repository, by a clone or a wheel. Of its bare name pip would make another program,
 which PyPI has under that name.
 """
 
 import json
-from importlib.metadata import distribution, requires
+from importlib.metadata import distribution
 
-NAME = "thaw"
+from thaw.runtime.extras import NAME
 
 
 def requirement() -> str:
@@ -23,14 +23,3 @@ def requirement() -> str:
         return f"{NAME} @ {commit['vcs']}+{address}@{commit['commit_id']}"
     digest = told.get("archive_info", {}).get("hashes", {}).get("sha256", "")
     return f"{NAME} @ {address}{f'#sha256={digest}' if digest else ''}"
-
-
-def install_extra(name: str) -> str:
-    """Return the command that installs what an extra of the package needs, by the names of these packages.
-
-    Args:
-        name: such as ``ray``.
-    """
-    stated = (each.partition(";") for each in requires(NAME) or ())
-    wanted = [requirement.strip() for requirement, _, marker in stated if f'extra == "{name}"' in marker]
-    return f"pip install {' '.join(map(repr, wanted))}"

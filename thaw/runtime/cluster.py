@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from thaw import console, pipes
-from thaw.runtime import threads
+from thaw.runtime import extras, threads
 
 Part = TypeVar("Part")
 Done = TypeVar("Done")
@@ -100,7 +100,7 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         import ray  # noqa: PLC0415 -- an extra, which takes a second
     except ModuleNotFoundError as error:
-        raise ValueError(f"compute.ray: expected Ray ({error}); run `pip install 'thaw[ray]'`") from None
+        raise ValueError(f"compute.ray: expected Ray ({error}); run `{extras.install('ray')}`") from None
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     variables |= {threads.VARIABLE: str(threads.used()), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     was_connected = ray.is_initialized()

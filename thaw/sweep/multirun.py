@@ -26,7 +26,7 @@ from rich.console import Console
 
 from thaw import paths
 from thaw.config import chosen, errors, load, schema
-from thaw.project import origin
+from thaw.runtime import extras
 from thaw.sweep import compose, experiments, job, locks, plan, report, results, shared, supervisor
 from thaw.sweep.plan import SweepPlan
 from thaw.tracking import sweep_run
@@ -212,7 +212,7 @@ def _interrupt(*_: object) -> None:
 
 def install(package: str) -> str:
     """Return the command that installs one of ``EXTRAS`` here."""
-    return INSTALL if LOCK.is_file() else origin.install_extra(EXTRA[package])
+    return INSTALL if LOCK.is_file() else extras.install(EXTRA[package])
 
 
 def main() -> None:
