@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from thaw.evaluation import fine_tuning
+from thaw.evaluation import fine_tuning, verdict
 
 KEPT_START = {
     "layers": 4,
@@ -26,6 +27,17 @@ def test_a_change_without_an_interval_is_said_without_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("advice", "outcome"), [("set phase2.epochs above 3", "has not helped yet"), ("", "did not help")]
+)
+def test_a_start_that_was_kept_is_called_what_the_verdict_calls_it(advice: str, outcome: str) -> None:
+    trained = KEPT_START | {"ended_too_early": bool(advice), "advice": advice}
+    right = {phase: np.arange(50) < 45 for phase in ("phase1", "phase2")}
+    judged = verdict.judge(right, {}, 0.95, 0.01, same=True, early=advice)
+    assert fine_tuning.kept_start(trained).startswith(f"Phase 2 {outcome}: ")
+    assert judged.text.startswith(f"Fine-tuning {outcome}: ")
+
+
+@pytest.mark.parametrize(
     ("layers", "epochs", "best", "told"),
     [
         (4, 3, 1, ""),
@@ -33,7 +45,7 @@ def test_a_change_without_an_interval_is_said_without_one() -> None:
             4,
             1,
             0,
-            "Phase 2 did not help: the validation loss of its only epoch is higher than its start's by 0.051 (",
+            "Phase 2 has not helped yet: the validation loss of its only epoch is higher than its start's by 0.051 (",
         ),
         (0, 0, 0, "Phase 2 unfroze nothing, so its model is phase 1's."),
     ],

@@ -248,6 +248,7 @@ def test_the_page_says_at_each_place_that_phase_2_was_not_kept() -> None:
     assert "McNemar" not in text and "the same model as phase 1&#39;s" in text
     assert "All blocks are bit-identical" in text and "Confusion matrix of Phase 1" not in text
     assert text.count("Phase 2 ended too early: set phase2.epochs above 3.") == 1
+    assert "Phase 2 has not helped yet: " in section(text, "verdict") and "did not help" not in text
     text = page(["ant", "bee"])
     assert told not in text and "McNemar" in text
 

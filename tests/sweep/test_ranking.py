@@ -192,7 +192,7 @@ def test_a_trial_that_phase_2_did_not_help_has_thawed_nothing(finished_sweep: Pa
     found = ranking.rank(trials)
     assert found.proposed is found.trials[0]
     assert (found.proposed.layers, found.proposed.tried) == (0, 40)
-    assert found.proposed.thawed == "0 of 40 layers unfrozen: phase 2 did not help, the model is phase 1's"
+    assert found.proposed.thawed == "0 of 40 layers unfrozen: phase 2 kept its start, the model is phase 1's"
     assert found.proposed.p_value is None and found.paired == 3  # its answers are found where phase 2 left them
     trials[0].measured.layers = 0  # phase2.unfreeze=none tries nothing
     assert found.proposed.thawed == "0 layers unfrozen"

@@ -95,7 +95,7 @@ def test_the_page_says_where_phase_2_did_not_help(finished_sweep: Path) -> None:
     ranked = sweep_report.write(finished_sweep, margin=0.2)
     page = (finished_sweep / sweep_report.FILE).read_text(encoding="utf-8")
     assert told in page and '<td data-name="Layers">0 of 20</td>\n<td data-name="Epoch">0</td>' in page
-    assert "(validation accuracy 92.5%, 0 of 20 layers unfrozen: phase 2 did not help, the " in (
+    assert "(validation accuracy 92.5%, 0 of 20 layers unfrozen: phase 2 kept its start, the " in (
         sweep_report.verdict(ranked)
     )
 

@@ -7,8 +7,11 @@ from typing import Any
 def kept_start(trained: Mapping[str, Any]) -> str:
     """Return why phase 2's model is phase 1's, in a sentence; empty where phase 2 made a model of its own.
 
+    Like the verdict it says that phase 2 has not helped yet where it ended too early, and else that it did not help.
+
     Args:
-        trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch`` and the change of the loss.
+        trained: the figures of phase 2's training: ``layers``, ``epochs``, ``best_epoch``, the change of the loss, and
+            ``ended_too_early``.
     """
     if not trained["layers"]:
         return "Phase 2 unfroze nothing, so its model is phase 1's."
@@ -18,7 +21,8 @@ def kept_start(trained: Mapping[str, Any]) -> str:
     change, low, high = (trained[f"val_loss_{name}"] for name in ("change", "low", "high"))
     interval = "" if low is None else f" ({low:.3f} to {high:.3f})"  # one unit of images has none
     worse = f"higher than its start's by {change:.3f}{interval}, on the same images"
-    return f"Phase 2 did not help: the validation loss of {best} is {worse}, so its model is phase 1's."
+    outcome = "has not helped yet" if trained.get("ended_too_early") else "did not help"
+    return f"Phase 2 {outcome}: the validation loss of {best} is {worse}, so its model is phase 1's."
 
 
 def early(trained: Mapping[str, Any]) -> str:

@@ -74,7 +74,7 @@ class Ranked:
     def thawed(self) -> str:
         """Return how much was unfrozen, in words."""
         if self.layers < self.tried:
-            return f"0 of {self.tried} layers unfrozen: phase 2 did not help, the model is phase 1's"
+            return f"0 of {self.tried} layers unfrozen: phase 2 kept its start, the model is phase 1's"
         return f"{self.layers} layers unfrozen"
 
     @property
