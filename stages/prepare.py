@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from thaw import console, paths, records
+from thaw import console, forecast, paths, records
 from thaw.config import load, schema
 from thaw.data import attributes, manifest_table, splits, units, validation, validation_on_ray
 from thaw.tracking import mlflow_mirror
@@ -13,6 +13,11 @@ class Config:
     """The groups of params.yaml that this stage reads."""
 
     data: schema.Data
+    image: schema.Image
+    augment: schema.Augment
+    backbone: schema.Backbone
+    phase1: schema.Phase1
+    phase2: schema.Phase2
     compute: schema.Compute
     tracking: schema.Tracking
 
@@ -48,6 +53,7 @@ def main() -> None:
             )
             + f"; {figures['refused']:,} files left out → {paths.PREPARED}",
         )
+        console.result("prepare", forecast.after_prepare(settings, figures["splits"]))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ NEEDS_TENSORFLOW = {
     "thaw.tracking.unfinished",
 }
 # In no stage's dependencies: parameters are tracked by value, outputs by path, and the others only look on.
-UNLISTED = {"config", "paths", "console", "timings", "pipes", "tracking"}
+UNLISTED = {"config", "paths", "console", "forecast", "timings", "pipes", "tracking"}
 
 
 def source(module: str) -> Path:

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from stages import prepare
-from thaw import paths, records
+from thaw import paths, records, timings
 from thaw.evaluation import slices
 from thaw.images import manifest
 
@@ -64,6 +64,19 @@ def test_the_same_images_give_the_same_bytes(project: Path) -> None:
     shutil.rmtree(paths.PREPARED)
     prepare.main()
     assert made() == first
+
+
+def test_at_its_end_it_says_what_follows_and_how_long_that_may_take(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare.main()
+    last = capsys.readouterr().out.splitlines()[-1]
+    views = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["augment"]["views"]
+    assert last.startswith(f"prepare: what follows takes a time that is not known: {12 * views + 4} views ")
+    for what in ("extraction", "phase1", "phase2"):
+        timings.note(what, count=1, seconds=0.01)
+    prepare.main()
+    assert "what follows takes at most about " in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_what_is_left_out_is_in_the_quarantine_and_in_the_figures(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from thaw import console, paths, records, timings
+from thaw import console, forecast, paths, records, timings
 
 if TYPE_CHECKING:  # OmegaConf, which the help need not wait for
     from thaw.config import schema
@@ -160,26 +160,9 @@ def times(settings: "schema.Project", stale: dict[str, list[str]]) -> dict[str, 
     images = _images(settings)
     if not images:
         return dict.fromkeys(("extraction", *PHASES))
-    about = {"backbone": settings.backbone.name, "size": settings.image.size}
-    trained = images["train"]
-    counts = {"extraction": _views(settings, images)}
-    counts |= {"phase1": trained * settings.phase1.epochs, "phase2": trained * settings.phase2.most_epochs(trained)}
     needed = {"extraction": "phase1_head", "phase1": "phase1_head", "phase2": "phase2_finetune"}
-    found: dict[str, float | None] = {}
-    for what, count in counts.items():
-        if needed[what] in stale:
-            depth = _depth(settings.phase2.unfreeze) if what == "phase2" else {}
-            each = timings.seconds_each(what, **about, **depth)
-            found[what] = None if each is None else round(each * count, 1)
-    if found.get("phase2") and settings.phase2.minutes:
-        found["phase2"] = min(float(found["phase2"] or 0), 60 * settings.phase2.minutes)
-    return found
-
-
-def _depth(unfreeze: str) -> dict[str, str]:
-    """Return how notes of phase 2 are found; before `auto` is known, those of whatever a first look took it for."""
-    resolved = timings.resolved(unfreeze)
-    return {"unfreeze": resolved} if resolved == "auto" else {"depth": resolved}
+    known = forecast.seconds(settings, images)
+    return {what: known[what] for what, stage in needed.items() if stage in stale}
 
 
 def _images(settings: "schema.Project") -> dict[str, int]:
@@ -197,10 +180,6 @@ def _images(settings: "schema.Project") -> dict[str, int]:
     return {"train": counted[-1] - val - test, "val": val}
 
 
-def _views(settings: "schema.Project", images: dict[str, int]) -> int:
-    return images["train"] * settings.augment.views + images["val"]
-
-
 def disk(settings: "schema.Project") -> dict[str, float | None]:
     """Return GB (10⁹ bytes): what the activation cache holds, needs and may hold at most, and what is free.
 
@@ -213,7 +192,7 @@ def disk(settings: "schema.Project") -> dict[str, float | None]:
     about = {"backbone": settings.backbone.name, "size": settings.image.size, "unfreeze": settings.phase2.unfreeze}
     looks = list(timings.lines(what=LOOK, stored_as=settings.phase2.stored_as, **about))
     images = _images(settings)
-    needed = looks[-1]["bytes"] / looks[-1]["views"] * _views(settings, images) if looks and images else None
+    needed = looks[-1]["bytes"] / looks[-1]["views"] * forecast.views(settings, images) if looks and images else None
     return {
         "cache": round(first_look.cached(settings) / 1e9, 3),
         "cache_needs": None if needed is None else float(f"{needed / 1e9:.2g}"),

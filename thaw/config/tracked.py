@@ -11,6 +11,10 @@ UNTRACKED = {
     "compute": "how the work is done: engines, batch sizes of inference, disk budget; whether that made phase 2 "
     "stream is in its record, and phase2.activations settles it; devices and deterministic alone are tracked",
     "tracking": "where runs are mirrored",
+    **{
+        f"prepare.{group}": "how long what follows may take is said; nothing of it is written"
+        for group in ("image", "augment", "backbone", "phase1", "phase2")
+    },
     "environment.image": "at what size a network from outside the catalog is tried; nothing of it is written",
     "environment.export": "in which formats a network from outside the catalog is tried; nothing of it is written",
     "phase1_head.data": "where the images lie; what they are is in the manifest, by content hash",

@@ -1,12 +1,14 @@
 """Work on the workers of a Ray cluster: part by part, again where a worker dies, and few parts ahead of who asks.
 
 A worker is a process that is set up once and then does many parts, on any machine of the cluster. All machines see the
-project at the same path, with the images and the environment (docs/cluster.md).
+project at the same path, with the images and the environment (docs/cluster.md). When no part is left to hand out, who
+has nothing to do repeats what others have not finished, and what comes first counts: a slow machine holds up nobody.
 """
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,13 +34,13 @@ def done(
     cores: int = 1,
     gpus: int = 0,
 ) -> Iterator[tuple[int, Done]]:
-    """Yield the number of each part and what was made of it, in the order in which they are done.
+    """Yield the number of each part and what was made of it, in the order in which they are done, each once.
 
     Args:
         address: of the cluster, ``auto`` for the one of this machine, ``local`` for one that ends with this process.
         set_up: is called once in each worker, and returns what does a part.
         given: what it is called with; picklable, as the parts are.
-        parts: each does not depend on others.
+        parts: each does not depend on others, and gives the same wherever and however often it is done.
         cores: of a worker.
         gpus: of a worker.
 
@@ -52,30 +54,56 @@ def done(
         kind = ray.remote(**options)(_Worker)
         shared = [ray.put((set_up, tuple(given)))]  # in a list: what a worker that is started again asks for again
         crew = [kind.remote(str(Path.cwd()), shared) for _ in range(workers)]
-        left, running = iter(enumerate(parts)), {}
+        left, finished = iter(range(len(parts))), set[int]()
+        running: dict[Any, tuple[int, int]] = {}  # the number of a part, and that of its worker
 
-        def give(worker: Any) -> None:
-            for number, part in left:
-                running[worker.do.remote(part)] = number, worker
-                return
+        def give(worker: int) -> None:
+            number = next(left, None)
+            if number is None:
+                number = _slow(running, finished, worker)
+            if number is not None:
+                running[crew[worker].do.remote(parts[number])] = number, worker
 
-        for worker in crew * AHEAD:
+        for worker in [*range(workers)] * AHEAD:
             give(worker)
-        while running:
-            (ready,), _ = ray.wait(list(running))
-            number, worker = running.pop(ready)
-            try:
-                found = ray.get(ready)
-            except ray.exceptions.RayTaskError as error:
-                raise error.as_instanceof_cause() from None
-            except ray.exceptions.RayActorError as error:
-                raise ValueError(
-                    f"compute.ray: expected a worker to do part {number + 1} of {len(parts)}, {RETRIES + 1} of them "
-                    f"died ({_said(error)}); is their memory too small?"
-                ) from None
-            del ready
-            give(worker)
-            yield number, found
+        try:
+            while len(finished) < len(parts):
+                (ready,), _ = ray.wait(list(running))
+                number, worker = running.pop(ready)
+                if number in finished:  # which another worker was faster with
+                    give(worker)
+                    continue
+                try:
+                    found = ray.get(ready)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.as_instanceof_cause() from None
+                except ray.exceptions.RayActorError as error:
+                    if number in (other for other, _ in running.values()):
+                        continue
+                    raise ValueError(
+                        f"compute.ray: expected a worker to do part {number + 1} of {len(parts)}, {RETRIES + 1} of "
+                        f"them died ({_said(error)}); is their memory too small?"
+                    ) from None
+                del ready
+                finished.add(number)
+                give(worker)
+                yield number, found
+        finally:
+            for worker in {worker for _, worker in running.values()}:
+                with suppress(Exception):  # the cluster may be gone
+                    ray.kill(crew[worker])
+
+
+def _slow(running: Mapping[Any, tuple[int, int]], finished: set[int], worker: int) -> int | None:
+    """Return the part that a worker repeats since no other is left; None where it has something to do, or all is done.
+
+    It is the last one of the worker with most parts, which has hardly begun it, and one that nobody repeats yet.
+    """
+    parts, queues = Counter(number for number, _ in running.values()), Counter(at for _, at in running.values())
+    if queues[worker]:
+        return None
+    alone = [(queues[at], number) for number, at in running.values() if parts[number] == 1 and number not in finished]
+    return max(alone)[1] if alone else None
 
 
 class _Worker:

@@ -1,12 +1,9 @@
 """How long phase 2 will take, said before it begins: by what it took here before, or else by what phase 1 took."""
 
-import math
-
-from thaw import console, timings
+from thaw import forecast, timings
 from thaw.classifier import model
-from thaw.config import phases, schema
+from thaw.config import schema
 
-USUAL_EPOCHS = 20  # of warm-up, stable, decay: 15 to 35 on the sets of docs/performance.md, more where they are short
 BACKWARD = 3  # times the computation of a forward pass that a step of training takes
 # Seconds an image through the whole network where nothing was measured: EfficientNet-Lite0 on two cores of a server.
 A_PASS = 0.01
@@ -28,13 +25,4 @@ def phase2(card: model.Card, settings: schema.Phase2, share: float, images: int)
         source = "by what phase 2 took here before"
     else:
         source = "by what the frozen layers took here" if passed else "as nothing was measured here yet, a guess"
-    an_epoch = each * images
-    usual = most_epochs = settings.most_epochs(images)
-    if settings.schedule == phases.WSD:
-        usual = math.ceil(phases.counted(USUAL_EPOCHS, settings.steps(images)))
-    bound = 60 * settings.minutes or float("inf")
-    most = console.duration(min(most_epochs * an_epoch, bound))
-    if usual >= most_epochs or usual * an_epoch >= bound:
-        return f"at most about {most}, {source}"
-    likely = console.duration(usual * an_epoch)
-    return f"about {likely} for {usual} epochs, at most about {most} for {most_epochs}, {source}"
+    return f"{forecast.of_phase2(each, settings, images)}, {source}"
