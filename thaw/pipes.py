@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LOOK = 0.5  # seconds between two looks at the parent
+LONGEST = 300  # characters of an error of others
 GRACE = 30  # seconds in which a process that is to end puts things in order
 # What a line cannot hold as it is: ends of lines, signs of control that a terminal would obey, and the backslash.
 CONTROL = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -41,6 +42,11 @@ def without_secrets(text: str) -> str:
     for value in sorted(secrets, key=len, reverse=True):
         text = text.replace(value, "…")
     return text
+
+
+def said_by(error: Exception) -> str:
+    """Return what a server's client has raised in one line, without anything that the environment keeps secret."""
+    return without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:LONGEST]
 
 
 def in_any_encoding() -> None:

@@ -16,7 +16,7 @@ from tests.conftest import make_images
 from thaw import paths
 from thaw.commands import check
 from thaw.config import composition, policy, schema
-from thaw.data import folders, object_store, validation
+from thaw.data import folders, object_store, store_client, validation
 
 moto = pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
@@ -49,7 +49,7 @@ def store(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(object_store, "PATIENCE", {"connect_timeout": 2, "retries": {"max_attempts": 1}})
+    monkeypatch.setattr(store_client, "PATIENCE", {"connect_timeout": 2, "retries": {"max_attempts": 1}})
     client = fsspec.filesystem("s3", skip_instance_cache=True)
     if client.exists("bucket"):
         client.rm("bucket", recursive=True)
@@ -77,7 +77,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     copied = object_store._copied
 
-    def noted(client: Any, each: object_store.Stored, part: Path) -> tuple[str, str, int]:
+    def noted(client: Any, each: store_client.Stored, part: Path) -> tuple[str, str, int]:
         names.append(each.path)
         return copied(client, each, part)
 
@@ -196,7 +196,7 @@ def test_what_was_interrupted_goes_on(store: Any, images: Path, monkeypatch: pyt
     monkeypatch.setattr(object_store, "AT_ONCE", 4)
     names = opened(monkeypatch)
 
-    def broken(client: Any, each: object_store.Stored, part: Path) -> tuple[str, str, int]:
+    def broken(client: Any, each: store_client.Stored, part: Path) -> tuple[str, str, int]:
         if each.path == "class_1/02.png":
             raise ConnectionResetError("the line is cut")
         return copied(client, each, part)
@@ -245,7 +245,7 @@ def test_what_arrives_damaged_is_refused(
     upload(store, images)
     copied, times = object_store._copied, [0]
 
-    def damaged(client: Any, each: object_store.Stored, part: Path) -> tuple[str, str, int]:
+    def damaged(client: Any, each: store_client.Stored, part: Path) -> tuple[str, str, int]:
         sha256, md5, size = copied(client, each, part)
         times[0] += 1
         other = f"{times[0]:032x}"  # damaged anew each time
@@ -325,7 +325,7 @@ def test_what_the_environment_keeps_secret_is_in_no_message(store: Any, monkeypa
     def told(*_: Any) -> None:
         raise RuntimeError(f"signed with {SECRET}\nby test")
 
-    monkeypatch.setattr(object_store, "_listing", told)
+    monkeypatch.setattr(store_client, "listing", told)
     with pytest.raises(ValueError, match="signed with …") as caught:
         object_store.fetch("s3://bucket/set")
     assert SECRET not in str(caught.value)

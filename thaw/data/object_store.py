@@ -12,41 +12,23 @@ import hashlib
 import os
 import re
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from filelock import FileLock
 
-from thaw import console, paths, pipes
-from thaw.runtime import extras
+from thaw import console, paths
+from thaw.data import store_client
+from thaw.data.store_client import Stored
 
 THREADS = 16  # downloads at a time: each waits for the network
 AT_ONCE = 256  # downloads between two notes of what is there
 CHUNK = 1 << 20  # bytes
-# Seconds until a server counts as dead, and how often its client asks again.
-PATIENCE = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
-TAGS = ("ETag", "etag", "LastModified", "last_modified", "mtime")
 CONTENT = "content"  # the folder, beside those of the addresses
 MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-class _RefusedError(ValueError):
-    """What is wrong with an address or an object, said already."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """An object as the store lists it."""
-
-    key: str  # in the store
-    path: str  # POSIX, relative to the address
-    size: int  # bytes
-    tag: str  # changes with the bytes: the ETag, or where the store has none the time, or all that it says of them
 
 
 def fetch(address: str) -> Path:
@@ -63,8 +45,8 @@ def fetch(address: str) -> Path:
     """
     place, target = paths.local(address), paths.images_root(address)
     above = address.rpartition("/")[0] if target != place else address
-    with _told(address):
-        store, listed = _listing(above)
+    with store_client.told(address):
+        store, listed = store_client.listing(above)
     if not listed:
         raise ValueError(f"data.raw: expected images at {above}, found nothing there; put them there or set data.raw")
     target.mkdir(parents=True, exist_ok=True)
@@ -76,36 +58,11 @@ def fetch(address: str) -> Path:
             size = sum(each.size for each in new)
             console.say(f"{above}: {len(new):,} of {len(listed):,} files are downloaded, {size / 1e6:,.1f} MB")
         for first in range(0, len(new), AT_ONCE):
-            with _told(address):
+            with store_client.told(address):
                 _download(index, store, target, new[first : first + AT_ONCE])
         if new or has_less:
             _remove_unused(target.parent / CONTENT)
     return place
-
-
-def _listing(address: str) -> tuple[Any, list[Stored]]:
-    """Return the client, and what lies at an address, sorted by path."""
-    protocol, _, inside = address.partition("://")
-    options = {"config_kwargs": PATIENCE} if protocol in {"s3", "s3a"} else {}
-    try:
-        store = fsspec.get_filesystem_class(protocol)(skip_instance_cache=True, **options)
-    except (ImportError, ValueError) as error:
-        command = extras.install_client(protocol)
-        remedy = f"run `{command}`" if command else "copy the images to a folder"
-        raise _RefusedError(
-            f"data.raw: expected an address whose client is installed, received {address} ({_plain(error)}); {remedy}"
-        ) from None
-    prefix = inside.strip("/")
-    found = []
-    for key, about in store.find(prefix, detail=True).items():
-        path = key.removeprefix("/")[len(prefix) :].lstrip("/")
-        if about["type"] == "directory" or not path:
-            continue
-        if any(part in {".", ".."} for part in path.rstrip("/").split("/")) or "//" in path or "\0" in path:
-            raise _RefusedError(f"data.raw: expected names that are paths, received {key!r} in {address}; rename it")
-        tag = next((about[name] for name in TAGS if about.get(name)), sorted(map(str, about.items())))
-        found.append(Stored(key, path, int(about["size"] or 0), str(tag).strip('"')))
-    return store, sorted(found, key=lambda each: each.path)
 
 
 def _index(target: Path) -> sqlite3.Connection:
@@ -195,7 +152,7 @@ def _one(store: Any, target: Path, each: Stored) -> str:
             not MD5.fullmatch(each.tag) or md5 == each.tag or _is_still(store, each, sha256, part)
         )
         if not is_whole:
-            raise _RefusedError(
+            raise store_client.RefusedError(
                 f"data.raw: expected {each.size:,} bytes of {each.key} as they were listed, received {size:,} others; "
                 "it has changed or was damaged on its way, run the same again"
             )
@@ -247,29 +204,3 @@ def _settle(part: Path, content: Path, path: Path) -> None:
         beside = part
     path.unlink(missing_ok=True)  # if it is the same file, replacing it would do nothing at all
     beside.replace(path)
-
-
-@contextmanager
-def _told(address: str) -> Iterator[None]:
-    """Turn what a store's client raises into one line, in which no value of the environment's secrets can be."""
-    try:
-        yield
-    except _RefusedError:
-        raise
-    except FileNotFoundError as error:
-        raise ValueError(f"data.raw: expected images at {address}, found none ({_plain(error)})") from None
-    except PermissionError as error:
-        raise ValueError(
-            f"data.raw: expected to be allowed to list and read {address}, was refused ({_plain(error)}); see which "
-            "credentials are in the environment"
-        ) from None
-    except Exception as error:  # each client has kinds of its own
-        remedy = "see that the store can be reached, then run the same again: what has arrived is kept"
-        if "credential" in str(error).lower():
-            remedy = "set them in the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE"
-        raise ValueError(f"data.raw: expected to read {address}, received {_plain(error)}; {remedy}") from None
-
-
-def _plain(error: Exception) -> str:
-    """Return an error in one line, without anything that the environment keeps secret."""
-    return pipes.without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:300]

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw import console
+from thaw import console, pipes
 from thaw.features import cache, cache_room, shared_folder, store
 from thaw.runtime import threads
 
@@ -169,7 +169,7 @@ class Packs:
             yield
         except Exception as error:  # each client has kinds of its own
             self.failed = True
-            why = shared_folder.said(error)
+            why = pipes.said_by(error)
             console.warn(f"compute.shared_cache: activations are no longer {what} {self.folder.root} ({why})")
 
 

@@ -110,10 +110,6 @@ def at(address: str) -> Folder:
 
 def _refused(address: str, error: Exception, remedy: str) -> ValueError:
     return ValueError(
-        f"compute.shared_cache: expected a folder that can be written, received {address} ({said(error)}); {remedy}"
+        f"compute.shared_cache: expected a folder that can be written, received {address} "
+        f"({pipes.said_by(error)}); {remedy}"
     )
-
-
-def said(error: Exception) -> str:
-    """Return an error in one line, without anything that the environment keeps secret."""
-    return pipes.without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:300]

@@ -82,7 +82,7 @@ def done(
                         continue
                     raise ValueError(
                         f"compute.ray: expected a worker to do part {number + 1} of {len(parts)}, {RETRIES + 1} of "
-                        f"them died ({_said(error)}); is their memory too small?"
+                        f"them died ({pipes.said_by(error)}); is their memory too small?"
                     ) from None
                 del ready
                 finished.add(number)
@@ -137,8 +137,8 @@ def _connected(address: str) -> Iterator[Any]:
             ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": variables})
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"compute.ray: expected a cluster at {address} ({_said(error)}); start one by `ray start --head`, or "
-            "compute.ray=local"
+            f"compute.ray: expected a cluster at {address} ({pipes.said_by(error)}); start one by `ray start "
+            "--head`, or compute.ray=local"
         ) from None
     try:
         yield ray
@@ -153,7 +153,3 @@ def _workers(ray: Any, cores: int, gpus: int) -> int:
     there = ray.cluster_resources()
     rooms = [there.get("CPU", 0) // cores, *([there.get("GPU", 0) // gpus] if gpus else [])]
     return max(1, int(min(rooms)))
-
-
-def _said(error: Exception) -> str:
-    return pipes.without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:200]
