@@ -31,18 +31,26 @@ def said(**phase2: object) -> str:
     return forecast.after_prepare(project, SPLITS)
 
 
-def test_before_anything_was_timed_the_work_is_counted_and_no_time_is_said() -> None:
+def test_before_anything_was_timed_a_guess_is_said_and_called_so() -> None:
+    # 7,000 passes of 10 ms at 224 pixels, and three times half of one for 3,200 images in 40 epochs.
+    PARAMS["image"]["size"] = 224
     assert said() == (
-        "what follows takes a time that is not known: 7,000 views through the frozen layers (not timed here yet), 30 "
-        "epochs of phase 1 (not timed here yet), 40 epochs of phase 2 (not timed here yet); then test and export"
+        "what follows takes at most about 33 min 20 s, as nothing was measured here yet, a guess: 7,000 views through "
+        "the frozen layers (1 min 10 s), 30 epochs of phase 1 (9.6 s), 40 epochs of phase 2 (about 16 min 0 s for 20 "
+        "epochs, at most about 32 min 0 s for 40); then test and export"
     )
-    assert "40 epochs of phase 2 (not timed here yet, and at most 5 min)" in said(minutes=5)
+    assert "40 epochs of phase 2 (at most about 5 min 0 s)" in said(minutes=5)
     assert "phase 2" not in said(unfreeze="none")
+    assert "about 32 min 0 s for 20" in said(unfreeze="all") and "about 24 min 0 s for 20" in said(unfreeze="auto")
+    PARAMS["image"]["size"] = 64
+    assert "frozen layers (12 s)" in said()
 
 
 def test_what_earlier_runs_took_here_tells_the_time() -> None:
     timings.note("extraction", count=100, seconds=1.0)
-    assert said().startswith("what follows takes a time that is not known beside 1 min 10 s: 7,000 views ")
+    assert said().startswith(
+        "what follows takes at most about 33 min 20 s, by what the frozen layers took here: 7,000 "
+    )
     timings.note("phase1", count=100, seconds=0.01)
     timings.note("phase2", count=100, seconds=2.0)
     assert said() == (
@@ -52,7 +60,7 @@ def test_what_earlier_runs_took_here_tells_the_time() -> None:
     )
     assert said(minutes=5).startswith("what follows takes at most about 6 min 20 s, ")
     assert said(unfreeze="none").startswith("what follows takes at most about 1 min 20 s, ")
-    assert "phase 2 (not timed here yet)" in said(unfreeze="75%")  # another depth
+    assert "about 24 min 0 s for 20" in said(unfreeze="75%")  # another depth: three times its share of a pass
 
 
 def test_the_fields_of_the_estimate_make_prepare_not_stale() -> None:

@@ -1,4 +1,4 @@
-"""How long the costly steps of a run may take, before they begin: by what they took in earlier runs here."""
+"""How long the costly steps of a run may take, before they begin: by earlier runs here, or a guess."""
 
 import math
 from collections.abc import Mapping
@@ -8,6 +8,11 @@ from thaw import console, timings
 from thaw.config import phases, schema
 from thaw.config.unfreeze import Kind
 
+BACKWARD = 3  # times the computation of a forward pass that a step of training takes
+# Where nothing was measured: seconds of EfficientNet-Lite0 on two cores of a server, for a pass of an image of 224
+# pixels, the share of it that no smaller image saves, and for an image's features through the head of phase 1.
+A_PASS, OVERHEAD, A_HEAD = 0.01, 0.1, 1e-4
+DEEPEST = 0.75  # share of the computation that `auto` unfreezes at most, taken for all that is named otherwise
 USUAL_EPOCHS = 20  # of warm-up, stable, decay: 15 to 35 on the sets of docs/performance.md, more where they are short
 
 
@@ -26,6 +31,13 @@ def views(settings: Asked, images: Mapping[str, int]) -> int:
     return images["train"] * settings.augment.views + images["val"]
 
 
+def counts(settings: Asked, images: Mapping[str, int]) -> dict[str, int]:
+    """Return how many images each piece of work is done on at most, one counted anew in each view and epoch."""
+    trained = images["train"]
+    epochs = {"phase1": settings.phase1.epochs, "phase2": settings.phase2.most_epochs(trained)}
+    return {"extraction": views(settings, images), **{phase: trained * count for phase, count in epochs.items()}}
+
+
 def seconds(settings: Asked, images: Mapping[str, int]) -> dict[str, float | None]:
     """Return the seconds that extraction, phase 1 and phase 2 may take at most, as earlier runs here took.
 
@@ -36,11 +48,8 @@ def seconds(settings: Asked, images: Mapping[str, int]) -> dict[str, float | Non
         settings: of the run.
         images: how many there are to train on and to validate with, by split.
     """
-    trained = images["train"]
-    counts = {"extraction": views(settings, images)}
-    counts |= {"phase1": trained * settings.phase1.epochs, "phase2": trained * settings.phase2.most_epochs(trained)}
     found: dict[str, float | None] = {}
-    for what, count in counts.items():
+    for what, count in counts(settings, images).items():
         each = _each(what, settings)
         found[what] = None if each is None else round(each * count, 1)
     if found["phase2"] and settings.phase2.minutes:
@@ -58,6 +67,20 @@ def _each(what: str, settings: Asked) -> float | None:
     # Before `auto` is known, the notes of whatever a first look took it for.
     depth = timings.resolved(settings.phase2.unfreeze)
     return timings.seconds_each(what, **about, **{"unfreeze" if depth == "auto" else "depth": depth})
+
+
+def a_pass(backbone: str, size: int) -> tuple[float, str]:
+    """Return the seconds of an image through a network, and by what they are known, for people.
+
+    Args:
+        backbone: its name.
+        size: of the image, in pixels.
+    """
+    measured = timings.seconds_each("extraction", backbone=backbone, size=size)
+    if measured is not None:
+        return measured, "by what the frozen layers took here"
+    smaller = OVERHEAD + (1 - OVERHEAD) * (size / 224) ** 2
+    return A_PASS * smaller, "as nothing was measured here yet, a guess"
 
 
 def of_phase2(each: float, settings: schema.Phase2, images: int) -> str:
@@ -80,7 +103,7 @@ def of_phase2(each: float, settings: schema.Phase2, images: int) -> str:
 
 
 def after_prepare(settings: Asked, splits: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return one line for people: how long the stages after `prepare` take, or how much work it is.
+    """Return one line for people: how long the stages after `prepare` may take, and for how much work.
 
     Args:
         settings: of the run.
@@ -95,18 +118,21 @@ def after_prepare(settings: Asked, splits: Mapping[str, Mapping[str, Any]]) -> s
     }
     if phase2.unfreeze_spec.kind is Kind.NONE:
         del work["phase2"]
-    times = {what: spent for what, spent in seconds(settings, images).items() if what in work}
-    parts = []
-    for what, spent in times.items():
-        said = "not timed here yet" if spent is None else console.duration(spent)
-        if spent is not None and what == "phase2":
-            said = of_phase2(_each(what, settings) or 0.0, phase2, trained)
-        elif what == "phase2" and phase2.minutes:
-            said += f", and at most {phase2.minutes:g} min"
-        parts.append(f"{work[what]} ({said})")
-    known = [spent for spent in times.values() if spent is not None]
-    if len(known) == len(times):
-        total = f"at most about {console.duration(sum(known))}, by what it took here before"
-    else:
-        total = "a time that is not known" + (f" beside {console.duration(sum(known))}" if known else "")
-    return f"what follows takes {total}: {', '.join(parts)}; then test and export"
+    each = {what: _each(what, settings) for what in work}
+    a_view, source = a_pass(settings.backbone.name, settings.image.size)
+    if None not in each.values():
+        source = "by what it took here before"
+    spec = phase2.unfreeze_spec
+    share = {Kind.SHARE: spec.number, Kind.ALL: 1.0}.get(spec.kind, DEEPEST)
+    guesses = {"extraction": a_view, "phase1": A_HEAD, "phase2": BACKWARD * share * a_view}
+    parts, total = [], 0.0
+    for what, said in work.items():
+        measured = each[what]
+        an_image = guesses[what] if measured is None else measured
+        spent, told = an_image * counts(settings, images)[what], ""
+        if what == "phase2":
+            spent, told = min(spent, 60 * phase2.minutes or spent), of_phase2(an_image, phase2, trained)
+        parts.append(f"{said} ({told or console.duration(spent)})")
+        total += spent
+    most = console.duration(total)
+    return f"what follows takes at most about {most}, {source}: {', '.join(parts)}; then test and export"

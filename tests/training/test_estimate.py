@@ -48,6 +48,7 @@ def test_the_estimate_is_bounded_by_minutes_and_of_a_cosine_it_is_all_epochs() -
 
 
 def test_who_thaws_more_is_told_of_more_time() -> None:
+    timings.note("extraction", count=100, seconds=1.0)
     assert said(0.1).startswith("about 3 min 12 s ") and said(1.0).startswith("about 32 min 0 s ")
 
 
