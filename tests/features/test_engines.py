@@ -1,4 +1,6 @@
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -229,6 +231,14 @@ def test_an_image_that_float16_cannot_hold_makes_it_bfloat16_from_there_on(
     for images, value in ((bright, 255), (usual, 120)):
         np.testing.assert_allclose(run(images)[0], value * 0.4 * 5 * 192, rtol=1e-2)
     assert capsys.readouterr().err.count("too large for float16") == 1
+
+
+def test_the_guide_names_the_networks_that_are_too_large_to_convert() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "backbones.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Which run in ONNX Runtime\n(.*?)^## ", guide, re.MULTILINE | re.DOTALL)
+    told = [name for name in re.findall(r"`(\w+)`", section) if name in backbones.ROWS]
+    assert told == [name for name, row in backbones.ROWS.items() if row.parameters > engines.LARGEST_CONVERTED]
+    assert f"more than {engines.LARGEST_CONVERTED // 10**6} million" in section
 
 
 def test_a_network_too_large_to_convert_is_run_by_tensorflow_unless_one_insists(

@@ -24,8 +24,8 @@ Engine = Callable[[np.ndarray], list[np.ndarray]]
 
 # Of the largest activation. Engines add in different orders; fp16, in which activations are kept, rounds to 5e-4.
 TOLERANCE = 1e-3
-# Parameters up to which a network is converted unasked. Converting takes about 180 bytes of memory for each: 4 GB were
-# measured for the 24 million of ResNet50, and more than 13 GB for the 54 million of InceptionResNetV2.
+# Parameters up to which a network is converted unasked. Converting takes up to 180 bytes of memory for each: a process
+# had 4.5 GB with the 24 million of ResNet50, and 7.2 GB with the 54 million of InceptionResNetV2.
 LARGEST_CONVERTED = 30_000_000
 # The same where each layer rounds to float16, which keeps 11 bits, and to bfloat16, which keeps 8.
 MIXED_TOLERANCE = 2e-2
