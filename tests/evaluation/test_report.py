@@ -16,7 +16,7 @@ from tests.evaluation import evaluated
 from thaw import paths, records
 from thaw.catalog import export_formats
 from thaw.commands import cli
-from thaw.evaluation import report
+from thaw.evaluation import label_errors, report
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -275,6 +275,17 @@ def test_slices_map_and_title_are_those_of_the_model_to_ship_and_say_so() -> Non
         assert section(html, "map").count(", answered ") == wrong > 0
         accuracy = records.read_json(paths.metrics("evaluate"))[ship]["accuracy"]
         assert f"<title>Test report: {100 * accuracy:.1f}" in html
+
+
+@pytest.mark.parametrize(("suspects", "told"), [(1, False), (3, True)])
+def test_where_many_labels_look_wrong_the_page_says_that_the_model_may_be(suspects: int, told: bool) -> None:
+    page(["ant", "bee", "cow"], figures=True)
+    rows = [dict.fromkeys(label_errors.COLUMNS, f"{number}") for number in range(suspects)]
+    records.write_csv(paths.SUSPECTS, label_errors.COLUMNS, rows)
+    report.write()
+    text = section(paths.REPORT.read_text("utf-8"), "mistakes")
+    assert f"{suspects} labels of training and validation images look wrong" in text
+    assert ("These are 30 % of them. So many labels are seldom wrong" in text) is told
 
 
 def test_mistakes_have_picture_heat_map_labels_and_path_and_suspects_are_linked() -> None:
