@@ -40,6 +40,15 @@ def test_a_larger_matrix_is_a_picture_with_every_name_and_every_cell(count: int)
     assert "<class>" not in found.picture and found.picture.count("&lt;class&gt; &amp; 8</text>") == 2
 
 
+def test_long_names_beside_a_picture_keep_both_ends_and_say_the_whole_when_pointed_at() -> None:
+    names = [f"hydromedusae_solmaris_of_kind_{number:02}" for number in range(25)]
+    found = confusion.matrix(np.eye(25, dtype=int), names, "name")
+    short = re.findall(r"<text [^>]*>([^<]*)<title>([^<]*)</title></text>", found.picture)
+    assert len(short) == 50 and {whole for _, whole in short} == set(names)
+    assert len({text for text, _ in short}) == 25 and short[0][0] == "hydromedusae…_of_kind_00"
+    assert max(len(text) for text, _ in short) == confusion.LONGEST
+
+
 def test_a_picture_is_bounded_and_keeps_the_cells_of_the_most_images() -> None:
     table = np.ones((120, 120), int)
     table[5, 6] = 40

@@ -16,7 +16,7 @@ from tests.evaluation import evaluated
 from thaw import paths, records
 from thaw.catalog import export_formats
 from thaw.commands import cli
-from thaw.evaluation import report
+from thaw.evaluation import label_errors, report
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -129,8 +129,11 @@ def test_who_does_not_see_the_page_is_told_what_is_in_it() -> None:
     assert len(found.all("main")) == len(found.all("h1")) == 1
     assert found.all("html")[0]["lang"] == "en"
     assert all(image.get("alt") for image in found.all("img"))
-    drawn = found.all("svg")
-    assert len(drawn) >= 8 and all(each["role"] == "img" and each["aria-label"] for each in drawn)
+    hidden = [each for each in found.all("svg") if each.get("aria-hidden")]
+    assert {each["class"] for each in hidden} == {"columns", "rows", "plates"}, "parts of the matrix, which is told of"
+    drawn = [attributes for _, attributes in found.tags if attributes.get("role") == "img"]
+    assert len(drawn) >= 8 and all(each["aria-label"] for each in drawn)
+    assert len(drawn) + len(hidden) == len(found.all("svg")) + len(hidden) // 3
     assert all(each.get("scope") in ("row", "col") for each in found.all("th"))
     assert len(found.all("caption")) == len(found.all("table"))
     ids = Counter(attributes["id"] for _, attributes in found.tags if attributes.get("id"))
@@ -174,7 +177,7 @@ def test_the_weakest_class_comes_first_and_one_that_was_not_tested_last_without_
 )
 def test_the_confusion_is_a_table_a_picture_or_pairs(count: int, table: bool, picture: bool) -> None:
     text = section(page([f"c{n}" for n in range(count)], right=(0.5, 0.5)), "confusion")
-    assert ('<table class="cells">' in text, '<svg class="matrix"' in text) == (table, picture)
+    assert ('<table class="cells">' in text, '<div class="matrix"' in text) == (table, picture)
     assert "The pairs of classes most confused" in text
     assert ("The matrix as a table" in text) is not table
 
@@ -272,6 +275,17 @@ def test_slices_map_and_title_are_those_of_the_model_to_ship_and_say_so() -> Non
         assert section(html, "map").count(", answered ") == wrong > 0
         accuracy = records.read_json(paths.metrics("evaluate"))[ship]["accuracy"]
         assert f"<title>Test report: {100 * accuracy:.1f}" in html
+
+
+@pytest.mark.parametrize(("suspects", "told"), [(1, False), (3, True)])
+def test_where_many_labels_look_wrong_the_page_says_that_the_model_may_be(suspects: int, told: bool) -> None:
+    page(["ant", "bee", "cow"], figures=True)
+    rows = [dict.fromkeys(label_errors.COLUMNS, f"{number}") for number in range(suspects)]
+    records.write_csv(paths.SUSPECTS, label_errors.COLUMNS, rows)
+    report.write()
+    text = section(paths.REPORT.read_text("utf-8"), "mistakes")
+    assert f"{suspects} labels of training and validation images look wrong" in text
+    assert ("These are 30 % of them. So many labels are seldom wrong" in text) is told
 
 
 def test_mistakes_have_picture_heat_map_labels_and_path_and_suspects_are_linked() -> None:

@@ -115,14 +115,28 @@ def test_names_beside_the_picture_of_a_matrix_lie_outside_of_its_cells(
     with opened([f"a_rather_long_name_of_a_class_{n}" for n in range(40)]) as tab:
         inside = tab.value(
             """(() => {
-              const svg = document.querySelector("svg.matrix");
-              const plate = svg.querySelector(".plate").getBoundingClientRect();
-              const boxes = [...svg.querySelectorAll("text")].map((text) => text.getBoundingClientRect());
+              const matrix = document.querySelector(".matrix");
+              const plate = matrix.querySelector(".plate").getBoundingClientRect();
+              const boxes = [...matrix.querySelectorAll("text")].map((text) => text.getBoundingClientRect());
               const over = boxes.filter((box) => box.right > plate.left + 1 && box.bottom > plate.top + 1);
               return [boxes.length, over.length];
             })()"""
         )
         assert inside == [80, 0]
+        tab.call("Emulation.setDeviceMetricsOverride", width=390, height=600, deviceScaleFactor=1, mobile=True)
+        before, after, end = tab.value(
+            """(() => {
+              const matrix = document.querySelector(".matrix"), frame = matrix.parentElement;
+              const place = (part) => matrix.querySelector(part).getBoundingClientRect();
+              const places = () => [place(".rows").left, place(".columns").top].map(Math.round);
+              frame.scrollIntoView();
+              const before = places();
+              frame.scrollTo(9999, 9999);
+              const cells = place(".plates"), box = frame.getBoundingClientRect();
+              return [before, places(), [cells.right <= box.right + 1, cells.bottom <= box.bottom + 1]];
+            })()"""
+        )
+        assert before == after and end == [True, True], "names stay where cells scroll, to the last one"
         for width in (1280, 390):
             tab.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=True)
             assert tab.value("document.scrollingElement.scrollWidth") <= width

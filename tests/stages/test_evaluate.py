@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,8 +130,8 @@ def test_what_was_interrupted_goes_on_from_what_is_done_to_the_same_bytes(
 ) -> None:
     make, asked = predictions.predictor, list[int]()
 
-    def predictor(classifier: model.Classifier, most: int) -> predictions.Predictor:
-        run = make(classifier)
+    def predictor(most: int, *parts: Any) -> predictions.Predictor:
+        run = make(*parts)
 
         def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if len(asked) >= most:
@@ -143,7 +144,7 @@ def test_what_was_interrupted_goes_on_from_what_is_done_to_the_same_bytes(
     def ask(most: int) -> int:
         """Ask the models for so many batches at most."""
         asked.clear()
-        monkeypatch.setattr(predictions, "predictor", lambda classifier: predictor(classifier, most))
+        monkeypatch.setattr(predictions, "predictor", lambda *parts: predictor(most, *parts))
         try:
             evaluate.main()
         except KeyboardInterrupt:
@@ -216,9 +217,9 @@ def test_where_phase_2_kept_its_start_the_one_model_is_loaded_and_asked_once(mon
     records.write_json(project_paths.metrics("phase2_finetune"), kept)
     made, batches, predictor = list[str](), list[int](), predictions.predictor
 
-    def counted(classifier: model.Classifier) -> predictions.Predictor:
+    def counted(classifier: model.Classifier, *parts: Any) -> predictions.Predictor:
         made.append(classifier.card.backbone.name)
-        run = predictor(classifier)
+        run = predictor(classifier, *parts)
 
         def asked(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             batches.append(len(pixels))

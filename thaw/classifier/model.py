@@ -209,7 +209,7 @@ def load(folder: Path) -> Classifier:
     if described.name in backbones.FOREIGN:
         backbone = external.build(described.name, carried, size, described.builder, described.pixels, pretrained=False)
     else:
-        backbone = pretrained.build(described.name, "random", size)
+        backbone = pretrained.graph(described.name, size)
     classifier = _with_head(backbone, card, records.read_json(folder / PRETRAINED), carried)
     whole(classifier).load_weights(folder / WEIGHTS)
     return classifier

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 TABLED, DRAWN = 24, 150  # classes: up to these a table with all counts is read, and a picture
@@ -139,41 +139,35 @@ def _shades(table: NDArray[np.integer[Any]]) -> list[list[str]]:
 def _picture(
     table: NDArray[np.integer[Any]], shades: list[list[str]], classes: Sequence[str], name: str
 ) -> tuple[Markup, int]:
+    """Return the names of rows and columns and the cells as three drawings, so that names stay where cells scroll."""
     actual, predicted = np.nonzero(table)
     wrong = actual != predicted
     order = np.lexsort((-table[actual, predicted], wrong))  # those that are right first
     shown = order[: int((~wrong).sum()) + CELLS]
-    n, margin = len(classes), 9 + 6 * min(LONGEST, max(map(len, classes)))
-    side = margin + CELL * n
-    of = table.sum(axis=1)
-    parts = [Markup('<rect class="plate" x="{0}" y="{0}" width="{1}" height="{1}"/>').format(margin, CELL * n)]
+    of, side, margin = table.sum(axis=1), CELL * len(classes), 9 + 6 * min(LONGEST, max(map(len, classes)))
+    rows, columns = [], []
+    parts = [Markup('<rect class="plate" width="{0}" height="{0}"/>').format(side)]
     for number, label in enumerate(classes):
-        text, at = _short(label), margin + CELL * number + CELL - 3
-        parts.append(Markup('<text class="end" x="{}" y="{}">{}</text>').format(margin - 4, at, text))
+        text, at = shortened(label, LONGEST), CELL * number + CELL - 3
+        written = escape(text) + (Markup("<title>{}</title>").format(label) if text != label else "")
+        rows.append(Markup('<text class="end" x="{}" y="{}">{}</text>').format(margin - 4, at, written))
         turned = Markup('<text transform="translate({} {})rotate(-90)">{}</text>')
-        parts.append(turned.format(at, margin - 4, text))
+        columns.append(turned.format(at, margin - 4, written))
         if number % 10 == 0 and number:
-            line = margin + CELL * number
-            parts.append(Markup('<path class="grid" d="M{0} {1}H{2}M{1} {0}V{2}"/>').format(margin, line, side))
-    for cell in np.sort(shown):
-        a, p = int(actual[cell]), int(predicted[cell])
-        parts.append(
-            Markup(
-                '<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{} → {}: {} of {}</title></rect>'
-            ).format(
-                shades[a][p],
-                margin + CELL * p,
-                margin + CELL * a,
-                CELL,
-                CELL,
-                classes[a],
-                classes[p],
-                table[a, p],
-                of[a],
-            )
-        )
-    head = Markup('<svg class="matrix" width="{0}" height="{0}" viewBox="0 0 {0} {0}" role="img" aria-label="{1}">')
-    return head.format(side, name) + Markup("").join(parts) + Markup("</svg>"), len(order) - len(shown)
+            parts.append(Markup('<path class="grid" d="M0 {0}H{1}M{0} 0V{1}"/>').format(CELL * number, side))
+    cell = Markup('<rect class="{}" x="{}" y="{}" width="{}" height="{}"><title>{} → {}: {} of {}</title></rect>')
+    for place in np.sort(shown):
+        a, p = int(actual[place]), int(predicted[place])
+        told = (classes[a], classes[p], table[a, p], of[a])
+        parts.append(cell.format(shades[a][p], CELL * p, CELL * a, CELL, CELL, *told))
+    drawing = Markup('<svg class="{}" aria-hidden="true" viewBox="0 0 {} {}">{}</svg>')
+    sizes = {"columns": (side, margin, columns), "rows": (margin, side, rows), "plates": (side, side, parts)}
+    drawings = [drawing.format(kind, *size, Markup("").join(own)) for kind, (*size, own) in sizes.items()]
+    frame = Markup(
+        '<div class="matrix" role="img" aria-label="{}" style="width:{}px;grid-template-columns:{}fr {}fr">'
+    )
+    head = frame.format(name, margin + side, margin, side) + Markup('<span class="corner"></span>')
+    return head + Markup("").join(drawings) + Markup("</div>"), len(order) - len(shown)
 
 
 def _rows(table: Table, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -209,5 +203,6 @@ def _pairs(table: Table, classes: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most so many characters, without its middle: names of classes often begin alike."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"

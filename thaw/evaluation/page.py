@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 PACKAGE = "thaw.evaluation"
 
@@ -25,7 +25,8 @@ def template(name: str, package: str = PACKAGE, *, script: str = "", style: str 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "whole": whole, "points": points, "number": number}
+    filters = (percent, whole, points, number, breakable)
+    environment.filters |= {each.__name__: each for each in filters}
     styles = "\n".join(_file(each) for each in ("page.css", style) if each)
     code = f"\n{_file(script)}\n" if script else ""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -55,6 +56,11 @@ def whole(share: float | None) -> str:
 def points(share: float) -> str:
     """Return a difference of shares in signed percentage points, without a negative zero."""
     return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def breakable(name: str) -> Markup:
+    """Return a name that may be broken after an underscore, which browsers do not by themselves."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def number(value: Any) -> str:

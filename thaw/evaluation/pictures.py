@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from thaw import records
-from thaw.evaluation.confusion import Cells, Table, cells
+from thaw.evaluation.confusion import Cells, Table, cells, shortened
 
 PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
 PICTURED_CLASSES = 100  # above this the pairs most confused are shown: a matrix would be all pixels, and huge
@@ -149,7 +149,7 @@ def _pairs_picture(counts: Cells, classes: Sequence[str], title: str, path: Path
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…"
+    return shortened(name, LONGEST_LABEL)
 
 
 def _write_counts(axes: Axes, counts: NDArray[np.integer[Any]], colours: NDArray[np.float64]) -> None:

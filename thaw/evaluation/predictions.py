@@ -1,8 +1,10 @@
 """The predictions of trained classifiers: probabilities and embeddings of images, and answers to corrupted ones."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +13,14 @@ from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import robustness
 from thaw.images import manifest
+from thaw.networks import freeze_boundaries
 from thaw.runtime import devices
-from thaw.runtime.framework import tf
+from thaw.runtime.framework import keras, tf
 from thaw.tracking import unfinished
 
 # (batch, size, size, 3) float32 in [0, 255] → the parts of ``Answers``
 Predictor = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Begin = Callable[[np.ndarray], tf.Tensor]  # the same → activations
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -38,26 +42,83 @@ def classifiers() -> dict[str, model.Classifier]:
 
 
 def predictors(of: Mapping[str, model.Classifier]) -> dict[str, Predictor]:
-    """Return the predictor of each classifier, the same one for the same classifier."""
+    """Return the predictor of each classifier, the same one for the same classifier.
+
+    The blocks that both phases' networks begin with, as far as their weights are the same, are run once for both where
+    a batch is given to one and then to the other.
+    """
     different = {id(classifier): classifier for classifier in of.values()}
-    made = {key: predictor(classifier) for key, classifier in different.items()}
+    begin, ends = _shared(list(different.values()))
+    made = {
+        key: predictor(classifier, begin, end) for (key, classifier), end in zip(different.items(), ends, strict=True)
+    }
     return {phase: made[id(classifier)] for phase, classifier in of.items()}
 
 
-def predictor(classifier: model.Classifier) -> Predictor:
-    """Return a compiled function from pixels to probabilities and embeddings."""
-    backbone, pool, head = classifier.backbone, classifier.pool, classifier.head
+def _shared(classifiers: Sequence[model.Classifier]) -> tuple[Begin | None, list[keras.Model]]:
+    """Return what runs the blocks that all backbones begin with, and the rest of each; None: all of it is the rest."""
+    whole = [each.backbone for each in classifiers]
+    first, *others = (each.card for each in classifiers)
+    if not others or any((each.backbone, each.image) != (first.backbone, first.image) for each in others):
+        return None, whole
+    cuts = [freeze_boundaries.every(backbone) for backbone in whole]
+    blocks = [_blocks(*each) for each in zip(whole, cuts, strict=True)]
+    count = len(list(takewhile(lambda same: same[0] == same[1], zip(*blocks, strict=False))))
+    if not count:
+        return None, whole
+    halves = [freeze_boundaries.split(backbone, own[count]) for backbone, own in zip(whole, cuts, strict=True)]
+    return _Once(_compiled(halves[0][0])), [rest for _, rest in halves]
 
-    def both(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pooled = pool(backbone(pixels, training=False))
+
+def _blocks(backbone: keras.Model, cuts: Sequence[freeze_boundaries.Boundary]) -> Iterator[list[str]]:
+    """Yield for each block of a backbone its name and the hashes of its weights."""
+    for cut, following in pairwise(cuts):
+        layers = backbone.layers[1 + cut.frozen_layers : 1 + following.frozen_layers]
+        yield [cut.block, *(model.sha256(variable) for layer in layers for variable in layer.weights)]
+
+
+class _Once:
+    """Runs a network on a batch, and not again where the next one is the same array."""
+
+    def __init__(self, run: Begin) -> None:
+        self.run, self.asked, self.found = run, np.empty(0), None
+
+    def __call__(self, pixels: np.ndarray) -> tf.Tensor:
+        if pixels is not self.asked:
+            self.found, self.asked = self.run(pixels), pixels
+        return self.found
+
+
+def _compiled(network: keras.Model, after: Callable[[tf.Tensor], Any] = lambda values: values) -> Callable[..., Any]:
+    """Return a network in inference mode, and what comes after it, as one graph.
+
+    It is one also for a smaller last batch: to trace a second one takes a second.
+    """
+    signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)]
+    compiled: Callable[..., Any] = tf.function(
+        lambda values: after(network(values, training=False)), input_signature=signature, autograph=False
+    )
+    return compiled
+
+
+def predictor(classifier: model.Classifier, begin: Begin | None = None, rest: keras.Model | None = None) -> Predictor:
+    """Return a compiled function from pixels to probabilities and embeddings.
+
+    Args:
+        classifier: whose head it is.
+        begin: what runs the backbone's first blocks; None: there is nothing before the rest.
+        rest: of the backbone; None: all of it.
+    """
+    pool, head = classifier.pool, classifier.head
+
+    def both(features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pooled = pool(features)
         return tf.nn.softmax(head(pooled, training=False)), pooled
 
-    # One graph, also for a smaller last batch: to trace a second one takes a second.
-    signature = [tf.TensorSpec((None, *backbone.input_shape[1:]), tf.float32)]
-    run = tf.function(both, input_signature=signature, autograph=False)
+    run = _compiled(rest or classifier.backbone, both)
 
     def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows, pooled = (each.numpy() for each in run(pixels))
+        rows, pooled = (each.numpy() for each in run(begin(pixels) if begin else pixels))
         return rows, np.clip(pooled, -LARGEST, LARGEST).astype(np.float16)
 
     return predict

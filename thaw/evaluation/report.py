@@ -21,6 +21,7 @@ PHASES = {"phase1": "Phase 1", "phase2": "Phase 2"}
 OUTPUT = Path("models/report.html")  # of `thaw report`; models/evaluate is DVC's
 MOST_ROWS = 200  # of a table that may be of any length; the files have all
 CLASS_ROWS = 1000  # of a table with a row a class: ten thousand make a page of 9 MB, which takes a browser seconds
+MANY = 0.1  # share of labels suspected above which the page says that most of these are the model's own mistakes
 SHARE, SCORE = "share", "score"
 
 # The metrics of a phase in the order of the page: key, name, how it is written, what to know of it.
@@ -210,10 +211,15 @@ def _origin(evaluation: Mapping[str, Any], *, exported: bool) -> dict[str, Any]:
     export = _json(paths.metrics("export")) if exported else {}
     export = export if export and _current(export) else {}
     latencies = _json(paths.main_root() / paths.LATENCY) if export else {}
+    suspected, judged = (
+        len(_csv(paths.SUSPECTS)),
+        sum(prepared["splits"][split]["images"] for split in ("train", "val")),
+    )
     return {
         "prepared": prepared,
         "findings": [(text, prepared[key]) for key, text in FINDINGS if key in prepared],
-        "suspected": len(_csv(paths.SUSPECTS)),
+        "suspected": suspected,
+        "many_suspected": suspected / judged if suspected > MANY * judged else 0,
         "exports": exported_formats.formats(export, latencies) if export else [],
         "export": exported_formats.others(export),
         "speeds": [head for _, head, _ in exported_formats.SPEED],
