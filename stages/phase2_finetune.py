@@ -45,7 +45,7 @@ def main() -> None:
             console.result(STAGE, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
             how, alone = fit_settings.phase2(settings.phase2, len(train), settings.compute), manifest.independent(val)
             batches = inputs.batches(activations, train, val, how, len(classifier.card.classes))
-            depths, keep = model.depths(classifier), checkpoint.place(STAGE, activations.kind)
+            depths, keep = model.depths(classifier), checkpoint.place(STAGE, activations.kind, how.devices)
             history = fit.fit(trained, *batches, how, run.epoch, "phase 2", depths, alone, keep)
             frozen_weights.check(classifier, witness if history.best else classifier.pretrained)
         model.save(paths.PHASE2, classifier)

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import cloudpickle
 import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
+from hydra.core.singleton import Singleton
 
+from tests.conftest import ROOT
 from thaw import paths
 from thaw.config import load, schema
 
@@ -301,3 +304,21 @@ def test_a_stage_ends_without_looking_for_garbage_among_all_it_has_made() -> Non
     code = f"import gc\nfrom thaw.config import load as config\nkept = []\n{made}\nconfig.run(main, 'stage')\n"
     done = command("-c", f"{code}print(gc.get_freeze_count() > 10**5)")
     assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
+
+
+def test_what_hydra_knows_goes_to_the_other_processes_of_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launchers pickle Hydra's state by value, with the classes that were made as it was registered."""
+    monkeypatch.chdir(ROOT)
+    code = (
+        "import pickle, sys, yaml; from hydra.core.singleton import Singleton; from thaw.config import load; "
+        "state = pickle.load(sys.stdin.buffer); load.register_check(); Singleton.set_state(state); "
+        "from hydra import compose, initialize_config_dir; from pathlib import Path; "
+        "initialize_config_dir(str(Path('conf').resolve()), version_base=None).__enter__(); "
+        "found = compose('config', ['image=px64', 'data=folder', 'data.raw=2024']); "
+        "print(found.image.size, found.phase2.epochs, found.data.raw)"
+    )
+    load.register(remembered=())
+    state = cloudpickle.dumps(Singleton.get_state())
+    done = subprocess.run([sys.executable, "-c", code], input=state, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.split() == [b"64", b"0", b"2024"]

@@ -83,6 +83,8 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("compute", "cache_gb", -1.0, "compute.cache_gb: expected 0 to 100000 GB"),
     ("compute", "extractor", "torch", "compute.extractor: expected one of auto, onnxruntime, tensorflow"),
     ("compute", "extract_batch_size", 0, "compute.extract_batch_size: expected 1 to 4096 images"),
+    ("compute", "devices", 0, "compute.devices: expected 1 to 64 GPUs or all, received 0"),
+    ("compute", "devices", "some", "compute.devices: expected 1 to 64 GPUs or all, received 'some'"),
     ("backbone", "name", "resnet", "received 'resnet'; did you mean resnet50 or resnet152 or resnet101?"),
     ("evaluate", "top_k", [0], "evaluate.top_k: expected numbers from 1, received [0]"),
     ("evaluate", "confidence", 1.0, "evaluate.confidence: expected 0.5 to 0.999"),
@@ -95,6 +97,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
 ACCEPTED: list[tuple[str, str, Any]] = [
     ("data", "val", 0.01),
     ("image", "size", 1024),
+    ("compute", "devices", "all"),
     ("augment", "rotation", 180.0),
     ("backbone", "weights", "weights/mine.weights.h5"),
     ("phase1", "plateau_factor", 1.0),

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,3 +87,18 @@ def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match=r"^compute\.devices: expected .* received 64; set compute\.devices=\d"):
         devices.several(64)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"), [([], ["/device:CPU:0"]), (["0", "1"], ["/device:GPU:0", "/device:GPU:1"])]
+)
+def test_all_devices_are_the_gpus_that_are_there_or_the_processor(
+    monkeypatch: pytest.MonkeyPatch, there: list[str], expected: list[str]
+) -> None:
+    def logical(kind: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=f"/device:{kind}:{number}") for number in (there if kind == "GPU" else ["0"])]
+
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(devices, "on_gpu", lambda: bool(there))
+    monkeypatch.setattr(tf.config, "list_logical_devices", logical)
+    assert devices.several("all") == expected

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from thaw.config import load, phases
+from thaw.runtime import devices
 from thaw.training import fit_settings
 from thaw.training.fit_settings import FitSettings
 
@@ -52,3 +53,9 @@ def test_a_schedule_that_ends_by_itself_is_not_stopped_early() -> None:
     phase = replace(PROJECT.phase2, schedule=phases.WSD, epochs=30, patience=2)
     assert fit_settings.phase2(phase, IMAGES).patience == 30
     assert fit_settings.phase2(replace(phase, schedule="cosine"), IMAGES).patience == 2
+
+
+def test_all_devices_become_their_number() -> None:
+    several = fit_settings.phase2(PROJECT.phase2, IMAGES, replace(PROJECT.compute, devices="all"))
+    assert several.devices == len(devices.several("all")) >= 1
+    assert fit_settings.phase2(PROJECT.phase2, IMAGES, replace(PROJECT.compute, devices=1)).devices == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw import paths, pipes
@@ -158,12 +158,13 @@ def resolve(composed: DictConfig) -> None:
 
 def _with_any_text(kind: type, prefix: str = "") -> type:
     """Return the schema with free texts of any type: one that Hydra took for a number would be made a text again."""
-    types: list[tuple[str, Any]] = []
+    types: list[tuple[str, Any, str]] = []
     for field in fields(kind):
         name = f"{prefix}{field.name}"
         inner = isinstance(field.type, type) and is_dataclass(field.type)
         kept = _with_any_text(cast("type", field.type), f"{name}.") if inner else field.type
-        types.append((field.name, Any if name in chosen.TEXTS else kept))
+        # OmegaConf's sign of what is missing: that of dataclasses is another object in a launcher's other process.
+        types.append((field.name, Any if name in chosen.TEXTS else kept, MISSING))
     return make_dataclass(kind.__name__, types)
 
 

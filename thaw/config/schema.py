@@ -78,9 +78,9 @@ class Compute:
     # values of `phase2.unfreeze` | whose activations are kept too when images pass the frozen layers; a sweep names
     # all of its own here
     depths: list[str]
-    # GPUs that share each batch of phase 2, see docs/cluster.md#one-training-on-several-gpus; `phase2.batch_size` is
-    # still the whole batch
-    devices: int
+    # 1 to 64, `all` | GPUs that share each batch of phase 2, see docs/cluster.md#one-training-on-several-gpus;
+    # `phase2.batch_size` is still the whole batch; `all`: those that this machine has
+    devices: Any
     # the same run gives the same bits; false: TensorFlow's operations may be faster, and last bits differ from run to
     # run, see docs/how-a-run-works.md#the-same-bits
     deterministic: bool
@@ -92,7 +92,8 @@ class Compute:
             raise ValueError(
                 f"compute.shared_cache: expected an address or an absolute folder, received {self.shared_cache!r}"
             )
-        between(self, "devices", 1, 64)
+        if self.devices != "all" and not (type(self.devices) is int and 1 <= self.devices <= 64):
+            raise ValueError(f"compute.devices: expected 1 to 64 GPUs or all, received {self.devices!r}")
         one_of(self, "extractor", EXTRACTORS)
         size = self.extract_batch_size
         if size != "auto" and not (type(size) is int and 1 <= size <= 4096):

@@ -27,8 +27,11 @@ def place() -> str:
     return "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
 
 
-def several(count: int) -> list[str]:
+def several(asked: int | str) -> list[str]:
     """Return TensorFlow's names of so many devices: GPUs, or parts of the processor where there is no GPU.
+
+    Args:
+        asked: how many, or ``all``.
 
     Raises:
         ValueError: there are fewer, or several processes are to share one training.
@@ -41,6 +44,7 @@ def several(count: int) -> list[str]:
         )
     kind = "GPU" if on_gpu() else "CPU"
     found = [device.name for device in tf.config.list_logical_devices(kind)]
+    count = len(found) if asked == "all" else int(asked)
     if len(found) < count:
         seen = f"{len(found)} GPU{'s' * (len(found) > 1)}" if kind == "GPU" else "no GPU"
         raise ValueError(

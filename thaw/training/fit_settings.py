@@ -6,6 +6,7 @@ What a phase has no option for is off, so that nothing that trains need ask whic
 from dataclasses import dataclass, fields, replace
 
 from thaw.config import phases, schema
+from thaw.runtime.devices import several
 
 SCRATCH_WARMUP = 0.05  # of all epochs: a network of random weights diverges at the full rate
 
@@ -54,7 +55,7 @@ def phase2(phase: schema.Phase2, images: int, compute: schema.Compute | None = N
     epochs = phase.most_epochs(images)
     # What warms up, stays and decays is best at its end, and ends by itself.
     patience = epochs if phase.schedule == phases.WSD else phase.patience
-    devices = compute.devices if compute else 1
+    devices = len(several(compute.devices)) if compute else 1
     return replace(_named(phase, phase="phase2", has_verdict=True, devices=devices), epochs=epochs, patience=patience)
 
 
