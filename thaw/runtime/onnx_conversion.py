@@ -23,7 +23,7 @@ def converted(function: Callable[[tf.Tensor], Any], spec: tf.TensorSpec) -> Any:
     """
     import tf2onnx  # noqa: PLC0415 -- loaded only where it converts
 
-    handlers: dict[str, Any] = {"Erfc": (_without_erfc, [])}
+    handlers: dict[str, tuple[Callable[..., None], list[str]]] = {"Erfc": (_without_erfc, [])}
     with _inlined():
         model, _ = tf2onnx.convert.from_function(function, [spec], opset=OPSET, custom_op_handlers=handlers)
     return model
