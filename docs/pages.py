@@ -30,17 +30,17 @@ ELSEWHERE = {"LICENSE": "https://www.apache.org/licenses/LICENSE-2.0"}
 API = """\
 # Python API
 
-::: thaw.api.fit
+::: thaw.api.runs.fit
 
-::: thaw.api.Run
+::: thaw.api.runs.Run
 
-::: thaw.api.Report
+::: thaw.api.runs.Report
 
-::: thaw.api.load
+::: thaw.api.runs.load
 
 ::: thaw.serving.predictor.Predictor
 
-::: thaw.estimator.ThawClassifier
+::: thaw.api.estimator.ThawClassifier
 """
 LINK = re.compile(r"\]\((?:\.\./)?([\w./-]+)(#[\w-]+)?\)")
 NAMED = re.compile(r"\[((?:docs/)?[\w-]+\.md)\](?=\((?:\.\./)?\1[)#])")  # a link that is called as its file is

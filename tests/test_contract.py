@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from thaw import paths
-from thaw.config import backbone, load
+from thaw.config import backbone, load, tracked
 from thaw.sweep import multirun
 from thaw.tracking import pipeline
 
@@ -136,15 +136,15 @@ def test_every_stage_of_the_pipeline_is_a_module_and_the_other_way_round() -> No
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_reads_the_parameters_that_the_pipeline_tracks_for_it(stage: str) -> None:
-    read = {name for name in config_fields(stage) if not {name, f"{stage}.{name}"} & set(load.UNTRACKED)}
-    read |= {f"{group}.{name}" for group, of in load.TRACKED.items() for name in of if stage in of[name]}
+    read = {name for name in config_fields(stage) if not {name, f"{stage}.{name}"} & set(tracked.UNTRACKED)}
+    read |= {f"{group}.{name}" for group, of in tracked.TRACKED.items() for name in of if stage in of[name]}
     assert sorted(PIPELINE[stage].get("params", [])) == sorted(read)
 
 
 def test_everything_called_untracked_is_read_by_a_stage() -> None:
     read = {f"{stage}.{name}" for stage in STAGES for name in config_fields(stage)}
     known = read | {name.split(".")[1] for name in read}
-    assert set(load.UNTRACKED) <= known
+    assert set(tracked.UNTRACKED) <= known
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -29,7 +29,7 @@ from docs import tables
 from thaw import paths
 from thaw.catalog import backbones
 from thaw.commands import cli
-from thaw.config import composition, load, phases, policy, schema
+from thaw.config import composition, load, phases, policy, schema, tracked
 from thaw.data import attributes, issues
 from thaw.data import table as image_table
 from thaw.features import auto_unfreeze
@@ -446,7 +446,7 @@ def test_the_table_of_what_runs_again_is_that_of_the_pipeline() -> None:
         return found
 
     rows = table(CONFIGURATION, "change in", "runs again")
-    known = sorted([*tables.GROUPS, *(f"{group}.{name}" for group, of in load.TRACKED.items() for name in of)])
+    known = sorted([*tables.GROUPS, *(f"{group}.{name}" for group, of in tracked.TRACKED.items() for name in of)])
     assert sorted(itertools.chain.from_iterable(words(groups) for groups, _ in rows)) == known
     for groups, stated in rows:
         for group in words(groups):

@@ -63,7 +63,7 @@ def test_it_builds_strictly_and_asks_nobody_for_anything(site: Path) -> None:
         text = (built / f"{page.stem}.html").read_text(encoding="utf-8")
         loaded = re.findall(r"<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//[^\"'>\s]+", text)
         assert not [each for each in loaded if 'rel="canonical"' not in each], page.name
-    assert 'id="thaw.api.fit"' in (built / "api.html").read_text(encoding="utf-8")
+    assert 'id="thaw.api.runs.fit"' in (built / "api.html").read_text(encoding="utf-8")
     assert list(built.rglob("search*"))
 
 

@@ -12,18 +12,18 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from thaw.api import Run as Run
-    from thaw.api import fit as fit
-    from thaw.api import load as load
-    from thaw.estimator import ThawClassifier as ThawClassifier
+    from thaw.api.estimator import ThawClassifier as ThawClassifier
+    from thaw.api.runs import Run as Run
+    from thaw.api.runs import fit as fit
+    from thaw.api.runs import load as load
     from thaw.serving.predictor import Predictor as Predictor
 
     __version__: str
 
 # Where each name is.
-NAMES = dict.fromkeys(("Run", "fit", "load"), "thaw.api") | {
+NAMES = dict.fromkeys(("Run", "fit", "load"), "thaw.api.runs") | {
     "Predictor": "thaw.serving.predictor",
-    "ThawClassifier": "thaw.estimator",
+    "ThawClassifier": "thaw.api.estimator",
 }
 
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from tests.conftest import set_params
-from thaw import api, paths
+from thaw import paths
+from thaw.api import runs
 from thaw.commands import run
 from thaw.config import composition, concurrency, load, schema
 
@@ -65,7 +66,7 @@ def test_a_second_run_with_a_choice_changes_nothing_under_the_first(project: Pat
         with pytest.raises(ValueError, match="expected no run under way"):
             run.run(argparse.Namespace(choices=words, reset=False, fast=False, json=False))
         with pytest.raises(ValueError, match="expected no run under way"):
-            api._configure(project, words)
+            runs._configure(project, words)
     assert configured() == before
 
 

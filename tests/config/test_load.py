@@ -76,6 +76,7 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 )
 def test_params_are_byte_for_byte_what_dvc_writes(project: Path, overrides: list[str]) -> None:
     by_dvc = project / "by_dvc.yaml"
+    load.register()  # as Hydra's plugin does once a process; a test before may have registered another project
     compose_and_dump(by_dvc, str(project / "conf"), None, "config", str(project / "conf"), overrides)
     assert load.compose(overrides).encode() == by_dvc.read_bytes()
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from thaw.config import schema
+from thaw.config.images import FITS, INTERPOLATIONS
 from thaw.exports import resize
 from thaw.images import preprocessing, reference
 from thaw.runtime.framework import tf
@@ -16,7 +17,7 @@ GREY_LEVELS = 1e-3
 # without antialiasing reads the cubic filter from a table.
 FROM_REFERENCE = {("bilinear", False): 1e-2, ("bicubic", False): 0.25}
 OTHERS_FROM_REFERENCE = 2e-3
-WAYS = list(itertools.product(schema.FITS, schema.INTERPOLATIONS, (True, False)))
+WAYS = list(itertools.product(FITS, INTERPOLATIONS, (True, False)))
 
 
 @pytest.mark.parametrize(("fit", "interpolation", "antialias"), WAYS)

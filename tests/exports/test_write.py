@@ -17,6 +17,7 @@ from thaw import paths as project_paths
 from thaw import records
 from thaw.classifier import model
 from thaw.config import schema
+from thaw.config.images import FITS
 from thaw.evaluation import evaluate
 from thaw.exports import formats, provenance, write
 from thaw.images import manifest, preprocessing
@@ -146,7 +147,7 @@ def test_the_saved_model_takes_pixels_too(classifier: model.Classifier, folder: 
         close(run(images=tf.constant(batch))["probabilities"].numpy(), expected(classifier, batch))
 
 
-@pytest.mark.parametrize("fit", schema.FITS)
+@pytest.mark.parametrize("fit", FITS)
 def test_the_exported_model_fits_images_as_training_did(fit: str) -> None:
     classifier = build(image=schema.Image(32, fit, "bicubic", antialias=False))
     deployed = write.serving(classifier)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from thaw.config import schema
+from thaw.config.images import FITS, INTERPOLATIONS
 from thaw.images import fitting, integrity, preprocessing, reference
 from thaw.runtime.framework import tf
 
@@ -36,7 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return paths
 
 
-@pytest.mark.parametrize("fit", schema.FITS)
+@pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize(
     ("interpolation", "antialias"),
     [("bilinear", True), ("bilinear", False), ("bicubic", True), ("bicubic", False), ("nearest", False)],
@@ -64,12 +65,12 @@ def test_a_batch_of_pictures_is_fitted_as_one_is(
     assert (sides.numpy()[:, 0] == 0).tolist() == (large if fit != "crop" else [False] * len(SIZES))
 
 
-@pytest.mark.parametrize("interpolation", schema.INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("antialias", [True, False])
 def test_the_processor_fits_pictures_as_the_reference_says(
     files: list[str], interpolation: str, antialias: bool
 ) -> None:
-    for fit in schema.FITS:
+    for fit in FITS:
         image = schema.Image(32, fit, interpolation, antialias)
         dataset = tf.data.Dataset.from_tensor_slices(([Path(path).read_bytes() for path in files], [1] * len(files)))
         (fields,) = dataset.map(fitting.picture(image)).padded_batch(len(files)).as_numpy_iterator()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from thaw.config import schema
+from thaw.config.images import FITS, INTERPOLATIONS
 from thaw.images import decoding, integrity, preprocessing
 from thaw.images.integrity import Unusable
 from thaw.runtime.framework import tf
@@ -256,8 +257,8 @@ def _square(pixels: np.ndarray, fit: str) -> np.ndarray:
     return pixels
 
 
-@pytest.mark.parametrize("fit", schema.FITS)
-@pytest.mark.parametrize("interpolation", schema.INTERPOLATIONS)
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("shape", [(90, 60), (20, 34), (62, 62)], ids=["smaller", "larger", "square"])
 def test_an_image_is_fitted_as_pillow_fits_it(fit: str, interpolation: str, shape: tuple[int, int]) -> None:
     # Smooth, so that no value leaves the range on the way; that is another test's subject.
@@ -283,7 +284,7 @@ def test_without_antialias_each_pixel_is_a_mean_of_its_four_neighbours() -> None
 
 def test_a_batch_of_uint8_is_fitted_like_single_float_images() -> None:
     batch = RANDOM.integers(0, 256, (3, 20, 34, 3), dtype=np.uint8)
-    for fit in schema.FITS:
+    for fit in FITS:
         resize = preprocessing.resizer(schema.Image(48, fit, "bilinear", antialias=True))
         together = np.asarray(resize(batch))
         assert together.dtype == np.float32
@@ -291,8 +292,8 @@ def test_a_batch_of_uint8_is_fitted_like_single_float_images() -> None:
             np.testing.assert_array_equal(one, resize(alone.astype(np.float32)))
 
 
-@pytest.mark.parametrize("fit", schema.FITS)
-@pytest.mark.parametrize("interpolation", schema.INTERPOLATIONS)
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("antialias", [True, False])
 def test_a_file_of_any_size_becomes_a_square_of_pixels_from_0_to_255(
     fit: str, interpolation: str, antialias: bool
@@ -350,7 +351,7 @@ def test_a_large_jpeg_is_decoded_at_the_smallest_scale_that_leaves_twice_the_inp
     assert preprocessing.decode(data).shape == (height, width, 3)
 
 
-@pytest.mark.parametrize("fit", schema.FITS)
+@pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(400, 600), (1601, 1203), (1600, 1200)])
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from thaw import paths
 from thaw.catalog import pixel_ranges
 from thaw.classifier import model
 from thaw.config import schema
+from thaw.config.images import FITS, INTERPOLATIONS
 from thaw.exports import write
 from thaw.images import decoding, header, preprocessing, reference
 from thaw.runtime.framework import keras, tf
@@ -101,15 +102,15 @@ def by_tensorflow(data: bytes, image: schema.Image) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ODD)
 def test_every_odd_file_comes_out_alike(name: str) -> None:
-    for fit, antialias in itertools.product(schema.FITS, (True, False)):
+    for fit, antialias in itertools.product(FITS, (True, False)):
         image = schema.Image(48, fit, "bilinear", antialias)
         ours, expected = by_tensorflow(ODD[name], image), reference.load(ODD[name], image)
         assert expected.shape == ours.shape == (48, 48, 3)
         assert np.abs(ours - expected).max() <= EXACT, (fit, antialias)
 
 
-@pytest.mark.parametrize("interpolation", schema.INTERPOLATIONS)
-@pytest.mark.parametrize("fit", schema.FITS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("antialias", [True, False])
 def test_every_way_of_fitting_comes_out_alike(interpolation: str, fit: str, antialias: bool) -> None:
     image = schema.Image(48, fit, interpolation, antialias)
@@ -140,7 +141,7 @@ def test_photographs_of_other_sets_come_out_alike() -> None:
         assert np.percentile(off, 95) <= REDUCED_MOST, path
 
 
-@pytest.mark.parametrize("fit", schema.FITS)
+@pytest.mark.parametrize("fit", FITS)
 def test_the_exported_model_prepares_its_images_like_the_reference(fit: str, tmp_path: Path) -> None:
     """A classifier whose two logits are the means of red and of blue as the backbone's first layer has made them."""
     image = schema.Image(48, fit, "bilinear", antialias=True)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from thaw import api, paths, records
+from thaw import paths, records
+from thaw.api import runs
 from thaw.commands import cli, explain
 from thaw.config import composition, load, schema
 from thaw.data.table import Entry
@@ -113,7 +114,7 @@ def test_a_run_without_its_images_forgets_nothing(
     before = paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()
     assert "found nothing at" in call(monkeypatch, "run", *words, "data=folder", "data.raw=wrong")
     with pytest.raises(ValueError, match=r"^data\.raw: expected your images"):
-        api._configure(project, ["data.raw=wrong"])
+        runs._configure(project, ["data.raw=wrong"])
     assert (paths.CHOSEN.read_bytes(), paths.PARAMS.read_bytes()) == before
 
 

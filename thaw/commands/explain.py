@@ -80,7 +80,7 @@ def named(key: str) -> list[str]:
 
 def field(name: str) -> dict[str, Any]:
     """Return what is known of a field: meaning, type, range, default, value here, what runs again."""
-    from thaw.config import fields, load  # noqa: PLC0415 -- as above
+    from thaw.config import fields, tracked  # noqa: PLC0415 -- as above
     from thaw.project import stale, template  # noqa: PLC0415
 
     known = fields.every()[name]
@@ -97,11 +97,11 @@ def field(name: str) -> dict[str, Any]:
     found = {"field": name, "meaning": known.meaning, "range": known.stated or said, "default": _at(_defaults(), name)}
     if paths.PARAMS.is_file():
         found["here"] = _at(yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8")), name)
-    tracked = name.partition(".")[2] in load.TRACKED.get(group, {})
-    found["runs again"] = stale.runs_again(name if tracked else group, template.stages())
-    if group in load.UNTRACKED and not tracked:
+    by_itself = name.partition(".")[2] in tracked.TRACKED.get(group, {})
+    found["runs again"] = stale.runs_again(name if by_itself else group, template.stages())
+    if group in tracked.UNTRACKED and not by_itself:
         found["runs again"] = []
-        found["note"] = load.UNTRACKED[group]
+        found["note"] = tracked.UNTRACKED[group]
     return found
 
 

@@ -8,7 +8,7 @@ only where something is composed.
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,31 +18,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw import paths, pipes
-from thaw.config import backbone, chosen, concurrency, errors, schema
-
-# Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
-UNTRACKED = {
-    "compute": "how the work is done: engines, batch sizes of inference, disk budget; whether that made phase 2 "
-    "stream is in its record, and phase2.activations settles it; devices and deterministic alone are tracked",
-    "tracking": "where runs are mirrored",
-    **{
-        f"prepare.{group}": "how long what follows may take is said; nothing of it is written"
-        for group in ("image", "augment", "backbone", "phase1", "phase2")
-    },
-    "environment.image": "at what size a network from outside the catalog is tried; nothing of it is written",
-    "environment.export": "in which formats a network from outside the catalog is tried; nothing of it is written",
-    "phase1_head.data": "where the images lie; what they are is in the manifest, by content hash",
-    "phase1_head.phase2": "which activations to keep for phase 2 while images pass; the cache is a memo",
-    "phase2_finetune.data": "where the images lie; what they are is in the manifest, by content hash",
-}
-
-# Fields of such groups that change a result all the same, and the stages that DVC tracks them for.
-TRACKED = {
-    "compute": {
-        "devices": ("phase2_finetune",),
-        "deterministic": ("phase1_head", "phase2_finetune", "evaluate"),
-    }
-}
+from thaw.config import backbone, chosen, concurrency, errors, schema, tracked
 
 # Folders of conf/ that are only ever named on a command line, so params.yaml cannot be stale against them.
 ON_DEMAND = ("experiment", "hydra", "hydra_plugins", "sweep.yaml")
@@ -99,28 +75,6 @@ def check(values: dict[str, Any]) -> schema.Project:
     if not paths.is_remote(project.data.raw):
         _check_place(project.data.raw)
     return project
-
-
-def tracked(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of params.yaml, as nested dicts, a result depends on: groups, and some fields of others.
-
-    A field that an older params.yaml lacks is left out.
-    """
-    found = {group: of for group, of in values.items() if group not in (*UNTRACKED, "compiled_from")}
-    for group, of in TRACKED.items():
-        if group in values:
-            found[group] = {name: values[group][name] for name in of if name in values[group]}
-    return found
-
-
-def _tracked_for(stage: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of these groups DVC tracks for a stage."""
-    skipped = {each.removeprefix(f"{stage}.") for each in UNTRACKED}
-    found = {group: of for group, of in values.items() if group not in skipped}
-    for group, of in TRACKED.items():
-        if group in values:
-            found[group] = {name: values[group].get(name) for name, stages in of.items() if stage in stages}
-    return found
 
 
 def _check_text(name: str, values: dict[str, Any]) -> None:
@@ -294,6 +248,6 @@ def run(main: Callable[[], None], name: str, *, resumes: bool = True) -> None:
 
     def checked() -> None:
         main()
-        concurrency.check_unchanged(lambda values: _tracked_for(name, values))
+        concurrency.check_unchanged(lambda values: tracked.of_stage(name, values))
 
     pipes.run(checked, name, resumes=resumes)

@@ -15,6 +15,7 @@ from PIL import Image
 from thaw.catalog import pixel_ranges
 from thaw.classifier import model
 from thaw.config import schema
+from thaw.config.images import FITS, INTERPOLATIONS
 from thaw.exports import parity
 from thaw.exports.exported import Deployed
 from thaw.images import decoding, integrity, preprocessing
@@ -138,7 +139,7 @@ def _inputs(
             yield f"{RANGE}{name} applied twice", answer(scale(fitted).astype(np.float32))
             yield f"{RANGE}{name} forgotten", answer(scale.back(fitted).astype(np.float32))
     yield "EXIF orientation ignored", answer(np.stack([_fit(image)(_lying(data)) for data in files]))
-    for fit, interpolation, antialias in itertools.product(schema.FITS, schema.INTERPOLATIONS, (True, False)):
+    for fit, interpolation, antialias in itertools.product(FITS, INTERPOLATIONS, (True, False)):
         other = replace(image, fit=fit, interpolation=interpolation, antialias=antialias)
         if other != image:
             how = f"{fit}, {interpolation}, {'with' if antialias else 'without'} antialiasing"

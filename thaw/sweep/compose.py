@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.config import errors, load
+from thaw.config import errors, load, tracked
 from thaw.sweep import experiments, trial
 from thaw.sweep.plan import Plan, SweepPlan, Trial
 
@@ -69,7 +69,7 @@ def _check_results(trials: Sequence[Trial]) -> None:
     first: dict[str, dict[str, Any]] = {}
     for each in trials:
         known = first.setdefault(each.name.rsplit("-", 1)[1], each.values)
-        for group in load.UNTRACKED.keys() & each.values.keys():
+        for group in tracked.UNTRACKED.keys() & each.values.keys():
             for name, value in each.values[group].items():
                 if value != known[group][name]:
                     raise ValueError(

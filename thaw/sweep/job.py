@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from thaw import paths, timings
-from thaw.config import load, schema
+from thaw.config import load, schema, tracked
 from thaw.sweep import compose, experiments, locks, resources, results, shared, supervisor, trial
 from thaw.sweep.plan import SweepPlan
 from thaw.sweep.results import TrialResult
@@ -180,7 +180,7 @@ def _changed(this: Job) -> str:
 def _composed(this: Job, found: experiments.Finished) -> bool:
     """Return whether an experiment has the configuration of its trial: DVC composes conf/ anew when it starts."""
     (text,) = experiments.files(found.name, [paths.PARAMS.as_posix()], found.commit)
-    return load.tracked(yaml.safe_load(text) if text else {}) == load.tracked(this.values)
+    return tracked.of_run(yaml.safe_load(text) if text else {}) == tracked.of_run(this.values)
 
 
 def _trial(this: Job) -> str:

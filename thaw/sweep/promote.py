@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from thaw import console, paths
-from thaw.config import load
+from thaw.config import load, tracked
 from thaw.runtime import threads
 from thaw.sweep import experiments, ranking, results
 from thaw.sweep.results import TrialResult
@@ -191,7 +191,7 @@ def _write_experiment(path: Path, text: str, values: Mapping[str, Any], trial_na
 def _tracked(params: str) -> dict[str, Any]:
     """Return what of the text of a params.yaml a result depends on."""
     values: dict[str, Any] = yaml.safe_load(params)
-    project, found = vars(load.check(values)), load.tracked(values)
+    project, found = vars(load.check(values)), tracked.of_run(values)
     return {key: found[key] for key in project if key in found}
 
 

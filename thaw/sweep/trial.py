@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from thaw import paths
-from thaw.config import load, schema
+from thaw.config import schema, tracked
 from thaw.data import file_hashes, folders, object_store, table
 from thaw.data.table import Entry
 from thaw.networks import environment
@@ -42,7 +42,7 @@ def trial_name(overrides: Sequence[str], values: Mapping[str, Any], state: str) 
     """
     readable = re.sub(r"[^\w.=,+-]+", "_", ",".join(overrides))
     readable = re.sub(r"\.{2,}", ".", readable).lstrip("+-.")[:NAME_LENGTH]
-    return f"{readable}-{digest(load.tracked(values), state)}"
+    return f"{readable}-{digest(tracked.of_run(values), state)}"
 
 
 def digest(values: Mapping[str, Any], state: str) -> str:

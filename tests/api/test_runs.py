@@ -20,7 +20,8 @@ from PIL import Image
 import thaw
 from tests.conftest import make_images
 from tests.serving import tiny
-from thaw import api, estimator, paths, records
+from thaw import paths, records
+from thaw.api import estimator, overrides, runs
 from thaw.images import decoding
 from thaw.project import pipeline_run
 from thaw.serving import predictor
@@ -44,8 +45,8 @@ def as_bytes(pixels: np.ndarray) -> bytes:
 
 def test_the_names_of_the_api_are_completed_though_they_are_imported_when_they_are_used_only() -> None:
     code = (
-        "import sys, thaw; names = dir(thaw); slow = {'thaw.api', 'thaw.estimator', 'importlib.metadata', 'numpy'}; "
-        "print(*names); print(sorted(slow & set(sys.modules))); from thaw import *; print(thaw.__version__)"
+        "import sys, thaw; names = dir(thaw); slow = {'thaw.api.runs', 'thaw.api.estimator', 'importlib.metadata', "
+        "'numpy'}; print(*names); print(sorted(slow & set(sys.modules))); from thaw import *; print(thaw.__version__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names, imported, told = done.stdout.splitlines()
@@ -167,7 +168,8 @@ def test_what_is_no_image_is_said_with_its_place(project: Path, image: predictor
 
 def test_importing_thaw_loads_nothing_that_takes_time() -> None:
     code = (
-        "import sys, thaw; print(*{'numpy', 'PIL', 'hydra', 'tensorflow', 'thaw.api'} & set(sys.modules)); thaw.load"
+        "import sys, thaw; slow = {'numpy', 'PIL', 'hydra', 'tensorflow', 'thaw.api.runs'}; "
+        "print(*slow & set(sys.modules)); thaw.load"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
@@ -178,7 +180,7 @@ def test_importing_thaw_loads_nothing_that_takes_time() -> None:
 
 def test_choices_are_words_of_the_command_line() -> None:
     choices = {"phase2": {"epochs": 5, "unfreeze": "40", "allow_high_rate": True}, "head": {"units": [8]}}
-    assert list(api._words({**choices, "backbone": "resnet50"})) == [
+    assert list(overrides.words({**choices, "backbone": "resnet50"})) == [
         *("backbone=resnet50", "phase2.epochs=5", "phase2.unfreeze='40'", "phase2.allow_high_rate=true"),
         "head.units=[8]",
     ]
@@ -186,7 +188,9 @@ def test_choices_are_words_of_the_command_line() -> None:
 
 def test_choices_may_be_numbers_of_numpy_paths_and_any_text() -> None:
     phase2 = {"epochs": np.int64(5), "learning_rate": np.float32(0.5), "unfreeze": "variables:block_1[56]'\\"}
-    words = list(api._words({"phase2": phase2, "compute": {"cache_dir": Path("a b/c")}, "backbone": np.str_("x")}))
+    words = list(
+        overrides.words({"phase2": phase2, "compute": {"cache_dir": Path("a b/c")}, "backbone": np.str_("x")})
+    )
     assert words == [
         *("backbone=x", "phase2.epochs=5", "phase2.learning_rate=0.5"),
         *(r"""phase2.unfreeze='variables:block_1[56]\'\\'""", "compute.cache_dir=a b/c"),
@@ -286,7 +290,7 @@ def beside_flowers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tried() -> tuple[int, int]:
     """How many examples of the docstrings of the API were tried, and how many failed."""
     runner = doctest.DocTestRunner()
-    for module in (thaw, api, predictor, estimator):
+    for module in (thaw, runs, overrides, predictor, estimator):
         for test in doctest.DocTestFinder().find(module):
             runner.run(test)
     return runner.tries, runner.failures

@@ -16,7 +16,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from thaw import api, paths, records
+from thaw import paths, records
+from thaw.api import runs
 from thaw.data import cells
 from thaw.data.table import NEEDED
 
@@ -124,7 +125,9 @@ class ThawClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         heads = [*NEEDED, "weight"] if len(counts) < len(files) else NEEDED
         rows = (dict(zip(heads, (path, label, count), strict=False)) for (path, label), count in counts.items())
         choices = {name: getattr(self, name) for name in GROUPS if getattr(self, name) is not None}
-        self.run_ = api.fit_listed(lambda table: records.write_csv(table, heads, rows, guarded=False), folder, choices)
+        self.run_ = runs.fit_listed(
+            lambda table: records.write_csv(table, heads, rows, guarded=False), folder, choices
+        )
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803

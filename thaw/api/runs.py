@@ -6,8 +6,7 @@ is in MLflow.
 
 import contextlib
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from thaw import notebook, paths
-from thaw.config import chosen
+from thaw import paths
+from thaw.api import notebook, overrides
 from thaw.exports import formats
 from thaw.project import create, pipeline_run
 from thaw.serving.predictor import Picture, Predictor
@@ -133,7 +132,7 @@ def fit(data: str | Path, /, *, folder: str | Path = "", **choices: Any) -> Run:
             f"data: expected the path of a folder or table of images, received {data!r} ({type(data).__name__})"
         )
     create.check_named(str(data), "data")
-    where, words = paths.whole(folder or f"{PurePosixPath(_where(data)).stem}{SUFFIX}"), list(_words(choices))
+    where, words = paths.whole(folder or f"{PurePosixPath(_where(data)).stem}{SUFFIX}"), list(overrides.words(choices))
     create.check_once(str(data), words)
     if (where / "dvc.yaml").is_file():
         _check_images(where, data)
@@ -155,7 +154,7 @@ def fit_listed(write: Callable[[Path], object], folder: Path, choices: Mapping[s
     Raises:
         ValueError: as ``fit`` does.
     """
-    words = list(_words(choices))
+    words = list(overrides.words(choices))
     create.check_once(LISTED.as_posix(), words)
     words.insert(0, f"data.raw={LISTED.as_posix()}")
     if (folder / "dvc.yaml").is_file():
@@ -171,51 +170,6 @@ def fit_listed(write: Callable[[Path], object], folder: Path, choices: Mapping[s
 def _reproduce(folder: Path) -> None:
     told = notebook.bar(pipeline_run.stages(folder)) if notebook.is_here() else None
     pipeline_run.reproduce(folder, told=told)
-
-
-def _words(choices: Mapping[str, Any]) -> Iterator[str]:
-    """Yield choices as a command line has them, options before fields.
-
-    Raises:
-        ValueError: a value is of a type that no configuration holds.
-    """
-    for group, value in choices.items():
-        if isinstance(value, str):
-            yield f"{group}={value}"
-        elif not isinstance(value, Mapping):
-            raise ValueError(
-                f"{group}: expected the name of an option, or a dict of fields, received {value!r} "
-                f"({type(value).__name__})"
-            )
-    for group, value in choices.items():
-        for field, each in value.items() if isinstance(value, Mapping) else ():
-            key = f"{group}.{field}"
-            plain = os.fspath(each) if isinstance(each, os.PathLike) else each
-            is_text = key in chosen.TEXTS and isinstance(plain, str) and plain != ""
-            yield f"{key}={plain if is_text else _typed(key, plain)}"
-
-
-def _typed(key: str, value: object) -> str:
-    """Return a value in Hydra's grammar."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if value is None or isinstance(value, bool | int | float):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, str):
-        inside = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-        return value if chosen.PLAIN.fullmatch(value) else f"'{inside}'"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}:{_typed(key, each)}" for name, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return f"[{','.join(_typed(key, each) for each in value)}]"
-    raise ValueError(
-        f"{key}: expected a text, a number, True, False, None, or a list or dict of these, received {value!r} "
-        f"({type(value).__name__})"
-    )
 
 
 def _configure(

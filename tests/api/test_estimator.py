@@ -17,7 +17,8 @@ from sklearn.utils import estimator_checks
 import thaw
 from tests.conftest import make_images
 from tests.serving import tiny
-from thaw import api, paths
+from thaw import paths
+from thaw.api import runs
 from thaw.data import table
 from thaw.project import pipeline_run
 
@@ -71,7 +72,7 @@ def test_it_predicts_by_the_model_that_its_run_has_exported(files: list[str]) ->
 def test_labels_that_a_spreadsheet_would_run_stay_what_they_are(files: list[str], tmp_path: Path) -> None:
     labels = ["-1", *["@red"] * 11, *["=green"] * 12]
     thaw.ThawClassifier(folder=tmp_path / "mine").fit(files, labels)
-    entries, _ = table.read(tmp_path / "mine" / api.LISTED)
+    entries, _ = table.read(tmp_path / "mine" / runs.LISTED)
     assert [entry.label for entry in entries] == labels
 
 
@@ -79,13 +80,13 @@ def test_a_file_that_is_drawn_again_weighs_as_often_as_it_is_there(files: list[s
     drawn = [files[0], files[0], *files[1:], files[-1], files[0]]
     labels = [*LABELS[:1] * 2, *LABELS[1:], LABELS[-1], LABELS[0]]
     classifier = thaw.ThawClassifier(folder=tmp_path / "mine").fit(drawn, labels)
-    entries, _ = table.read(tmp_path / "mine" / api.LISTED)
+    entries, _ = table.read(tmp_path / "mine" / runs.LISTED)
     assert [(entry.path, entry.weight) for entry in entries] == [
         (path, 3.0 if path == files[0] else 2.0 if path == files[-1] else 1.0) for path in files
     ]
     classifier.fit([files[0], *files], ["green", *LABELS])  # which the run refuses: one file, two labels
     with pytest.raises(ValueError, match="expected each file once"):
-        table.read(tmp_path / "mine" / api.LISTED)
+        table.read(tmp_path / "mine" / runs.LISTED)
 
 
 def test_cross_validation_search_and_pipelines_take_it(files: list[str], tmp_path: Path) -> None:
@@ -107,10 +108,10 @@ def test_a_named_folder_is_a_project_that_is_fitted_afresh(files: list[str], tmp
         return found["phase1"] | {"raw": found["data"]["raw"]}
 
     classifier = thaw.ThawClassifier(tmp_path / "mine", phase1={"epochs": 7}).fit(files, LABELS)
-    assert params()["epochs"] == 7 and params()["raw"] == api.LISTED.as_posix()
+    assert params()["epochs"] == 7 and params()["raw"] == runs.LISTED.as_posix()
     classifier.set_params(phase1={"batch_size": 8}).fit(files[::2], LABELS[::2])
     assert params()["epochs"] == 30 and params()["batch_size"] == 8
-    assert (tmp_path / "mine" / api.LISTED).read_text(encoding="utf-8").count("\n") == 13
+    assert (tmp_path / "mine" / runs.LISTED).read_text(encoding="utf-8").count("\n") == 13
     assert classifier.run_.folder == tmp_path / "mine"
 
 
@@ -128,10 +129,10 @@ def test_a_file_beside_the_project_stays_what_it_is(files: list[str], tmp_path: 
 
 def test_a_choice_that_is_refused_leaves_the_table_as_it_was(files: list[str], tmp_path: Path) -> None:
     classifier = thaw.ThawClassifier(tmp_path / "mine").fit(files, LABELS)
-    before = (tmp_path / "mine" / api.LISTED).read_bytes()
+    before = (tmp_path / "mine" / runs.LISTED).read_bytes()
     with pytest.raises(ValueError, match=r"phase1\.epochs"):
         classifier.set_params(phase1={"epochs": -1}).fit(files[::2], LABELS[::2])
-    assert (tmp_path / "mine" / api.LISTED).read_bytes() == before
+    assert (tmp_path / "mine" / runs.LISTED).read_bytes() == before
 
 
 def test_labels_may_be_numbers_and_columns_follow_them(files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

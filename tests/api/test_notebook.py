@@ -13,10 +13,11 @@ import pytest
 
 import thaw
 from tests.serving import tiny
-from thaw import notebook, paths, records
+from thaw import paths, records
+from thaw.api import notebook
 from thaw.project import pipeline_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "first_classifier.ipynb"
 # Put before the first cell where what stages leave is enough.
 STAND_IN = "from tests.serving import tiny; from thaw.project import pipeline_run; pipeline_run.reproduce = tiny.leave"

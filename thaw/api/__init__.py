@@ -1,0 +1,1 @@
+"""The Python API: ``thaw.fit``, ``thaw.load``, an estimator of scikit-learn, and what notebooks show."""
