@@ -99,6 +99,7 @@ def main() -> None:
             folder.mkdir()
             with contextlib.chdir(folder), cluster_of(workers):
                 rows.append({"workers": workers, **measure(load.check(values), values)})
+                print(rows[-1], flush=True)  # a later cluster may not come up
     record.write("ray_workers", f"{len(list(raw.rglob('*.*')))} images of {options.data.name}", rows)
 
 

@@ -8,8 +8,7 @@ import yaml
 
 from stages import prepare
 from thaw import forecast, paths, timings
-from thaw.config import load, schema
-from thaw.config.tracked import of_stage
+from thaw.config import load, schema, tracked
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -64,7 +63,7 @@ def test_what_earlier_runs_took_here_tells_the_time() -> None:
 
 
 def test_the_fields_of_the_estimate_make_prepare_not_stale() -> None:
-    tracked = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["prepare"]["params"]
-    assert tracked == ["data"]
+    params = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["prepare"]["params"]
+    assert params == ["data"]
     _, values = load.groups(prepare.Config)
-    assert set(of_stage("prepare", {name: values[name] for name in ("data", "image", "phase2")})) == {"data"}
+    assert set(tracked.of_stage("prepare", {name: values[name] for name in ("data", "image", "phase2")})) == {"data"}
