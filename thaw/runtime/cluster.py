@@ -47,7 +47,7 @@ def done(
     Raises:
         ValueError: Ray is not installed, there is no cluster, or a part's worker died each time.
     """
-    with _connected(address) as ray:
+    with _connected(address) as (ray, stays):
         workers = min(_workers(ray, cores, gpus), len(parts))
         console.say(f"{len(parts):,} parts of the work go to {workers} workers of Ray")
         options = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": RETRIES}
@@ -89,7 +89,8 @@ def done(
                 give(worker)
                 yield number, found
         finally:
-            for worker in {worker for _, worker in running.values()}:
+            # Who leaves the cluster ends its workers so, and is not told of each.
+            for worker in {worker for _, worker in running.values()} if stays else ():
                 with suppress(Exception):  # the cluster may be gone
                     ray.kill(crew[worker])
 
@@ -122,8 +123,8 @@ class _Worker:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
-    """Connect to a cluster, and leave it again, if this process was not connected before."""
+def _connected(address: str) -> Iterator[tuple[Any, bool]]:
+    """Connect to a cluster, and leave it again, if this process was not connected before; say whether it was."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray  # noqa: PLC0415 -- an extra, which takes a second
@@ -141,7 +142,7 @@ def _connected(address: str) -> Iterator[Any]:
             "--head`, or compute.ray=local"
         ) from None
     try:
-        yield ray
+        yield ray, was_connected
     finally:
         if not was_connected:
             with suppress(Exception):  # the cluster may be gone
