@@ -167,7 +167,7 @@ def test_a_part_that_ends_each_worker_is_given_up_with_its_number() -> None:
 
 def test_a_cluster_that_does_not_come_up_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(**_: Any) -> None:
-        raise Exception("The current node timed out during startup.")  # noqa: TRY002 -- as Ray does
+        raise Exception("The current node timed out during startup.")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", late)
