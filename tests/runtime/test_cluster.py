@@ -163,3 +163,15 @@ def deadly(_: Any) -> Callable[[int], int]:
 def test_a_part_that_ends_each_worker_is_given_up_with_its_number() -> None:
     with pytest.raises(ValueError, match=r"^compute\.ray: expected .*part 1 of 1, 4 of them died"):
         list(cluster.done("auto", deadly, (0,), [1]))
+
+
+def test_a_cluster_that_does_not_come_up_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(
+        ValueError, match=r"^compute\.ray: expected a cluster at local \(Exception: The current node timed"
+    ):
+        next(cluster.done("local", slowly, ("",), [1]))

@@ -136,7 +136,7 @@ def _connected(address: str) -> Iterator[tuple[Any, bool]]:
     try:
         if not was_connected:
             ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": variables})
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of many kinds: a cluster that does not come up in time raises this very one
         raise ValueError(
             f"compute.ray: expected a cluster at {address} ({pipes.said_by(error)}); start one by `ray start "
             "--head`, or compute.ray=local"
