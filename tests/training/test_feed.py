@@ -1,8 +1,6 @@
 import hashlib
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ import pytest
 from tests.training import short
 from thaw.features import cache
 from thaw.runtime import devices, seeds
-from thaw.runtime.framework import keras, tf
+from thaw.runtime.framework import keras
 from thaw.training import feed, fit, mixing
 
 SHAPE, TRAIN, VAL, VIEWS = (4, 4, 3), 50, 20, 2
@@ -76,7 +74,7 @@ def test_what_does_not_come_from_the_cache_is_fed_as_on_a_processor(monkeypatch:
     values = np.zeros((9, *SHAPE), np.float32)
     given = mixing.Mixed(lambda indices, _views: values[indices], np.arange(9) % 3, 4, classes=3, alpha=0)
     found = feed.fed(model, given, given)
-    assert found.train is given
+    assert found.train.batches is given
     assert not found.callbacks
 
 
@@ -92,32 +90,3 @@ def test_the_card_gets_only_numbers_where_its_memory_holds_the_activations(
         monkeypatch.setattr(feed, "free_memory", lambda free=free: free)
         (given, _, _), *_ = feed.fed(network(), train, val).train.element_spec
         assert given.dtype.name == kind
-
-
-def test_the_next_batch_is_read_while_a_step_computes() -> None:
-    """Where activations are read from a disk or streamed, the layers that train do not wait for each batch in turn."""
-    asked, steps, ahead = list[int](), 10, list[bool]()
-
-    def read(indices: np.ndarray, _views: np.ndarray) -> np.ndarray:
-        asked.append(len(indices))
-        return np.zeros((len(indices), 3), np.float32)
-
-    def step(values: Any) -> Any:
-        end = time.monotonic() + 20
-        while len(asked) < 2 + len(ahead) + 2 and time.monotonic() < end:  # Keras looks at two before the first step
-            time.sleep(0.01)
-        ahead.append(len(asked) >= 2 + len(ahead) + 2)
-        return values
-
-    class Waiting(keras.layers.Layer):  # type: ignore[misc]
-        def call(self, values: Any) -> Any:
-            made = tf.py_function(step, [values], tf.float32)
-            made.set_shape(values.shape)
-            return made
-
-    given = keras.Input((3,))
-    model = keras.Model(given, keras.layers.Dense(2)(Waiting()(given)))
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
-    batches = mixing.Mixed(read, np.arange(4 * steps) % 2, 4, 1, 0, classes=2, alpha=0)
-    model.fit(batches, epochs=1, verbose=0)
-    assert len(ahead) == steps and all(ahead[:-1])  # behind the last there is none

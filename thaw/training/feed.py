@@ -20,6 +20,7 @@ from thaw.images import manifest
 from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
 from thaw.training import mixing, targets
+from thaw.training.read_ahead import ReadAhead
 
 AHEAD = 16  # batches that wait on the card
 SHARE = 0.5  # of the card's free memory, for activations; the rest is the step's
@@ -66,7 +67,7 @@ def fed(model: keras.Model, train: mixing.Mixed, val: mixing.Mixed) -> Fed:
     both = copy.copy(train), copy.copy(val)
     readers = [each.source for each in both if isinstance(each.source, Kept)]
     if len(readers) < len(both) or not devices.on_gpu():
-        return Fed(keras.Model(model.inputs, model.outputs), train, val)
+        return Fed(keras.Model(model.inputs, model.outputs), ReadAhead(train), ReadAhead(val))
     tables = [_Table(reader, len(each.labels), each.views) for reader, each in zip(readers, both, strict=True)]
     resident = sum(table.size() for table in tables) <= SHARE * free_memory()
     read = _on_card(tables) if resident else None
@@ -162,9 +163,7 @@ def _dataset(batches: mixing.Mixed, shape: tuple[int, ...] | None) -> Any:
     """
 
     def epoch() -> Iterator[Any]:
-        for number in range(len(batches)):
-            batch: tuple[Any, ...] = batches[number]
-            inputs, *rest = batch
+        for inputs, *rest in ReadAhead(batches).epoch():
             count = len(rest[0])
             plain = (inputs, np.arange(count, dtype=np.int32), np.ones(count, np.float32))
             yield (inputs if isinstance(inputs, tuple) else plain, *rest)

@@ -23,6 +23,7 @@ import numpy as np
 from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
 from thaw.training import feed, mixing, targets
+from thaw.training.read_ahead import ReadAhead
 
 AHEAD = 4  # batches that are made while the devices compute
 
@@ -98,8 +99,8 @@ def _dataset(batches: mixing.Mixed, size: int, shape: tuple[int, ...]) -> Any:
     """Return an epoch's batches in their order; the strategy divides each among its devices, from the first row on."""
 
     def epoch() -> Iterator[Any]:
-        for number in range(len(batches)):
-            yield filled(batches[number], size)
+        for batch in ReadAhead(batches).epoch():
+            yield filled(batch, size)
 
     each = tf.TensorSpec((size,), tf.float32)
     given = {"inputs": tf.TensorSpec((size, *shape), tf.float32), "weights": each, "images": each}
