@@ -1,4 +1,4 @@
-"""What both phases' networks have in common is run once, and the answers are those of each network alone."""
+"""Hold that what both phases' networks have in common is run once, and that the answers are those of each alone."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -100,7 +100,7 @@ class Augment:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every view is the image as it is."""
+        """Return whether every view is the image as it is."""
         flags = self.horizontal_flip, self.vertical_flip, self.quarter_turns
         ranges = self.rotation, self.zoom, self.translation, self.brightness, self.contrast
         return not any(flags) and not any(ranges)
