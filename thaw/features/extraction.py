@@ -210,8 +210,11 @@ def _layers(
     run, engine = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
 
     def on_processor(missing: store.Missing) -> Generator[gpu_extraction.Views]:
-        views = threads.ahead(_views(frozen, paths, missing))
-        return ((view, shas, run(pixels)) for view, shas, pixels in views)
+        def made(item: tuple[int, list[str], np.ndarray]) -> gpu_extraction.Views:
+            view, shas, pixels = item
+            return view, shas, run(pixels)
+
+        return threads.overlapped(made, threads.ahead(_views(frozen, paths, missing)))
 
     return on_processor, engine
 
