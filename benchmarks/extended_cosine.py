@@ -1,8 +1,8 @@
 """Measure a cosine that is extended while it pays: ``python -m benchmarks.extended_cosine --data DIR …``.
 
-Against the default. The rate falls to zero over some epochs. If the validation loss is then lower than where it had fallen to zero before,
-it begins again at the full rate and falls over twice as many (warm restarts: Loshchilov & Hutter, "SGDR", 2017,
-arXiv:1608.03983). All else is the default's: depth, MixUp, averaged weights unless they are turned off.
+It stands beside the default. The rate falls to zero over some epochs. If the validation loss is then lower than where
+it had fallen to zero before, it begins again at the full rate and falls over twice as many (warm restarts: Loshchilov
+& Hutter, "SGDR", 2017, arXiv:1608.03983). All else is the default's: depth, MixUp, averaged weights unless turned off.
 """
 
 import argparse
