@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from pathlib import Path
 
@@ -100,3 +101,43 @@ def test_who_leaves_off_half_way_closes_what_was_made_ahead() -> None:
 
 def test_what_is_made_ahead_comes_in_its_order() -> None:
     assert list(threads.ahead(number for number in range(9))) == list(range(9))
+
+
+def test_the_next_item_is_worked_on_before_the_last_is_done() -> None:
+    both = threading.Barrier(2, timeout=30)  # breaks where only one is worked on at a time
+
+    def made(number: int) -> int:
+        both.wait()
+        return 10 * number
+
+    assert list(threads.overlapped(made, (number for number in range(4)))) == [0, 10, 20, 30]
+
+
+def test_who_leaves_off_half_way_closes_what_was_worked_on() -> None:
+    closed, made = list[bool](), list[int]()
+
+    def numbers() -> Generator[int]:
+        try:
+            yield from range(9)
+        finally:
+            closed.append(True)
+
+    results = threads.overlapped(made.append, numbers())
+    next(results)
+    results.close()
+    assert closed == [True]
+    assert len(made) <= 2
+
+
+def test_what_fails_is_raised_in_its_place() -> None:
+    results = threads.overlapped(lambda number: 6 // number, (number for number in (3, 0, 2)))
+    assert next(results) == 2
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_what_comes_before_an_item_that_can_not_be_made_is_not_lost() -> None:
+    results = threads.overlapped(lambda number: number, (6 // number for number in (3, 2, 0)))
+    assert [next(results), next(results)] == [2, 3]
+    with pytest.raises(ZeroDivisionError):
+        next(results)

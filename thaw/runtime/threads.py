@@ -50,13 +50,19 @@ def overlapped(function: Callable[[Item], Made], items: Generator[Item]) -> Gene
     runs twice at a time. Who stops half-way closes this, and ``items`` with it.
     """
     waiting: deque[Future[Made]] = deque()
+    ended: Exception | None = None
     with closing(items), ThreadPoolExecutor(2) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
+        while ended is None:
+            try:
+                waiting.append(pool.submit(function, next(items)))
+            except Exception as error:  # no more, or what is wrong with the next: those before it are not lost
+                ended = error
             if len(waiting) > 1:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    if not isinstance(ended, StopIteration):
+        raise ended
 
 
 def keep_to_quota() -> None:
