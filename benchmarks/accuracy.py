@@ -30,6 +30,7 @@ from thaw import paths, records
 from thaw.classifier import model
 from thaw.config import phases, schema
 from thaw.features import extraction, inputs
+from thaw.features.frozen import Frozen
 from thaw.images import manifest
 from thaw.runtime.framework import keras
 from thaw.training import averaging, validation
@@ -139,9 +140,7 @@ def regression(settings: schema.Project) -> np.ndarray:
     classifier = model.load(paths.PHASE1)
     card, pooling = classifier.card, classifier.card.head.pooling
     part = keras.Model(classifier.backbone.input, classifier.pool(classifier.backbone.output))
-    frozen = extraction.Frozen(
-        part, [f"pool:{pooling}"], card.weights_sha256, card.image, settings.augment, settings.compute
-    )
+    frozen = Frozen(part, [f"pool:{pooling}"], card.weights_sha256, card.image, settings.augment, settings.compute)
     splits = manifest.read(settings.data.raw, *paths.SPLITS)
     readers = extraction.cached(frozen, [(split, 1) for split in splits])
     train, val, test = (inputs.clean(r[0])(np.arange(len(s))) for r, s in zip(readers, splits, strict=True))

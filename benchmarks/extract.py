@@ -20,6 +20,7 @@ from thaw.config import load
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.data import validation
 from thaw.features import engines, extraction
+from thaw.features.frozen import Frozen
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 
@@ -43,9 +44,7 @@ def main() -> None:
     cut = freeze_boundaries.find(classifier.backbone, UnfreezeSpec.parse("40"))
     frozen_part, _ = freeze_boundaries.split(classifier.backbone, cut)
 
-    frozen = extraction.Frozen(
-        frozen_part, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute
-    )
+    frozen = Frozen(frozen_part, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute)
     size = frozen.batch_size()
     memory = list(manifest.pixels(params.image, files, hashes, size))
     rates: dict[str, list[float]] = {"bare engine": [], "extractor": []}

@@ -25,6 +25,7 @@ from thaw import paths
 from thaw.classifier import model
 from thaw.config import load, schema
 from thaw.features import extraction
+from thaw.features.frozen import Frozen
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 
@@ -55,7 +56,7 @@ def measure(params: schema.Project, values: dict[str, object]) -> dict[str, obje
     classifier = model.build(card, weights=params.backbone.weights)
     cut = freeze_boundaries.find(classifier.backbone, params.phase2.unfreeze_spec)
     layers, _ = freeze_boundaries.split(classifier.backbone, cut)
-    frozen = extraction.Frozen(layers, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute)
+    frozen = Frozen(layers, [cut.tensor_layer], "benchmark", params.image, params.augment, params.compute)
     clock, computing = time.monotonic(), spent()
     extraction.cached(frozen, [(train, frozen.views()), (val, 1)])
     row |= {"extraction s": time.monotonic() - clock, "extraction computing s": spent() - computing}

@@ -14,6 +14,7 @@ from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import intervals
 from thaw.features import extraction, inputs, out_of_fold
+from thaw.features.frozen import Frozen
 from thaw.images import manifest
 
 
@@ -77,7 +78,7 @@ def tested(settings: schema.Project, folder: Path) -> np.ndarray:
     boundary = inputs.boundary(classifier, settings.phase2.unfreeze_spec)
     frozen_part, thawed = model.thaw(classifier, boundary)
     card, cut = classifier.card, [boundary.tensor_layer]
-    frozen = extraction.Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)
+    frozen = Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)
     ((reader,),) = extraction.cached(frozen, [(test, 1)])
     said = out_of_fold.trained(inputs.clean(reader), len(test), lambda rows: thawed(rows, training=False))
     found = np.concatenate(list(said))

@@ -20,6 +20,7 @@ from tests.features import computing
 from thaw import records
 from thaw.config import schema
 from thaw.features import cache, engines, extraction, packs, store
+from thaw.features.frozen import Frozen
 from thaw.images import augment, manifest, preprocessing
 from thaw.runtime import code_version
 from thaw.runtime.framework import keras, tf
@@ -56,11 +57,11 @@ def network(scale: float = 1) -> keras.Model:
 NETWORK = network()
 
 
-def frozen(folder: Path, cuts: str = "pool middle", settings: schema.Augment = LIGHT) -> extraction.Frozen:
+def frozen(folder: Path, cuts: str = "pool middle", settings: schema.Augment = LIGHT) -> Frozen:
     outputs = dict(zip(("pool", "middle"), NETWORK.outputs, strict=True))
     compute = computing.settings(folder)
     model = keras.Model(NETWORK.input, [outputs[cut] for cut in cuts.split()])
-    return extraction.Frozen(model, cuts.split(), "sha256 of weights", SIZE, settings, compute)
+    return Frozen(model, cuts.split(), "sha256 of weights", SIZE, settings, compute)
 
 
 def some_images(folder: Path, count: int) -> manifest.Images:

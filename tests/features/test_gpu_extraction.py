@@ -9,6 +9,7 @@ from PIL import Image
 from thaw import records
 from thaw.config import schema
 from thaw.features import engines, extraction, gpu_extraction, streaming
+from thaw.features.frozen import Frozen
 from thaw.images import augment, manifest, preprocessing
 from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
@@ -37,7 +38,7 @@ def split(tmp_path: Path) -> manifest.Images:
     )
 
 
-def frozen(folder: Path, size: int = 4) -> extraction.Frozen:
+def frozen(folder: Path, size: int = 4) -> Frozen:
     keras.utils.set_random_seed(0)
     pixels = keras.Input((32, 32, 3))
     middle = keras.layers.Conv2D(6, 5, strides=4, activation="relu")(keras.layers.Rescaling(1 / 255)(pixels))
@@ -54,10 +55,10 @@ def frozen(folder: Path, size: int = 4) -> extraction.Frozen:
         devices=1,
         deterministic=True,
     )
-    return extraction.Frozen(keras.Model(pixels, outputs), ["pool", "middle"], "", SIZE, LIGHT, compute)
+    return Frozen(keras.Model(pixels, outputs), ["pool", "middle"], "", SIZE, LIGHT, compute)
 
 
-def expected(wanted: extraction.Frozen, split: manifest.Images, view: int) -> list[np.ndarray]:
+def expected(wanted: Frozen, split: manifest.Images, view: int) -> list[np.ndarray]:
     """What Keras makes in float32 of the pixels that a processor makes."""
     load = preprocessing.load(SIZE)
     pixels = np.stack([load(tf.io.read_file(path)) for path in split.paths])

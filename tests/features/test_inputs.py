@@ -17,6 +17,7 @@ from thaw.classifier import model
 from thaw.config import phases, schema
 from thaw.config.unfreeze import UnfreezeSpec
 from thaw.features import auto_unfreeze, cache, engines, extraction, inputs, phase_outputs
+from thaw.features.frozen import Frozen
 from thaw.images import manifest, preprocessing
 from thaw.networks import freeze_boundaries
 from thaw.runtime import code_version, seeds
@@ -184,7 +185,7 @@ def test_activations_are_kept_as_asked_or_if_they_fit(
     empty = manifest.Images([], [], [], np.zeros(0, np.int64))
     few = manifest.Images([""] * 3, [""] * 3, [""] * 3, np.zeros(3, np.int64))
     tensor = keras.Input((32, 32, 3))
-    frozen = extraction.Frozen(keras.Model(tensor, tensor), ["all"], "", SIZE, FLIPPED, settings.compute)
+    frozen = Frozen(keras.Model(tensor, tensor), ["all"], "", SIZE, FLIPPED, settings.compute)
     decision, said = inputs.keep(frozen, settings, few, empty)
     assert decision is kept
     assert re.match(reason, said)
@@ -192,7 +193,7 @@ def test_activations_are_kept_as_asked_or_if_they_fit(
 
 def test_the_budget_counts_every_view_of_training_and_one_of_validation(settings: Settings) -> None:
     tensor = keras.Input((10, 10, 5))  # 1000 bytes in fp16
-    frozen = extraction.Frozen(keras.Model(tensor, tensor), ["all"], "", SIZE, FLIPPED, settings.compute)
+    frozen = Frozen(keras.Model(tensor, tensor), ["all"], "", SIZE, FLIPPED, settings.compute)
     count = {n: manifest.Images([""] * n, [""] * n, [""] * n, np.zeros(n, np.int64)) for n in (2, 7)}
     settings.compute.cache_gb = (7 * 3 + 2) * 1000 / 1e9
     assert inputs.keep(frozen, settings, count[7], count[2])[0]
@@ -281,7 +282,7 @@ def test_of_what_auto_may_choose_only_what_fits_is_kept(
 ) -> None:
     classifier = built()
     _, frozen, _ = parts(classifier, auto_unfreeze.LITTLE)
-    row = extraction.Frozen(frozen, ["own"], "", SIZE, FLIPPED, settings.compute)
+    row = Frozen(frozen, ["own"], "", SIZE, FLIPPED, settings.compute)
     settings.phase2.unfreeze, settings.phase2.activations = "auto", wanted
     settings.compute.cache_gb = room * row.cache_bytes(len(train), len(val)) / 1e9
     inputs.pooled(classifier, settings, train, val)
@@ -387,7 +388,7 @@ def test_depths_beyond_the_budget_are_left_out_and_the_trials_own_comes_first(
 ) -> None:
     classifier = built()
     _, frozen, _ = parts(classifier, "5")
-    row = extraction.Frozen(frozen, ["own"], "", SIZE, FLIPPED, settings.compute)
+    row = Frozen(frozen, ["own"], "", SIZE, FLIPPED, settings.compute)
     settings.phase2.unfreeze, settings.compute.depths = "5", ["10", "20"]
     settings.compute.cache_gb = 1.01 * row.cache_bytes(len(train), len(val)) / 1e9
     inputs.pooled(classifier, settings, train, val)

@@ -23,7 +23,7 @@ from thaw import paths
 from thaw.classifier import model
 from thaw.config import composition
 from thaw.data import validation_on_ray
-from thaw.features import cache, extraction
+from thaw.features import cache, extraction, layer_outputs
 from thaw.runtime import cluster
 
 ray = pytest.importorskip("ray", reason="an extra")
@@ -67,7 +67,7 @@ def kill_a_worker_when(begun: Path, killed: list[int], ended: threading.Event) -
 def test_extraction_by_workers_has_the_bytes_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     split = alone.some_images(tmp_path / "raw", 90)
     one, many = alone.frozen(tmp_path / "one"), alone.frozen(tmp_path / "many")
-    monkeypatch.setattr(extraction, "ON_CLUSTER", 4 * 3 * sum(many.row_bytes()))  # a batch: 23 parts
+    monkeypatch.setattr(layer_outputs, "ON_CLUSTER", 4 * 3 * sum(many.row_bytes()))  # a batch: 23 parts
     many.compute.ray = "auto"
     killed: list[int] = []
     ended = threading.Event()

@@ -6,7 +6,8 @@ from PIL import Image
 
 from thaw import records
 from thaw.config import schema
-from thaw.features import extraction, streaming
+from thaw.features import streaming
+from thaw.features.frozen import Frozen
 from thaw.images import augment, manifest, preprocessing
 from thaw.runtime.framework import keras, tf
 
@@ -28,7 +29,7 @@ def split(tmp_path: Path) -> manifest.Images:
 
 
 @pytest.fixture
-def frozen(tmp_path: Path) -> extraction.Frozen:
+def frozen(tmp_path: Path) -> Frozen:
     keras.utils.set_random_seed(0)
     pixels = keras.Input((32, 32, 3))
     output = keras.layers.Conv2D(6, 5, strides=4)(keras.layers.Rescaling(1 / 255)(pixels))
@@ -44,12 +45,10 @@ def frozen(tmp_path: Path) -> extraction.Frozen:
         devices=1,
         deterministic=True,
     )
-    return extraction.Frozen(keras.Model(pixels, output), ["middle"], "", SIZE, FLIPPED, compute)
+    return Frozen(keras.Model(pixels, output), ["middle"], "", SIZE, FLIPPED, compute)
 
 
-def test_a_stream_gives_the_views_of_the_images_asked_for(
-    split: manifest.Images, frozen: extraction.Frozen, near: float
-) -> None:
+def test_a_stream_gives_the_views_of_the_images_asked_for(split: manifest.Images, frozen: Frozen, near: float) -> None:
     chosen, views = np.array([7, 2, 2, 5]), np.array([0, 3, 2_000_000_000, 0])
     load = preprocessing.load(SIZE)
     seen = np.stack([load(tf.io.read_file(split.paths[index])) for index in chosen])
@@ -66,12 +65,12 @@ def test_a_stream_gives_the_views_of_the_images_asked_for(
         np.testing.assert_allclose(alone[0], found[position], rtol=0, atol=near * np.abs(expected).max())
 
 
-def test_nothing_of_a_stream_is_kept(split: manifest.Images, frozen: extraction.Frozen) -> None:
+def test_nothing_of_a_stream_is_kept(split: manifest.Images, frozen: Frozen) -> None:
     streaming.source(frozen, split)(np.arange(8), np.zeros(8, np.int64))
     assert not Path(frozen.compute.cache_dir).exists()
 
 
-def test_images_that_were_exchanged_stop_a_stream(split: manifest.Images, frozen: extraction.Frozen) -> None:
+def test_images_that_were_exchanged_stop_a_stream(split: manifest.Images, frozen: Frozen) -> None:
     source, (third, fourth) = streaming.source(frozen, split), (Path(path) for path in split.paths[3:5])
     third.write_bytes(fourth.read_bytes())
     source(np.array([0, 1, 2, 4]), np.zeros(4, np.int64))

@@ -8,6 +8,7 @@ import yaml
 from thaw.config import load, schema
 from thaw.data import judgement
 from thaw.features import extraction
+from thaw.features.frozen import Frozen
 from thaw.runtime import code_version
 from thaw.runtime.framework import keras
 from thaw.sweep import trial
@@ -78,7 +79,7 @@ def keys(project: Path) -> list[str]:
     layers = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(name="flat")])
     compute = replace(settings.compute, extractor="tensorflow")
     drawn = schema.Augment(**values["augment"])
-    frozen = extraction.Frozen(layers, ["flat"], "0" * 64, settings.image, drawn, compute)
+    frozen = Frozen(layers, ["flat"], "0" * 64, settings.image, drawn, compute)
     family, names = extraction._names(frozen, 1)
     return [
         f"{family} {names}",

@@ -18,7 +18,7 @@ from thaw.classifier import model
 from thaw.config import schema
 from thaw.config.unfreeze import Kind, UnfreezeSpec
 from thaw.features import auto_unfreeze, cache, engines, extraction, streaming
-from thaw.features.extraction import Frozen
+from thaw.features.frozen import Frozen
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
 from thaw.runtime import devices

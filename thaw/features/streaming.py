@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from thaw.features import engines, gpu_extraction
-from thaw.features.extraction import Frozen
+from thaw.features.frozen import Frozen
 from thaw.images import augment, fitting, manifest, reading
 from thaw.runtime import threads
 from thaw.runtime.framework import tf
