@@ -10,8 +10,10 @@ from thaw.config.unfreeze import Kind
 
 BACKWARD = 3  # times the computation of a forward pass that a step of training takes
 # Where nothing was measured: seconds of EfficientNet-Lite0 on two cores of a server, for a pass of an image of 224
-# pixels, the share of it that no smaller image saves, and for an image's features through the head of phase 1.
-A_PASS, OVERHEAD, A_HEAD = 0.01, 0.1, 1e-4
+# pixels, and for an image's features through the head of phase 1.
+A_PASS, A_HEAD = 0.01, 1e-4
+# Seconds that a pass takes an image longer where it trains: what TensorFlow's operations take however small they are.
+A_STEP = 0.001
 DEEPEST = 0.75  # share of the computation that `auto` unfreezes at most, taken for all that is named otherwise
 USUAL_EPOCHS = 20  # of warm-up, stable, decay: 15 to 35 on the sets of docs/performance.md, more where they are short
 
@@ -79,8 +81,17 @@ def a_pass(backbone: str, size: int) -> tuple[float, str]:
     measured = timings.seconds_each("extraction", backbone=backbone, size=size)
     if measured is not None:
         return measured, "by what the frozen layers took here"
-    smaller = OVERHEAD + (1 - OVERHEAD) * (size / 224) ** 2
-    return A_PASS * smaller, "as nothing was measured here yet, a guess"
+    return A_PASS * (size / 224) ** 2, "as nothing was measured here yet, a guess"
+
+
+def each_epoch(each_pass: float, share: float) -> float:
+    """Return the seconds that an epoch of phase 2 takes an image.
+
+    Args:
+        each_pass: of ``a_pass``.
+        share: of the computation that is unfrozen.
+    """
+    return BACKWARD * share * (each_pass + A_STEP)
 
 
 def of_phase2(each: float, settings: schema.Phase2, images: int) -> str:
@@ -110,11 +121,11 @@ def after_prepare(settings: Asked, splits: Mapping[str, Mapping[str, Any]]) -> s
         splits: the figures of each, as `prepare` writes them.
     """
     images = {name: splits[name]["images"] for name in ("train", "val")}
-    trained, phase2 = images["train"], settings.phase2
+    count, phase2 = images["train"], settings.phase2
     work = {
         "extraction": f"{views(settings, images):,} views through the frozen layers",
         "phase1": f"{settings.phase1.epochs} epochs of phase 1",
-        "phase2": f"{phase2.most_epochs(trained)} epochs of phase 2",
+        "phase2": f"{phase2.most_epochs(count)} epochs of phase 2",
     }
     if phase2.unfreeze_spec.kind is Kind.NONE:
         del work["phase2"]
@@ -124,14 +135,14 @@ def after_prepare(settings: Asked, splits: Mapping[str, Mapping[str, Any]]) -> s
         source = "by what it took here before"
     spec = phase2.unfreeze_spec
     share = {Kind.SHARE: spec.number, Kind.ALL: 1.0}.get(spec.kind, DEEPEST)
-    guesses = {"extraction": a_view, "phase1": A_HEAD, "phase2": BACKWARD * share * a_view}
+    guesses = {"extraction": a_view, "phase1": A_HEAD, "phase2": each_epoch(a_view, share)}
     parts, total = [], 0.0
     for what, said in work.items():
         measured = each[what]
         an_image = guesses[what] if measured is None else measured
         spent, told = an_image * counts(settings, images)[what], ""
         if what == "phase2":
-            spent, told = min(spent, 60 * phase2.minutes or spent), of_phase2(an_image, phase2, trained)
+            spent, told = min(spent, 60 * phase2.minutes or spent), of_phase2(an_image, phase2, count)
         parts.append(f"{said} ({told or console.duration(spent)})")
         total += spent
     most = console.duration(total)

@@ -18,5 +18,5 @@ def phase2(card: model.Card, settings: schema.Phase2, share: float, images: int)
     each_pass, source = forecast.a_pass(card.backbone.name, card.image.size)
     if known:
         source = "by what phase 2 took here before"
-    each = known or forecast.BACKWARD * share * each_pass
+    each = known or forecast.each_epoch(each_pass, share)
     return f"{forecast.of_phase2(each, settings, images)}, {source}"
