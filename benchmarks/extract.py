@@ -23,6 +23,7 @@ from thaw.features import engines, extraction
 from thaw.features.frozen import Frozen
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
+from thaw.runtime import seeds
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    seeds.fix(0)  # as the stages do: TensorFlow's pipelines are others where operations must repeat
     text = load.compose(["data=folder", f"data.raw={options.data.resolve()}", "augment=none"], ())
     params = load.check(yaml.safe_load(text))
     samples = validation.read(params.data).samples[: options.images]
