@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,8 @@ from thaw import records
 from thaw.config import schema
 from thaw.features import engines, extraction, gpu_extraction, streaming
 from thaw.features.frozen import Frozen
-from thaw.images import augment, manifest, preprocessing
-from thaw.runtime import devices
+from thaw.images import augment, fitting, manifest, preprocessing
+from thaw.runtime import devices, seeds, threads
 from thaw.runtime.framework import keras, tf
 
 SIZE = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -109,6 +110,24 @@ def test_a_stream_gives_the_views_that_are_asked_for(tmp_path: Path, split: mani
     assert found.dtype == np.float32
     assert_near(found, exact)
     assert_near(source(chosen[:3], np.zeros(3, np.int64)), expected(wanted, split, 0)[0][chosen[:3]])
+
+
+@pytest.mark.skipif(threads.used() < 2, reason="needs two cores")
+def test_files_are_decoded_at_once_also_where_operations_must_repeat(
+    tmp_path: Path, split: manifest.Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met, fit = threading.Barrier(2, timeout=30), fitting.fit
+
+    def fitted(pixels: np.ndarray, image: schema.Image) -> np.ndarray:
+        met.wait()  # for another
+        return fit(pixels, image)
+
+    monkeypatch.setattr(fitting, "LARGEST", 0)  # each is fitted as it is decoded
+    monkeypatch.setattr(fitting, "fit", fitted)
+    seeds.fix(0)
+    few = manifest.Images(split.paths[:4], split.names[:4], split.hashes[:4], split.labels[:4])
+    ((pool, _),) = extraction.cached(frozen(tmp_path), [(few, 2)])
+    assert pool(np.arange(4), np.ones(4, np.int64)).shape == (4, 6)
 
 
 def full_above(most: int) -> Callable[[engines.Widening, tf.Tensor], list[tf.Tensor]]:

@@ -1,7 +1,6 @@
 """What the frozen layers make of an image, whenever it is asked for: of views that are drawn afresh in every epoch."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
@@ -18,17 +17,9 @@ def source(frozen: Frozen, split: manifest.Images) -> manifest.Source:
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size())
         return gpu_extraction.streamed(card, frozen.image, frozen.augment, split)
     run, _ = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
-    picture = fitting.picture(frozen.image)
+    decode = fitting.decoder(frozen.image)
     make_views = augment.view(frozen.augment)
     pool = ThreadPoolExecutor(threads.used(), "fitting")
-
-    def decode_all(encoded: tf.Tensor, turned: tf.Tensor) -> Any:
-        decoded = tf.data.Dataset.from_tensor_slices((encoded, turned)).map(
-            picture, num_parallel_calls=threads.used(), deterministic=True
-        )
-        return decoded.padded_batch(tf.size(encoded, tf.int64)).get_single_element()
-
-    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), kind) for kind in (tf.string, tf.int32)])
 
     def activations(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         with manifest.told():
