@@ -68,6 +68,23 @@ def expected(wanted: Frozen, split: manifest.Images, view: int) -> list[np.ndarr
     return [np.asarray(output) for output in wanted.model(pixels, training=False)]
 
 
+def test_what_is_streamed_for_training_and_validation_has_one_engine(
+    tmp_path: Path, split: manifest.Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, init = list[engines.Widening](), engines.Widening.__init__
+
+    def noted(self: engines.Widening, *words: object) -> None:
+        made.append(self)
+        init(self, *words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engines.Widening, "__init__", noted)
+    wanted, few = frozen(tmp_path), replace(split, paths=split.paths[::-1], hashes=split.hashes[::-1])
+    train, val = streaming.sources(wanted, split, few)
+    one, same = train(np.arange(3), np.zeros(3, np.int64)), val(np.arange(COUNT)[:-4:-1], np.zeros(3, np.int64))
+    np.testing.assert_array_equal(one, same)
+    assert len(made) == 1
+
+
 def assert_near(found: np.ndarray, exact: np.ndarray) -> None:
     assert found.shape == exact.shape
     np.testing.assert_allclose(found, exact, rtol=0, atol=engines.MIXED_TOLERANCE * float(np.abs(exact).max()))
@@ -95,7 +112,7 @@ def test_all_batches_have_one_shape(tmp_path: Path, split: manifest.Images, monk
     extraction.cached(frozen(tmp_path), [(split, 2)])
     assert seen == [(4, 32, 32, 3)] * 6
     seen.clear()
-    source = streaming.source(frozen(tmp_path), split)
+    (source,) = streaming.sources(frozen(tmp_path), split)
     for count in (4, 2, 3):
         source(np.arange(count), np.arange(count))
     assert seen == [(4, 32, 32, 3)] * 3
@@ -103,7 +120,7 @@ def test_all_batches_have_one_shape(tmp_path: Path, split: manifest.Images, monk
 
 def test_a_stream_gives_the_views_that_are_asked_for(tmp_path: Path, split: manifest.Images) -> None:
     wanted, views = frozen(tmp_path), np.array([0, 1, 2, 0])
-    source = streaming.source(wanted, split)
+    (source,) = streaming.sources(wanted, split)
     chosen = np.array([7, 2, 4, 4])
     exact = np.stack([expected(wanted, split, view)[0][index] for index, view in zip(chosen, views, strict=True)])
     found = source(chosen, views)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,6 +49,7 @@ class Card:
 
     def __init__(self, layers: engines.Widening, image: schema.Image, settings: schema.Augment, size: int):
         self.layers, self.size = layers, size
+        self.busy = Lock()  # with what is streamed: a thread reads ahead, and others may ask
         pixels, flat = tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None, None))
         pictures = tf.TensorSpec((None, None, None, 3), tf.uint8)
         self.fit = tf.function(
@@ -225,9 +227,10 @@ def streamed(card: Card, image: schema.Image, settings: schema.Augment, split: m
         files = reading.tensors(paths + [""] * spare, hashes + [""] * spare)
         with manifest.told():
             fields, drawn = prepare(*files, np.pad(seeds, ((0, spare), (0, 0))))
-        pixels = card.fitted(_carried(fields))
-        moved = (_carried(drawn), np.pad(views == 0, (0, spare))) if views.any() else ()
-        values: np.ndarray = card.launched(pixels, *moved)()[0][: len(indices)]
+        with card.busy:
+            pixels = card.fitted(_carried(fields))
+            moved = (_carried(drawn), np.pad(views == 0, (0, spare))) if views.any() else ()
+            values: np.ndarray = card.launched(pixels, *moved)()[0][: len(indices)]
         return values
 
     return activations
