@@ -139,10 +139,13 @@ def test_files_are_decoded_at_once_also_where_operations_must_repeat(
         met.wait()  # for another
         return fit(pixels, image)
 
-    monkeypatch.setattr(fitting, "LARGEST", 0)  # each is fitted as it is decoded
     monkeypatch.setattr(fitting, "fit", fitted)
     seeds.fix(0)
-    few = manifest.Images(split.paths[:4], split.names[:4], split.hashes[:4], split.labels[:4])
+    large = [tmp_path / f"large {number}.png" for number in range(4)]  # each is fitted as it is decoded
+    for number, path in enumerate(large):
+        Image.new("RGB", (70, 70), (number, 0, 0)).save(path)
+    hashes = [records.sha256(path) for path in large]
+    few = manifest.Images([str(path) for path in large], split.names[:4], hashes, split.labels[:4])
     ((pool, _),) = extraction.cached(frozen(tmp_path), [(few, 2)])
     assert pool(np.arange(4), np.ones(4, np.int64)).shape == (4, 6)
 

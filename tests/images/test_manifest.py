@@ -136,10 +136,12 @@ def test_files_are_decoded_at_once_also_where_operations_must_repeat(
         met.wait()  # for another
         return fit(pixels, image)
 
-    monkeypatch.setattr(fitting, "LARGEST", 0)  # each is fitted as it is decoded
     monkeypatch.setattr(fitting, "fit", fitted)
     seeds.fix(0)
-    (pixels,) = manifest.pixels(SQUARE, train.paths[:4], train.hashes[:4], 4)
+    for path in train.paths:
+        Image.new("RGB", (70, 70)).save(path)  # more than twice the square: each is fitted as it is decoded
+    hashes = [records.sha256(Path(path)) for path in train.paths[:4]]
+    (pixels,) = manifest.pixels(SQUARE, train.paths[:4], hashes, 4)
     assert len(pixels) == 4
 
 

@@ -7,6 +7,7 @@ What is larger than twice the square is fitted one by one, before it is put into
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import astuple
 from functools import lru_cache
 from typing import Any
 
@@ -70,7 +71,12 @@ def decoder(image: schema.Image) -> Any:
     Returns:
         (n,) string, (n,) int32 → of ``picture``, each filled up with zeros to the largest of the batch.
     """
-    one = picture(image)
+    return _decoder(*astuple(image))
+
+
+@lru_cache(maxsize=8)  # to trace one takes half a second
+def _decoder(*settings: Any) -> Any:
+    one = picture(schema.Image(*settings))
 
     def decoded(encoded: tf.Tensor, turned: tf.Tensor) -> Any:
         with tf.device("/CPU:0"):
