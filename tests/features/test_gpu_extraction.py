@@ -2,6 +2,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,9 +74,9 @@ def test_what_is_streamed_for_training_and_validation_has_one_engine(
 ) -> None:
     made, init = list[engines.Widening](), engines.Widening.__init__
 
-    def noted(self: engines.Widening, *words: object) -> None:
+    def noted(self: engines.Widening, *words: Any) -> None:
         made.append(self)
-        init(self, *words)  # type: ignore[arg-type]
+        init(self, *words)
 
     monkeypatch.setattr(engines.Widening, "__init__", noted)
     wanted, few = frozen(tmp_path), replace(split, paths=split.paths[::-1], hashes=split.hashes[::-1])
