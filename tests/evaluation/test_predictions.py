@@ -11,6 +11,7 @@ from thaw.classifier import model
 from thaw.config import schema
 from thaw.evaluation import predictions
 from thaw.networks import freeze_boundaries
+from thaw.runtime import devices
 from thaw.runtime.framework import keras, tf
 
 IMAGE = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -77,3 +78,27 @@ def test_networks_with_no_block_in_common_run_each_on_its_own(ran: Counter[str],
     for run in runs.values():
         run(BATCHES[0])
     assert set(ran) == {"efficientnet_lite0", second.backbone.name} and ran.total() == 2
+
+
+def test_on_a_gpu_batches_have_one_size_and_the_answers_are_those_of_their_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen, of_one_size = set[int](), predictions.of_one_size
+
+    def noted(run: Callable[..., Any]) -> Callable[..., Any]:
+        def told(values: Any) -> Any:
+            seen.add(len(values))
+            return run(values)
+
+        return of_one_size(told)
+
+    monkeypatch.setattr(predictions, "of_one_size", noted)
+    classifiers = {"phase1": built("mobilenet_v2"), "phase2": changed("mobilenet_v2", 3)}
+    found = []
+    for on_gpu in (False, True):
+        monkeypatch.setattr(devices, "on_gpu", lambda on_gpu=on_gpu: on_gpu)
+        runs = predictions.predictors(classifiers)
+        found.append([part for batch in BATCHES for run in runs.values() for part in run(batch)])
+    assert seen == {len(BATCHES[0])}
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.astype(np.float32), other.astype(np.float32), rtol=2e-3, atol=1e-5)

@@ -2,9 +2,11 @@ import dataclasses
 import io
 import json
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -194,6 +196,18 @@ def test_an_export_that_does_not_load_fails(
     (tmp_path / project_paths.KERAS_FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"does not load in a fresh process: \S+"):
         check(tmp_path, paths, evaluated)
+
+
+@pytest.mark.parametrize("said", ["ResourceExhaustedError: OOM", "CUDA_ERROR_OUT_OF_MEMORY: out of memory"])
+def test_a_gpu_without_room_for_the_process_that_answers_is_a_line_with_a_remedy(
+    exported: Path, paths: list[str], evaluated: np.ndarray, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    def full(words: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(words, 1, "", f"Traceback\n{said}\nthe end\n")
+
+    monkeypatch.setattr(subprocess, "run", full)
+    with pytest.raises(ValueError, match=r"^export: expected GPU memory for a process .*CUDA_VISIBLE_DEVICES= before"):
+        check(exported, paths, evaluated)
 
 
 def test_an_image_that_it_cannot_answer_for_fails(

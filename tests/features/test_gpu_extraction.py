@@ -1,6 +1,8 @@
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +12,8 @@ from thaw import records
 from thaw.config import schema
 from thaw.features import engines, extraction, gpu_extraction, streaming
 from thaw.features.frozen import Frozen
-from thaw.images import augment, manifest, preprocessing
-from thaw.runtime import devices
+from thaw.images import augment, fitting, manifest, preprocessing
+from thaw.runtime import devices, seeds, threads
 from thaw.runtime.framework import keras, tf
 
 SIZE = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -67,6 +69,23 @@ def expected(wanted: Frozen, split: manifest.Images, view: int) -> list[np.ndarr
     return [np.asarray(output) for output in wanted.model(pixels, training=False)]
 
 
+def test_what_is_streamed_for_training_and_validation_has_one_engine(
+    tmp_path: Path, split: manifest.Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, init = list[engines.Widening](), engines.Widening.__init__
+
+    def noted(self: engines.Widening, *words: Any) -> None:
+        made.append(self)
+        init(self, *words)
+
+    monkeypatch.setattr(engines.Widening, "__init__", noted)
+    wanted, few = frozen(tmp_path), replace(split, paths=split.paths[::-1], hashes=split.hashes[::-1])
+    train, val = streaming.sources(wanted, split, few)
+    one, same = train(np.arange(3), np.zeros(3, np.int64)), val(np.arange(COUNT)[:-4:-1], np.zeros(3, np.int64))
+    np.testing.assert_array_equal(one, same)
+    assert len(made) == 1
+
+
 def assert_near(found: np.ndarray, exact: np.ndarray) -> None:
     assert found.shape == exact.shape
     np.testing.assert_allclose(found, exact, rtol=0, atol=engines.MIXED_TOLERANCE * float(np.abs(exact).max()))
@@ -94,7 +113,7 @@ def test_all_batches_have_one_shape(tmp_path: Path, split: manifest.Images, monk
     extraction.cached(frozen(tmp_path), [(split, 2)])
     assert seen == [(4, 32, 32, 3)] * 6
     seen.clear()
-    source = streaming.source(frozen(tmp_path), split)
+    (source,) = streaming.sources(frozen(tmp_path), split)
     for count in (4, 2, 3):
         source(np.arange(count), np.arange(count))
     assert seen == [(4, 32, 32, 3)] * 3
@@ -102,13 +121,34 @@ def test_all_batches_have_one_shape(tmp_path: Path, split: manifest.Images, monk
 
 def test_a_stream_gives_the_views_that_are_asked_for(tmp_path: Path, split: manifest.Images) -> None:
     wanted, views = frozen(tmp_path), np.array([0, 1, 2, 0])
-    source = streaming.source(wanted, split)
+    (source,) = streaming.sources(wanted, split)
     chosen = np.array([7, 2, 4, 4])
     exact = np.stack([expected(wanted, split, view)[0][index] for index, view in zip(chosen, views, strict=True)])
     found = source(chosen, views)
     assert found.dtype == np.float32
     assert_near(found, exact)
     assert_near(source(chosen[:3], np.zeros(3, np.int64)), expected(wanted, split, 0)[0][chosen[:3]])
+
+
+@pytest.mark.skipif(threads.used() < 2, reason="needs two cores")
+def test_files_are_decoded_at_once_also_where_operations_must_repeat(
+    tmp_path: Path, split: manifest.Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met, fit = threading.Barrier(2, timeout=30), fitting.fit
+
+    def fitted(pixels: np.ndarray, image: schema.Image) -> np.ndarray:
+        met.wait()  # for another
+        return fit(pixels, image)
+
+    monkeypatch.setattr(fitting, "fit", fitted)
+    seeds.fix(0)
+    large = [tmp_path / f"large {number}.png" for number in range(4)]  # each is fitted as it is decoded
+    for number, path in enumerate(large):
+        Image.new("RGB", (70, 70), (number, 0, 0)).save(path)
+    hashes = [records.sha256(path) for path in large]
+    few = manifest.Images([str(path) for path in large], split.names[:4], hashes, split.labels[:4])
+    ((pool, _),) = extraction.cached(frozen(tmp_path), [(few, 2)])
+    assert pool(np.arange(4), np.ones(4, np.int64)).shape == (4, 6)
 
 
 def full_above(most: int) -> Callable[[engines.Widening, tf.Tensor], list[tf.Tensor]]:

@@ -55,7 +55,7 @@ def test_a_stream_gives_the_views_of_the_images_asked_for(split: manifest.Images
     seeds = augment.view_seeds(FLIPPED, [split.hashes[index] for index in chosen], views.tolist())
     made = np.asarray(augment.view(FLIPPED)(seen, seeds))
     expected = np.asarray(frozen.model(np.where((views == 0)[:, None, None, None], seen, made), training=False))
-    source = streaming.source(frozen, split)
+    (source,) = streaming.sources(frozen, split)
     found = source(chosen, views)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
     assert not np.array_equal(found[1], found[2])
@@ -66,12 +66,12 @@ def test_a_stream_gives_the_views_of_the_images_asked_for(split: manifest.Images
 
 
 def test_nothing_of_a_stream_is_kept(split: manifest.Images, frozen: Frozen) -> None:
-    streaming.source(frozen, split)(np.arange(8), np.zeros(8, np.int64))
+    streaming.sources(frozen, split)[0](np.arange(8), np.zeros(8, np.int64))
     assert not Path(frozen.compute.cache_dir).exists()
 
 
 def test_images_that_were_exchanged_stop_a_stream(split: manifest.Images, frozen: Frozen) -> None:
-    source, (third, fourth) = streaming.source(frozen, split), (Path(path) for path in split.paths[3:5])
+    (source,), (third, fourth) = streaming.sources(frozen, split), (Path(path) for path in split.paths[3:5])
     third.write_bytes(fourth.read_bytes())
     source(np.array([0, 1, 2, 4]), np.zeros(4, np.int64))
     with pytest.raises(

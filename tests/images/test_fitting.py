@@ -46,12 +46,11 @@ def test_a_batch_of_pictures_is_fitted_as_one_is(
     files: list[str], fit: str, interpolation: str, antialias: bool
 ) -> None:
     image = schema.Image(32, fit, interpolation, antialias)
-    load, picture = preprocessing.load(image), fitting.picture(image)
+    load = preprocessing.load(image)
     encoded = [Path(path).read_bytes() for path in files]
     turned = [integrity.orientation(data) if data.startswith(b"\xff\xd8") else 1 for data in encoded]
     assert 6 in turned
-    pictures = tf.data.Dataset.from_tensor_slices((encoded, turned)).map(picture).padded_batch(len(files))
-    pixels, sides, fitted = next(iter(pictures))
+    pixels, sides, fitted = fitting.decoder(image)(encoded, turned)
     signature = [tf.TensorSpec((None, None, None, 3), tf.uint8), tf.TensorSpec((None, 2), tf.int32)]
     fit_all = tf.function(fitting.fitter(image), input_signature=[*signature, tf.TensorSpec((None, None, None, 3))])
     found = fit_all(pixels, sides, fitted).numpy()

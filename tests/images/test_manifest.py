@@ -1,4 +1,5 @@
 import hashlib
+import threading
 from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
@@ -11,7 +12,8 @@ from PIL import Image
 
 from thaw import paths, records
 from thaw.config import schema
-from thaw.images import columns, manifest, preprocessing
+from thaw.images import columns, fitting, manifest, preprocessing
+from thaw.runtime import seeds, threads
 from thaw.runtime.framework import keras, tf
 
 SQUARE = schema.Image(32, "squash", "bilinear", antialias=True)
@@ -121,6 +123,26 @@ def test_pixels_come_in_order_and_none_is_left_out(raw: Path) -> None:
         assert [len(batch) for batch in batches] == sizes
         assert all(batch.dtype == np.float32 for batch in batches)
         np.testing.assert_allclose(np.concatenate(batches), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.skipif(threads.used() < 2, reason="needs two cores")
+def test_files_are_decoded_at_once_also_where_operations_must_repeat(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (train,) = manifest.read(str(raw), "train")
+    met, fit = threading.Barrier(2, timeout=30), fitting.fit
+
+    def fitted(pixels: np.ndarray, image: schema.Image) -> np.ndarray:
+        met.wait()  # for another
+        return fit(pixels, image)
+
+    monkeypatch.setattr(fitting, "fit", fitted)
+    seeds.fix(0)
+    for path in train.paths:
+        Image.new("RGB", (70, 70)).save(path)  # more than twice the square: each is fitted as it is decoded
+    hashes = [records.sha256(Path(path)) for path in train.paths[:4]]
+    (pixels,) = manifest.pixels(SQUARE, train.paths[:4], hashes, 4)
+    assert len(pixels) == 4
 
 
 def test_a_few_images_are_the_first_of_them(raw: Path) -> None:

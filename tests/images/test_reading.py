@@ -34,10 +34,31 @@ def test_bytes_come_whole_and_in_order(files: tuple[list[str], list[str], list[b
     assert [data for part in parts for data, _ in part] == contents
     assert max(len(part) for part in parts) == reading.AT_ONCE
     together = reading.tensors(paths, hashes)
-    one_by_one = list(reading.dataset(paths, hashes).as_numpy_iterator())
-    assert list(together[0].numpy()) == [data for data, _ in one_by_one] == contents
-    orientations = [1] * 4 + [6] + [1] * (len(contents) - 5)
-    assert together[1].numpy().tolist() == [turned for _, turned in one_by_one] == orientations
+    assert list(together[0].numpy()) == contents
+    assert together[1].numpy().tolist() == [1] * 4 + [6] + [1] * (len(contents) - 5)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_batches_are_all_of_one_size_but_the_last(files: tuple[list[str], list[str], list[bytes]], size: int) -> None:
+    paths, hashes, contents = files
+    batches = list(reading.batches(paths, hashes, size))
+    sizes = [len(encoded) for encoded, _ in batches]
+    assert sizes[:-1] == [size] * (len(sizes) - 1) and 0 < sizes[-1] <= size
+    assert [data for encoded, _ in batches for data in encoded.numpy()] == contents
+    assert [number for _, turned in batches for number in turned.numpy()] == reading.tensors(paths, hashes)[
+        1
+    ].numpy().tolist()
+
+
+def test_what_was_read_before_a_file_that_is_wrong_is_not_lost(
+    files: tuple[list[str], list[str], list[bytes]],
+) -> None:
+    paths, hashes, contents = files
+    Path(paths[-1]).unlink()
+    seen: list[bytes] = []
+    with pytest.raises(ValueError, match="cannot be read"):
+        seen.extend(data for encoded, _ in reading.batches(paths, hashes, 10) for data in encoded.numpy())
+    assert seen == contents[: (len(contents) - 1) // 10 * 10]
 
 
 def test_no_path_is_no_bytes(files: tuple[list[str], list[str], list[bytes]]) -> None:

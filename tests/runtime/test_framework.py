@@ -40,7 +40,10 @@ def test_the_backend_is_tensorflow_whatever_a_person_has_set(home: Path) -> None
     assert (done.stdout, done.stderr) == ("tensorflow 3.0\n", "")
 
 
-@pytest.mark.parametrize(("name", "chosen"), [("TF_CPP_MIN_LOG_LEVEL", "3"), ("TF_ENABLE_ONEDNN_OPTS", "1")])
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [("TF_CPP_MIN_LOG_LEVEL", "3"), ("TF_ENABLE_ONEDNN_OPTS", "1"), ("TF_FORCE_GPU_ALLOW_GROWTH", "true")],
+)
 def test_what_tensorflow_logs_and_computes_with_is_chosen_unless_a_person_has_done_so(
     tmp_path: Path, name: str, chosen: str
 ) -> None:

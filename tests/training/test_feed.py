@@ -1,4 +1,6 @@
 import hashlib
+import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from tests.training import short
 from thaw.features import cache
 from thaw.runtime import devices, seeds
-from thaw.runtime.framework import keras
+from thaw.runtime.framework import keras, tf
 from thaw.training import feed, fit, mixing
 
 SHAPE, TRAIN, VAL, VIEWS = (4, 4, 3), 50, 20, 2
@@ -58,9 +60,12 @@ def test_what_a_card_draws_for_itself_trains_as_what_the_host_sends(
     expected, history = trained(batches, alpha, weights)
     monkeypatch.setattr(devices, "on_gpu", lambda: True)
     monkeypatch.setattr(feed, "free_memory", lambda: free)
+    monkeypatch.setattr(devices, "place", lambda: "/device:CPU:0")  # to which batches are sent as to a card
     # Parts of three rows, so that a table takes several.
     monkeypatch.setattr(feed, "CHUNK", 3 * batches[0].row_bytes)
-    found, other = trained(batches, alpha, weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # Keras warns where it does not know how many batches will come
+        found, other = trained(batches, alpha, weights)
     for one, two in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-6)
     assert len(other.rows) == len(history.rows)
@@ -78,15 +83,57 @@ def test_what_does_not_come_from_the_cache_is_fed_as_on_a_processor(monkeypatch:
     assert not found.callbacks
 
 
+def given_to_the_card(batches: tuple[cache.Reader, cache.Reader]) -> str:
+    """Return the type of what reaches the card of an image: int32 numbers of rows, or float16 activations."""
+    labels = np.arange(TRAIN) % 3
+    train = mixing.Mixed(batches[0], labels, 8, VIEWS, 0, classes=3, alpha=0)
+    val = mixing.Mixed(batches[1], labels[:VAL], 8, classes=3, alpha=0)
+    (given, _, _), *_ = feed.fed(network(), train, val).train.element_spec
+    return str(given.dtype.name)
+
+
+def test_where_the_card_has_less_memory_than_was_said_activations_are_sent(
+    batches: tuple[cache.Reader, cache.Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may have taken it, or it is a part of a card, of which only the whole is told."""
+    error: tf.errors.OpError = tf.errors.ResourceExhaustedError(None, None, "failed to allocate memory")
+
+    def on_card(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(devices, "on_gpu", lambda: True)
+    monkeypatch.setattr(feed, "free_memory", lambda: 10**9)
+    monkeypatch.setattr(feed, "_on_card", on_card)
+    assert given_to_the_card(batches) == "float16"
+    error = tf.errors.InternalError(None, None, "a kernel failed")
+    with pytest.raises(tf.errors.InternalError):
+        given_to_the_card(batches)
+
+
+def test_of_several_cards_the_memory_of_those_that_may_be_used_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(
+        '#!/bin/sh\ncase "$*" in\n*--id=1) echo 3000;;\n*--id=*) echo "No devices were found"; exit 6;;\n'
+        "*) echo 20; echo 3000;;\nesac\n"
+    )
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for cards, expected in ((None, 20 << 20), ("", 20 << 20), ("1", 3000 << 20), ("MIG-1-2", feed.UNKNOWN)):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if cards is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
+        assert feed.free_memory() == expected
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    assert feed.free_memory() == feed.UNKNOWN
+
+
 def test_the_card_gets_only_numbers_where_its_memory_holds_the_activations(
     batches: tuple[cache.Reader, cache.Reader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "on_gpu", lambda: True)
-    labels = np.arange(TRAIN) % 3
-    train = mixing.Mixed(batches[0], labels, 8, VIEWS, 0, classes=3, alpha=0)
-    val = mixing.Mixed(batches[1], labels[:VAL], 8, classes=3, alpha=0)
     wanted = (TRAIN * VIEWS + VAL) * batches[0].row_bytes
     for free, kind in ((2 * wanted, "int32"), (2 * wanted - 2, "float16")):
         monkeypatch.setattr(feed, "free_memory", lambda free=free: free)
-        (given, _, _), *_ = feed.fed(network(), train, val).train.element_spec
-        assert given.dtype.name == kind
+        assert given_to_the_card(batches) == kind

@@ -110,9 +110,9 @@ class Phase2:
     # features are float16 always
     stored_as: str
     # numbers in which the unfrozen convolutions are computed while they train; `mixed`: mixed precision with bfloat16,
-    # a third faster where the processor has units for it (`auto`); `tf32`: all layers multiply float32 rounded to 11
-    # bits, on NVIDIA's GPUs from Ampere on, elsewhere float32. What is tested, compared or exported is float32
-    # whatever this says
+    # a third faster on a processor that has units for it; `auto`: that where processor or GPU has such units; `tf32`:
+    # all layers multiply float32 rounded to 11 bits, on NVIDIA's GPUs from Ampere on, elsewhere float32. What is
+    # tested, compared or exported is float32 whatever this says
     precision: str
     seed: int  # of the dropout, the order and the choice of views
 

@@ -98,7 +98,26 @@ def _compiled(network: keras.Model, after: Callable[[tf.Tensor], Any] = lambda v
     compiled: Callable[..., Any] = tf.function(
         lambda values: after(network(values, training=False)), input_signature=signature, autograph=False
     )
-    return compiled
+    return of_one_size(compiled) if devices.on_gpu() else compiled
+
+
+def of_one_size(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with smaller batches filled up to the largest so far, by images that they have.
+
+    On a GPU each number of images takes seconds the first time, in which cuDNN chooses how to compute.
+    """
+    most = 0
+
+    def filled(values: Any) -> Any:
+        nonlocal most
+        count = len(values)
+        most = max(most, count)
+        if count == most:
+            return run(values)
+        rows = np.arange(most) % count
+        return tf.nest.map_structure(lambda found: found[:count], run(tf.gather(values, rows)))
+
+    return filled
 
 
 def predictor(classifier: model.Classifier, begin: Begin | None = None, rest: keras.Model | None = None) -> Predictor:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,6 +49,7 @@ class Card:
 
     def __init__(self, layers: engines.Widening, image: schema.Image, settings: schema.Augment, size: int):
         self.layers, self.size = layers, size
+        self.busy = Lock()  # with what is streamed: a thread reads ahead, and others may ask
         pixels, flat = tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None, None))
         pictures = tf.TensorSpec((None, None, None, 3), tf.uint8)
         self.fit = tf.function(
@@ -169,48 +171,52 @@ def _batches(
     groups = groupby(sorted(wanted, key=lambda each: each.views), key=lambda each: each.views)
     alike = [list(group) for _, group in groups]
     batches = [group[first : first + size] for group in alike for first in range(0, len(group), size)]
+    filled = [each for batch in batches for each in [*batch, *[None] * (size - len(batch))]]
+    paths, hashes = [each.path if each else "" for each in filled], [each.sha256 if each else "" for each in filled]
     most = max((len(set(each.views) - {0}) for each in wanted), default=0)
-    files, seeds = np.full((2, len(batches) * size), "", object), np.zeros((len(batches) * size, most, 2), np.int32)
-    for number, batch in enumerate(batches):
-        for place, each in enumerate(batch, start=number * size):
+    prepare = _prepared(image, settings)
+
+    def made(item: tuple[list[Wanted], tuple[tf.Tensor, tf.Tensor]]) -> tuple[list[Wanted], Fields, Fields]:
+        batch, files = item
+        seeds = np.zeros((size, most, 2), np.int32)
+        for place, each in enumerate(batch):
             views = [view for view in each.views if view]
-            files[:, place] = each.path, each.sha256
             seeds[place, : len(views)] = augment.view_seeds(settings, [each.sha256] * len(views), views)
-    draw = augment.drawn(settings, image.size)
+        fields, drawn = prepare(*files, seeds.reshape(-1, 2))
+        return batch, _carried(fields), _carried([tf.reshape(each, (size, most, each.shape[-1])) for each in drawn])
 
-    def with_views(seeds: tf.Tensor, *fields: tf.Tensor) -> Any:
-        flat = draw(tf.reshape(seeds, (-1, 2)))
-        return fields, tuple(tf.reshape(each, (size, most, each.shape[-1])) for each in flat)
-
-    options = tf.data.Options()
-    options.deterministic = True
-    decode = fitting.picture(image)
-    each_file = tf.data.Dataset.zip((tf.data.Dataset.from_tensor_slices(seeds), reading.dataset(*files.tolist())))
-    pictures = each_file.map(lambda seed, file: (seed, *decode(*file)), num_parallel_calls=threads.used())
-    dataset = pictures.padded_batch(size, drop_remainder=True).map(with_views, num_parallel_calls=2).prefetch(2)
-    with manifest.told():
-        for batch, (fields, drawn) in zip(batches, dataset.with_options(options), strict=True):
-            yield batch, _carried(fields), _carried(drawn)
+    with closing(reading.batches(paths, hashes, size)) as files, manifest.told():
+        yield from threads.overlapped(made, (item for item in zip(batches, files, strict=True)))
 
 
-def _carried(fields: Fields) -> Fields:
+def _prepared(image: schema.Image, settings: schema.Augment) -> Callable[..., tuple[Fields, Fields]]:
+    """Return a function on the processor from files' bytes and orientations, and seeds, to pictures and what is drawn.
+
+    Returns:
+        (n,) string, (n,) int32, (m, 2) int32 → the fields of n pictures, as ``fitting.decoder`` makes them; of
+        ``augment.drawn``.
+    """
+    decode, draw = fitting.decoder(image), augment.drawn(settings, image.size)
+    kinds = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.int32), tf.TensorSpec((None, 2), tf.int32)
+    both = tf.function(lambda encoded, turned, seeds: (decode(encoded, turned), draw(seeds)), input_signature=kinds)
+
+    def prepare(encoded: tf.Tensor, turned: tf.Tensor, seeds: np.ndarray) -> tuple[Fields, Fields]:
+        with tf.device("/CPU:0"):
+            fields, drawn = both(encoded, turned, seeds)
+        return fields, drawn
+
+    return prepare
+
+
+def _carried(fields: Sequence[tf.Tensor]) -> Fields:
     with tf.device(devices.place()):
         return tuple(tf.identity(field) for field in fields)
 
 
 def streamed(card: Card, image: schema.Image, settings: schema.Augment, split: manifest.Images) -> manifest.Source:
     """The activations at the first cut whenever they are asked for, float32, from views that need not be kept."""
-    decode, draw = fitting.picture(image), augment.drawn(settings, image.size)
+    prepare = _prepared(image, settings)
     most = 0  # images of the largest batch so far: smaller ones are filled up to it, since each size takes seconds
-
-    def decode_all(encoded: tf.Tensor, turned: tf.Tensor, seeds: tf.Tensor) -> tuple[Fields, Fields]:
-        pictures = tf.data.Dataset.from_tensor_slices((encoded, turned)).map(
-            decode, num_parallel_calls=threads.used(), deterministic=True
-        )
-        return pictures.padded_batch(tf.size(turned, tf.int64)).get_single_element(), draw(seeds)
-
-    files = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.int32)
-    prepare = tf.function(decode_all, input_signature=[*files, tf.TensorSpec((None, 2), tf.int32)])
 
     def activations(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         nonlocal most
@@ -219,11 +225,12 @@ def streamed(card: Card, image: schema.Image, settings: schema.Augment, split: m
         paths, hashes = ([each[index] for index in indices] for each in (split.paths, split.hashes))
         seeds = augment.view_seeds(settings, hashes, views.tolist())
         files = reading.tensors(paths + [""] * spare, hashes + [""] * spare)
-        with tf.device("/CPU:0"), manifest.told():
+        with manifest.told():
             fields, drawn = prepare(*files, np.pad(seeds, ((0, spare), (0, 0))))
-        pixels = card.fitted(_carried(fields))
-        moved = (_carried(drawn), np.pad(views == 0, (0, spare))) if views.any() else ()
-        values: np.ndarray = card.launched(pixels, *moved)()[0][: len(indices)]
+        with card.busy:
+            pixels = card.fitted(_carried(fields))
+            moved = (_carried(drawn), np.pad(views == 0, (0, spare))) if views.any() else ()
+            values: np.ndarray = card.launched(pixels, *moved)()[0][: len(indices)]
         return values
 
     return activations

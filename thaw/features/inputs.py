@@ -165,7 +165,8 @@ def at_boundary(
             reason = f"activations streaming: {error.what}"
     # The first of them is the image as it is, cached or not.
     views = 1 if settings.augment.is_clean else FRESH_VIEWS
-    return Inputs(streaming.source(frozen, train), streaming.source(frozen, val), views, "streaming", reason)
+    for_training, for_validation = streaming.sources(frozen, train, val)
+    return Inputs(for_training, for_validation, views, "streaming", reason)
 
 
 def batches(

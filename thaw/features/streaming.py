@@ -1,7 +1,7 @@
 """What the frozen layers make of an image, whenever it is asked for: of views that are drawn afresh in every epoch."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -12,25 +12,20 @@ from thaw.runtime import threads
 from thaw.runtime.framework import tf
 
 
-def source(frozen: Frozen, split: manifest.Images) -> manifest.Source:
-    """Return the activations at the first cut, computed when they are asked for, from views that need not be kept."""
+def sources(frozen: Frozen, *splits: manifest.Images) -> list[manifest.Source]:
+    """Return the activations at the first cut, computed when they are asked for, from views that need not be kept.
+
+    The engine is made once for all of the splits, which takes seconds.
+    """
     if engines.on_gpu() and engines.planned(frozen.compute.extractor) == "tensorflow":
         card = gpu_extraction.card(frozen.model, frozen.image, frozen.augment, frozen.batch_size())
-        return gpu_extraction.streamed(card, frozen.image, frozen.augment, split)
+        return [gpu_extraction.streamed(card, frozen.image, frozen.augment, split) for split in splits]
     run, _ = engines.engine(frozen.model, frozen.compute.extractor, frozen.converted())
-    picture = fitting.picture(frozen.image)
+    decode = fitting.decoder(frozen.image)
     make_views = augment.view(frozen.augment)
     pool = ThreadPoolExecutor(threads.used(), "fitting")
 
-    def decode_all(encoded: tf.Tensor, turned: tf.Tensor) -> Any:
-        decoded = tf.data.Dataset.from_tensor_slices((encoded, turned)).map(
-            picture, num_parallel_calls=threads.used(), deterministic=True
-        )
-        return decoded.padded_batch(tf.size(encoded, tf.int64)).get_single_element()
-
-    decode = tf.function(decode_all, input_signature=[tf.TensorSpec((None,), kind) for kind in (tf.string, tf.int32)])
-
-    def activations(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
+    def activations(split: manifest.Images, indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         with manifest.told():
             chosen = [split.paths[index] for index in indices], [split.hashes[index] for index in indices]
             fields = decode(*reading.tensors(*chosen))
@@ -40,4 +35,4 @@ def source(frozen: Frozen, split: manifest.Images) -> manifest.Source:
             pixels = tf.where((views == 0)[:, None, None, None], pixels, make_views(pixels, seeds)).numpy()
         return run(pixels)[0]
 
-    return activations
+    return [partial(activations, split) for split in splits]

@@ -7,6 +7,7 @@ What is larger than twice the square is fitted one by one, before it is put into
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import astuple
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy import sparse
 
 from thaw.config import schema
 from thaw.images import preprocessing, reference
+from thaw.runtime import threads
 from thaw.runtime.framework import tf
 
 # Grey levels of 255. A thousandth of that was measured, but for bicubic filters without antialiasing: TensorFlow reads
@@ -44,7 +46,7 @@ def picture(image: schema.Image) -> Callable[[tf.Tensor, tf.Tensor], Fields]:
         return tf.cond(
             tf.reduce_all(tf.shape(pixels)[:2] <= LARGEST * image.size),
             lambda: framed(pixels),
-            lambda: (black, tf.zeros(2, tf.int32), tf.numpy_function(one, [pixels], tf.float32)),
+            lambda: (black, tf.zeros(2, tf.int32), tf.numpy_function(one, [pixels], tf.float32, stateful=False)),
         )
 
     def framed(pixels: tf.Tensor) -> Fields:
@@ -58,6 +60,31 @@ def picture(image: schema.Image) -> Callable[[tf.Tensor, tf.Tensor], Fields]:
         return tf.ensure_shape(pixels, (None, None, 3)), sides, tf.ensure_shape(fitted, (None, None, 3))
 
     return either
+
+
+def decoder(image: schema.Image) -> Any:
+    """Return a function from many files' bytes and EXIF orientations to a batch of pictures; all cores decode.
+
+    The files are given to it and not drawn from Python by TensorFlow's own pipeline: that would decode them one after
+    the other where operations must repeat (``compute.deterministic``), as it does with what it takes for stateful.
+
+    Returns:
+        (n,) string, (n,) int32 → of ``picture``, each filled up with zeros to the largest of the batch.
+    """
+    return _decoder(*astuple(image))
+
+
+@lru_cache(maxsize=8)  # to trace one takes half a second
+def _decoder(*settings: Any) -> Any:
+    one = picture(schema.Image(*settings))
+
+    def decoded(encoded: tf.Tensor, turned: tf.Tensor) -> Any:
+        with tf.device("/CPU:0"):
+            files = tf.data.Dataset.from_tensor_slices((encoded, turned))
+            pictures = files.map(one, num_parallel_calls=threads.used(), deterministic=True)
+            return pictures.padded_batch(tf.size(turned, tf.int64)).get_single_element()
+
+    return tf.function(decoded, input_signature=[tf.TensorSpec((None,), kind) for kind in (tf.string, tf.int32)])
 
 
 def fit(pixels: np.ndarray, image: schema.Image) -> np.ndarray:
@@ -100,7 +127,7 @@ def batch(fields: tuple[np.ndarray, ...], image: schema.Image, pool: Executor) -
     """Fit a batch of pictures on the processor, each by itself.
 
     Args:
-        fields: of ``picture``, padded as ``fitter`` wants them.
+        fields: of ``decoder``.
 
     Returns:
         (batch, size, size, 3) float32 in [0, 255].

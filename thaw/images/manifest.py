@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def independent(split: Images) -> list[str]:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Raise what ``reading.dataset`` or a decoder raises within a graph as an error in one line."""
+    """Raise what a decoder raises within a graph as an error in one line."""
     try:
         yield
     except GeneratorExit:  # a generator that is left half-way may be closed when the interpreter has let go of tf
@@ -139,13 +139,12 @@ def pixels(image: schema.Image, paths: Sequence[str], hashes: Sequence[str], bat
     Raises:
         ValueError: a file has gone or holds other bytes than when it was prepared.
     """
-    options = tf.data.Options()
-    options.deterministic = True
-    pictures = reading.dataset(paths, hashes).map(fitting.picture(image), num_parallel_calls=threads.used())
-    batches = pictures.padded_batch(batch_size).prefetch(2).with_options(options)
-    with told(), ThreadPoolExecutor(threads.used(), "fitting") as pool:
-        for fields in batches.as_numpy_iterator():
-            yield fitting.batch(fields, image, pool)
+    decode = fitting.decoder(image)
+    files = reading.batches(paths, hashes, batch_size)
+    batches = threads.ahead(threads.overlapped(lambda file: decode(*file), files))
+    with told(), closing(batches), ThreadPoolExecutor(threads.used(), "fitting") as pool:
+        for fields in batches:
+            yield fitting.batch(tuple(field.numpy() for field in fields), image, pool)
 
 
 def few(image: schema.Image, split: Images) -> np.ndarray:

@@ -8,8 +8,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-
-import numpy as np
+from contextlib import closing
 
 from thaw.images import content, integrity
 from thaw.runtime import threads
@@ -48,24 +47,29 @@ def ahead(paths: Sequence[str], hashes: Sequence[str]) -> Generator[Files]:
                 future.cancel()
 
 
-def dataset(paths: Sequence[str], hashes: Sequence[str]) -> tf.data.Dataset:
-    """Return the files one by one, as ``ahead`` reads them.
+def batches(paths: Sequence[str], hashes: Sequence[str], size: int) -> Generator[tuple[tf.Tensor, tf.Tensor]]:
+    """Yield the files some at a time, of which the last may be fewer, while ``ahead`` reads the next.
 
-    Returns:
-        Elements of () string, the bytes, and () int32, the EXIF orientation.
+    Yields:
+        (size,) string, the bytes, and (size,) int32, the EXIF orientations.
     """
-
-    def parts() -> Iterator[tuple[list[bytes], np.ndarray]]:
-        for files in ahead(paths, hashes):
-            yield [data for data, _ in files], np.array([turned for _, turned in files], np.int32)
-
-    signature = (tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.int32))
-    return tf.data.Dataset.from_generator(parts, output_signature=signature).prefetch(1).unbatch()
+    waiting: Files = []
+    with closing(ahead(paths, hashes)) as parts:
+        for part in parts:
+            waiting += part
+            while len(waiting) >= size:
+                yield _tensors(waiting[:size])
+                del waiting[:size]
+    if waiting:
+        yield _tensors(waiting)
 
 
 def tensors(paths: Sequence[str], hashes: Sequence[str]) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the same of all files at once: (n,) string and (n,) int32."""
-    files = [file for part in ahead(paths, hashes) for file in part]
+    return _tensors([file for part in ahead(paths, hashes) for file in part])
+
+
+def _tensors(files: Files) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.constant([data for data, _ in files], tf.string), tf.constant([turned for _, turned in files], tf.int32)
 
 

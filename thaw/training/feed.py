@@ -6,6 +6,7 @@ are too many for the card's memory they follow in the cache's own fp16, ahead of
 """
 
 import copy
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,17 +70,16 @@ def fed(model: keras.Model, train: mixing.Mixed, val: mixing.Mixed) -> Fed:
     if len(readers) < len(both) or not devices.on_gpu():
         return Fed(keras.Model(model.inputs, model.outputs), ReadAhead(train), ReadAhead(val))
     tables = [_Table(reader, len(each.labels), each.views) for reader, each in zip(readers, both, strict=True)]
-    resident = sum(table.size() for table in tables) <= SHARE * free_memory()
-    read = _on_card(tables) if resident else None
+    read = _resident(tables)
     first, shape = 0, readers[0].shape
     for each, table in zip(both, tables, strict=True):
-        each.source = _numbers(first, table.images) if resident else table.reader.half
+        each.source = _numbers(first, table.images) if read else table.reader.half
         each.blend = _apart  # type: ignore[method-assign]
         first += table.images * table.views
-    given = keras.Input((), dtype="int32") if resident else keras.Input(shape, dtype="float16")
+    given = keras.Input((), dtype="int32") if read else keras.Input(shape, dtype="float16")
     inputs = [given, keras.Input((), dtype="int32"), keras.Input(())]
     whole = keras.Model(inputs, model(_Blend(read)(*inputs)))
-    fed_train, fed_val = (_dataset(each, None if resident else shape) for each in both)
+    fed_train, fed_val = (_dataset(each, None if read else shape) for each in both)
     return Fed(whole, fed_train, fed_val, callbacks=[Turn(both[0])])
 
 
@@ -139,6 +139,21 @@ def _numbers(first: int, count: int) -> manifest.Source:
     return lambda indices, views: (first + views * count + indices).astype(np.int32)
 
 
+def _resident(tables: Sequence[_Table]) -> Callable[[Any], Any] | None:
+    """Return what gives the rows of the tables on the card; None where its memory does not hold them.
+
+    What is free may be less than was said: by another process since, or of a part of a card (MIG).
+    """
+    if sum(table.size() for table in tables) > SHARE * free_memory():
+        return None
+    try:
+        return _on_card(tables)
+    except tf.errors.OpError as error:
+        if not devices.is_full(error):
+            raise
+        return None
+
+
 def _on_card(tables: Sequence[_Table]) -> Callable[[Any], Any]:
     """Copy the tables to the card, one behind the other, part by part; what gives their rows by number."""
     rows, shape = sum(table.images * table.views for table in tables), tables[0].reader.shape
@@ -178,15 +193,19 @@ def _dataset(batches: mixing.Mixed, shape: tuple[int, ...] | None) -> Any:
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
     dataset = dataset.prefetch(AHEAD)
     if shape is not None and devices.place() != "/CPU:0":
-        return dataset.apply(tf.data.experimental.prefetch_to_device(devices.place(), AHEAD))
+        dataset = dataset.apply(tf.data.experimental.prefetch_to_device(devices.place(), AHEAD))
+        # It is lost on the way to the card. Keras would find out by running out of batches, and warn of that.
+        dataset.cardinality = lambda: len(batches)
     return dataset
 
 
 def free_memory() -> int:
-    """Return the bytes of GPU memory that nobody uses, of the card that has least of it."""
+    """Return the bytes of GPU memory that nobody uses, of the card of CUDA_VISIBLE_DEVICES that has least of it."""
     if shutil.which("nvidia-smi") is None:
         return UNKNOWN
     words = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    if cards := os.environ.get("CUDA_VISIBLE_DEVICES", ""):
+        words.append(f"--id={cards}")  # of a part of a card (MIG) it says nothing
     done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
     found = [int(line) << 20 for line in done.stdout.split("\n") if line.strip().isdecimal()]
     return min(found, default=UNKNOWN)
