@@ -51,7 +51,9 @@ def frozen(folder: Path, size: int = 4) -> extraction.Frozen:
         extractor="auto",
         extract_batch_size=size,
         depths=[],
+        device="auto",
         devices=1,
+        workers=1,
         deterministic=True,
     )
     return extraction.Frozen(keras.Model(pixels, outputs), ["pool", "middle"], "", SIZE, LIGHT, compute)

@@ -41,7 +41,9 @@ def frozen(tmp_path: Path) -> extraction.Frozen:
         extractor="tensorflow",
         extract_batch_size=4,
         depths=[],
+        device="auto",
         devices=1,
+        workers=1,
         deterministic=True,
     )
     return extraction.Frozen(keras.Model(pixels, output), ["middle"], "", SIZE, FLIPPED, compute)
