@@ -44,10 +44,7 @@ def main() -> None:
             console.result(STAGE, why, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
             how, alone = fit_settings.phase2(settings.phase2, len(train), settings.compute), manifest.independent(val)
             batches = inputs.batches(activations, train, val, how, len(classifier.card.classes))
-            depths, keep = (
-                model.depths(classifier),
-                checkpoint.place(STAGE, activations.kind, how.devices, how.workers),
-            )
+            depths, keep = model.depths(classifier), checkpoint.place(STAGE, activations.kind, how.shares)
             history = fit.fit(trained, *batches, how, run.epoch, "phase 2", depths, alone, keep)
             frozen_weights.check(classifier, witness if history.best else classifier.pretrained)
         workers.leave()  # but the first, which alone writes

@@ -46,6 +46,11 @@ class FitSettings:
     devices: int = 1  # that share each batch
     workers: int = 1  # processes that do
 
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Return among how many devices and workers a batch is divided."""
+        return self.devices, self.workers
+
 
 def phase1(phase: schema.Phase1) -> FitSettings:
     """Return phase 1's: a head's rate is cut on plateaus."""
