@@ -101,6 +101,15 @@ def test_where_a_worker_is_killed_the_others_end_and_go_on_from_the_checkpoint_t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "checkpoint.npz"]
 
 
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_does_so_as_any_stage(tmp_path: Path) -> None:
+    """TensorFlow takes SIGTERM for itself where workers are connected."""
+    told = {"KILLED": "weighted", "SIGNAL": "SIGTERM"}
+    (code, said), (interrupted, line) = ended(started(tmp_path, "weighted", each=[{}, told]))
+    assert (interrupted, line) == (130, "test: interrupted; the same command goes on with what is done\n")
+    assert code == 1 and re.fullmatch(r"test: .* has ended, or can't be reached any more; .*\n", said)
+
+
 def test_workers_with_other_inputs_are_refused_by_all_before_they_train(tmp_path: Path) -> None:
     for code, said in ended(started(tmp_path, "weighted", each=[{"INPUTS": "these"}, {"INPUTS": "others"}])):
         assert code == 1 and re.fullmatch(

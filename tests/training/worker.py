@@ -33,11 +33,11 @@ KILLED = (2, 4)  # epoch and step behind which a worker goes
 
 
 class Kill(short.Break):
-    """``kill -9`` behind a step, as of a machine that is switched off."""
+    """A signal behind a step: ``kill -9``, as of a machine that is switched off, unless another is asked for."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if (self.epoch, batch + 1) >= self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.Signals[os.environ.get("SIGNAL", "SIGKILL")])
 
 
 def trained(name: str, folder: Path, count: int, callbacks: Sequence[keras.callbacks.Callback] = ()) -> dict[str, Any]:
