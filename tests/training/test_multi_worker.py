@@ -110,6 +110,7 @@ def test_a_worker_that_is_told_to_end_does_so_as_any_stage(tmp_path: Path) -> No
     assert code == 1 and re.fullmatch(r"test: .* has ended, or can't be reached any more; .*\n", said)
 
 
+@pytest.mark.slow
 def test_workers_with_other_inputs_are_refused_by_all_before_they_train(tmp_path: Path) -> None:
     for code, said in ended(started(tmp_path, "weighted", each=[{"INPUTS": "these"}, {"INPUTS": "others"}])):
         assert code == 1 and re.fullmatch(

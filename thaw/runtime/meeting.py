@@ -15,6 +15,7 @@ from thaw.runtime.team import Team
 
 LONGEST = 4096  # bytes of a line
 PAUSE = 0.5  # seconds between two tries to reach the chief
+BUSY = 5.0  # the same where it is busy with a training of before
 PATIENCE = 20.0  # seconds in which one that is connected says what it has to
 
 
@@ -37,16 +38,10 @@ def wait(team: Team, inputs: Callable[[], str], seconds: float, told: Callable[[
 
 
 def _gather(team: Team, inputs: str, seconds: float, told: Callable[[str], None]) -> None:
-    port, until, said = int(team.addresses[0].rpartition(":")[2]), time.monotonic() + seconds, False
+    until, said = time.monotonic() + seconds, False
     there: dict[int, tuple[socket.socket, str]] = {}
     with ExitStack() as stack:
-        try:
-            door = stack.enter_context(socket.create_server(("", port)))
-        except OSError as error:
-            raise ValueError(
-                f"{team.addresses[0]}: expected a port that is free, received one that is not ({error.strerror}); end "
-                "what listens there, or name another for all workers"
-            ) from None
+        door = stack.enter_context(_door(team))
         door.settimeout(PAUSE)
         while missing := [each for number, each in enumerate(team.addresses) if number and number not in there]:
             if time.monotonic() > until:
@@ -72,19 +67,48 @@ def _gather(team: Team, inputs: str, seconds: float, told: Callable[[str], None]
 
 
 def _join(team: Team, inputs: Callable[[], str], seconds: float, told: Callable[[str], None]) -> None:
+    _door(team).close()  # it is TensorFlow that will listen there
     told(f"waiting for the first worker, {team.addresses[0]}")
     while True:
-        with suppress(OSError):
-            _reached(team).close()
-            own = inputs()  # takes a while, and before the first one is there they may change
-            with _reached(team) as chief:
-                _write(chief, {"number": team.number, "inputs": own})
-                line = _read(chief, seconds + PATIENCE)  # none, if it is a training of before that listens
+        if _is_there(team):
+            line = _asked(team, inputs(), seconds)
             if line and isinstance(others := line.get("others"), list):
                 if others:
                     raise ValueError(_unlike(team, others))
                 return
+            time.sleep(BUSY)
         time.sleep(PAUSE)
+
+
+def _is_there(team: Team) -> bool:
+    """Return whether the first worker listens. What it trains from may change until then."""
+    with suppress(OSError), _reached(team):
+        return True
+    return False
+
+
+def _asked(team: Team, inputs: str, seconds: float) -> dict[str, Any] | None:
+    """Return what the first worker says when all are there; None if it has ended, or something else listens there."""
+    with suppress(OSError), _reached(team) as chief:
+        _write(chief, {"number": team.number, "inputs": inputs})
+        return _read(chief, seconds + PATIENCE)
+    return None
+
+
+def _door(team: Team) -> socket.socket:
+    """Return what listens at this worker's own address.
+
+    Raises:
+        ValueError: something else does.
+    """
+    address = team.addresses[team.number]
+    try:
+        return socket.create_server(("", int(address.rpartition(":")[2])))
+    except OSError as error:
+        raise ValueError(
+            f"{address}: expected a port that is free, received one that is not ({error.strerror}); end what listens "
+            "there, or name another for all workers"
+        ) from None
 
 
 def _reached(team: Team) -> socket.socket:

@@ -74,8 +74,9 @@ def meet(stage: str, compute: Compute, inputs: Callable[[], str]) -> None:
     meeting.wait(team, inputs, WAIT, lambda line: console.result(stage, f"{who}, {line}"))
     console.result(stage, f"{who}, all are there")
     tf.config.set_visible_devices(gpus[:1], "GPU")
-    _connect(team)
     _here[0] = team
+    with told():
+        _connect(team)
     if not team.is_chief:
         console.console.quiet = True
         timings.keep_nothing()
@@ -90,8 +91,10 @@ def _connect(team: Team) -> None:
     late = threading.Timer(SET_UP, _give_up)
     late.daemon = True
     late.start()
-    _strategies.append(tf.distribute.MultiWorkerMirroredStrategy(resolver))
-    late.cancel()
+    try:
+        _strategies.append(tf.distribute.MultiWorkerMirroredStrategy(resolver))
+    finally:
+        late.cancel()
     # TensorFlow has taken the signal, to let others know of machines that are about to be switched off.
     if threading.current_thread() is threading.main_thread() and (handler := signal.getsignal(signal.SIGTERM)):
         signal.signal(signal.SIGTERM, handler)
