@@ -33,7 +33,7 @@ from thaw.features import extraction, inputs
 from thaw.features.frozen import Frozen
 from thaw.images import manifest
 from thaw.runtime.framework import keras
-from thaw.training import averaging, validation
+from thaw.training import averaging, feed, validation
 from thaw.training import fit as fit_loop
 
 REGRESSION, PHASE1, DEFAULT = "embeddings + logistic regression", "phase 1", "default"
@@ -115,7 +115,7 @@ class Tenths(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
 @contextmanager
 def probed() -> Iterator[list[Tenths]]:
     """Have ``fit.fit`` take the tenths inside; yields where each training leaves its own."""
-    fit, at_once = fit_loop.fit, fit_loop.STEPS_AT_ONCE
+    fit, at_once = fit_loop.fit, feed.STEPS_AT_ONCE
     left: list[Tenths] = []
 
     @functools.wraps(fit)
@@ -123,11 +123,11 @@ def probed() -> Iterator[list[Tenths]]:
         left.append(Tenths(val, len(train)))
         return fit(model, train, val, *more, **{**named, "callbacks": [left[-1]]})
 
-    fit_loop.fit, fit_loop.STEPS_AT_ONCE = watched, 1  # or Python would be asked after each eighth step only
+    fit_loop.fit, feed.STEPS_AT_ONCE = watched, 1  # or Python would be asked after each eighth step only
     try:
         yield left
     finally:
-        fit_loop.fit, fit_loop.STEPS_AT_ONCE = fit, at_once
+        fit_loop.fit, feed.STEPS_AT_ONCE = fit, at_once
 
 
 def text(right: np.ndarray) -> str:

@@ -34,7 +34,7 @@ def main() -> None:
     settings, params = load.groups(Config)
     done, aside = unfinished.results(STAGE), ThreadPoolExecutor(1)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept, aside:
-        seeds.fix(0, deterministic=settings.compute.deterministic)
+        seeds.fix(0, deterministic=settings.compute.deterministic, device=settings.compute.device)
         rows, classes = columns.read(), manifest.classes()
         train, val, test = manifest.read(settings.data.raw, "train", "val", "test", rows=rows)
         records.make_new(paths.EVALUATION)

@@ -8,6 +8,7 @@ from thaw.config import load, policy, schema
 from thaw.evaluation import intervals
 from thaw.exports import gate, provenance, unfamiliarity, write
 from thaw.images import decoding, manifest
+from thaw.runtime import devices
 from thaw.tracking import mlflow_mirror, registry, unfinished
 
 STAGE = "export"
@@ -18,6 +19,7 @@ class Config:
     """The groups of params.yaml that this stage reads."""
 
     data: schema.Data
+    compute: schema.Compute
     export: schema.Export
     tracking: schema.Tracking
 
@@ -27,6 +29,7 @@ def main() -> None:
     settings, params = load.groups(Config)
     done = unfinished.results(STAGE, provenance.writers())
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE), done as kept:
+        devices.choose(settings.compute.device)
         phase = provenance.phase(settings.export.model)
         folder, classifier = paths.PHASES[phase], model.load(paths.PHASES[phase])
         reading = decoding.Reading(settings.data.max_pixels, settings.data.policy.unused_bits == policy.STRETCH)

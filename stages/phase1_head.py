@@ -34,7 +34,7 @@ def main() -> None:
     """Build the classifier, train its head on pooled features, write it."""
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
-        seeds.fix(settings.phase1.seed, deterministic=settings.compute.deterministic)
+        seeds.fix(settings.phase1.seed, deterministic=settings.compute.deterministic, device=settings.compute.device)
         card = model.Card(settings.backbone, "", settings.image, settings.head, manifest.classes())
         classifier = model.build(card, weights=settings.backbone.weights)
         run.note("weights_sha256", sha256 := classifier.card.weights_sha256)

@@ -7,8 +7,8 @@ from thaw.classifier import frozen_weights, model
 from thaw.config import load, schema
 from thaw.features import inputs, phase_outputs
 from thaw.images import manifest
-from thaw.runtime import seeds
-from thaw.tracking import mlflow_mirror
+from thaw.runtime import seeds, workers
+from thaw.tracking import lineage, mlflow_mirror
 from thaw.training import checkpoint, estimate, fit, fit_settings
 
 STAGE = "phase2_finetune"
@@ -29,7 +29,8 @@ def main() -> None:
     """Cut phase 1's classifier at the boundary, train what lies behind it, prove that the rest is untouched."""
     settings, params = load.groups(Config)
     with mlflow_mirror.stage(STAGE, settings.tracking, params) as run, console.stage(STAGE):
-        seeds.fix(settings.phase2.seed, deterministic=settings.compute.deterministic)
+        seeds.fix(settings.phase2.seed, deterministic=settings.compute.deterministic, device=settings.compute.device)
+        workers.meet(STAGE, settings.compute, lambda: lineage.key({"given": params, **lineage.inputs(STAGE)}))
         classifier = frozen_weights.load_untrained(paths.PHASE1)
         train, val = manifest.read(settings.data.raw, "train", "val")
         boundary = inputs.boundary(classifier, settings.phase2.unfreeze_spec)
@@ -39,15 +40,14 @@ def main() -> None:
             frozen_part, trained = model.thaw(classifier, boundary, settings.phase2.batch_norm)
             witness = frozen_weights.witness(classifier, trained, settings.phase2.batch_norm)
             activations = inputs.at_boundary(frozen_part, boundary, classifier, settings, train, val)
-            figures["activations"] = activations.kind
-            run.note("activations", activations.reason)
-            console.result(STAGE, activations.reason)
-            console.result(STAGE, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
+            figures["activations"], why = activations.kind, run.note("activations", activations.reason)
+            console.result(STAGE, why, estimate.phase2(classifier.card, settings.phase2, boundary.share, len(train)))
             how, alone = fit_settings.phase2(settings.phase2, len(train), settings.compute), manifest.independent(val)
             batches = inputs.batches(activations, train, val, how, len(classifier.card.classes))
-            depths, keep = model.depths(classifier), checkpoint.place(STAGE, activations.kind, how.devices)
+            depths, keep = model.depths(classifier), checkpoint.place(STAGE, activations.kind, how.shares)
             history = fit.fit(trained, *batches, how, run.epoch, "phase 2", depths, alone, keep)
             frozen_weights.check(classifier, witness if history.best else classifier.pretrained)
+        workers.leave()  # but the first, which alone writes
         model.save(paths.PHASE2, classifier)
         if boundary.thawed_layers:
             phase_outputs.phase2(activations, train.labels, len(val), trained, paths.PHASE2)

@@ -32,9 +32,10 @@ def say(text: str) -> None:
         console.print(text, markup=False)
 
 
-def result(name: str, text: str) -> None:
-    """Print what came of a stage and where it lies; also written when nobody watches."""
-    console.print(pipes.shown(f"{name}: {text}"), markup=False, soft_wrap=True)
+def result(name: str, *texts: str) -> None:
+    """Print what came of a stage and where it lies, a line a text; also written when nobody watches."""
+    for text in texts:
+        console.print(pipes.shown(f"{name}: {text}"), markup=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:

@@ -16,6 +16,7 @@ import yaml
 from thaw import paths
 
 WORK = ("extraction", "phase1", "phase2")  # on images; the rest of a run is start-up, reading and writing
+_keeps = [True]  # whether this process keeps any
 NEWEST = 20  # lines that an estimate is made from: machines and code change
 
 
@@ -30,6 +31,11 @@ def note(what: str, **facts: Any) -> None:
         params = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))
         depth = {"depth": resolved(str(params["phase2"]["unfreeze"]))} if what == "phase2" else {}
         write(what, params, run=os.environ.get("DVC_EXP_NAME", ""), **depth, **facts)
+
+
+def keep_nothing() -> None:
+    """Leave the ledger alone from now on: of processes that share one training the first keeps its time."""
+    _keeps[0] = False
 
 
 def take(ledger: Path) -> None:
@@ -54,6 +60,8 @@ def resolved(unfreeze: str) -> str:
 
 def write(what: str, params: Mapping[str, Any], **facts: Any) -> None:
     """Remember something of a run with these parameters."""
+    if not _keeps[0]:
+        return
     path = paths.main_root() / paths.LEDGER
     path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps({"what": what, "end": time.time(), **about(params), **facts}, sort_keys=True)

@@ -84,6 +84,9 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("compute", "extractor", "torch", "compute.extractor: expected one of auto, onnxruntime, tensorflow"),
     ("compute", "extract_batch_size", 0, "compute.extract_batch_size: expected 1 to 4096 images"),
     ("compute", "devices", 0, "compute.devices: expected 1 to 64 GPUs or all, received 0"),
+    ("compute", "device", "tpu", "compute.device: expected one of auto, cpu, gpu, received 'tpu'"),
+    ("compute", "workers", 0, "compute.workers: expected 1 to 64 processes or all, received 0"),
+    ("compute", "workers", True, "compute.workers: expected 1 to 64 processes or all, received True"),
     ("compute", "devices", "some", "compute.devices: expected 1 to 64 GPUs or all, received 'some'"),
     ("backbone", "name", "resnet", "received 'resnet'; did you mean resnet50 or resnet152 or resnet101?"),
     ("evaluate", "top_k", [0], "evaluate.top_k: expected numbers from 1, received [0]"),
@@ -98,6 +101,8 @@ ACCEPTED: list[tuple[str, str, Any]] = [
     ("data", "val", 0.01),
     ("image", "size", 1024),
     ("compute", "devices", "all"),
+    ("compute", "workers", 64),
+    ("compute", "workers", "all"),
     ("augment", "rotation", 180.0),
     ("backbone", "weights", "weights/mine.weights.h5"),
     ("phase1", "plateau_factor", 1.0),
@@ -227,3 +232,33 @@ def test_a_network_from_outside_the_table_says_what_it_needs() -> None:
         schema.Backbone("custom", "random", "", "0..1", "")
     with pytest.raises(ValueError, match=r"backbone.weights: expected a folder or a handle, received 'imagenet'"):
         schema.Backbone("saved_model", "imagenet", "", "0..1", "")
+
+
+def test_workers_have_one_gpu_each() -> None:
+    compute = load.check(yaml.safe_load(load.compose(["data=folder"], ()))).compute
+    with pytest.raises(
+        ValueError, match=r"^compute\.devices: expected 1 where several workers share .*, received 2; start"
+    ):
+        replace(compute, workers=2, devices=2)
+    assert replace(compute, workers=2, devices="all").workers == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("default", ("auto", 1, 1, "")),
+        ("cpu", ("cpu", 1, 1, "")),
+        ("gpu", ("gpu", 1, 1, "")),
+        ("gpus", ("auto", "all", 1, "")),
+        ("ray", ("auto", 1, 1, "auto")),
+        ("cluster", ("auto", "all", "all", "auto")),
+    ],
+)
+def test_an_option_of_compute_says_what_computes_and_nothing_else(option: str, expected: tuple[Any, ...]) -> None:
+    found, default = (
+        asdict(load.check(yaml.safe_load(load.compose(["data=folder", f"compute={name}"], ()))).compute)
+        for name in (option, "default")
+    )
+    names = ("device", "devices", "workers", "ray")
+    assert tuple(found.pop(name) for name in names) == expected
+    assert all(found[name] == value for name, value in default.items() if name not in names)

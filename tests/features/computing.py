@@ -16,6 +16,8 @@ def settings(folder: Path) -> schema.Compute:
         extractor="tensorflow",
         extract_batch_size=4,
         depths=[],
+        device="auto",
         devices=1,
+        workers=1,
         deterministic=True,
     )

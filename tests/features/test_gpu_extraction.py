@@ -54,7 +54,9 @@ def frozen(folder: Path, size: int = 4) -> Frozen:
         extractor="auto",
         extract_batch_size=size,
         depths=[],
+        device="auto",
         devices=1,
+        workers=1,
         deterministic=True,
     )
     return Frozen(keras.Model(pixels, outputs), ["pool", "middle"], "", SIZE, LIGHT, compute)

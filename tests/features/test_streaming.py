@@ -42,7 +42,9 @@ def frozen(tmp_path: Path) -> Frozen:
         extractor="tensorflow",
         extract_batch_size=4,
         depths=[],
+        device="auto",
         devices=1,
+        workers=1,
         deterministic=True,
     )
     return Frozen(keras.Model(pixels, output), ["middle"], "", SIZE, FLIPPED, compute)

@@ -1,4 +1,4 @@
-import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,20 +71,38 @@ def test_a_gpu_is_found_with_its_driver() -> None:
     assert devices.name() != "cpu"
 
 
-def test_several_machines_are_refused_and_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each would train, and write, the same model."""
-    one = {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}
-    for harmless in ("", "{}", "no JSON", "[]", json.dumps(one)):
-        monkeypatch.setenv("TF_CONFIG", harmless)
-        assert len(devices.several(1)) == 1
-    for workers in ({"worker": ["a:1", "b:1"]}, {"chief": ["a:1"], "worker": ["b:1"]}):
-        monkeypatch.setenv("TF_CONFIG", json.dumps(one | {"cluster": workers}))
-        with pytest.raises(ValueError, match=r"^TF_CONFIG: expected one worker, received 2: .*docs/cluster\.md"):
-            devices.several(1)
+@pytest.fixture
+def hidden(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What of GPUs is left visible, where there is one; the last is what holds."""
+    left = [["GPU:0"]]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _kind: left[-1])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda some, _kind: left.append(some))
+    return left
 
 
-def test_more_devices_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TF_CONFIG", raising=False)
+def test_the_processor_computes_where_it_is_chosen_although_there_is_a_gpu(hidden: list[list[str]]) -> None:
+    for wanted in ("auto", "gpu"):
+        devices.choose(wanted)
+        assert devices.on_gpu() and devices.place() == "/GPU:0" and "CUDA_VISIBLE_DEVICES" not in os.environ
+    devices.choose("cpu")
+    assert not devices.on_gpu() and devices.place() == "/CPU:0" and devices.name() == "cpu"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"  # of processes that are started from here
+    assert hidden == [["GPU:0"], []]
+
+
+def test_without_a_gpu_the_choice_of_one_is_an_error_in_one_line(hidden: list[list[str]]) -> None:
+    hidden.append([])
+    for harmless in ("auto", "cpu"):
+        devices.choose(harmless)
+    with pytest.raises(
+        ValueError, match=r"^compute\.device: expected a GPU .* received none; .*compute\.device=auto$"
+    ):
+        devices.choose("gpu")
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_more_devices_than_there_are_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^compute\.devices: expected .* received 64; set compute\.devices=\d"):
         devices.several(64)
 
@@ -98,7 +116,6 @@ def test_all_devices_are_the_gpus_that_are_there_or_the_processor(
     def logical(kind: str) -> list[SimpleNamespace]:
         return [SimpleNamespace(name=f"/device:{kind}:{number}") for number in (there if kind == "GPU" else ["0"])]
 
-    monkeypatch.delenv("TF_CONFIG", raising=False)
     monkeypatch.setattr(devices, "on_gpu", lambda: bool(there))
     monkeypatch.setattr(tf.config, "list_logical_devices", logical)
     assert devices.several("all") == expected

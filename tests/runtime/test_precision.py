@@ -75,7 +75,7 @@ def test_the_processor_says_what_it_can(tmp_path: Path) -> None:
 def test_a_gpu_is_asked_for_its_generation(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: bool
 ) -> None:
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _kind: ["gpu"])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda _kind: ["gpu"])
     details = {"compute_capability": capability}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _gpu: details)
     assert precision._has_units() is expected

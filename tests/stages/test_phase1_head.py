@@ -1,15 +1,20 @@
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from stages import phase1_head, prepare
+from stages import phase1_head, phase2_finetune, prepare
 from tests.conftest import set_params
 from thaw import paths, records
 from thaw.catalog import backbones
 from thaw.classifier import model
+from thaw.features import engines
 from thaw.images import manifest
-from thaw.networks import pretrained
+from thaw.networks import pretrained, range_check
+from thaw.runtime import devices
 
 
 @pytest.mark.usefixtures("project", "tiny_images")
@@ -64,5 +69,33 @@ def test_images_that_have_gone_are_said_in_one_line() -> None:
     prepare.main()
     shutil.move("data/raw", "data/moved")
     with pytest.raises(ValueError, match=r"^data\.raw: expected the folder of images data/raw, found none"):
+        phase1_head.main()
+    assert not paths.PHASE1.exists()
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("stage", [phase1_head, phase2_finetune])
+def test_where_a_gpu_is_insisted_on_and_there_is_none_nothing_is_computed(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_params(compute={"device": "gpu"})
+    monkeypatch.setattr(devices, "on_gpu", lambda: False)
+    with pytest.raises(ValueError, match=r"^compute\.device: expected a GPU that TensorFlow sees, received none"):
+        stage.main()
+    assert not paths.PHASE1.exists() and not paths.PHASE2.exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_where_workers_are_missing_it_is_said_before_anything_is_computed(
+    tiny_images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phase 2 would say so when phase 1 has run for hours."""
+    assert tiny_images.is_dir()
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    set_params(compute={"workers": 2})
+    prepare.main()
+    monkeypatch.setattr(engines, "engine", lambda *_: pytest.fail("an image passes the frozen layers"))
+    monkeypatch.setattr(range_check, "check", lambda *_: SimpleNamespace(text=""))
+    with pytest.raises(ValueError, match=r"^compute\.workers: expected as many as TF_CONFIG names, 1, received 2"):
         phase1_head.main()
     assert not paths.PHASE1.exists()

@@ -1,5 +1,8 @@
+import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -176,3 +179,53 @@ def test_options_by_depth_and_of_batch_norm_reach_the_model_that_is_written(acti
         for one, two in zip(old.variables, new.variables, strict=True):
             is_kept = number <= cut.frozen_layers or one.name in {"moving_mean", "moving_variance"}
             assert np.array_equal(one.numpy(), two.numpy()) == is_kept, one.path
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file of a project by its path, but for who reads the activation cache."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and "users" not in path.parts and "__pycache__" not in path.parts and path.suffix != ".lock"
+    }
+
+
+@pytest.mark.slow
+def test_two_workers_leave_what_one_process_leaves_and_only_the_first_writes(
+    phase1: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The second works in a copy of the project, in which nothing is another file afterwards."""
+    set_params(
+        compute={"workers": "all"}, phase2={"unfreeze": "40", "precision": "float32"}, tracking={"enabled": True}
+    )
+    second = tmp_path_factory.mktemp("second") / "project"
+    shutil.copytree(phase1, second, symlinks=True)
+    phase2_finetune.main()
+    expected = model.load(paths.PHASE2)
+    figures = records.read_json(paths.metrics("phase2_finetune"))
+    shutil.rmtree(paths.PHASE2)
+    doors = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    cluster = {"worker": [f"127.0.0.1:{door.getsockname()[1]}" for door in doors]}
+    for door in doors:
+        door.close()
+    before, processes = tree(second), []
+    for number, folder in enumerate((phase1, second)):
+        config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": number}})
+        command = [sys.executable, "-m", "stages.phase2_finetune"]
+        environment = os.environ | {"TF_CONFIG": config}
+        processes.append(
+            subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        )
+    said = [process.communicate(timeout=600)[0].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert tree(second) == before
+    lines = said[1].splitlines()
+    assert len(lines) == 2 and lines[1].endswith("all are there"), said[1]
+    found = records.read_json(paths.metrics("phase2_finetune"))
+    assert found["device"]["count"] == 2 and "count" not in figures["device"]
+    for name in ("val_loss", "val_accuracy"):
+        assert found[name] == pytest.approx(figures[name], rel=1e-3, abs=1e-3)
+    ours = model.load(paths.PHASE2)
+    for part in ("backbone", "head"):
+        for one, other in zip(getattr(ours, part).get_weights(), getattr(expected, part).get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-3)

@@ -26,8 +26,8 @@ def test_batches_are_those_of_the_source_in_each_epoch_also_after_one_that_was_l
         plain.on_epoch_end()
         ahead.on_epoch_end()
     assert len(ahead) == len(plain)
-    for mine, plains in zip(ahead.epoch(), (plain[number] for number in range(len(plain))), strict=True):
-        np.testing.assert_array_equal(mine[0], plains[0])
+    for batch, expected in zip(ahead.epoch(), (plain[number] for number in range(len(plain))), strict=True):
+        np.testing.assert_array_equal(batch[0], expected[0])
 
 
 def test_the_next_batches_are_read_before_they_are_asked_for_and_no_more() -> None:

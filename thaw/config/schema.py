@@ -26,6 +26,7 @@ from thaw.config.phases import Phase2 as Phase2  # noqa: PLC0414
 from thaw.config.ranges import between, one_of
 
 POOLINGS = ("avg", "max")
+DEVICES = ("auto", "cpu", "gpu")
 EXTRACTORS = ("auto", "onnxruntime", "tensorflow")
 FORMATS = tuple(export_formats.FORMATS)
 SHIPPED = ("verdict", "phase1", "phase2")
@@ -56,9 +57,10 @@ class Head:
 
 @dataclass
 class Compute:
-    """The activation cache and the engine. DVC tracks devices and deterministic: the rest changes last bits at most.
+    """What computes, the activation cache and the engine. DVC tracks device, devices, workers and deterministic.
 
-    One thing hangs on the rest: whether ``phase2.activations=auto`` caches or streams, which the stage's record says.
+    The rest changes last bits at most, but for one thing: whether ``phase2.activations=auto`` caches or streams, which
+    the stage's record says.
     """
 
     cache_dir: str  # a folder, or empty | the activation cache; empty: `.thaw/activations` in the project
@@ -78,9 +80,16 @@ class Compute:
     # values of `phase2.unfreeze` | whose activations are kept too when images pass the frozen layers; a sweep names
     # all of its own here
     depths: list[str]
+    # what computes: the first GPU where there is one, else the processor; `cpu`: the processor all the same; `gpu`:
+    # without a GPU the first stage that would use it ends with an error
+    device: str
     # 1 to 64, `all` | GPUs that share each batch of phase 2, see docs/cluster.md#one-training-on-several-gpus;
     # `phase2.batch_size` is still the whole batch; `all`: those that this machine has
     devices: Any
+    # 1 to 64, `all` | processes, on machines of their own, that share each batch of phase 2, see
+    # docs/cluster.md#one-training-on-several-machines;
+    # `all`: as many as `TF_CONFIG` or Slurm name
+    workers: Any
     # the same run gives the same bits; false: TensorFlow's operations may be faster, and last bits differ from run to
     # run, see docs/how-a-run-works.md#the-same-bits
     deterministic: bool
@@ -94,6 +103,14 @@ class Compute:
             )
         if self.devices != "all" and not (type(self.devices) is int and 1 <= self.devices <= 64):
             raise ValueError(f"compute.devices: expected 1 to 64 GPUs or all, received {self.devices!r}")
+        if self.workers != "all" and not (type(self.workers) is int and 1 <= self.workers <= 64):
+            raise ValueError(f"compute.workers: expected 1 to 64 processes or all, received {self.workers!r}")
+        if self.workers != 1 and self.devices not in (1, "all"):
+            raise ValueError(
+                f"compute.devices: expected 1 where several workers share a training, received {self.devices}; start "
+                "a worker for each GPU"
+            )
+        one_of(self, "device", DEVICES)
         one_of(self, "extractor", EXTRACTORS)
         size = self.extract_batch_size
         if size != "auto" and not (type(size) is int and 1 <= size <= 4096):

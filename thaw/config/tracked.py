@@ -9,7 +9,8 @@ from typing import Any
 # Groups that a stage reads though DVC does not track them for it, since they cannot change what the stage makes.
 UNTRACKED = {
     "compute": "how the work is done: engines, batch sizes of inference, disk budget; whether that made phase 2 "
-    "stream is in its record, and phase2.activations settles it; devices and deterministic alone are tracked",
+    "stream is in its record, and phase2.activations settles it; device, devices, workers and "
+    "deterministic alone are tracked",
     "tracking": "where runs are mirrored",
     **{
         f"prepare.{group}": "how long what follows may take is said; nothing of it is written"
@@ -25,7 +26,9 @@ UNTRACKED = {
 # Fields of such groups that change a result all the same, and the stages that DVC tracks them for.
 TRACKED = {
     "compute": {
+        "device": ("phase1_head", "phase2_finetune", "evaluate"),
         "devices": ("phase2_finetune",),
+        "workers": ("phase2_finetune",),
         "deterministic": ("phase1_head", "phase2_finetune", "evaluate"),
     }
 }

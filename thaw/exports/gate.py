@@ -101,7 +101,7 @@ def explain(deployed: Deployed) -> Callable[[Sequence[bytes], np.ndarray, bool],
     return causes.explainer(deployed)
 
 
-def record_latencies(test: manifest.Images, names: Sequence[str], note: Callable[[str, str], None]) -> None:
+def record_latencies(test: manifest.Images, names: Sequence[str], note: Callable[[str, str], Any]) -> None:
     """Measure what each format costs on this machine: to the console, to MLflow, and to a file outside of all outs.
 
     Args:

@@ -21,7 +21,7 @@ from thaw.features import auto_unfreeze, cache, engines, extraction, streaming
 from thaw.features.frozen import Frozen
 from thaw.images import manifest
 from thaw.networks import freeze_boundaries
-from thaw.runtime import devices
+from thaw.runtime import devices, team
 from thaw.runtime.framework import keras
 from thaw.training import imbalance, mixing, schedule
 from thaw.training.fit_settings import FitSettings
@@ -56,8 +56,10 @@ def pooled(classifier: model.Classifier, settings: Settings, train: manifest.Ima
     the cache, they are kept in passing, so that no image goes this way again.
 
     Raises:
-        ValueError: there are fewer devices than ``compute.devices``; phase 2 would say so only when phase 1 is done.
+        ValueError: there are fewer devices than ``compute.devices``, or not the workers that ``compute.workers`` says;
+            phase 2 would say so only when phase 1 is done.
     """
+    team.named(settings.compute.workers)
     devices.several(settings.compute.devices)
     cuts = _at_cuts(classifier, settings, train, val, {})
     frozen = _frozen(classifier, settings, _pool(classifier) | cuts, classifier.backbone.input, cuts)

@@ -1,10 +1,9 @@
 """The device that computes: what it is, whether it may round float32, and what to do when its memory is full."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,38 @@ _FULL = re.compile(
 
 
 def on_gpu() -> bool:
-    """Return whether TensorFlow sees a GPU."""
-    return bool(tf.config.list_physical_devices("GPU"))
+    """Return whether a GPU computes: TensorFlow sees one, and it was not left aside."""
+    return bool(_gpus())
 
 
 def place() -> str:
     """Return TensorFlow's name of the device that computes: the first GPU, or the processor."""
-    return "/GPU:0" if tf.config.list_physical_devices("GPU") else "/CPU:0"
+    return "/GPU:0" if _gpus() else "/CPU:0"
+
+
+def _gpus() -> list[Any]:
+    return list(tf.config.get_visible_devices("GPU"))
+
+
+def choose(wanted: str) -> None:
+    """Compute on a device of this kind from now on, here and in processes that are started from here.
+
+    It must come before TensorFlow's first operation. Nothing is changed where that is what computes anyway.
+
+    Args:
+        wanted: ``compute.device``.
+
+    Raises:
+        ValueError: a GPU is wanted, and TensorFlow sees none.
+    """
+    if wanted == "gpu" and not on_gpu():
+        raise ValueError(
+            "compute.device: expected a GPU that TensorFlow sees, received none; see `nvidia-smi` and "
+            "CUDA_VISIBLE_DEVICES, or set compute.device=auto"
+        )
+    if wanted == "cpu" and on_gpu():
+        tf.config.set_visible_devices([], "GPU")
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def several(asked: int | str) -> list[str]:
@@ -34,14 +58,8 @@ def several(asked: int | str) -> list[str]:
         asked: how many, or ``all``.
 
     Raises:
-        ValueError: there are fewer, or several processes are to share one training.
+        ValueError: there are fewer.
     """
-    workers = _workers(os.environ.get("TF_CONFIG", ""))
-    if len(workers) > 1:
-        raise ValueError(
-            f"TF_CONFIG: expected one worker, received {len(workers)}: several machines can't share a training, since "
-            "Keras 3 does not work with MultiWorkerMirroredStrategy; unset it, and see docs/cluster.md"
-        )
     kind = "GPU" if on_gpu() else "CPU"
     found = [device.name for device in tf.config.list_logical_devices(kind)]
     count = len(found) if asked == "all" else int(asked)
@@ -52,14 +70,6 @@ def several(asked: int | str) -> list[str]:
             f"compute.devices={len(found)}, or see `nvidia-smi` and CUDA_VISIBLE_DEVICES"
         )
     return found[:count]
-
-
-def _workers(config: str) -> list[str]:
-    """Return the addresses that a ``TF_CONFIG`` names; none where it is not as TensorFlow wants it."""
-    with suppress(ValueError, AttributeError, TypeError):
-        cluster = json.loads(config).get("cluster", {})
-        return [address for task in ("chief", "worker") for address in cluster.get(task, [])]
-    return []
 
 
 @contextmanager
@@ -104,7 +114,7 @@ def enough_memory(parameter: str, batch_size: int) -> Iterator[None]:
 
 def name() -> str:
     """Return what the maker calls the GPU; cpu where there is none."""
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = _gpus()
     return str(_details(gpus[0]).get("device_name", "GPU")) if gpus else "cpu"
 
 

@@ -34,7 +34,7 @@ def choose(wanted: str) -> str:
 
 
 def _has_units() -> bool:
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         found = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
         return all(capability >= GPU_CAPABILITY for capability in found)

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from thaw import paths, pipes, records
 from thaw.config import schema
+from thaw.runtime import team
 from thaw.tracking import connection, dataset_input, dvc_lock, mirrored, naming, pipeline, saved_view, system_metrics
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ DATA = "thaw.data_sha256"
 FAILURE = "thaw.failure"
 MIRRORED = "thaw.mirrored."
 # These stages make the data, and the data is part of what identifies a run: theirs is opened when they end.
+SHARED = "phase2_finetune"  # by several processes, of which the first is mirrored
 BEFORE_DATA = ("sample", "prepare")
 PARAMS_A_BATCH, METRICS_A_BATCH, PARAM_LENGTH, TAG_LENGTH = 100, 1000, 6000, 5000  # limits that MLflow sets
 FIRST = "/val_accuracy"  # MLflow's comparison of runs opens on the metric that was logged first
@@ -57,14 +59,19 @@ class Run:
         attempt(self, lambda: _log_points(self, [row for row in rows if row[0].endswith(FIRST)]))
         attempt(self, lambda: _log_points(self, rows))
 
-    def note(self, name: str, text: str) -> None:
-        """Mark the run with how the work was done, which no file says since it changes nothing in them."""
+    def note(self, name: str, text: str) -> str:
+        """Mark the run with how the work was done, which no file says since it changes nothing in them.
+
+        Returns:
+            The text.
+        """
 
         def mark() -> None:
             _open(self).set_tag(self.id, f"thaw.{name}", text[:TAG_LENGTH])
 
         if self.client is not None:
             attempt(self, mark)
+        return text
 
 
 @contextmanager
@@ -85,6 +92,8 @@ def stage(name: str, settings: schema.Tracking, params: Mapping[str, Any]) -> It
     """
     if name not in pipeline.STAGES:
         raise ValueError(f"tracking: expected one of the stages {', '.join(pipeline.STAGES)}, received {name!r}")
+    if name == SHARED and team.number(params.get("compute", {}).get("workers", 1)):
+        settings = replace(settings, enabled=False)
     run = Run(name, settings, params)
     if name not in BEFORE_DATA:
         attempt(run, lambda: _begin(run))

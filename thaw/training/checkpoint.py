@@ -9,6 +9,7 @@ A checkpoint is one file, which lies where ``thaw.tracking.unfinished`` says. It
 once. There is no pickle in it.
 """
 
+import io
 import json
 import math
 import os
@@ -16,14 +17,16 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thaw import console
+from thaw import console, paths
 from thaw.images.manifest import Batches
+from thaw.runtime import workers
 from thaw.runtime.framework import keras
 from thaw.tracking import unfinished
 
@@ -62,7 +65,12 @@ def place(stage: str, *more: Any) -> Path:
     Args:
         stage: as dvc.yaml calls it.
         more: what else its result depends on, as JSON-able values.
+
+    Returns:
+        Of workers that share a training only the first has one; another gets a name that nothing has.
     """
+    if not workers.here().is_chief:
+        return paths.CHECKPOINTS / f"{stage}-of-the-first-worker.npz"
     return unfinished.place(stage, ".npz", FORMAT, *more)
 
 
@@ -71,18 +79,36 @@ def read(file: Path | None) -> State:
 
     A file that is not as it was written is left aside, and that is said.
     """
-    if file is None or not file.is_file():
-        return State()
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as kept:
+        return _state(file.read_bytes(), file.name) if file and file.is_file() else State()
+    except OSError as error:
+        return _damaged(file.name if file else "", error)
+
+
+def shared(file: Path | None) -> State:
+    """Return what the checkpoint of the first worker holds; all workers must call it."""
+    data = b""
+    with suppress(OSError):
+        data = file.read_bytes() if file and file.is_file() else b""
+    data = workers.from_chief(data)
+    return _state(data, file.name if file else "of the first worker") if data else State()
+
+
+def _state(data: bytes, name: str) -> State:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
             plain = json.loads(kept["plain"].tobytes())
             counts = plain.pop("counts")
             arrays = {name: [kept[f"{name}/{number}"] for number in range(count)] for name, count in counts.items()}
         return State(**plain, arrays=arrays)
     except DAMAGE as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        console.warn(f"the checkpoint {file.name} is damaged ({what:.120}); training starts from the beginning")
-        return State()
+        return _damaged(name, error)
+
+
+def _damaged(name: str, error: Exception) -> State:
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    console.warn(f"the checkpoint {name} is damaged ({what:.120}); training starts from the beginning")
+    return State()
 
 
 def write(file: Path, state: State) -> None:

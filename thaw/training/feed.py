@@ -23,6 +23,9 @@ from thaw.runtime.framework import keras, tf
 from thaw.training import mixing, targets
 from thaw.training.read_ahead import ReadAhead
 
+# Steps between two returns to Python, which cost more than a step of a head on pooled features. Where a batch is
+# shared it is one: Keras 3.15 can't repeat a distributed step in a graph.
+STEPS_AT_ONCE = 8
 AHEAD = 16  # batches that wait on the card
 SHARE = 0.5  # of the card's free memory, for activations; the rest is the step's
 UNKNOWN = 10**9  # bytes free, where nobody says how many there are
@@ -56,6 +59,12 @@ class Fed:
     scope: Callable[[], AbstractContextManager[Any]] = nullcontext  # in which the optimiser is made
     # Depths by the paths of the model's own variables, from those by the paths of the variables that they stand for.
     named: Callable[[Mapping[str, int]], Mapping[str, int]] = lambda depths: depths
+    # What the model is compiled with, from the figures of a batch's images.
+    compiled: Callable[[list[Any]], Mapping[str, Any]] = lambda figures: {
+        "loss": targets.cross_entropy,
+        "metrics": figures,
+        "steps_per_execution": STEPS_AT_ONCE,
+    }
 
 
 def fed(model: keras.Model, train: mixing.Mixed, val: mixing.Mixed) -> Fed:

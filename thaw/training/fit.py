@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from thaw import console, paths, records, timings
-from thaw.runtime import depthwise, devices, precision, threads
+from thaw.runtime import depthwise, devices, precision, threads, workers
 from thaw.runtime.framework import keras
 from thaw.training import (
     averaging,
@@ -16,6 +16,7 @@ from thaw.training import (
     feed,
     improvement,
     mixing,
+    multi_worker,
     optimizer,
     progress,
     replicas,
@@ -24,10 +25,6 @@ from thaw.training import (
     validation,
 )
 from thaw.training.fit_settings import FitSettings
-
-# Steps between two returns to Python, which cost more than a step of a head on pooled features. On several devices it
-# is one: Keras 3.15 can't repeat a distributed step in a graph.
-STEPS_AT_ONCE = 8
 
 # ``loss`` is the mean cross-entropy in training as in validation. Training minimises the ``objective``: with the
 # weights of images, and with penalties: that of ``head.l2`` and those that layers of a network from outside add.
@@ -43,7 +40,7 @@ class History:
     start: dict[str, float]  # val_loss and val_accuracy before the first epoch; empty: there was no training
     precision: str = "float32"  # Keras's policy of the convolutions
     verdict: dict[str, Any] = field(default_factory=dict)  # why it ended, what it changed, if too early
-    devices: int = 1  # that shared each batch
+    devices: int = 1  # that shared each batch, on one machine or on several
     checkpoint: Path | None = None  # of no use any more once all is written that comes of the training
 
     def at_best(self) -> dict[str, float]:
@@ -105,6 +102,7 @@ def fit(
 ) -> History:
     """Train with Adam until the validation loss stops falling, and leave the weights of one epoch in the model.
 
+    Workers that share the training have its weights alike; only in the first the model gets those of the best epoch.
     It is the one of the lowest validation loss. Where the rate has fallen to zero it is the last, unless the images
     show that it is worse: the lowest of many losses of few images is the lowest by chance too. The validation loss is
     the cross-entropy without penalties, so that it means the same whatever is penalised. If the images show that the
@@ -123,10 +121,10 @@ def fit(
         ValueError: the loss is no longer a number.
     """
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
-    state = checkpoint.read(keep)
+    state = checkpoint.shared(keep) if settings.workers > 1 else checkpoint.read(keep)
     checkpoint.replayed(train, state)
-    plain, count = model, settings.devices
-    given = feed.fed(model, train, val) if count == 1 else replicas.spread(model, train, val, count)
+    plain, count = model, settings.devices * settings.workers
+    given = _fed(model, train, val, settings)
     model = given.model
     by_path = given.named(depths)
     with given.scope():
@@ -137,18 +135,15 @@ def fit(
         ]
         model.compile(
             optimizer.optimiser(settings, rate, by_path, model.trainable_variables, len(train)),
-            targets.cross_entropy if count == 1 else None,
-            metrics=figures if count == 1 else None,
-            weighted_metrics=None if count == 1 else figures,  # by which rows are images
             # On a CPU, XLA runs depthwise convolutions ten times slower; Keras refuses it where results repeat.
             jit_compile=False,
-            steps_per_execution=STEPS_AT_ONCE if count == 1 else 1,
+            **given.compiled(figures),
         )
         # A step that makes variables, as those of the optimiser or of a metric given by its name, is traced twice.
         model.optimizer.build(model.trainable_variables)
     before = plain.get_weights()
     policy = precision.choose(settings.precision)
-    ending = schedule.Ending(settings, len(train), rate, progress.MONITORED)
+    ending = schedule.Ending(settings, len(train), rate, progress.MONITORED, workers.clock)
     watch = progress.Watch(ending, len(train), report, description)
     watch.rows += state.rows
     if said := optimizer.describe(settings, by_path, model.trainable_variables):
@@ -166,17 +161,21 @@ def fit(
         last = averaging.Last()
         every = [watch, *given.callbacks, *callbacks, last, *_callbacks(settings, ending)]
         falling = [rate.begin, rate.length] if isinstance(rate, schedule.StableDecay) else []
-        every.append(checkpoint.Checkpoints(keep, state, watch.rows, every, falling, len(train)))
-        checkpoint.passed_over(model, given.val, state.step)
-        model.fit(
-            given.train,
-            validation_data=given.val,
-            epochs=settings.epochs,
-            initial_epoch=settings.epochs if state.ended else state.epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=every,
-        )
+        file = keep if workers.here().is_chief else None
+        every.append(checkpoint.Checkpoints(file, state, watch.rows, every, falling, len(train)))
+        with workers.told():
+            checkpoint.passed_over(model, given.val, state.step)
+            model.fit(
+                given.train,
+                validation_data=given.val,
+                epochs=settings.epochs,
+                initial_epoch=settings.epochs if state.ended else state.epoch,
+                shuffle=False,
+                verbose=0,
+                callbacks=every,
+            )
+        if settings.workers > 1 and not workers.here().is_chief:
+            return History(watch.rows, validation.lowest(watch.rows), start, policy, devices=count)
         given.give_back()
         best = validation.lowest(watch.rows)
         units = units or range(len(at_start.loss))
@@ -199,6 +198,14 @@ def fit(
         early = {"ended_too_early": bool(advice), "advice": advice}
         history.verdict = {"stopped": stopped, **early, **change.record()}
     return history
+
+
+def _fed(model: keras.Model, train: mixing.Mixed, val: mixing.Mixed, settings: FitSettings) -> feed.Fed:
+    if settings.workers > 1:
+        return multi_worker.shared(model, train, val, workers.here())
+    if settings.devices > 1:
+        return replicas.spread(model, train, val, settings.devices)
+    return feed.fed(model, train, val)
 
 
 def _callbacks(settings: FitSettings, ending: schedule.Ending) -> list[keras.callbacks.Callback]:

@@ -6,6 +6,7 @@ What a phase has no option for is off, so that nothing that trains need ask whic
 from dataclasses import dataclass, fields, replace
 
 from thaw.config import phases, schema
+from thaw.runtime import workers
 from thaw.runtime.devices import several
 
 SCRATCH_WARMUP = 0.05  # of all epochs: a network of random weights diverges at the full rate
@@ -43,6 +44,12 @@ class FitSettings:
     mixup: float = 0
     precision: str = "float32"
     devices: int = 1  # that share each batch
+    workers: int = 1  # processes that do
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Return among how many devices and workers a batch is divided."""
+        return self.devices, self.workers
 
 
 def phase1(phase: schema.Phase1) -> FitSettings:
@@ -51,12 +58,17 @@ def phase1(phase: schema.Phase1) -> FitSettings:
 
 
 def phase2(phase: schema.Phase2, images: int, compute: schema.Compute | None = None) -> FitSettings:
-    """Return phase 2's for so many images: its rate follows a schedule, and several devices may share its batches."""
+    """Return phase 2's for so many images: its rate follows a schedule, and several may share its batches.
+
+    These are several devices, or the workers that have met.
+    """
     epochs = phase.most_epochs(images)
     # What warms up, stays and decays is best at its end, and ends by itself.
     patience = epochs if phase.schedule == phases.WSD else phase.patience
-    devices = len(several(compute.devices)) if compute else 1
-    return replace(_named(phase, phase="phase2", has_verdict=True, devices=devices), epochs=epochs, patience=patience)
+    count = workers.here().count
+    devices = len(several(compute.devices)) if compute and count == 1 else 1
+    named = _named(phase, phase="phase2", has_verdict=True, devices=devices)
+    return replace(named, epochs=epochs, patience=patience, workers=count)
 
 
 def from_scratch(options: schema.Evaluate, phase: schema.Phase2) -> FitSettings:

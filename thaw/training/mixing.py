@@ -66,6 +66,11 @@ class Mixed(Batches):
             share: (b,) float32 in [0, 1].
             others: (b,) int64, places in the batch.
         """
-        wide = share.reshape(-1, *[1] * (values.ndim - 1))
-        mixed: np.ndarray = wide * values + (1 - wide) * values[others]
-        return mixed
+        return blended(values, share, values[others])
+
+
+def blended(values: np.ndarray, share: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return inputs that are each a share of one and the rest of another: (b, ...), (b,), (b, ...) → (b, ...)."""
+    wide = share.reshape(-1, *[1] * (values.ndim - 1))
+    mixed: np.ndarray = wide * values + (1 - wide) * others
+    return mixed

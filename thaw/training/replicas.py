@@ -14,7 +14,7 @@ made long before, so its layers are run on variables that are made here, and the
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -48,7 +48,7 @@ def spread(model: keras.Model, train: mixing.Mixed, val: mixing.Mixed, count: in
         spread_out = Spread(model)
     size = math.ceil(train.batch_size / count) * count  # one shape for all batches: each new one is traced
     shape = tuple(model.input_shape[1:])
-    read, check = (_dataset(each, size, shape) for each in (train, val))
+    read, check = (dataset(_epochs(each, size), each, size, shape) for each in (train, val))
 
     def give_back() -> None:
         for variable, own in zip(model.trainable_variables, spread_out.trained, strict=True):
@@ -61,7 +61,16 @@ def spread(model: keras.Model, train: mixing.Mixed, val: mixing.Mixed, count: in
         return {own.path: depths[variable.path] for variable, own in both if variable.path in depths}
 
     turn = feed.Turn(train)
-    return feed.Fed(spread_out, read, check, [turn], give_back=give_back, scope=strategy.scope, named=named)
+    return feed.Fed(
+        spread_out,
+        read,
+        check,
+        [turn],
+        give_back=give_back,
+        scope=strategy.scope,
+        named=named,
+        compiled=lambda figures: {"weighted_metrics": figures},  # by which rows are images
+    )
 
 
 @lru_cache
@@ -95,19 +104,26 @@ def filled(batch: tuple[np.ndarray, ...], size: int) -> tuple[dict[str, np.ndarr
     return given, labels[rows], real
 
 
-def _dataset(batches: mixing.Mixed, size: int, shape: tuple[int, ...]) -> Any:
-    """Return an epoch's batches in their order; the strategy divides each among its devices, from the first row on."""
+def _epochs(batches: mixing.Mixed, size: int) -> Callable[[], Iterator[Any]]:
+    """Return what gives an epoch's batches; the strategy divides each among its devices, from the first row on."""
+    return lambda: (filled(batch, size) for batch in ReadAhead(batches).epoch())
 
-    def epoch() -> Iterator[Any]:
-        for batch in ReadAhead(batches).epoch():
-            yield filled(batch, size)
 
+def dataset(epoch: Callable[[], Iterator[Any]], batches: mixing.Mixed, size: int, shape: tuple[int, ...]) -> Any:
+    """Return an epoch's batches in their order, as Keras wants them.
+
+    Args:
+        epoch: gives them, each as ``filled`` does.
+        batches: what they are made of.
+        size: rows of each.
+        shape: of the inputs of an image.
+    """
     each = tf.TensorSpec((size,), tf.float32)
     given = {"inputs": tf.TensorSpec((size, *shape), tf.float32), "weights": each, "images": each}
     plain, mixed = tf.TensorSpec((size,), tf.int64), tf.TensorSpec((size, targets.MIXED), tf.float32)
     signature = given, mixed if batches.mixes else plain, each
-    dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(AHEAD)
+    made = tf.data.Dataset.from_generator(epoch, output_signature=signature)
+    return made.apply(tf.data.experimental.assert_cardinality(len(batches))).prefetch(AHEAD)
 
 
 class Spread(keras.Model):  # type: ignore[misc]  # Keras has no stubs
