@@ -178,6 +178,14 @@ def test_of_very_many_equal_ones_not_all_pairs_are_named_but_all_are_held_togeth
     assert clusters.joined(7, found).tolist() == [0, 0, 0, 0, 0, 0, 6]
 
 
+def test_a_fingerprint_is_read_as_it_was_made() -> None:
+    levels = np.random.default_rng(0).integers(-3, 4, (50, fingerprints.COUNT)).astype(np.int8)
+    levels[7] = 0
+    texts = [fingerprints._text(row) for row in levels]
+    assert texts[7] == "0" * fingerprints.DIGITS
+    assert np.array_equal(fingerprints.parsed(fingerprints.packed(texts).block(0, 50)), levels)
+
+
 def test_a_text_that_is_no_fingerprint_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"fingerprint: expected 240 hexadecimal digits, received 'abc'"):
         found_alike(["abc", "abd"], THRESHOLD)

@@ -97,8 +97,10 @@ def test_vectors_that_all_lie_in_one_direction_are_told_apart_by_the_rest(monkey
 def test_vectors_that_crowd_are_compared_all_with_all_where_caps_would_take_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    count = similar_vectors.EXACT + 1
-    assert similar_vectors.COST * similar_vectors._work(planted(count, 51, np.empty(0)), LIMIT) < 1
+    many = planted(similar_vectors.EXACT + 1, 51, np.empty(0))
+    assert similar_vectors.COST * similar_vectors._work(many, LIMIT, many, LIMIT, similar_vectors.HANDED_ON) < 1
+    many[::2] = many[0]
+    assert similar_vectors.COST * similar_vectors._work(many, LIMIT, many, LIMIT, similar_vectors.LOOKED_AT) > 1
     crowded = np.zeros((4000, 51), np.float32)
     crowded[:, :6] = planted(3800, 6, np.full(200, 0.9999))
     exact = every(similar_vectors.pairs(crowded, 0.9995))

@@ -9,8 +9,9 @@ on their product only: not on the data, and not on which other vectors there are
 ``MISSED`` for pairs right at the limit; beyond it falls fast, from a limit of 0.78 to 1 in 70,000 at 0.9.
 
 The directions are always the same. So whether a pair is found by caps depends on these two and on the number of
-vectors. Where vectors crowd in few directions, caps there hold so many that they would take longer than comparing all
-with all. That is estimated from some of the vectors, and then all are compared, which finds every pair.
+vectors. Where vectors crowd in few directions, caps there hold so many, and so many pairs several times, that they
+would take longer than comparing all with all. That is estimated from some of the vectors, and then all are compared,
+which finds every pair.
 """
 
 import math
@@ -28,7 +29,8 @@ Rows = NDArray[np.int64]
 Pairs = tuple[Rows, Rows]  # rows of one set and rows of the other, one with one
 
 EXACT = 50_000  # vectors of which all are compared with all: seconds
-SAMPLE = 4096, 256  # vectors and caps by which it is estimated how full caps are
+SAMPLE = 2048, 256  # vectors and caps by which it is estimated how full caps are, and how many pairs there are
+HANDED_ON, LOOKED_AT = 2500, 100  # what a pair that reaches the limit costs, in products: as it is, or looked at again
 COST = 2.0  # of a product in caps, in such of all with all: blocks are smaller, and a pair is compared in several
 MISSED = 1e-3  # chance to miss a pair right at the limit
 SIDE = 512  # vectors compared at once with as many others, whose products stay near the processor: not results
@@ -103,7 +105,8 @@ def pairs(
         yield from _gathered(_all(vectors, limit, second))
     else:
         placed = vectors if centre is None else _Rest(vectors, centre)
-        if COST * _work(placed, spread or limit) < 1:
+        price = HANDED_ON if second is None else LOOKED_AT
+        if COST * _work(vectors, limit, placed, spread or limit, price) < 1:
             yield from _in_caps(vectors, limit, placed, spread or limit, second)
         else:
             yield from _gathered(_all(vectors, limit, second))
@@ -217,18 +220,24 @@ def cap_count(count: int) -> int:
     return int(2 ** round(math.log2(20 * math.sqrt(count / 2))))
 
 
-def _work(placed: Vectors, product: float) -> float:
-    """Return how many products caps take, as a share of those of all with all; where vectors crowd it is above 1.
+def _work(vectors: Vectors, limit: float, placed: Vectors, product: float, price: float) -> float:
+    """Return what caps cost beyond what all with all does, as a share of the products of that.
 
     Args:
-        placed: (n, channels) of length 1.
-        product: of two of them, that a pair reaches.
+        vectors: (n, channels) of length 1.
+        limit: the product of two.
+        placed: (n, channels) of length 1, by which vectors are put into caps.
+        product: of two rows of ``placed``, that a pair reaches.
+        price: of a pair that reaches the limit, in products.
     """
     count, caps = len(placed), cap_count(len(placed))
-    some = placed[np.linspace(0, count - 1, min(SAMPLE[0], count)).astype(np.int64)]
-    directions = np.random.default_rng(SEED).standard_normal((SAMPLE[1], some.shape[1])).astype(np.float32)
-    full = (some @ directions.T >= _height(caps, product)).mean(axis=0)
-    return float(caps * np.mean(np.square(full)) + 2 * caps / count)
+    rows = np.linspace(0, count - 1, min(SAMPLE[0], count)).astype(np.int64)
+    some, those = vectors[rows], placed[rows]
+    directions = np.random.default_rng(SEED).standard_normal((SAMPLE[1], those.shape[1])).astype(np.float32)
+    full = (those @ directions.T >= _height(caps, product)).mean(axis=0)
+    near = (np.count_nonzero(some @ some.T >= limit) - len(rows)) / len(rows) ** 2
+    again = -math.log(MISSED) - 1  # so many caps hold a pair at the limit, but one
+    return float(caps * np.mean(np.square(full)) + 2 * caps / count + price * again * near)
 
 
 def _height(caps: int, product: float) -> float:
