@@ -41,8 +41,8 @@ def alike(texts: Sequence[str], threshold: float, same: NDArray[np.int32] | None
         fingerprints only those with the first image.
 
     Time goes with the square of the number of images up to 50,000, a second for 10,000; beyond with a smaller power,
-    see ``thaw.data.similar_vectors`` for when, and for what may then be missed. Of images of one kind, which look alike
-    from afar, the pairs that are looked at closely go with the square too. Memory goes with the number, a hundred bytes
+    see ``thaw.data.similar_vectors`` for when, and for what may then be missed. Of images of one kind, all alike from
+    afar, the pairs that are looked at closely go with the square too. Memory goes with the number, a hundred bytes
     each.
     """
     column = fingerprints.packed(texts)
