@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 Cut = tuple[float, float, float, float]  # left, top, right and bottom, as shares of the sides
 
 MIDDLE, WIDER = 11.5, 14.5  # half waves over the picture
-LESS = 0.05  # below the threshold, where the middle frequencies must correlate at least
+LESS = 0.15  # below the threshold, where the middle frequencies must correlate at least
 BLOCK = 2048  # pairs compared at once: memory, not results
 
 
