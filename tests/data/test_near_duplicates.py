@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from thaw.data import clusters, fingerprints, near_duplicates, similar_vectors
+from thaw.data import clusters, cuts, fingerprints, near_duplicates, similar_vectors
 
 THRESHOLD = 0.85
 
@@ -82,8 +82,9 @@ def test_more_images_than_one_block_are_compared(monkeypatch: pytest.MonkeyPatch
     prints = [fingerprints.fingerprint(image) for image in (*images, *map(ImageOps.mirror, images), images[0])]
     expected = found_alike(prints, THRESHOLD)
     assert expected == sorted([*((index, index + 8) for index in range(8)), (0, 16), (8, 16)])
-    for module in (near_duplicates, similar_vectors):
+    for module in (near_duplicates, similar_vectors, cuts):
         monkeypatch.setattr(module, "BLOCK", 3)
+    monkeypatch.setattr(similar_vectors, "SIDE", 3)
     assert found_alike(prints, THRESHOLD) == expected
 
 
@@ -95,8 +96,62 @@ def test_of_very_many_images_the_same_copies_are_found(monkeypatch: pytest.Monke
     expected = found_alike(prints, THRESHOLD)
     assert expected == [(seed, 48 + seed) for seed in range(36)]
     monkeypatch.setattr(similar_vectors, "EXACT", 0)
+    monkeypatch.setattr(similar_vectors, "COST", 0.0)
     monkeypatch.setattr(similar_vectors, "cap_count", lambda count: 1024)
     assert found_alike(prints, THRESHOLD) == expected
+
+
+def smooth(seed: int, side: int) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    return Image.fromarray(pixels).resize((40, 40), Image.Resampling.BICUBIC)
+
+
+def noise(seed: int, coarse: int | None = None) -> Image.Image:
+    """Coarse and fine noise; the lengths of its frequencies are much like those of others."""
+    return Image.blend(smooth(seed if coarse is None else coarse, 6), smooth(seed + 10_000, 16), 0.4)
+
+
+@pytest.mark.parametrize("exact", [10_000, 0])
+def test_of_noise_that_looks_alike_at_first_sight_few_pairs_are_looked_at_as_a_whole(
+    exact: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similar_vectors, "EXACT", exact)
+    monkeypatch.setattr(similar_vectors, "COST", 0.0)
+    images = [noise(seed) for seed in range(2000)]
+    images += [ImageOps.mirror(image) for image in images[:20]]
+    looked = {"again": 0, "as a whole": 0}
+    compare = near_duplicates._in_eight
+
+    def counted(one: np.ndarray, other: np.ndarray, places: np.ndarray) -> np.ndarray:
+        looked["as a whole" if len(places) == fingerprints.COUNT else "again"] += len(one)
+        return compare(one, other, places)
+
+    monkeypatch.setattr(near_duplicates, "_in_eight", counted)
+    found = found_alike([fingerprints.fingerprint(image) for image in images], THRESHOLD)
+    assert found == [(seed, 2000 + seed) for seed in range(20)]
+    assert looked["again"] > 200, "of two million pairs"
+    assert looked["as a whole"] < 40
+
+
+def test_of_pictures_with_one_background_few_are_cut_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [noise(seed, coarse=0).resize((160, 160), Image.Resampling.BICUBIC) for seed in range(40)]
+    images += [cut(image, 0.025) for image in images[:10]]
+    prints = [fingerprints.fingerprint(image) for image in images]
+    coarse = np.flatnonzero(fingerprints.RADIUS[fingerprints.KEPT] <= near_duplicates.COARSE)
+    levels = fingerprints.parsed(fingerprints.packed(prints).block(0, 50))[:, coarse].astype(np.float32)
+    levels /= np.linalg.norm(levels, axis=1, keepdims=True)
+    candidates = (np.sum(levels @ levels.T >= near_duplicates.CUT) - 50) // 2
+    made, make = 0, cuts.without
+
+    def counted(some: fingerprints.Levels, margins: cuts.Cut) -> fingerprints.Levels:
+        nonlocal made
+        made += len(some)
+        return make(some, margins)
+
+    monkeypatch.setattr(cuts, "without", counted)
+    found = found_alike(prints, THRESHOLD)
+    assert {(seed, 40 + seed) for seed in range(10)} <= set(found)
+    assert candidates > 200 and made < 100, "where each candidate has 32, 16 margins of either"
 
 
 def test_two_images_are_alike_whatever_else_there_is() -> None:
@@ -121,6 +176,14 @@ def test_of_very_many_equal_ones_not_all_pairs_are_named_but_all_are_held_togeth
     found = found_alike(prints, THRESHOLD)
     assert len(found) < 15
     assert clusters.joined(7, found).tolist() == [0, 0, 0, 0, 0, 0, 6]
+
+
+def test_a_fingerprint_is_read_as_it_was_made() -> None:
+    levels = np.random.default_rng(0).integers(-3, 4, (50, fingerprints.COUNT)).astype(np.int8)
+    levels[7] = 0
+    texts = [fingerprints._text(row) for row in levels]
+    assert texts[7] == "0" * fingerprints.DIGITS
+    assert np.array_equal(fingerprints.parsed(fingerprints.packed(texts).block(0, 50)), levels)
 
 
 def test_a_text_that_is_no_fingerprint_is_an_error() -> None:

@@ -36,6 +36,10 @@ def test_rows_are_read_as_they_were_put_in(in_memory: int, monkeypatch: pytest.M
     places = np.array([7, 49, 0, 8, 7, 9])
     packed_prints = found.columns["fingerprint"].some(places)
     assert [row.tobytes().hex() for row in packed_prints] == [expected[place].fingerprint for place in places]
+    for near, at_once in ((0, 1024), (1, 4), (64, 3)):
+        monkeypatch.setattr(text_columns, "NEAR", near)
+        monkeypatch.setattr(text_columns, "AT_ONCE", at_once)
+        assert np.array_equal(found.columns["fingerprint"].some(places), packed_prints), "time, not results"
     assert not any(tmp_path.iterdir()), "the file on disk has no name that could be left behind"
 
 

@@ -75,11 +75,37 @@ def _text(levels: Levels) -> str:
     return np.packbits(bits).tobytes().hex() if levels.any() else "0" * DIGITS
 
 
+def _fours() -> NDArray[np.int32]:
+    """Return four levels in one number, by the twelve bits that they have in a fingerprint, (4096,)."""
+    block = np.arange(4096)[:, None] >> np.array([9, 6, 3, 0]) & 7
+    levels = np.where(block == 0, 0, block - TOP - 1).astype(np.int8)
+    return np.ascontiguousarray(levels).view(np.int32)[:, 0]
+
+
+_FOURS = _fours()
+
+
 def parsed(values: text_columns.Bytes) -> Levels:
     """Return the levels of fingerprints, (n, count), whose texts stand for these bytes."""
-    bits = np.unpackbits(values, axis=1)[:, : 3 * COUNT].reshape(-1, COUNT, 3)
-    block = bits @ np.array([4, 2, 1], np.uint8)
-    return np.where(block == 0, 0, block.astype(np.int8) - TOP - 1).astype(np.int8)
+    threes = values.reshape(len(values), -1, 3).astype(np.uint16)  # bytes of eight levels
+    twelve = np.empty((len(values), threes.shape[1], 2), np.uint16)
+    twelve[..., 0] = threes[..., 0] << 4 | threes[..., 1] >> 4
+    twelve[..., 1] = (threes[..., 1] & 15) << 8 | threes[..., 2]
+    levels: Levels = _FOURS[twelve].view(np.int8).reshape(len(values), -1)[:, :COUNT]
+    return levels
+
+
+def products(one: Levels, other: Levels) -> NDArray[np.float32]:
+    """Return the products of one row with one row each, exact: whole numbers that a float32 holds."""
+    found: NDArray[np.float32] = np.einsum("pk,pk->p", one.astype(np.float32), other.astype(np.float32))
+    return found
+
+
+def lengths(levels: Levels) -> NDArray[np.float64]:
+    """Return the lengths of rows of levels, (n,)."""
+    squares = np.square(levels, dtype=np.float32).sum(1)  # whole numbers that a float32 holds
+    found: NDArray[np.float64] = np.sqrt(squares.astype(np.float64))
+    return found
 
 
 def packed(texts: Sequence[str]) -> text_columns.Hexes:

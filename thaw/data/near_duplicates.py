@@ -7,35 +7,25 @@ Whether two images are alike depends on these two only, never on the others.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.data import fingerprints, similar_vectors, text_columns
-from thaw.data.fingerprints import ACROSS, BAND, CENTRES, COUNT, DCT, DOWN, KEPT, RADIUS, TOP, Levels
+from thaw.data import cuts, fingerprints, similar_vectors, text_columns
+from thaw.data.fingerprints import ACROSS, BAND, COUNT, DOWN, KEPT, RADIUS, TOP, Levels
 from thaw.data.similar_vectors import Pairs
 
 Floats = NDArray[np.float32]
 
-LOW, COARSE = 12, 8  # the part of them that candidates are found by
+LOW, COARSE = 11.5, 7.5  # frequencies up to there: candidates are found by their lengths, and as they lie
 TURNED, CUT = 0.93, 0.78  # correlation of the frequencies by which candidates are found: turned ones, and all others
 CENTRE, SPREAD = 0.9, 0.75  # how near the lengths of most pictures are to those of noise, and how alike the rest is
 MANY = 1000  # pairs named between the images of two fingerprints
-BLOCK = 2048  # fingerprints compared at once with as many others: memory, not results
-WAITING = 500_000  # candidates looked at together: memory, not results
-
-
-def _margins() -> list[tuple[float, float, float, float]]:
-    """Return the margins that a cropped copy may have lost: left, top, right and bottom, as shares of the sides."""
-    even = [(share,) * 4 for share in (0.025, 0.0125, 0.035, 0.05)]
-    corners = [(x, y, share - x, share - y) for share in (0.025, 0.05) for x in (0, share) for y in (0, share)]
-    sides = [tuple(0.05 * (side == other) for other in range(4)) for side in range(4)]
-    return [*even, *corners, *sides]  # type: ignore[list-item]  # tuples of four
-
-
-CUTS = _margins()
+LIKELY = 0.6  # correlation of the coarse frequencies from which turned candidates are looked at as a whole
+BLOCK = 2048  # fingerprints compared at once: memory, not results
+WAITING = 500_000  # pairs that wait to be made one: memory, not results
 
 
 def alike(texts: Sequence[str], threshold: float, same: NDArray[np.int32] | None = None) -> NDArray[np.int64]:
@@ -50,8 +40,10 @@ def alike(texts: Sequence[str], threshold: float, same: NDArray[np.int32] | None
         (pairs, 2) indices, the smaller first, sorted; of more than ``MANY`` pairs between the images of two
         fingerprints only those with the first image.
 
-    Time goes with the square of the number of images up to 50,000, a second for 10,000; beyond with the power 1.5,
-    see ``thaw.data.similar_vectors`` for what may then be missed. Memory goes with the number, a hundred bytes each.
+    Time goes with the square of the number of images up to 50,000, a second for 10,000; beyond with a smaller power,
+    see ``thaw.data.similar_vectors`` for when, and for what may then be missed. Of images of one kind, all alike from
+    afar, the pairs that are looked at closely go with the square too. Memory goes with the number, a hundred bytes
+    each.
     """
     column = fingerprints.packed(texts)
     same = fingerprints.numbers(column) if same is None else same
@@ -93,15 +85,15 @@ class _Prints:
         """Return the images of one."""
         return self.images[self.start[number] : self.stop[number]]
 
-    def levels(self, some: slice | NDArray[np.integer[Any]]) -> Levels:
-        """Return the levels of some of them, (some, frequencies)."""
-        return fingerprints.parsed(self.column.some(self.images[self.start[some]]))
+    def bytes_of(self, some: slice | NDArray[np.integer[Any]]) -> text_columns.Bytes:
+        """Return some of them as bytes, (some, width)."""
+        return self.column.some(self.images[self.start[some]])
 
     def blocks(self) -> Iterator[tuple[slice, Levels]]:
         """Yield the levels of all, some at a time, with their places."""
         for start in range(0, len(self), BLOCK):
             part = slice(start, start + BLOCK)
-            yield part, self.levels(part)
+            yield part, fingerprints.parsed(self.bytes_of(part))
 
 
 class _Found:
@@ -139,113 +131,105 @@ _EXCHANGED = _GRID.T[KEPT]
 
 @dataclass(frozen=True)
 class _Unit:
-    """Vectors of length 1, made of numbers of a byte when they are compared."""
+    """Vectors of length 1, two channels of which are a byte until they are compared."""
 
-    codes: NDArray[np.uint8]  # (n, channels)
-    values: Floats  # (codes,)
+    codes: NDArray[np.uint8]  # (n, channels / 2)
+    values: Floats  # (numbers,) that a channel has, 16 at most
+    channels: int
     scale: Floats | float = 1.0  # (channels,)
+
+    @classmethod
+    def empty(cls, count: int, channels: int, values: Floats, scale: Floats | float = 1.0) -> "_Unit":
+        """Return such whose numbers are to be put in."""
+        return cls(np.empty((count, -(-channels // 2)), np.uint8), values, channels, scale)
+
+    def put(self, rows: slice, numbers: NDArray[np.integer[Any]]) -> None:
+        """Take the channels of some vectors, as places in ``values``: (rows, channels)."""
+        even = np.zeros((len(numbers), 2 * self.codes.shape[1]), np.uint8)
+        even[:, : self.channels] = numbers
+        self.codes[rows] = even[:, ::2] * len(self.values) + even[:, 1::2]
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> Floats:
-        return _unit(self.values[self.codes[rows]] * self.scale)
+        both = self._pairs[self.codes[rows]].view(np.float32)
+        return _unit(both[:, : self.channels] * self.scale)
+
+    @cached_property
+    def _pairs(self) -> NDArray[np.float64]:
+        """Return the two values that a byte stands for, side by side, (bytes,)."""
+        return np.stack([np.repeat(self.values, len(self.values)), np.tile(self.values, len(self.values))], 1).view(
+            np.float64
+        )[:, 0]
+
+
+def _up_to(prints: _Prints, radius: float) -> _Unit:
+    """Return the frequencies up to ``radius``, at length 1."""
+    low = np.flatnonzero(RADIUS[KEPT] <= radius)
+    found = _Unit.empty(len(prints), len(low), np.arange(-TOP, TOP + 1, dtype=np.float32))
+    for part, levels in prints.blocks():
+        found.put(part, levels[:, low] + TOP)
+    return found
 
 
 def _upright(prints: _Prints, threshold: float) -> Iterator[Pairs]:
     """Return the pairs that are alike as they are, or when something is cut off one of them."""
-    low = np.flatnonzero(RADIUS[KEPT] <= COARSE - 0.5)
-    coarse, norms = np.empty((len(prints), len(low)), np.uint8), np.empty(len(prints), np.float32)
-    for part, levels in prints.blocks():
-        coarse[part], norms[part] = levels[:, low] + TOP, _squares(levels)
-    every = np.arange(-TOP, TOP + 1, dtype=np.float32)
-    waiting: list[Pairs] = []
-    for rows, columns in similar_vectors.pairs(_Unit(coarse, every), CUT):
-        products = _products(prints.levels(rows), prints.levels(columns))
-        found = products >= threshold * _lengths(norms[rows]) * _lengths(norms[columns])
+    for rows, columns in similar_vectors.pairs(_up_to(prints, COARSE), CUT):
+        once, places = np.unique(np.concatenate([rows, columns]), return_inverse=True)
+        own, one, other = prints.bytes_of(once), places[: len(rows)], places[len(rows) :]
+        found = np.zeros(len(rows), np.bool_)
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, start + BLOCK)
+            ours, theirs = fingerprints.parsed(own[one[part]]), fingerprints.parsed(own[other[part]])
+            lengths = fingerprints.lengths(ours) * fingerprints.lengths(theirs)
+            found[part] = fingerprints.products(ours, theirs) >= threshold * lengths
+        left = np.flatnonzero(~found)
+        found[left] = cuts.alike(own, one[left], other[left], threshold)
         yield rows[found], columns[found]
-        waiting.append((rows[~found], columns[~found]))
-        if sum(len(one) for one, _ in waiting) >= WAITING:
-            yield from _left_over(prints, waiting, threshold)
-            waiting = []
-    if waiting:
-        yield from _left_over(prints, waiting, threshold)
 
 
 def _turned(prints: _Prints, threshold: float) -> Iterator[Pairs]:
     """Return the pairs that are alike when one is mirrored or turned by quarters.
 
-    Candidates are found by the lengths of a frequency together with its exchanged one, which no turn changes.
+    Candidates are found by the lengths of a frequency together with its exchanged one, which no turn changes. Lengths
+    of other pictures are much alike too, so the coarse frequencies are compared before, in all eight positions.
     """
-    low = np.flatnonzero(RADIUS[KEPT] <= LOW - 0.5)
+    low = np.flatnonzero(RADIUS[KEPT] <= LOW)
     half = low[DOWN[KEPT][low] <= ACROSS[KEPT][low]]
-    squares = np.empty((len(prints), len(half)), np.uint8)
-    for part, levels in prints.blocks():
-        squares[part] = levels[:, half] ** 2 + levels[:, _EXCHANGED[half]] ** 2
+    squares = np.unique(np.add.outer(np.arange(TOP + 1) ** 2, np.arange(TOP + 1) ** 2))  # of two levels
     once = np.where(_EXCHANGED[half] == half, np.sqrt(0.5), 1.0).astype(np.float32)
-    every = np.sqrt(np.arange(2 * TOP**2 + 1, dtype=np.float32))
+    lengths = _Unit.empty(len(prints), len(half), np.sqrt(squares, dtype=np.float32), once)
+    for part, levels in prints.blocks():
+        lengths.put(part, np.searchsorted(squares, levels[:, half] ** 2 + levels[:, _EXCHANGED[half]] ** 2))
     # Lengths are positive, so all lie in one direction: that of the mean lengths of Gaussian noise.
     noise = np.where(_EXCHANGED[half] == half, 2.0, np.pi).astype(np.float32)
     centre = CENTRE * noise / np.linalg.norm(noise)
-    for rows, columns in similar_vectors.pairs(_Unit(squares, every, once), TURNED, centre, SPREAD):
-        one, other = prints.levels(rows).astype(np.float32), prints.levels(columns).astype(np.float32)
-        products = np.maximum(((one * other) @ _SIGNS).max(1), ((one * other[:, _EXCHANGED]) @ _SIGNS).max(1))
-        found = products >= threshold * _lengths(_squares(one)) * _lengths(_squares(other))
-        yield rows[found], columns[found]
+    coarse = np.flatnonzero(RADIUS[KEPT] <= COARSE)
+    second = similar_vectors.Second(
+        _up_to(prints, COARSE),
+        lambda one, other: _in_eight(one, other, coarse) >= LIKELY,  # of length 1
+    )
+    for rows, columns in similar_vectors.pairs(lengths, TURNED, centre, SPREAD, second):
+        for start in range(0, len(rows), BLOCK):
+            part = slice(start, start + BLOCK)
+            one, other = (fingerprints.parsed(prints.bytes_of(side[part])) for side in (rows, columns))
+            products = _in_eight(one.astype(np.float32), other.astype(np.float32), np.arange(COUNT))
+            found = products >= threshold * fingerprints.lengths(one) * fingerprints.lengths(other)
+            yield rows[part][found], columns[part][found]
 
 
-def _left_over(prints: _Prints, waiting: Sequence[Pairs], threshold: float) -> Iterator[Pairs]:
-    """Return the candidates that are alike when one is cut, by one margin after the other."""
-    ones, others = (np.concatenate(side) for side in zip(*waiting, strict=True))
-    rows, columns = np.concatenate([ones, others]), np.concatenate([others, ones])  # either may be the cut one
-    order = np.argsort(columns, kind="stable")
-    rows, columns = rows[order], columns[order]
-    unique = np.unique(columns)
-    for start in range(0, len(unique), BLOCK):
-        some = unique[start : start + BLOCK]
-        own = slice(*np.searchsorted(columns, [some[0], some[-1] + 1]))
-        levels, places = prints.levels(some), np.searchsorted(some, columns[own])
-        for first in range(0, len(places), BLOCK):
-            part = slice(first, first + BLOCK)
-            one = prints.levels(rows[own][part])
-            for cut in CUTS:
-                left = _without(levels, cut)
-                lengths = _lengths(_squares(one)) * _lengths(_squares(left))[places[part]]
-                found = _products(one, left[places[part]]) >= threshold * lengths
-                yield rows[own][part][found], columns[own][part][found]
+def _in_eight(one: Floats, other: Floats, places: NDArray[np.int64]) -> Floats:
+    """Return the largest product of one row with one row each, that is turned to each of the eight positions.
 
-
-def _without(levels: Levels, cut: tuple[float, float, float, float]) -> Levels:
-    """Return the levels of what is left of the fingerprints' pictures when shares of them are cut off."""
-    return fingerprints.levels_of(levels.astype(np.float32) @ _cutting(cut))
-
-
-@cache
-def _cutting(cut: tuple[float, float, float, float]) -> Floats:
-    """Return the matrix from weighted frequencies to those of what is left, (count, count)."""
-    left, top, right, bottom = cut
-    across = DCT @ fingerprints.waves(left + (1 - left - right) * CENTRES, BAND)
-    down = DCT @ fingerprints.waves(top + (1 - top - bottom) * CENTRES, BAND)
-    both = down[DOWN[KEPT][None], DOWN[KEPT][:, None]] * across[ACROSS[KEPT][None], ACROSS[KEPT][:, None]]
-    weighted: Floats = (both / RADIUS[KEPT][:, None] * RADIUS[KEPT][None]).astype(np.float32)
-    return weighted
-
-
-def _products(one: Levels, other: Levels) -> Floats:
-    """Return the products of one row with one row each, exact: whole numbers that a float32 holds."""
-    products: Floats = np.einsum("pk,pk->p", one.astype(np.float32), other.astype(np.float32))
+    Args:
+        one: (n, frequencies) some of all, and with each the exchanged one.
+        other: as many.
+        places: of these frequencies among all.
+    """
+    signs, exchanged = _SIGNS[places], np.searchsorted(places, _EXCHANGED[places])
+    products: Floats = np.maximum(((one * other) @ signs).max(1), ((one * other[:, exchanged]) @ signs).max(1))
     return products
-
-
-def _squares(levels: Levels | Floats) -> Floats:
-    """Return the sums of squares, (n,): whole numbers that a float32 holds."""
-    squares: Floats = np.square(levels, dtype=np.float32).sum(1)
-    return squares
-
-
-def _lengths(squares: Floats) -> NDArray[np.float64]:
-    lengths: NDArray[np.float64] = np.sqrt(squares.astype(np.float64))
-    return lengths
 
 
 def _unit(rows: Floats) -> Floats:

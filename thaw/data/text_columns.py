@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AT_ONCE = 1024  # values that are read at once: memory, not results
+NEAR = 64  # values apart that are read together, with those between: time, not results
 IN_MEMORY = 1 << 18  # bytes of a column on disk that wait to be written
 MOST = 2**32 - 1  # bytes of text in a column whose places take 4 bytes
 WIDER = {2**7: "h", 2**15: "i"}  # how numbers of values are kept from so many values on
@@ -169,9 +170,11 @@ class Hexes(_Strings):
         """Return the values at ``places``, (places, width)."""
         once, of = np.unique(places, return_inverse=True)
         found = np.empty((len(once), self.width), np.uint8)
-        breaks = [0, *(np.flatnonzero(np.diff(once) != 1) + 1).tolist(), len(once)] if len(once) else []
-        for start, stop in pairwise(breaks):  # of values that follow one another
-            found[start:stop] = self.block(int(once[start]), int(once[stop - 1]) + 1)
+        apart = (np.diff(once) > NEAR) | (np.diff(once // AT_ONCE) > 0)
+        breaks = [0, *(np.flatnonzero(apart) + 1).tolist(), len(once)] if len(once) else []
+        for start, stop in pairwise(breaks):  # of values near one another, which are read together
+            first = int(once[start])
+            found[start:stop] = self.block(first, int(once[stop - 1]) + 1)[once[start:stop] - first]
         return found[of]
 
     def beginning(self, width: int) -> "Hexes":
