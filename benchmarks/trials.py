@@ -15,6 +15,7 @@ from thaw.config import schema
 from thaw.evaluation import intervals
 from thaw.features import extraction, inputs, out_of_fold
 from thaw.features.frozen import Frozen
+from thaw.features.phase_outputs import AT_ONCE
 from thaw.images import manifest
 
 
@@ -80,7 +81,8 @@ def tested(settings: schema.Project, folder: Path) -> np.ndarray:
     card, cut = classifier.card, [boundary.tensor_layer]
     frozen = Frozen(frozen_part, cut, card.weights_sha256, card.image, settings.augment, settings.compute)
     ((reader,),) = extraction.cached(frozen, [(test, 1)])
-    said = out_of_fold.trained(inputs.clean(reader), len(test), lambda rows: thawed(rows, training=False))
+    rows = inputs.clean(reader)
+    said = out_of_fold.trained(rows, len(test), lambda some: thawed(some, training=False), AT_ONCE)
     found = np.concatenate(list(said))
     right: np.ndarray = found.argmax(axis=1) == test.labels
     return right
