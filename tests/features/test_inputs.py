@@ -42,6 +42,7 @@ PHASE2 = schema.Phase2(
     warmup=0,
     flat_epochs=1,
     min_improvement=0.03,
+    min_delta=0,
     decay_share=0.5,
     average_epochs=0,
     mixup=0,

@@ -14,7 +14,13 @@ from thaw.training import fit_settings, schedule
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = load.check(yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))).phase2
 SETTINGS = replace(
-    fit_settings.phase2(DEFAULT, 4096), epochs=20, warmup=1, flat_epochs=1, min_improvement=0.03, decay_share=0.5
+    fit_settings.phase2(DEFAULT, 4096),
+    epochs=20,
+    warmup=1,
+    flat_epochs=1,
+    min_improvement=0.03,
+    min_delta=0,
+    decay_share=0.5,
 )
 STEPS = phases.FEWEST_STEPS
 
@@ -64,6 +70,13 @@ def test_flat_is_a_mean_that_no_longer_falls_and_not_before_the_rate_has_risen()
     assert run(patient, [1, 1, 0.9, 0.9, 0.9, 0.9])[:2][1] == 6 + 3
     late = replace(SETTINGS, warmup=4)
     assert run(late, [1.0])[1] == 4 + 2
+
+
+def test_a_loss_near_zero_is_flat_however_large_a_share_of_it_goes() -> None:
+    losses = [0.1 * loss for loss in falling(20)]  # by 0.0053 in the eighth epoch, 0.0048 in the ninth
+    assert run(SETTINGS, losses)[0].stopped == schedule.EPOCHS
+    ending, done, _ = run(replace(SETTINGS, min_delta=0.005), losses)
+    assert (ending.stopped, done) == (schedule.FLAT, 9 + 4)
 
 
 def test_short_epochs_count_as_parts_of_one() -> None:

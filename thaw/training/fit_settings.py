@@ -32,6 +32,7 @@ class FitSettings:
     warmup: float = 0
     flat_epochs: int = 1
     min_improvement: float = 0
+    min_delta: float = 0
     decay_share: float = 1
     plateau_factor: float = 1
     plateau_patience: int = 1

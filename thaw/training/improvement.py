@@ -84,7 +84,7 @@ def too_early(settings: FitSettings, losses: Sequence[float], start: float, best
         stopped: why training ended, as ``thaw.training.schedule`` says it.
     """
     last, earlier = losses[-1], min(losses[:-1], default=start)
-    is_falling = last < earlier * (1 - settings.min_improvement)
+    is_falling = schedule.falls(settings, last, earlier)
     ran_out, is_last = stopped in (schedule.EPOCHS, schedule.MINUTES), best == len(losses)
     # What was cut short had not become flat before. Where it had, the fall of the loss is that of the rate.
     was_cut = ran_out and is_last and settings.schedule == phases.WSD

@@ -81,6 +81,15 @@ def decay_epochs(settings: FitSettings, done: int, steps: int) -> int:
     return max(math.ceil(phases.counted(FEWEST_DECAY, steps)), round(settings.decay_share * done))
 
 
+def falls(settings: FitSettings, later: float, earlier: float) -> bool:
+    """Return whether a loss is lower than an earlier one by so much that it counts.
+
+    A share of it alone never ends a training whose images are nearly all right: their loss can halve again and again,
+    and changes no answer.
+    """
+    return later < earlier - max(settings.min_improvement * earlier, settings.min_delta)
+
+
 class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no stubs
     """Begins the fall of the rate, and ends training with it or where the epochs or minutes are over.
 
@@ -151,7 +160,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         latest, before = self.losses[-self.window :], self.losses[-2 * self.window : -self.window]
         if len(before) < self.window or len(self.losses) * self.steps < warmup_steps(self.settings, self.steps):
             return False
-        return not sum(latest) < sum(before) * (1 - self.settings.min_improvement)
+        return not falls(self.settings, sum(latest) / len(latest), sum(before) / len(before))
 
     @property
     def window(self) -> int:
