@@ -73,7 +73,7 @@ def test_at_its_end_it_says_what_follows_and_how_long_that_may_take(
     last = capsys.readouterr().out.splitlines()[-1]
     views = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["augment"]["views"]
     assert last.startswith(
-        "prepare: what follows takes at most about 14 s, as nothing was measured here yet, a guess: "
+        "prepare: what follows takes at most about 15 s, as nothing was measured here yet, a guess: "
     )
     assert f" {12 * views + 4} views " in last
     for what in ("extraction", "phase1", "phase2"):
