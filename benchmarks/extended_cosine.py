@@ -8,15 +8,14 @@ it had fallen to zero before, it begins again at the full rate and falls over tw
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from benchmarks import record, trials
+from benchmarks import trials
 from thaw.runtime.framework import keras
 from thaw.training import schedule
 from thaw.training.fit_settings import FitSettings
 
-DEFAULT = "default"
 GROWTH = 2  # of each cosine's length from that before
 
 
@@ -70,26 +69,16 @@ def instead(first: int) -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with one folder per class")
+    trials.add_arguments(parser)
     parser.add_argument("--first", type=int, default=10, help="epochs of the first cosine (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=256, help="at most (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--images", type=int, default=0, help="to train on, at most (default: all)")
-    parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
     options = parser.parse_args()
     cosine = ["phase2.schedule=cosine", f"phase2.epochs={options.epochs}", f"phase2.patience={options.epochs}"]
     ways = {
         "extended cosine, averaged weights": cosine,
         "extended cosine": [*cosine, "phase2.average_epochs=0"],
     }
-    for data in (path.resolve() for path in options.data):
-        told = (options.seeds, options.overrides)
-        results = trials.run(data, {DEFAULT: []}, *told, images=options.images)
-        with instead(options.first):
-            results |= trials.run(data, ways, *told, images=options.images)
-        name = f"{data.name}_{options.images}" if options.images else data.name
-        table = trials.rows(results, "phase 2", DEFAULT)
-        record.write(f"extended_cosine_{name}", f"{name}, {options.seeds} seeds", table, right=trials.right(results))
+    trials.beside_default("extended_cosine", ways, partial(instead, options.first), options)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ it keeps for an average is handed over as the moving average that phase 2 valida
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from benchmarks import record, trials
+from benchmarks import trials
 from thaw.runtime.framework import keras
 from thaw.training import fit_settings, optimizer
 
-DEFAULT = "default"
 FREE = "schedule-free Adam"
 
 
@@ -55,12 +53,9 @@ def instead() -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with one folder per class")
+    trials.add_arguments(parser)
     parser.add_argument("--epochs", type=int, nargs="+", default=[30, 75], help="(default: %(default)s)")
     parser.add_argument("--rates", nargs="+", default=["3e-4", "1e-3"], help="(default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
-    parser.add_argument("--images", type=int, default=0, help="to train on, at most (default: all)")
-    parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
     options = parser.parse_args()
     constant = ["phase2.schedule=constant", "phase2.allow_high_rate=true"]
     ways = {
@@ -73,14 +68,7 @@ def main() -> None:
         for rate in options.rates
         for epochs in options.epochs
     }
-    for data in (path.resolve() for path in options.data):
-        told = (options.seeds, options.overrides)
-        results = trials.run(data, {DEFAULT: []}, *told, images=options.images)
-        with instead():
-            results |= trials.run(data, ways, *told, images=options.images)
-        name = f"{data.name}_{options.images}" if options.images else data.name
-        table = trials.rows(results, "phase 2", DEFAULT)
-        record.write(f"schedule_free_{name}", f"{name}, {options.seeds} seeds", table, right=trials.right(results))
+    trials.beside_default("schedule_free", ways, instead, options)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Both phases trained with some settings and seeds, and tested on the same images, so that differences are paired."""
 
+import argparse
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import project, subset
+from benchmarks import project, record, subset
 from thaw import paths, records
 from thaw.classifier import model
 from thaw.config import schema
@@ -17,6 +19,40 @@ from thaw.features import extraction, inputs, out_of_fold
 from thaw.features.frozen import Frozen
 from thaw.features.phase_outputs import AT_ONCE
 from thaw.images import manifest
+
+DEFAULT = "default"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every comparison ``beside_default`` is asked."""
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with one folder per class")
+    parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument("--images", type=int, default=0, help="to train on, at most (default: all)")
+    parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
+
+
+def beside_default(
+    benchmark: str,
+    ways: Mapping[str, Sequence[str]],
+    instead: Callable[[], AbstractContextManager[None]],
+    options: argparse.Namespace,
+) -> None:
+    """Train with the default and in other ways on each set, and write a table of what differs.
+
+    Args:
+        benchmark: its name.
+        ways: overrides by name.
+        instead: what puts something in the place of the product's own, for these only.
+        options: of ``add_arguments``.
+    """
+    for data in (path.resolve() for path in options.data):
+        told = (options.seeds, options.overrides)
+        results = run(data, {DEFAULT: []}, *told, images=options.images)
+        with instead():
+            results |= run(data, ways, *told, images=options.images)
+        name = f"{data.name}_{options.images}" if options.images else data.name
+        table = rows(results, "phase 2", DEFAULT)
+        record.write(f"{benchmark}_{name}", f"{name}, {options.seeds} seeds", table, right=right(results))
 
 
 def run(

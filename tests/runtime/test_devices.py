@@ -73,7 +73,7 @@ def test_a_gpu_is_found_with_its_driver() -> None:
 
 @pytest.fixture
 def hidden(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What of GPUs is left visible, where there is one; the last is what holds."""
+    """Return what of GPUs is left visible, where there is one; the last is what holds."""
     left = [["GPU:0"]]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda _kind: left[-1])

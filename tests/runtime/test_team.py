@@ -25,7 +25,7 @@ def _nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a task of a step finds: its variables, and the tool that knows the nodes."""
+    """Set up what a task of a step finds: its variables, and the tool that knows the nodes."""
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
     tool = tmp_path / "scontrol"

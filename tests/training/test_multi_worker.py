@@ -63,7 +63,7 @@ def read(folder: Path, number: int, name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ``worker.py`` sets, for a training in this process."""
+    """Set what ``worker.py`` sets, for a training in this process."""
     monkeypatch.setattr(phases, "FEWEST_STEPS", 1)
 
 
@@ -121,8 +121,7 @@ def test_workers_with_other_inputs_are_refused_by_all_before_they_train(tmp_path
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("alpha", [0, 0.4])
 def test_the_rows_of_all_workers_are_those_of_the_batch(count: int, alpha: float) -> None:
-    """Of 53 images in batches of 8, the last has 5; each input is read once at most."""
-    asked: list[int] = []
+    asked: list[int] = []  # of 53 images in batches of 8, the last of which has 5
 
     def source(indices: np.ndarray, views: np.ndarray) -> np.ndarray:
         asked.extend(indices.tolist())

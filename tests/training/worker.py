@@ -1,4 +1,4 @@
-"""What ``test_multi_worker`` asks of each of several processes that share a training: ``worker.py FOLDER WHAT``.
+"""Run as one of several processes that share a training, for ``test_multi_worker``: ``worker.py FOLDER WHAT``.
 
 ``TF_CONFIG`` says who the others are. FOLDER is this process's own, but for the checkpoint, which lies beside it.
 """
