@@ -71,6 +71,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("phase2", "flat_epochs", 0, "phase2.flat_epochs: expected 1 to 1000 epochs, received 0"),
     ("phase2", "min_improvement", 0.6, "phase2.min_improvement: expected 0 to 0.5, received 0.6"),
     ("phase2", "min_delta", -0.1, "phase2.min_delta: expected 0 to 10, received -0.1"),
+    ("phase2", "target_accuracy", 99, "phase2.target_accuracy: expected 0 to 1, received 99"),
     ("phase2", "decay_share", 0, "phase2.decay_share: expected 0.1 to 2, received 0"),
     ("phase2", "average_epochs", 101, "phase2.average_epochs: expected 0 to 100 epochs, received 101"),
     ("phase2", "batch_size", 0, "phase2.batch_size: expected 1 to 4096 images"),

@@ -81,6 +81,9 @@ def test_one_unit_has_no_interval_and_never_makes_training_worse() -> None:
         ({"schedule": "cosine", "epochs": 3}, [0.21, 0.11, 0.109], 3, schedule.EPOCHS, ""),
         ({"schedule": "constant"}, [0.21, 0.11, 0.12, 0.12], 2, schedule.PATIENCE, ""),
         ({}, [0.5, 0.5, 0.4], 0, schedule.FLAT, "set phase2.flat_epochs above 3"),
+        ({"target_accuracy": 0.9}, [0.5, 0.4], 0, schedule.TARGET, "set phase2.target_accuracy above 0.9, or to 0"),
+        ({}, [0.5, 0.4], 0, schedule.TARGET, "set phase2.target_accuracy to 0"),
+        ({}, [0.5, 0.4, 0.3], 3, schedule.TARGET, ""),
         ({"schedule": "cosine", "epochs": 1}, [0.2], 0, schedule.EPOCHS, ""),  # higher than the start: nobody knows
     ],
 )

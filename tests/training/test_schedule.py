@@ -1,5 +1,6 @@
 """When the rate falls and when training ends, told by losses and a clock that a test makes up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,13 @@ class Model:
 
 
 def run(
-    settings: fit_settings.FitSettings, losses: list[float], seconds: float = 1.0, steps: int = STEPS
+    settings: fit_settings.FitSettings,
+    losses: list[float],
+    seconds: float = 1.0,
+    steps: int = STEPS,
+    accuracies: Sequence[float] = (0.5,),
 ) -> tuple[schedule.Ending, int, list[float]]:
-    """Go through epochs of such losses: what ended them, how many there were, and the rate of each step."""
+    """Go through epochs of such figures: what ended them, how many there were, and the rate of each step."""
     now = [100.0]
     rate = schedule.rate(settings, steps)
     ending = schedule.Ending(settings, steps, rate, "val", clock=lambda: now[0])
@@ -46,7 +51,8 @@ def run(
         taken += [float(rate(epoch * steps + step)) if callable(rate) else rate for step in range(steps)]
         now[0] += seconds
         done += 1
-        ending.on_epoch_end(epoch, {"val": losses[min(epoch, len(losses) - 1)]})
+        figures = {"val": losses, schedule.ACCURACY: accuracies}
+        ending.on_epoch_end(epoch, {name: of[min(epoch, len(of) - 1)] for name, of in figures.items()})
         if model.stop_training:
             break
     return ending, done, taken
@@ -77,6 +83,19 @@ def test_a_loss_near_zero_is_flat_however_large_a_share_of_it_goes() -> None:
     assert run(SETTINGS, losses)[0].stopped == schedule.EPOCHS
     ending, done, _ = run(replace(SETTINGS, min_delta=0.005), losses)
     assert (ending.stopped, done) == (schedule.FLAT, 9 + 4)
+
+
+def test_an_accuracy_that_stays_at_its_target_ends_training_while_the_loss_falls() -> None:
+    patient, losses = replace(SETTINGS, flat_epochs=3, target_accuracy=1), falling(20)
+    right = [0.9, 1, 1, 0.99, 1, 1, 1]  # three in turn are right after the seventh
+    ending, done, taken = run(patient, losses, accuracies=right)
+    assert (ending.stopped, done) == (schedule.TARGET, 7 + 4) and ending.has_fallen
+    assert float(ending.rate(done * STEPS)) == 0 and taken[6 * STEPS] == pytest.approx(SETTINGS.learning_rate)
+    assert run(replace(patient, target_accuracy=0.95), losses, accuracies=right)[1] == 4 + 2
+    assert run(replace(patient, target_accuracy=0), losses, accuracies=[1])[0].stopped == schedule.EPOCHS
+    # Not before the rate has risen, and by the wait that short epochs have.
+    assert run(replace(patient, warmup=5), losses, accuracies=[1])[1] == 5 + 2
+    assert run(replace(patient, epochs=40), falling(40), steps=STEPS // 2, accuracies=[1])[1] == 6 + 4
 
 
 def test_short_epochs_count_as_parts_of_one() -> None:

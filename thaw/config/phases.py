@@ -91,6 +91,9 @@ class Phase2:
     min_improvement: float  # share of the mean validation loss before by which the later one must be lower to count
     # and by how much at least, in nats: where nearly all images are right, any share of their loss is next to nothing
     min_delta: float
+    # share of the validation images that is enough: when so many are right in each of the last `phase2.flat_epochs`
+    # epochs, that learning rate falls too; 1: all of them; 0: it does not end training
+    target_accuracy: float
     decay_share: float  # epochs in which that learning rate falls to zero, as a share of those before; two at least
     # window of the moving average of the weights that is validated and kept, see docs/training.md#averaged-weights; 0:
     # none
@@ -133,6 +136,7 @@ class Phase2:
         between(self, "flat_epochs", 1, 1000, "epochs")
         between(self, "min_improvement", 0, 0.5)
         between(self, "min_delta", 0, 10)
+        between(self, "target_accuracy", 0, 1)
         between(self, "decay_share", 0.1, 2)
         between(self, "average_epochs", 0, 100, "epochs")
         if self.minutes and self.schedule == "cosine":

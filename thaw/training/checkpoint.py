@@ -40,7 +40,7 @@ MINUTE = 60.0  # seconds within an epoch after which its part is kept
 PLAIN = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_epoch"),
     "ReduceLROnPlateau": ("wait", "cooldown_counter", "best"),
-    "Ending": ("end", "stopped", "losses"),
+    "Ending": ("end", "stopped", "losses", "accuracies"),
     "Watch": ("rate",),
 }
 DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error)

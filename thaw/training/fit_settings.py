@@ -33,6 +33,7 @@ class FitSettings:
     flat_epochs: int = 1
     min_improvement: float = 0
     min_delta: float = 0
+    target_accuracy: float = 0
     decay_share: float = 1
     plateau_factor: float = 1
     plateau_patience: int = 1

@@ -96,6 +96,9 @@ def too_early(settings: FitSettings, losses: Sequence[float], start: float, best
     if stopped == schedule.EPOCHS:
         end = "" if settings.schedule == phases.WSD else f", or {group}.schedule={phases.WSD}, which ends by itself"
         return f"set {group}.epochs above {settings.epochs}{end}"
+    if stopped == schedule.TARGET:
+        higher = f"above {settings.target_accuracy:g}, or " if settings.target_accuracy < 1 else ""
+        return f"set {group}.target_accuracy {higher}to 0"
     if stopped == schedule.FLAT:
         return f"set {group}.flat_epochs above {settings.flat_epochs}"
     return f"set {group}.patience above {settings.patience}"

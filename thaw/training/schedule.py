@@ -18,9 +18,10 @@ from thaw.config import phases
 from thaw.runtime.framework import keras, tf
 from thaw.training.fit_settings import FitSettings
 
+ACCURACY = "val_accuracy"  # Keras's name of it among the figures of an epoch
 FEWEST_DECAY = 2  # epochs in which the rate falls to zero
 # Why training ended.
-FLAT, EPOCHS, MINUTES, PATIENCE = "flat", "epochs", "minutes", "patience"
+FLAT, TARGET, EPOCHS, MINUTES, PATIENCE = "flat", "target_accuracy", "epochs", "minutes", "patience"
 
 
 class StableDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # Keras has no stubs
@@ -113,6 +114,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         self.end = settings.epochs  # after this epoch; less once the rate falls
         self.stopped = ""  # one of the reasons above; empty: nothing has ended training yet
         self.losses: list[float] = []  # of validation, of each epoch
+        self.accuracies: list[float] = []  # likewise
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Keras's hook."""
@@ -126,9 +128,11 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         room, in_time = settings.epochs - done, self._in_time(done)
         limit, room = (MINUTES, in_time) if in_time < room else (EPOCHS, room)
         if self._is_stable():
-            wanted = decay_epochs(settings, done, self.steps)
-            if self._is_flat((logs or {})[self.monitored]) and wanted <= room:
-                self._decay(done, FLAT, wanted)
+            figures, wanted = logs or {}, decay_epochs(settings, done, self.steps)
+            self.losses.append(figures[self.monitored])
+            self.accuracies.append(figures[ACCURACY])
+            if (why := self._is_done()) and wanted <= room:
+                self._decay(done, why, wanted)
             elif not self._fits(done, room):
                 self._decay(done, limit, room)
         elif not self.stopped and room < 1:
@@ -150,17 +154,28 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         """Return whether the rate has yet to fall."""
         return self.settings.schedule == phases.WSD and not self.stopped
 
-    def _is_flat(self, loss: float) -> bool:
+    def _is_done(self) -> str:
+        """Return why the rate need not stay: of the last epochs the loss is flat, or the accuracy enough; else empty.
+
+        No sooner than the rate has risen. An accuracy is enough that was there in each of them.
+        """
+        window = self.window
+        if len(self.losses) < window or len(self.losses) * self.steps < warmup_steps(self.settings, self.steps):
+            return ""
+        if 0 < self.settings.target_accuracy <= min(self.accuracies[-window:]):
+            return TARGET
+        return FLAT if self._is_flat(window) else ""
+
+    def _is_flat(self, window: int) -> bool:
         """Return whether the mean loss of the last epochs is about that of as many before them.
 
         Means, since a loss goes up and down by more than it falls in an epoch: by the lowest loss so far, three
         unlucky epochs would end a training that is still learning.
         """
-        self.losses.append(loss)
-        latest, before = self.losses[-self.window :], self.losses[-2 * self.window : -self.window]
-        if len(before) < self.window or len(self.losses) * self.steps < warmup_steps(self.settings, self.steps):
+        latest, before = self.losses[-window:], self.losses[-2 * window : -window]
+        if len(before) < window:
             return False
-        return not falls(self.settings, sum(latest) / len(latest), sum(before) / len(before))
+        return not falls(self.settings, sum(latest) / window, sum(before) / window)
 
     @property
     def window(self) -> int:
@@ -191,7 +206,8 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
     def _decay(self, done: int, why: str, epochs: int) -> None:
         self.stopped, self.end = why, done + epochs
         self.rate.fall(done * self.steps, self.end * self.steps)
-        reason = (
-            "the validation loss is flat" if why == FLAT else f"{self.settings.phase}.{why} leave no time for more"
-        )
+        reason = {
+            FLAT: "the validation loss is flat",
+            TARGET: f"validation accuracy has stayed at {self.settings.phase}.{why}",
+        }.get(why, f"{self.settings.phase}.{why} leave no time for more")
         console.say(f"after epoch {done} {reason}: the rate falls to zero in {epochs} more")
