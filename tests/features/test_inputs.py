@@ -43,6 +43,7 @@ PHASE2 = schema.Phase2(
     flat_epochs=1,
     min_improvement=0.03,
     min_delta=0,
+    target_accuracy=0,
     decay_share=0.5,
     average_epochs=0,
     mixup=0,
