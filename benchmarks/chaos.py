@@ -35,8 +35,8 @@ KILLED = (DVC, "prepare", "phase1_head", "phase2_finetune", "evaluate", "export"
 POLL = 0.1  # seconds
 MADE = ("data/prepared", "data/splits.json", "metrics", "models")
 # What the next run finds again: finished stages, read images, activations, checkpoints, answers, exported formats.
-KEPT = ("dvc.lock", ".thaw/triage/*", ".thaw/activations/*/index.csv")
-KEPT += tuple(f"{paths.CHECKPOINTS}/{each}" for each in ("*.npz", "*/*.npz", f"*/export/{paths.HASHES}"))
+KEPT = ["dvc.lock", ".thaw/triage/*", ".thaw/activations/*/index.csv"]
+KEPT += [f"{paths.CHECKPOINTS}/{each}" for each in ("*.npz", "*/*.npz", f"*/export/{paths.HASHES}")]
 PATIENCE = 30  # seconds in which a killed process has to be gone
 
 

@@ -43,8 +43,10 @@ def main() -> None:
 def _half_a_block_frozen() -> Iterator[None]:
     thaw = model.thaw
 
-    def thaw_less(classifier: model.Classifier, boundary: freeze_boundaries.Boundary, *more: Any) -> Any:
-        frozen, trained = thaw(classifier, boundary, *more)
+    def thaw_less(
+        classifier: model.Classifier, boundary: freeze_boundaries.Boundary, policy: str = "inference"
+    ) -> Any:
+        frozen, trained = thaw(classifier, boundary, policy)
         cuts = freeze_boundaries.every(classifier.backbone)
         following = next(cut for cut in cuts if cut.thawed_layers < boundary.thawed_layers)
         layers = classifier.backbone.layers[1 + boundary.frozen_layers : 1 + following.frozen_layers]

@@ -9,26 +9,21 @@ how busy the card is. Without DVC and MLflow, as the scripts.
 import argparse
 import importlib.util
 import json
-import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from benchmarks import record
-from benchmarks.recipe import ROOT, STAGES
-from thaw.config import load as config
-from thaw.evaluation import metrics
+from benchmarks import recipe, record
+from thaw.evaluation import intervals
 
 QUERY = ("nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200")
+PARTS = ("wall", "extraction", "phase1", "phase2")
 TORCH = ("torch", "torchvision", "timm")
 
 
@@ -50,74 +45,40 @@ def busy() -> Iterator[list[float]]:
             found.extend(float(line) for line in file if line.strip().isdecimal())
 
 
-def run(project: Path, *words: str) -> tuple[float, list[float]]:
-    """Seconds that a process takes, and the card's load meanwhile."""
-    paths = os.pathsep.join((str(project), str(ROOT), os.environ.get("PYTHONPATH", "")))
+def watched(do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return figures with the card's load while they were made."""
     with busy() as load:
-        start = time.monotonic()
-        subprocess.run([sys.executable, *words], cwd=project, check=True, env=os.environ | {"PYTHONPATH": paths})
-        seconds = time.monotonic() - start
-    return seconds, load
+        figures = do()
+    return figures | {"load": load}
 
 
-def configure(project: Path, *overrides: str) -> None:
-    run(project, "-m", "thaw.config", "tracking.enabled=false", f"compute.cache_dir={project}/cache", *overrides)
+def in_turn(project: Path, overrides: Sequence[str], peers: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Run each once, and return its figures by its name.
 
-
-def pipeline(project: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A cold run, tested; and phase 2 once more, at half the rate."""
-    shutil.rmtree(project / "cache", ignore_errors=True)
-    configure(project, *overrides)
-    cold: dict[str, Any] = {"wall": 0.0, "load": []}
-    for stage in STAGES:
-        seconds, load = run(project, "-m", "benchmarks.timed_stage", stage, "times.json")
-        times = json.loads((project / "times.json").read_text(encoding="utf-8"))
-        cold["wall"] += seconds
-        cold["load"] += load
-        cold["extraction"] = cold.get("extraction", 0.0) + times.get("extraction", 0.0)
-        cold[stage.split("_")[0]] = times.get("training", 0.0)
-    cold |= _tested(project)
-    params = config.check(yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8")))
-    configure(project, *overrides, f"phase2.learning_rate={params.phase2.learning_rate / 2}")
-    seconds, load = run(project, "-m", "benchmarks.timed_stage", "phase2_finetune", "times.json")
-    times = json.loads((project / "times.json").read_text(encoding="utf-8"))
-    warm = {"wall": seconds, "load": load, "phase2": times.get("training", 0.0)} | _tested(project)
-    configure(project, *overrides)
-    return cold, warm
-
-
-def _tested(project: Path) -> dict[str, Any]:
-    run(project, "-m", "stages.evaluate")
-    found = json.loads((project / "metrics/evaluate.json").read_text(encoding="utf-8"))["phase2"]
-    stage = json.loads((project / "metrics/phase2_finetune.json").read_text(encoding="utf-8"))
-    return {
-        "right": round(found["accuracy"] * found["images"]),
-        "images": found["images"],
-        "epochs": [0, stage["epochs"]],
-        "device": stage["device"],
-    }
-
-
-def script(project: Path, module: str) -> dict[str, Any]:
-    """A script's own figures, and the card's load."""
-    _, load = run(project, "-m", module, str(project), "script.json")
-    return json.loads((project / "script.json").read_text(encoding="utf-8")) | {"load": load}
+    Args:
+        project: of ``recipe.prepared``.
+        overrides: of the pipeline's configuration.
+        peers: modules of scripts by name.
+    """
+    cold = watched(lambda: recipe.cold(project, overrides)) | recipe.tested(project)
+    warm = watched(lambda: recipe.trial(project, overrides)) | recipe.tested(project)
+    recipe.configure(project, *overrides)
+    scripts = {name: watched(partial(recipe.script, project, module)) for name, module in peers.items()}
+    return {"pipeline, cold": cold, "pipeline, warm trial": warm, **scripts}
 
 
 def row(name: str, runs: list[dict[str, Any]], train: int) -> dict[str, Any]:
     """The medians of some runs; the accuracy's interval is that of one round, since all test the same images."""
     right = round(statistics.mean(each["right"] for each in runs))
     count = runs[0]["images"]
-    low, high = metrics.wilson(right, count, 0.95)
+    low, high = intervals.wilson(right, count, 0.95)
 
-    def middle(part: str) -> float:
-        return statistics.median(each.get(part, 0.0) for each in runs)
-
+    middle = {part: statistics.median(each.get(part, 0.0) for each in runs) for part in PARTS}
     rate = statistics.median(each["epochs"][1] * train / each["phase2"] if each["phase2"] else 0.0 for each in runs)
     load = [value for each in runs for value in each["load"]]
     return {
         "what": name,
-        **{f"{part} s": round(middle(part), 1) for part in ("wall", "extraction", "phase1", "phase2")},
+        **{f"{part} s": round(seconds, 1) for part, seconds in middle.items()},
         "phase 2 images/s": round(rate),
         "card busy": f"{statistics.mean(load):.0f} %" if load else "not known",
         "test accuracy": f"{right / count:.1%} ({low:.1%} to {high:.1%})",
@@ -137,18 +98,11 @@ def main() -> None:
     else:
         peers["PyTorch script"] = "benchmarks.torch_script"
     with tempfile.TemporaryDirectory() as scratch:
-        project = Path(scratch)
-        for part in ("conf", "stages", "thaw"):
-            shutil.copytree(ROOT / part, project / part)
-        shutil.copyfile(ROOT / "dvc.yaml", project / "dvc.yaml")
+        project = recipe.prepared(Path(scratch))
         overrides = ["data=folder", f"data.raw={options.data.resolve()}", *options.overrides]
         for _ in range(options.rounds):
-            for name, figures in zip(
-                ("pipeline, cold", "pipeline, warm trial"), pipeline(project, overrides), strict=True
-            ):
+            for name, figures in in_turn(project, overrides, peers).items():
                 found.setdefault(name, []).append(figures)
-            for name, module in peers.items():
-                found.setdefault(name, []).append(script(project, module))
         prepared = json.loads((project / "metrics/prepare.json").read_text(encoding="utf-8"))
     train = prepared["splits"]["train"]["images"]
     device = found["pipeline, cold"][0]["device"]

@@ -7,6 +7,7 @@ Batches are read, mixed and handed over as in training, but not trained on; the 
 import argparse
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import project, record
@@ -25,12 +26,17 @@ def main() -> None:
     options = parser.parse_args()
     data = options.data.resolve()
     epochs: list[float] = []
+
+    def noted(self: mlflow_mirror.Run, phase: str, epoch: int, values: Mapping[str, float]) -> None:
+        del self, phase, epoch
+        epochs.append(values["seconds"])
+
     with project.scratch():
         settings = project.configure(["data=folder", f"data.raw={data}", *options.overrides])
         project.run("prepare")
         project.run("phase1_head")
         # The stage tells MLflow of each epoch with its seconds; tracking is off here, so they are taken on the way.
-        mlflow_mirror.Run.epoch = lambda _run, _phase, _epoch, values: epochs.append(values["seconds"])  # type: ignore[method-assign,misc]
+        mlflow_mirror.Run.epoch = noted  # type: ignore[method-assign]
         project.run("phase2_finetune")
         classifier = model.load(paths.PHASE1)
         boundary = inputs.boundary(classifier, settings.phase2.unfreeze_spec)

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks import epoch_clock, record
 from thaw.config import load
 from thaw.evaluation import intervals
@@ -34,8 +36,9 @@ STAGES = ("prepare", "phase1_head", "phase2_finetune")
 def run(project: Path, *words: str) -> float:
     """Seconds that a process takes."""
     start = time.monotonic()
-    paths = os.pathsep.join((str(project), str(ROOT)))
-    subprocess.run([sys.executable, *words], cwd=project, check=True, env=os.environ | {"PYTHONPATH": paths})
+    known = [str(project), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(known)}
+    subprocess.run([sys.executable, *words], cwd=project, check=True, env=environment)
     return time.monotonic() - start
 
 
@@ -51,21 +54,58 @@ def configure(project: Path, *overrides: str) -> None:
     )
 
 
-def pipeline(project: Path, overrides: list[str], trial: bool) -> dict[str, Any]:
-    """Cold run, test, and one more trial if asked."""
+def prepared(folder: Path) -> Path:
+    """Make a project of the code as it is here in an empty folder, and return the folder."""
+    for part in ("conf", "stages", "thaw"):
+        shutil.copytree(ROOT / part, folder / part)
+    shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    return folder
+
+
+def script(project: Path, module: str = "benchmarks.script") -> dict[str, Any]:
+    """Run a script on the project's split, and return its own figures."""
+    run(project, "-m", module, str(project), "script.json")
+    return _read(project / "script.json")
+
+
+def tested(project: Path) -> dict[str, Any]:
+    """Run `evaluate`, and return how many test images phase 2's model has right, and how phase 2 went."""
+    run(project, "-m", "stages.evaluate")
+    evaluation, stage = (_read(project / f"metrics/{name}.json") for name in ("evaluate", "phase2_finetune"))
+    return {
+        "right": round(evaluation["phase2"]["accuracy"] * evaluation["phase2"]["images"]),
+        "images": evaluation["phase2"]["images"],
+        "phase1_accuracy": evaluation["phase1"]["accuracy"],
+        "epochs": [0, stage["epochs"]],
+        "device": stage["device"],
+    }
+
+
+def trial(project: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Run phase 2 again, at half the rate, on the warm cache."""
+    params = load.check(yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8")))
+    configure(project, *overrides, f"phase2.learning_rate={params.phase2.learning_rate / 2}")
+    wall, parts = _timed(project, "phase2_finetune")
+    return {"wall": wall, "phase2": parts.get("training", 0.0)}
+
+
+def _timed(project: Path, stage: str) -> tuple[float, dict[str, Any]]:
+    seconds = run(project, "-m", "benchmarks.timed_stage", stage, "times.json")
+    return seconds, _read(project / "times.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def cold(project: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Run the pipeline from an empty cache to the model of phase 2."""
     shutil.rmtree(project / "cache", ignore_errors=True)
     configure(project, *overrides)
     walls, parts = {}, {}
     for stage in STAGES:
-        walls[stage] = run(project, "-m", "benchmarks.timed_stage", stage, "times.json")
-        parts[stage] = json.loads((project / "times.json").read_text(encoding="utf-8"))
-    run(project, "-m", "stages.evaluate")
-    evaluation = json.loads((project / "metrics/evaluate.json").read_text(encoding="utf-8"))
-    marginal = 0.0
-    if trial:
-        rate = load.check(json.loads(json.dumps(_params(project)))).phase2.learning_rate
-        configure(project, *overrides, f"phase2.learning_rate={rate / 2}")
-        marginal = run(project, "-m", "stages.phase2_finetune")
+        walls[stage], parts[stage] = _timed(project, stage)
     training = {stage: parts[stage].get("training", 0.0) for stage in STAGES}
     extraction = sum(parts[stage].get("extraction", 0.0) for stage in STAGES)
     before, clock = 0.0, []
@@ -79,17 +119,7 @@ def pipeline(project: Path, overrides: list[str], trial: bool) -> dict[str, Any]
         "phase1": training["phase1_head"],
         "phase2": training["phase2_finetune"],
         "overhead": sum(walls.values()) - extraction - sum(training.values()),
-        "marginal": marginal,
-        "right": round(evaluation["phase2"]["accuracy"] * evaluation["phase2"]["images"]),
-        "images": evaluation["phase2"]["images"],
-        "phase1_accuracy": evaluation["phase1"]["accuracy"],
     }
-
-
-def _params(project: Path) -> Any:
-    import yaml  # noqa: PLC0415
-
-    return yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
 
 
 def row(name: str, runs: list[dict[str, Any]], script: float) -> dict[str, Any]:
@@ -131,26 +161,23 @@ def measure(data: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     scripts: list[dict[str, Any]] = []
     pipelines: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        project = Path(scratch)
-        for part in ("conf", "stages", "thaw"):
-            shutil.copytree(ROOT / part, project / part)
-        shutil.copyfile(ROOT / "dvc.yaml", project / "dvc.yaml")
-        overrides = [*where, *options.overrides]
+        project, overrides = prepared(Path(scratch)), [*where, *options.overrides]
         if is_sample:
             configure(project, *overrides)
             run(project, "-m", "stages.sample")
         for _ in range(options.rounds):
-            pipelines.append(pipeline(project, overrides, options.trial))
-            configure(project, *overrides)
-            run(project, "-m", "benchmarks.script", str(project), "script.json")
-            scripts.append(json.loads((project / "script.json").read_text(encoding="utf-8")))
-    script = statistics.median(each["wall"] for each in scripts)
-    marginal = statistics.median(each["marginal"] for each in pipelines)
-    of_trial = f": a warm trial takes {marginal:.0f} s: {script / marginal:.1f} times faster" if marginal else ""
+            pipelines.append(cold(project, overrides) | tested(project))
+            if options.trial:
+                pipelines[-1]["marginal"] = trial(project, overrides)["wall"]
+                configure(project, *overrides)
+            scripts.append(script(project))
+    usual = statistics.median(each["wall"] for each in scripts)
+    marginal = statistics.median(each.get("marginal", 0.0) for each in pipelines)
+    of_trial = f": a warm trial takes {marginal:.0f} s: {usual / marginal:.1f} times faster" if marginal else ""
     record.write(
         f"recipe_{name}",
         f"{name}{of_trial}",
-        [row("script", scripts, script), row("pipeline, cold cache", pipelines, script)],
+        [row("script", scripts, usual), row("pipeline, cold cache", pipelines, usual)],
         marginal_seconds=marginal,
         script=scripts,
         pipeline=pipelines,

@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 EPOCHS, PATIENCE, RATES = (10, 20), (3, 5), (1e-3, 1e-4)
-BATCH, SIZE = 32, 224
+BATCH = 32
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class Files(Dataset):  # type: ignore[type-arg]
+class Files(Dataset):
     """The images of a split, decoded when they are asked for."""
 
     def __init__(self, raw: Path, rows: list[dict[str, str]], classes: list[str], transform: Any):
@@ -60,11 +60,12 @@ def pretrained() -> nn.Module:
 
 def read(project: Path) -> tuple[list[str], dict[str, DataLoader[Any]]]:
     """The classes, and the images of each split, decoded and augmented by workers on all cores."""
-    raw = Path(yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))["data"]["raw"])
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    raw, size = Path(params["data"]["raw"]), params["image"]["size"]
     with (project / "data/prepared/manifest.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     classes = sorted({row["label"] for row in rows})
-    resize = v2.Resize((SIZE, SIZE), antialias=True)
+    resize = v2.Resize((size, size), antialias=True)
     affine = v2.RandomAffine(10, translate=(0.05, 0.05), scale=(0.9, 1.1), interpolation=InterpolationMode.BILINEAR)
     augment = [v2.RandomHorizontalFlip(), affine, v2.ColorJitter(0.1, 0.1)]
     loaders: dict[str, DataLoader[Any]] = {}
@@ -101,7 +102,7 @@ def main() -> None:  # noqa: PLR0915 -- in one piece, as such scripts are writte
         with torch.autocast(DEVICE, torch.bfloat16):
             with torch.set_grad_enabled(thawed and torch.is_grad_enabled()):
                 features = network((pixels - 127) / 128)
-            return head(features).float()  # type: ignore[no-any-return]
+            return head(features).float()
 
     @torch.no_grad()
     def test(split: str) -> tuple[float, int]:
@@ -112,7 +113,7 @@ def main() -> None:  # noqa: PLR0915 -- in one piece, as such scripts are writte
             said = logits(pixels, thawed=False)
             total += torch.stack([criterion(said, truth) * len(truth), (said.argmax(1) == truth).sum()])
         loss, right = total.tolist()
-        return loss / len(loaders[split].dataset), int(right)  # type: ignore[arg-type]
+        return loss / len(loaders[split].dataset), int(right)
 
     # The convolutions of the same blocks that the pipeline thaws by default.
     blocks: Any = network.blocks
@@ -150,7 +151,7 @@ def main() -> None:  # noqa: PLR0915 -- in one piece, as such scripts are writte
         epochs.append(epoch)
     wall = time.time() - psutil.Process().create_time()
     _, right = test("test")
-    count = len(loaders["test"].dataset)  # type: ignore[arg-type]
+    count = len(loaders["test"].dataset)
     record = {"wall": wall, "phase1": times[0], "phase2": times[1], "epochs": epochs, "right": right, "images": count}
     out.write_text(json.dumps(record), encoding="utf-8")
 
