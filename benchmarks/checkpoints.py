@@ -17,7 +17,7 @@ from benchmarks import project, record, repository
 
 CODE = """
 import json, sys, time
-from thaw.training import checkpoint, fit
+from thaw.training import checkpoint, fit, resume
 from stages import phase2_finetune
 
 spent = {}
@@ -39,7 +39,7 @@ if sys.argv[1] == "without checkpoints":
     checkpoint.place = lambda *words: None
 clocked(fit, "fit", "training")
 clocked(checkpoint, "place", "place")
-clocked(checkpoint.Checkpoints, "_write", "writing")
+clocked(resume.Checkpoints, "_write", "writing")
 phase2_finetune.main()
 print(json.dumps(spent))
 """

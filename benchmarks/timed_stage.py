@@ -35,7 +35,7 @@ def main() -> None:
     if stage.startswith("phase"):
         from benchmarks import epoch_clock  # noqa: PLC0415
         from thaw.features import extraction  # noqa: PLC0415
-        from thaw.training import checkpoint, fit  # noqa: PLC0415 -- the other stages do without TensorFlow
+        from thaw.training import checkpoint, fit, resume  # noqa: PLC0415 -- the other stages do without TensorFlow
 
         clocked(extraction, "cached", times, "extraction")
         clock = epoch_clock.EpochClock()
@@ -43,7 +43,7 @@ def main() -> None:
         fit.fit = functools.partial(fit.fit, callbacks=[clock])
         clocked(fit, "fit", times, "training")
         clocked(checkpoint, "place", times, "checkpoints")
-        clocked(checkpoint.Checkpoints, "_write", times, "checkpoints")
+        clocked(resume.Checkpoints, "_write", times, "checkpoints")
     importlib.import_module(f"stages.{stage}").main()
     times["inside"] = time.monotonic() - start
     Path(out).write_text(json.dumps(times), encoding="utf-8")

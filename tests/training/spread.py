@@ -19,7 +19,7 @@ from thaw.config.unfreeze import UnfreezeSpec
 from thaw.networks import freeze_boundaries
 from thaw.runtime import devices, seeds
 from thaw.runtime.framework import keras, tf
-from thaw.training import checkpoint, fit, mixing
+from thaw.training import checkpoint, fit, mixing, resume
 from thaw.training.fit_settings import FitSettings
 
 RANDOM = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def main(folder: Path, what: str = "") -> None:
     processor = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
     tf.config.set_visible_devices([], "GPU")
-    phases.FEWEST_STEPS, checkpoint.SHARE = 1, np.inf
+    phases.FEWEST_STEPS, resume.SHARE = 1, np.inf
     results: dict[str, Any] = {}
     if what:
         real, cosine = ([train(count) for count in (1, 2)] for train in (backbone, on_a_cosine))
@@ -124,7 +124,7 @@ def main(folder: Path, what: str = "") -> None:
     results["averaged"] = [trained(replace(WEIGHTED, devices=count)) for count in (1, 2)]
     both, keep = replace(PHASE2, devices=2, precision="mixed"), folder / "checkpoint.npz"
     results["undisturbed"] = trained(both, 0.5, norm=True)
-    checkpoint.MINUTE, results["at"] = 0, []
+    resume.MINUTE, results["at"] = 0, []
     for stop in ((1, 5), (3, 1)):
         try:
             trained(both, 0.5, True, keep, short.Break(*stop))

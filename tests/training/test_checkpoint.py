@@ -17,7 +17,7 @@ from thaw import paths
 from thaw.config import phases
 from thaw.runtime import devices, seeds
 from thaw.runtime.framework import keras
-from thaw.training import checkpoint, feed, fit, mixing
+from thaw.training import checkpoint, feed, fit, mixing, resume
 from thaw.training.fit_settings import FitSettings
 
 RANDOM = np.random.default_rng(0)
@@ -56,7 +56,7 @@ CASES = {
 def keep_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every epoch of these short ones."""
     monkeypatch.setattr(phases, "FEWEST_STEPS", 1)
-    monkeypatch.setattr(checkpoint, "SHARE", np.inf)
+    monkeypatch.setattr(resume, "SHARE", np.inf)
 
 
 def network() -> keras.Model:
@@ -150,7 +150,7 @@ def test_the_cases_end_in_different_ways(undisturbed: dict[str, tuple[list[bytes
 def test_within_an_epoch_the_order_dropout_and_the_figures_go_on(
     undisturbed: dict[str, tuple[list[bytes], fit.History]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "MINUTE", 0)
+    monkeypatch.setattr(resume, "MINUTE", 0)
     file = tmp_path / "a.npz"
     for epoch, step in ((0, 16), (1, 16), (1, 24)):
         with pytest.raises(KeyboardInterrupt):
@@ -170,7 +170,7 @@ def test_what_a_card_is_fed_goes_on_within_an_epoch_too(
     monkeypatch.setattr(feed, "free_memory", lambda: free)
     settings = replace(CASES["phase 2"], epochs=3)
     weights, history = train(settings, None)
-    monkeypatch.setattr(checkpoint, "MINUTE", 0)
+    monkeypatch.setattr(resume, "MINUTE", 0)
     with pytest.raises(KeyboardInterrupt):
         train(settings, tmp_path / "a.npz", lambda *_: None, short.Break(1, 16))
     again, came = train(settings, tmp_path / "a.npz")
@@ -223,10 +223,10 @@ def test_checkpoints_take_a_hundredth_of_the_time_and_are_written_that_often(
         written.append(now[0])
 
     monkeypatch.setattr(checkpoint, "write", slow)
-    monkeypatch.setattr(checkpoint, "SHARE", 0.01)
+    monkeypatch.setattr(resume, "SHARE", 0.01)
     model = network()
     model.compile("adam", "mse")
-    keep = checkpoint.Checkpoints(tmp_path / "a.npz", checkpoint.State(), [], [], [], 1, lambda: now[0])
+    keep = resume.Checkpoints(tmp_path / "a.npz", checkpoint.State(), [], [], [], 1, lambda: now[0])
     keep.set_model(model)
     keep.on_train_begin()
     for epoch in range(1000):

@@ -20,7 +20,7 @@ from thaw import pipes
 from thaw.config import phases
 from thaw.runtime import seeds, workers
 from thaw.runtime.framework import keras
-from thaw.training import checkpoint
+from thaw.training import resume
 
 # By name: settings, dropout, whether there is BatchNorm, and whether checkpoints are written.
 TRAININGS: dict[str, tuple[Any, float, bool, bool]] = {
@@ -50,7 +50,7 @@ def trained(name: str, folder: Path, count: int, callbacks: Sequence[keras.callb
 def main() -> None:
     """Write FOLDER/NAME.json for each training that is asked for."""
     folder, what = Path(sys.argv[1]), sys.argv[2:]
-    phases.FEWEST_STEPS, checkpoint.SHARE, checkpoint.MINUTE = 1, np.inf, 0
+    phases.FEWEST_STEPS, resume.SHARE, resume.MINUTE = 1, np.inf, 0
     seeds.fix(0)
     compute = SimpleNamespace(workers="all", devices=1)
     workers.meet("test", compute, lambda: os.environ.get("INPUTS", ""))

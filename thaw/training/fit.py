@@ -20,6 +20,7 @@ from thaw.training import (
     optimizer,
     progress,
     replicas,
+    resume,
     schedule,
     targets,
     validation,
@@ -122,7 +123,7 @@ def fit(
     """
     # Not the model itself: what is compiled carries its optimiser along into every file it is saved to.
     state = checkpoint.shared(keep) if settings.workers > 1 else checkpoint.read(keep)
-    checkpoint.replayed(train, state)
+    resume.replayed(train, state)
     plain, count = model, settings.devices * settings.workers
     given = _fed(model, train, val, settings)
     model = given.model
@@ -162,9 +163,9 @@ def fit(
         every = [watch, *given.callbacks, *callbacks, last, *_callbacks(settings, ending)]
         falling = [rate.begin, rate.length] if isinstance(rate, schedule.StableDecay) else []
         file = keep if workers.here().is_chief else None
-        every.append(checkpoint.Checkpoints(file, state, watch.rows, every, falling, len(train)))
+        every.append(resume.Checkpoints(file, state, watch.rows, every, falling, len(train)))
         with workers.told():
-            checkpoint.passed_over(model, given.val, state.step)
+            resume.passed_over(model, given.val, state.step)
             model.fit(
                 given.train,
                 validation_data=given.val,
