@@ -9,6 +9,7 @@ from thaw.networks import freeze_boundaries, pretrained
 
 CLASSES = 4
 LABELS = np.arange(400) % CLASSES
+FEW = 150  # training images, of which these are said to be a sample
 
 
 def head(errors: int) -> np.ndarray:
@@ -26,25 +27,25 @@ def features(together: float) -> np.ndarray:
 
 
 def test_where_neighbours_are_of_one_class_little_is_thawed() -> None:
-    chosen = auto_unfreeze.choose(features(together=5), head(20), LABELS, 400)
+    chosen = auto_unfreeze.choose(features(together=5), head(20), LABELS, FEW)
     assert chosen.unfreeze == auto_unfreeze.LITTLE
     assert chosen.reason == (
         "auto: frozen features tell the class of 95.0% by a head and of 100.0% by the 5 nearest images, a task near "
-        f"what the network knows, with 400 training images, less than 2,000: unfreeze {auto_unfreeze.LITTLE}"
+        f"what the network knows, with 150 training images, less than 200: unfreeze {auto_unfreeze.LITTLE}"
     )
 
 
 def test_where_only_a_head_finds_the_class_most_is_thawed() -> None:
-    chosen = auto_unfreeze.choose(features(together=0), head(20), LABELS, 400)
+    chosen = auto_unfreeze.choose(features(together=0), head(20), LABELS, FEW)
     assert chosen.unfreeze == auto_unfreeze.MOST and "far from what the network knows" in chosen.reason
 
 
-@pytest.mark.parametrize(("count", "unfreeze"), [(1999, auto_unfreeze.LITTLE), (2000, auto_unfreeze.MOST)])
+@pytest.mark.parametrize(("count", "unfreeze"), [(199, auto_unfreeze.LITTLE), (200, auto_unfreeze.MOST)])
 def test_little_is_thawed_only_where_the_images_are_few(count: int, unfreeze: str) -> None:
     assert auto_unfreeze.choose(features(together=5), head(20), LABELS, count).unfreeze == unfreeze
     assert auto_unfreeze.choose(features(together=0), head(20), LABELS, count).unfreeze == auto_unfreeze.MOST
     assert unfreeze in auto_unfreeze.candidates(count) and auto_unfreeze.MOST in auto_unfreeze.candidates(count)
-    assert (auto_unfreeze.LITTLE in auto_unfreeze.candidates(count)) == (count < 2000)
+    assert (auto_unfreeze.LITTLE in auto_unfreeze.candidates(count)) == (count < 200)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_little_is_thawed_only_where_the_images_are_few(count: int, unfreeze: st
 )
 def test_what_a_head_does_not_find_either_is_not_far_but_unknown(errors: int, share: str) -> None:
     # Neighbours that tell nothing are wrong on about three quarters.
-    assert auto_unfreeze.choose(features(together=0), head(errors), LABELS, 400).unfreeze == share
+    assert auto_unfreeze.choose(features(together=0), head(errors), LABELS, FEW).unfreeze == share
 
 
 def test_a_difference_that_may_be_chance_thaws_little() -> None:
@@ -60,7 +61,7 @@ def test_a_difference_that_may_be_chance_thaws_little() -> None:
     assert not wrong.any()
     few, said = features(together=5), head(0)
     few[[0, 1]] = few[[1, 0]]  # two neighbours are wrong, the head never is
-    assert auto_unfreeze.choose(few, said, LABELS, 400).unfreeze == auto_unfreeze.LITTLE
+    assert auto_unfreeze.choose(few, said, LABELS, FEW).unfreeze == auto_unfreeze.LITTLE
 
 
 def test_an_image_is_no_neighbour_of_itself_and_a_draw_goes_to_the_nearest() -> None:
@@ -119,16 +120,16 @@ def test_copies_of_images_make_no_task_near() -> None:
     some = auto_unfreeze.sample(labels, [str(number) for number in repeated])
     said = head(20)[repeated]
     assert (
-        auto_unfreeze.choose(given, said, labels, 400).unfreeze == auto_unfreeze.LITTLE
+        auto_unfreeze.choose(given, said, labels, FEW).unfreeze == auto_unfreeze.LITTLE
     )  # each has its own copies for neighbours
-    assert auto_unfreeze.choose(given[some], said[some], labels[some], 400).unfreeze == auto_unfreeze.MOST
+    assert auto_unfreeze.choose(given[some], said[some], labels[some], FEW).unfreeze == auto_unfreeze.MOST
 
 
 @pytest.mark.parametrize(("wrong", "share"), [(8, auto_unfreeze.LITTLE), (20, auto_unfreeze.MOST)])
 def test_a_task_that_is_solved_is_not_far(monkeypatch: pytest.MonkeyPatch, wrong: int, share: str) -> None:
     said = np.where(np.arange(400) < wrong, (LABELS + 1) % CLASSES, LABELS)
     monkeypatch.setattr(auto_unfreeze, "neighbours", lambda *_: said)
-    assert auto_unfreeze.choose(features(together=5), head(0), LABELS, 400).unfreeze == share
+    assert auto_unfreeze.choose(features(together=5), head(0), LABELS, FEW).unfreeze == share
 
 
 @pytest.mark.parametrize("count", [1, 2])
