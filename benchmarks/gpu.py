@@ -29,7 +29,7 @@ TORCH = ("torch", "torchvision", "timm")
 
 @contextmanager
 def busy() -> Iterator[list[float]]:
-    """The card's load in percent, several times a second; nothing where there is no ``nvidia-smi``."""
+    """Yield the card's load in percent, several times a second; nothing where there is no ``nvidia-smi``."""
     found: list[float] = []
     if shutil.which(QUERY[0]) is None:
         yield found
@@ -68,11 +68,10 @@ def in_turn(project: Path, overrides: Sequence[str], peers: Mapping[str, str]) -
 
 
 def row(name: str, runs: list[dict[str, Any]], train: int) -> dict[str, Any]:
-    """The medians of some runs; the accuracy's interval is that of one round, since all test the same images."""
+    """Return the medians of some runs; all test the same images, so the accuracy's interval is that of one round."""
     right = round(statistics.mean(each["right"] for each in runs))
     count = runs[0]["images"]
     low, high = intervals.wilson(right, count, 0.95)
-
     middle = {part: statistics.median(each.get(part, 0.0) for each in runs) for part in PARTS}
     rate = statistics.median(each["epochs"][1] * train / each["phase2"] if each["phase2"] else 0.0 for each in runs)
     load = [value for each in runs for value in each["load"]]

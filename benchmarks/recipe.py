@@ -34,7 +34,7 @@ STAGES = ("prepare", "phase1_head", "phase2_finetune")
 
 
 def run(project: Path, *words: str) -> float:
-    """Seconds that a process takes."""
+    """Run a module of the project or of the benchmarks in a process of its own, and return its seconds."""
     start = time.monotonic()
     known = [str(project), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(known)}
@@ -43,6 +43,7 @@ def run(project: Path, *words: str) -> float:
 
 
 def configure(project: Path, *overrides: str) -> None:
+    """Write the project's params.yaml, from the defaults on."""
     run(
         project,
         "-m",
@@ -123,7 +124,7 @@ def cold(project: Path, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def row(name: str, runs: list[dict[str, Any]], script: float) -> dict[str, Any]:
-    """The medians of some runs, and the interval of the pooled accuracy."""
+    """Return the medians of some runs, and the interval of the pooled accuracy."""
     right, count = sum(each["right"] for each in runs), sum(each["images"] for each in runs)
     # Rounds test on the same images, so the interval is that of one round.
     low, high = intervals.wilson(round(right / len(runs)), count // len(runs), 0.95)
@@ -187,7 +188,7 @@ def measure(data: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def over_all(rows: Sequence[dict[str, Any]]) -> str:
-    """One line: the median and the worst of the ratios."""
+    """Return one line: the median and the worst of the ratios."""
     ratios = [each["times faster"] for each in rows]
     return f"times faster to the script's accuracy: median {statistics.median(ratios):.1f}, worst {min(ratios):.1f}"
 
