@@ -92,6 +92,8 @@ def test_an_accuracy_that_stays_at_its_target_ends_training_while_the_loss_falls
     assert (ending.stopped, done) == (schedule.TARGET, 7 + 4) and ending.has_fallen
     assert float(ending.rate(done * STEPS)) == 0 and taken[6 * STEPS] == pytest.approx(SETTINGS.learning_rate)
     assert run(replace(patient, target_accuracy=0.95), losses, accuracies=right)[1] == 4 + 2
+    exactly = [float(np.float32(95 / 100))]  # as Keras has it, and below 0.95
+    assert run(replace(patient, target_accuracy=0.95), losses, accuracies=exactly)[0].stopped == schedule.TARGET
     assert run(replace(patient, target_accuracy=0), losses, accuracies=[1])[0].stopped == schedule.EPOCHS
     # Not before the rate has risen, and by the wait that short epochs have.
     assert run(replace(patient, warmup=5), losses, accuracies=[1])[1] == 5 + 2

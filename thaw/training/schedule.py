@@ -19,6 +19,7 @@ from thaw.runtime.framework import keras, tf
 from thaw.training.fit_settings import FitSettings
 
 ACCURACY = "val_accuracy"  # Keras's name of it among the figures of an epoch
+ROUNDING = 1e-6  # by which a share in float32 may be below what it stands for: 95 of 100 are less than 0.95 there
 FEWEST_DECAY = 2  # epochs in which the rate falls to zero
 # Why training ended.
 FLAT, TARGET, EPOCHS, MINUTES, PATIENCE = "flat", "target_accuracy", "epochs", "minutes", "patience"
@@ -162,7 +163,7 @@ class Ending(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no st
         window = self.window
         if len(self.losses) < window or len(self.losses) * self.steps < warmup_steps(self.settings, self.steps):
             return ""
-        if 0 < self.settings.target_accuracy <= min(self.accuracies[-window:]):
+        if 0 < self.settings.target_accuracy <= min(self.accuracies[-window:]) + ROUNDING:
             return TARGET
         return FLAT if self._is_flat(window) else ""
 
