@@ -5,11 +5,10 @@ the others.
 """
 
 import argparse
-from pathlib import Path
 
 from benchmarks import record, trials
+from benchmarks.trials import DEFAULT
 
-DEFAULT = "default"
 SETTINGS = {
     DEFAULT: [],
     "article": ["phase2=article"],
@@ -37,11 +36,9 @@ SETTINGS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with one folder per class")
+    trials.add_arguments(parser)
+    parser.set_defaults(seeds=2)
     parser.add_argument("--only", nargs="+", default=list(SETTINGS), choices=SETTINGS, help="(default: all)")
-    parser.add_argument("--seeds", type=int, default=2, help="(default: %(default)s)")
-    parser.add_argument("--images", type=int, default=0, help="to train on, at most (default: all)")
-    parser.add_argument("--set", nargs="*", default=[], dest="overrides", help="more of the configuration")
     options = parser.parse_args()
     settings = {name: SETTINGS[name] for name in SETTINGS if name in (DEFAULT, *options.only)}
     for data in (path.resolve() for path in options.data):

@@ -24,7 +24,7 @@ DEFAULT = "default"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what every comparison ``beside_default`` is asked."""
+    """Add what every comparison of phase 2 with its default is asked."""
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders with one folder per class")
     parser.add_argument("--seeds", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--images", type=int, default=0, help="to train on, at most (default: all)")
